@@ -1,0 +1,5 @@
+"""alnet: the command line."""
+
+
+def main() -> None:
+    """Run the command line."""

@@ -1,0 +1,134 @@
+"""Everything that can go wrong, in one tree.
+
+AlnetError
+├── BadRequest                what the caller asked for cannot be understood
+│   ├── BadMultipart              the body is no well-formed multipart/form-data, or lacks its `image`
+│   ├── BadParameter              a query parameter, header or option is out of its range
+│   ├── NotAcceptable             none of the representations we have is accepted
+│   └── UploadTooSlow             the body did not arrive within the time allowed
+├── BadUpload                 what the caller sent cannot be used
+│   ├── UploadTooLarge            more bytes than the body limit
+│   ├── ImageTooLarge             more pixels than the pixel limit; found from the header
+│   ├── UnknownImageFormat        the bytes are no image of a format we read
+│   ├── DamagedImage              a known format, but truncated or broken
+│   ├── FrameNeeded               several frames, and none (or none that exists) was picked
+│   └── ReferenceMismatch         the reference is not of the image's size
+├── UnknownModality           the model store has no such modality
+├── Unavailable               the service cannot take this work now
+│   ├── Overloaded                the queue is full; try again later
+│   ├── NotReady                  starting, or without that modality's checkpoint
+│   ├── ShuttingDown              this replica takes no new work
+│   └── DeadlineExceeded          the caller's deadline (or the server's) passed first
+├── EngineFailed              the network could not be run on a sound image
+├── BadCheckpoint             the store's files contradict each other, or the engine does not reproduce them
+├── AlreadyPublished          that version exists; published versions never change
+├── BadDataset                a training folder has a fault; the message names the file
+├── BadConfig                 a training configuration, or a run to resume, contradicts itself
+└── BadSettings               an ALNET_ variable is wrong or unknown
+
+Messages are for the person who reads them: they say what to do next, and never hold file names of uploads or pixels.
+"""
+
+
+class AlnetError(Exception):
+    """The root; never raised itself."""
+
+
+class BadRequest(AlnetError):
+    """What the caller asked for cannot be understood."""
+
+
+class BadMultipart(BadRequest):
+    """The body is no well-formed multipart/form-data, or lacks its `image`."""
+
+
+class BadParameter(BadRequest):
+    """A query parameter, header or option is out of its range."""
+
+
+class NotAcceptable(BadRequest):
+    """None of the representations we have is accepted."""
+
+
+class UploadTooSlow(BadRequest):
+    """The body did not arrive within the time allowed."""
+
+
+class BadUpload(AlnetError):
+    """What the caller sent cannot be used."""
+
+
+class UploadTooLarge(BadUpload):
+    """More bytes than the body limit."""
+
+
+class ImageTooLarge(BadUpload):
+    """More pixels than the pixel limit; found from the header, before pixels are decoded."""
+
+
+class UnknownImageFormat(BadUpload):
+    """The bytes are no image of a format we read."""
+
+
+class DamagedImage(BadUpload):
+    """A known format, but truncated or broken."""
+
+
+class FrameNeeded(BadUpload):
+    """The image has several frames, and none (or none that exists) was picked."""
+
+
+class ReferenceMismatch(BadUpload):
+    """The reference is not of the image's size."""
+
+
+class UnknownModality(AlnetError):
+    """The model store has no such modality."""
+
+
+class Unavailable(AlnetError):
+    """The service cannot take this work now; `retry_after_s` says when to try again."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Unavailable):
+    """The queue is full; try again later."""
+
+
+class NotReady(Unavailable):
+    """Starting, or without that modality's checkpoint."""
+
+
+class ShuttingDown(Unavailable):
+    """This replica takes no new work."""
+
+
+class DeadlineExceeded(Unavailable):
+    """The caller's deadline (or the server's) passed first; what was not begun is not run."""
+
+
+class EngineFailed(AlnetError):
+    """The network could not be run on a sound image."""
+
+
+class BadCheckpoint(AlnetError):
+    """The store's files contradict each other, or the engine does not reproduce them."""
+
+
+class AlreadyPublished(AlnetError):
+    """That version exists; published versions never change."""
+
+
+class BadDataset(AlnetError):
+    """A training folder has a fault; the message names the file."""
+
+
+class BadConfig(AlnetError):
+    """A training configuration, or a run to resume, contradicts itself."""
+
+
+class BadSettings(AlnetError):
+    """An ALNET_ variable is wrong or unknown."""

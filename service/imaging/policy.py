@@ -1,0 +1,43 @@
+"""How an upload reaches the network's grid: one of three ways, recorded in the checkpoint's card."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from service.errors import BadConfig
+
+STRIDE = 32
+"""The encoder's coarsest stride: a network's grid is a multiple of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputPolicy:
+    """`fit`, `stretch` or `tile`, and the sizes that it needs (all in pixels).
+
+    - `fit`: scale so that the image fits `height` × `width`, keeping its aspect, then pad by reflection to the grid.
+    - `stretch`: resize to `height` × `width`, whatever the aspect.
+    - `tile`: keep the resolution; cut tiles of `height` × `width` that overlap by at least `overlap` and blend their
+      answers. An image smaller than a tile is padded by reflection.
+
+    Raises:
+        BadConfig: a size is below 1, `overlap` is not smaller than half a tile, or a `stretch` or `tile` grid is no
+            multiple of 32.
+    """
+
+    kind: Literal["fit", "stretch", "tile"]
+    height: int
+    width: int
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the sizes against each other."""
+        if min(self.height, self.width) < 1 or self.overlap < 0:
+            raise BadConfig(f"input sizes must be positive: {self}")
+        if self.kind != "fit" and (self.height % STRIDE or self.width % STRIDE):
+            raise BadConfig(f"a {self.kind} grid must be a multiple of {STRIDE}: {self.height} × {self.width}")
+        if 2 * self.overlap >= min(self.height, self.width):
+            raise BadConfig(f"overlap {self.overlap} must be smaller than half a tile of {self.height} × {self.width}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The (height, width) of every array that the network sees under this policy: multiples of 32."""
+        return -(-self.height // STRIDE) * STRIDE, -(-self.width // STRIDE) * STRIDE

@@ -1,0 +1,1 @@
+"""Networks, each one paper: torch only. Knows no files, no HTTP, no settings."""

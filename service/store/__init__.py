@@ -1,0 +1,1 @@
+"""The model store: published checkpoints on disk, each a card and the weights that it describes."""

@@ -1,0 +1,115 @@
+"""A checkpoint's card: all that a person or an engine must know about the weights beside it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.imaging.policy import InputPolicy
+
+INTENDED_USE = "Research use only. Not a medical device."
+NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
+SHA256 = r"^[0-9a-f]{64}$"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rgb = tuple[float, float, float]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Normalisation(_Frozen):
+    """What the engine does to pixels first: (x / 255 − mean) / std, channel by channel (R, G, B)."""
+
+    mean: Rgb
+    std: Annotated[Rgb, Field(description="each above 0")]
+
+
+class Scores(_Frozen):
+    """Quality on images held out from training: mean ± population standard deviation over images (paper, Eqs. 7, 8)."""
+
+    dataset: str
+    split: str = Field(description="which images, in words")
+    n: int = Field(ge=1)
+    iou_mean: Fraction
+    iou_std: float = Field(ge=0)
+    accuracy_mean: Fraction
+    accuracy_std: float = Field(ge=0)
+    dice_mean: Fraction
+    expected_iou_error: float = Field(ge=0, description="mean absolute error of the expected IoU on these images")
+    flagged_fraction: Fraction = Field(description="of these images, flagged as unlike the training images")
+
+
+class Data(_Frozen):
+    """What the weights were trained on."""
+
+    name: str
+    digest: str = Field(pattern=SHA256, description="sha256 over the sorted digests of all image and mask files")
+    n_train: int = Field(ge=1)
+    n_validation: int = Field(ge=0)
+    n_test: int = Field(ge=0)
+    split: str = Field(description="how the split was made, in words")
+
+
+class Training(_Frozen):
+    """How the weights came to be."""
+
+    seed: int
+    commit: str = Field(description="of the code; ends in -dirty if it had uncommitted changes; or unknown")
+    preset: str
+    config: dict[str, int | float | str | bool | None | list[int] | list[float]]
+    versions: dict[str, str]
+    device: str
+    epochs: int = Field(ge=0)
+    best_epoch: int = Field(ge=0)
+    duration_s: float = Field(ge=0)
+
+
+class TrainingImages(_Frozen):
+    """Statistics of the training images, by which an unlike upload is known (service/imaging/statistics.py).
+
+    An image is unlike them if its `distance` exceeds `limit`.
+    """
+
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    limit: float = Field(gt=0)
+
+
+class Probe(_Frozen):
+    """A drawn input (service/imaging/probe.py) and the float32 network's answer to it.
+
+    `answer` holds the mean probability of each cell of a `rows` × `columns` raster over the grid, row by row.
+    """
+
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    answer: tuple[Fraction, ...]
+    tolerance: float = Field(gt=0, description="largest allowed mean absolute difference")
+
+
+class Card(_Frozen):
+    """The whole card. Read from `card.json`; unknown or missing fields are errors."""
+
+    format: Literal[1] = 1
+    modality: str = Field(pattern=NAME)
+    version: str = Field(pattern=r"^[1-9][0-9]{0,5}$")
+    label: str = Field(min_length=1, description="what the foreground is, in one word or two")
+    created: str = Field(description="UTC date, ISO 8601")
+    intended_use: str = INTENDED_USE
+    architecture: str
+    architecture_config: dict[str, int | str | list[int]]
+    parameters: int = Field(ge=1, description="of the published, re-parameterised network")
+    parameters_in_training: int = Field(ge=1, description="before re-parameterisation")
+    largest_logit_difference: float = Field(ge=0, description="of the two forms, float64, on the probe")
+    input: InputPolicy
+    normalisation: Normalisation
+    temperature: float = Field(gt=0, description="logits are divided by it before the sigmoid")
+    threshold: Fraction = Field(description="probability from which a pixel is foreground")
+    test: Scores | None = Field(description="None if no image was held out")
+    data: Data
+    training: Training
+    training_images: TrainingImages
+    probe: Probe
+    weights_sha256: str = Field(pattern=SHA256)

@@ -1,0 +1,15 @@
+"""What every test may ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets (their terms forbid shipping them); the test is skipped where it is missing."""
+    folder = Path(os.environ.get("ALNET_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+    if not folder.is_dir():
+        pytest.skip("real data not found: set ALNET_TEST_DATA to the folder that holds stare, isbi2012, isic2018")
+    return folder
