@@ -1,17 +1,18 @@
 """A checkpoint's card: all that a person or an engine must know about the weights beside it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.imaging.policy import InputPolicy
 
 INTENDED_USE = "Research use only. Not a medical device."
 NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
+VERSION = r"^[1-9][0-9]{0,5}$"
 SHA256 = r"^[0-9a-f]{64}$"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Rgb = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class _Frozen(BaseModel):
@@ -21,8 +22,8 @@ class _Frozen(BaseModel):
 class Normalisation(_Frozen):
     """What the engine does to pixels first: (x / 255 − mean) / std, channel by channel (R, G, B)."""
 
-    mean: Rgb
-    std: Annotated[Rgb, Field(description="each above 0")]
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
 
 
 class Scores(_Frozen):
@@ -57,7 +58,7 @@ class Training(_Frozen):
     seed: int
     commit: str = Field(description="of the code; ends in -dirty if it had uncommitted changes; or unknown")
     preset: str
-    config: dict[str, int | float | str | bool | None | list[int] | list[float]]
+    config: dict[str, int | float | str | bool | list[int] | list[float] | None]
     versions: dict[str, str]
     device: str
     epochs: int = Field(ge=0)
@@ -68,13 +69,19 @@ class Training(_Frozen):
 class TrainingImages(_Frozen):
     """Statistics of the training images, by which an unlike upload is known (service/imaging/statistics.py).
 
-    An image is unlike them if its `distance` exceeds `limit`.
+    An image is unlike them if its `distance` exceeds `limit`. `mean` and `scale` hold one value for each feature.
     """
 
     features: tuple[str, ...]
     mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    scale: tuple[Positive, ...]
     limit: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _one_value_for_each_feature(self) -> Self:
+        if not len(self.features) == len(self.mean) == len(self.scale):
+            raise ValueError("features, mean and scale must be of one length")
+        return self
 
 
 class Probe(_Frozen):
@@ -88,13 +95,19 @@ class Probe(_Frozen):
     answer: tuple[Fraction, ...]
     tolerance: float = Field(gt=0, description="largest allowed mean absolute difference")
 
+    @model_validator(mode="after")
+    def _one_value_for_each_cell(self) -> Self:
+        if len(self.answer) != self.rows * self.columns:
+            raise ValueError(f"answer must hold {self.rows} × {self.columns} values, not {len(self.answer)}")
+        return self
+
 
 class Card(_Frozen):
     """The whole card. Read from `card.json`; unknown or missing fields are errors."""
 
     format: Literal[1] = 1
     modality: str = Field(pattern=NAME)
-    version: str = Field(pattern=r"^[1-9][0-9]{0,5}$")
+    version: str = Field(pattern=VERSION)
     label: str = Field(min_length=1, description="what the foreground is, in one word or two")
     created: str = Field(description="UTC date, ISO 8601")
     intended_use: str = INTENDED_USE

@@ -1,0 +1,132 @@
+"""A segmentation in each of its representations."""
+
+import asyncio
+import base64
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from service.api.negotiation import Representation
+from service.api.schemas import (
+    Image,
+    Iou,
+    LatencyMs,
+    Mask,
+    Model,
+    Picture,
+    SegmentationAnswer,
+    ValidatedIou,
+    Warning,
+)
+from service.engine.segmenter import Latency, Segmentation
+from service.store.card import Card, Scores
+
+LARGE_BYTES = 256 * 1024
+"""PNGs longer than this are put into JSON by a worker thread: below, the way there costs more than the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One segmentation and what it is an answer to."""
+
+    request_id: str
+    card: Card
+    segmentation: Segmentation
+
+
+async def respond(answer: Answer, representation: Representation) -> Response:
+    """Return the response in the representation asked for."""
+    match representation:
+        case Representation.PNG:
+            content, headers = answer.segmentation.mask_png, _png_headers(answer)
+        case Representation.JSON:
+            content, headers = await _json(answer), {}
+    headers |= {"Vary": "Accept", "Server-Timing": _server_timing(answer.segmentation.latency)}
+    return Response(content, headers=headers, media_type=representation.value)
+
+
+async def _json(answer: Answer) -> bytes:
+    segmentation = answer.segmentation
+    if len(segmentation.mask_png) + len(segmentation.probability_png or b"") > LARGE_BYTES:
+        return await asyncio.to_thread(_json_bytes, answer)
+    return _json_bytes(answer)
+
+
+def _json_bytes(answer: Answer) -> bytes:
+    return document(answer).model_dump_json().encode()
+
+
+def document(answer: Answer) -> SegmentationAnswer:
+    """Return the JSON document of an answer."""
+    card, done = answer.card, answer.segmentation
+    return SegmentationAnswer(
+        request_id=answer.request_id,
+        modality=card.modality,
+        model=_model(card, done.threshold),
+        image=Image(width=done.width, height=done.height, format=done.image_format),
+        mask=Mask(
+            label=card.label,
+            data=_base64(done.mask_png),
+            area_px=done.area_px,
+            area_fraction=done.area_fraction,
+        ),
+        probability=None if done.probability_png is None else Picture(data=_base64(done.probability_png)),
+        iou=_iou(card.test, done),
+        latency_ms=LatencyMs(**_milliseconds(done.latency)),
+        batch_size=done.batch_size,
+        warnings=[Warning(code=caution.code, message=caution.message) for caution in done.cautions],
+    )
+
+
+def _model(card: Card, threshold: float) -> Model:
+    return Model(
+        version=card.version,
+        architecture=card.architecture,
+        checkpoint_sha256=card.weights_sha256,
+        parameters=card.parameters,
+        threshold=threshold,
+        intended_use=card.intended_use,
+    )
+
+
+def _iou(test: Scores | None, done: Segmentation) -> Iou:
+    return Iou(
+        measured=done.measured_iou,
+        accuracy=done.accuracy,
+        expected=done.expected_iou,
+        expected_error=None if test is None else test.expected_iou_error,
+        validated=None
+        if test is None
+        else ValidatedIou(
+            dataset=test.dataset, split=test.split, n=test.n, iou_mean=test.iou_mean, iou_std=test.iou_std
+        ),
+    )
+
+
+def _png_headers(answer: Answer) -> dict[str, str]:
+    card, done = answer.card, answer.segmentation
+    headers = {
+        "X-Segmentation-Model": f"{card.modality}/{card.version}",
+        "X-Segmentation-IoU-Expected": f"{done.expected_iou:.4f}",
+    }
+    if done.measured_iou is not None:
+        headers["X-Segmentation-IoU-Measured"] = f"{done.measured_iou:.4f}"
+    return headers
+
+
+def _server_timing(latency: Latency) -> str:
+    return ", ".join(f"{stage};dur={value}" for stage, value in _milliseconds(latency).items())
+
+
+def _milliseconds(latency: Latency) -> dict[str, float]:
+    return {
+        "decode": round(latency.decode * 1000, 3),
+        "queue": round(latency.queue * 1000, 3),
+        "inference": round(latency.inference * 1000, 3),
+        "postprocess": round(latency.postprocess * 1000, 3),
+        "total": round(latency.total * 1000, 3),
+    }
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

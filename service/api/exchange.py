@@ -1,0 +1,60 @@
+"""What is known of one request, from the arrival of its headers to the last byte of its answer."""
+
+import re
+import time
+import uuid
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import Scope
+
+CALLER_LEFT = 499
+"""The status that access logs and metrics show for a caller who hung up; it is nginx's, and is sent to nobody."""
+
+UNMATCHED = "unmatched"
+SANE_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Filled in on the way. `arrived` is a time of the event loop's clock, read finely; `problem` the slug of an error's type."""
+
+    request_id: str
+    method: str
+    arrived: float
+    route: str = UNMATCHED
+    modality: str | None = None
+    status: int = CALLER_LEFT
+    sent_bytes: int = 0
+    seconds: float = 0.0
+    problem: str | None = None
+
+    @classmethod
+    def begin(cls, scope: Scope) -> "Exchange":
+        """Make the exchange of an ASGI http scope and leave it in the scope's state."""
+        exchange = cls(
+            request_id=_request_id(Headers(scope=scope)),
+            method=scope["method"],
+            arrived=time.monotonic(),
+        )
+        scope.setdefault("state", {})["exchange"] = exchange
+        return exchange
+
+    @classmethod
+    def of(cls, request: Request) -> "Exchange":
+        """Return the exchange that `request` belongs to."""
+        exchange: Exchange = request.state.exchange
+        return exchange
+
+    def end(self, scope: Scope) -> None:
+        """Note what routing found, and the time it all took."""
+        self.route = getattr(scope.get("route"), "path", UNMATCHED)
+        self.modality = scope.get("path_params", {}).get("modality")
+        self.seconds = time.monotonic() - self.arrived
+
+
+def _request_id(headers: Headers) -> str:
+    """Return the caller's id if it is a sane token, else a new one: nothing else may reach our logs."""
+    given = headers.get("x-request-id", "")
+    return given if SANE_TOKEN.fullmatch(given) else uuid.uuid4().hex

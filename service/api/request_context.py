@@ -1,0 +1,98 @@
+"""What every request gets, whatever becomes of it: an id, its headers, an end even after a bug, a line in the log."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api import problems
+from service.api.exchange import Exchange
+
+LINGER_S = 2.0
+"""How long a body that nobody wants may still arrive before its connection is closed."""
+
+logger = logging.getLogger(__name__)
+
+
+class RequestContext:
+    """ASGI middleware. `on_answered` gets each finished exchange; while `is_draining`, connections end with it."""
+
+    def __init__(
+        self, app: ASGIApp, *, is_draining: Callable[[], bool], on_answered: Callable[[Exchange], None]
+    ) -> None:
+        self._app = app
+        self._is_draining = is_draining
+        self._on_answered = on_answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange.begin(scope)
+        incoming = _Incoming(receive)
+        outgoing = _Outgoing(send, exchange, incoming, self._is_draining)
+        try:
+            await self._app(scope, incoming, outgoing)
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            if outgoing.has_begun:
+                raise  # the server then breaks the connection, so that nobody takes a part for the whole
+            await problems.internal_error(exchange)(scope, incoming, outgoing)
+        finally:
+            exchange.end(scope)
+            self._on_answered(exchange)
+
+
+class _Incoming:
+    """The request's messages; knows whether the body has come to its end."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.has_ended = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.has_ended = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def discard_rest(self) -> None:
+        """Take in what is still coming: closing a socket with unread bytes resets it, and the answer would be lost."""
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while not self.has_ended:
+                    await self()
+        except TimeoutError:
+            return
+
+
+class _Outgoing:
+    """The answer's messages, with the headers that every answer carries."""
+
+    def __init__(self, send: Send, exchange: Exchange, incoming: _Incoming, is_draining: Callable[[], bool]) -> None:
+        self._send = send
+        self._exchange = exchange
+        self._incoming = incoming
+        self._is_draining = is_draining
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            self._exchange.status = message["status"]
+            self._add_headers(MutableHeaders(raw=message.setdefault("headers", [])))
+            if self._is_draining():
+                await self._incoming.discard_rest()
+        elif message["type"] == "http.response.body":
+            self._exchange.sent_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        elapsed_s = time.monotonic() - self._exchange.arrived
+        headers["X-Request-ID"] = self._exchange.request_id
+        headers["Cache-Control"] = "no-store"
+        headers.setdefault("Server-Timing", f"total;dur={elapsed_s * 1000:.1f}")
+        if self._is_draining():
+            headers["Connection"] = "close"

@@ -1,0 +1,155 @@
+"""The JSON documents that the service answers with."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Document(BaseModel):
+    """What all documents share: frozen, nothing unknown, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Problem(Document):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="A URN that names the kind of error and stays the same.")
+    title: str = Field(description="The kind of error in words; the same each time.")
+    status: int = Field(description="The HTTP status, again.")
+    detail: str = Field(description="What went wrong this time, and what to do about it.")
+    request_id: str = Field(description="As in the X-Request-ID header: names this request in the service's log.")
+
+
+class Model(Document):
+    """The checkpoint that answered."""
+
+    version: str
+    architecture: str
+    checkpoint_sha256: str = Field(description="sha256 of the checkpoint's weights")
+    parameters: int
+    threshold: Fraction = Field(description="probability from which a pixel of this mask is foreground")
+    intended_use: str
+
+
+class Image(Document):
+    """The upload, as it was understood; EXIF orientation is applied."""
+
+    width: int
+    height: int
+    format: str
+
+
+class Picture(Document):
+    """An 8-bit grey PNG on the upload's own grid."""
+
+    media_type: Literal["image/png"] = "image/png"
+    encoding: Literal["base64"] = "base64"
+    data: str
+
+
+class Mask(Picture):
+    """0 is background, 255 foreground."""
+
+    label: str = Field(description="what the foreground is")
+    area_px: int
+    area_fraction: Fraction
+
+
+class ValidatedIou(Document):
+    """The checkpoint's own score on images that were held out from its training."""
+
+    dataset: str
+    split: str
+    n: int = Field(description="number of images")
+    iou_mean: Fraction
+    iou_std: float
+
+
+class Iou(Document):
+    """Three different things: measured on this image, expected of this image, and the checkpoint's test score."""
+
+    measured: Fraction | None = Field(description="against the caller's reference; null without one")
+    accuracy: Fraction | None = Field(description="share of pixels that agree with the reference; null without one")
+    expected: Fraction = Field(description="an estimate for this image, from the calibrated probabilities alone")
+    expected_error: float | None = Field(description="mean absolute error of that estimate on the test images")
+    validated: ValidatedIou | None = Field(description="null if no image was held out")
+
+
+class LatencyMs(Document):
+    """Milliseconds in each stage; `total` counts from the arrival of the request's headers."""
+
+    decode: float
+    queue: float
+    inference: float
+    postprocess: float
+    total: float
+
+
+class Warning(Document):  # noqa: A001 -- the contract's word
+    """Something to know about an answer that was given all the same."""
+
+    code: str
+    message: str
+
+
+class SegmentationAnswer(Document):
+    """One upload, one mask."""
+
+    request_id: str
+    modality: str
+    model: Model
+    image: Image
+    mask: Mask
+    probability: Picture | None = Field(description="255 × the probability of foreground, if `probability=true`")
+    iou: Iou
+    latency_ms: LatencyMs
+    batch_size: int = Field(description="tiles in the forward pass that this upload was part of")
+    warnings: list[Warning]
+
+
+class InputGrid(Document):
+    """How an upload reaches the network's grid: `fit`, `stretch` or `tile`; sizes in pixels."""
+
+    kind: Literal["fit", "stretch", "tile"]
+    height: int
+    width: int
+    overlap: int
+
+
+class ModelScores(Document):
+    """Scores on held-out images."""
+
+    dataset: str
+    n: int
+    iou_mean: Fraction
+    iou_std: float
+    accuracy_mean: Fraction
+    dice_mean: Fraction
+
+
+class ModelSummary(Document):
+    """One modality of the model store; what a checkpoint says is null until it is loaded."""
+
+    modality: str
+    status: Literal["loading", "ready", "failed"]
+    reason: str | None = Field(description="why it failed, else null")
+    version: str | None
+    architecture: str | None
+    label: str | None
+    input: InputGrid | None
+    scores: ModelScores | None
+
+
+class ModelList(Document):
+    """All modalities that this replica has or is to have."""
+
+    models: list[ModelSummary]
+
+
+class Health(Document):
+    """Alive, or ready for work."""
+
+    status: Literal["alive", "ready"]

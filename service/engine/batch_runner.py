@@ -1,0 +1,116 @@
+"""Runs one batch until each of its items is answered, whatever the engine does. Knows no queue."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+from service.engine.device import Device
+from service.engine.memory import is_out_of_memory, release
+from service.engine.pending import Item, Part, Result
+from service.errors import AlnetError, EngineFailed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One call of the engine: items in it, seconds since its oldest upload came, seconds it took, how it ended."""
+
+    size: int
+    waited_s: float
+    ran_s: float
+    failed: bool
+
+
+class BatchRunner(Generic[Item, Result]):
+    """Calls `run` on the `device`, whose turn the caller holds.
+
+    - `run` raises: the batch is halved and run again, at last one by one, so that only an item that cannot be run
+      fails, and with it its own upload. One such item among n costs at most 2 log₂ n + 1 more calls.
+    - `run` is out of memory: the same, and batches stay that small from then on (`max_size`).
+    - `run` gives a wrong number of results: nobody can tell whose they are, so all in the batch get EngineFailed.
+
+    `on_batch` hears of every call; what it raises is logged and goes no further.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        device: Device,
+        max_size: int,
+        on_batch: Callable[[BatchReport], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._run, self._device, self._on_batch, self._clock = run, device, on_batch, clock
+        self._max_size = max_size
+
+    @property
+    def max_size(self) -> int:
+        """Most items in a batch: as constructed, or fewer since the device ran out of memory."""
+        return self._max_size
+
+    async def answer(self, batch: Sequence[Part[Item, Result]]) -> None:
+        """Run the batch; return once each of its items has a result, has failed its upload, or is wanted no more.
+
+        Raises:
+            NotReady: the device is lost; the callers are not answered yet.
+        """
+        portions = [batch]
+        while portions:
+            portion = [part for part in portions.pop() if part.is_wanted]
+            if portion and not await self._attempt(portion):
+                middle = len(portion) // 2
+                portions += [portion[middle:], portion[:middle]]
+
+    async def _attempt(self, portion: Sequence[Part[Item, Result]]) -> bool:
+        """Run `portion` as one batch and answer its callers; return False if it is to be halved instead."""
+        if len(portion) > self._max_size:  # memory ran out on the other half
+            return False
+        items = [part.item for part in portion]
+        started = self._clock()
+        try:
+            results = await self._device.run(lambda: list(self._run(items)))
+        except Exception as error:
+            self._account(portion, started, failed=True)
+            if self._device.failed is not None:
+                raise
+            return self._fail_alone(portion, error)
+        complete = len(results) == len(portion)
+        self._account(portion, started, failed=not complete)
+        for part, result in zip(portion, results, strict=False):
+            if complete:
+                part.upload.receive(part.index, result, batch_size=len(portion))
+            else:
+                part.upload.fail(EngineFailed(f"the network gave {len(results)} results for {len(portion)} images"))
+        return True
+
+    def _account(self, portion: Sequence[Part[Item, Result]], started: float, *, failed: bool) -> None:
+        """Note the time that the attempt took, before its callers are answered."""
+        ran_s = self._clock() - started
+        uploads = {part.upload for part in portion}
+        for upload in uploads:
+            upload.ran_s += ran_s
+        waited_s = started - min(upload.arrived for upload in uploads)
+        try:
+            self._on_batch(BatchReport(len(portion), waited_s, ran_s, failed))
+        except Exception:
+            logger.exception("a listener to batches failed")
+
+    def _fail_alone(self, portion: Sequence[Part[Item, Result]], error: Exception) -> bool:
+        """Fail the upload of an item that ran alone and return True; return False if it had mates."""
+        release(error)
+        if len(portion) == 1:
+            portion[0].upload.fail(error if isinstance(error, AlnetError) else _engine_failed(error))
+            return True
+        if is_out_of_memory(error):
+            self._max_size = len(portion) - len(portion) // 2
+            logger.warning("out of memory with %d items; batches now hold %d at most", len(portion), self._max_size)
+        return False
+
+
+def _engine_failed(error: Exception) -> EngineFailed:
+    failed = EngineFailed(f"the network could not be run on this image ({type(error).__name__})")
+    failed.__cause__ = error
+    return failed

@@ -1,0 +1,220 @@
+"""Many callers, one call: gathers uploads into batches for a device. Knows no tensors, no images, no HTTP.
+
+A batch leaves when the device is free, with all that has come by then (continuous batching). There is one exception:
+callers who were answered together come back almost together. So if the last batch ended less than `TRAFFIC_S` ago and
+carried n uploads, the first one back waits until n of them or a full batch are there, but no longer than `max_wait_s`
+after its arrival. A lone caller, whose last batch carried one upload, never waits, nor does the first after a pause.
+
+Every upload is answered exactly once: with its results, with an error, or not at all because its caller has left.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Generic, Self
+
+from service.engine.batch_runner import BatchReport, BatchRunner
+from service.engine.device import Device
+from service.engine.pending import Answer, Item, Part, Pending, Result
+from service.engine.recent_batches import RecentBatches
+from service.engine.round_robin import RoundRobin
+from service.errors import DeadlineExceeded, NotReady, Overloaded, ShuttingDown
+
+__all__ = ["Answer", "BatchReport", "Batcher"]
+
+logger = logging.getLogger(__name__)
+
+
+class Batcher(Generic[Item, Result]):
+    """Callers await `submit`; `run` is called on the `device` with at most `max_size` items of any of them.
+
+    Items are taken in turns, one from each waiting upload, so that a large upload does not starve small ones. An async
+    context manager: leaving it answers what is queued and refuses what comes then. If the leaving is cancelled (the
+    time to drain is over), those still waiting get ShuttingDown at once.
+
+    What becomes of a batch that fails is for BatchRunner to say. If the device is lost, every caller gets NotReady, new
+    ones are refused, and `failed` tells why. `on_batch` hears of every call of `run`. `clock` counts the seconds of the
+    event loop's clock, but finely: uvloop's own goes in steps of a millisecond.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        device: Device,
+        max_size: int,
+        max_wait_s: float,
+        max_queued: int,
+        on_batch: Callable[[BatchReport], None] = lambda report: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = BatchRunner(run, device=device, max_size=max_size, on_batch=on_batch, clock=clock)
+        self._device, self._clock = device, clock
+        self._max_wait_s, self._max_queued = max_wait_s, max_queued
+        self._waiting: RoundRobin[Pending[Item, Result]] = RoundRobin()
+        self._unanswered: set[Pending[Item, Result]] = set()
+        self._recent = RecentBatches()
+        self._changed = asyncio.Event()
+        self._open = False
+        self._failed: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        self._task = asyncio.create_task(self._serve(), name=f"batcher on {self._device.name}")
+        self._task.add_done_callback(self._end)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close_intake()
+        try:
+            await asyncio.wait([self._task])
+        finally:
+            self._task.cancel()  # without effect, unless the wait was cancelled
+            await asyncio.wait([self._task])
+
+    def close_intake(self) -> None:
+        """Refuse new work from now on; what is queued is still answered."""
+        self._open = False
+        self._changed.set()
+
+    @property
+    def queued(self) -> int:
+        """Uploads that wait: not all of their items have been taken into a batch."""
+        return len(self._waiting)
+
+    @property
+    def max_size(self) -> int:
+        """Most items in a batch: as constructed, or fewer since the device ran out of memory."""
+        return self._runner.max_size
+
+    @property
+    def failed(self) -> BaseException | None:
+        """What ended this batcher or its device for good; None while both work."""
+        return self._device.failed or self._failed
+
+    @property
+    def is_running(self) -> bool:
+        """Entered, and neither closed nor failed."""
+        return self._open and self.failed is None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an upload that came now would be admitted."""
+        return self.is_running and self.queued < self._max_queued
+
+    async def submit(self, items: Sequence[Item], *, deadline: float | None = None) -> Answer[Result]:
+        """Return the results for the `items` of one upload, in their order. It is admitted whole or refused at once.
+
+        A caller who is cancelled, or whose `deadline` (a time of the event loop's clock) passes, costs nobody anything:
+        items that were not begun are never run, and those that run end unheard.
+
+        Raises:
+            ValueError: `items` is empty.
+            DeadlineExceeded: the deadline has passed; raised at that moment, even while a batch runs.
+            Overloaded: `max_queued` uploads wait already; `retry_after_s` says when those should be through.
+            ShuttingDown: the batcher is closed, or the time to drain is over.
+            NotReady: the batcher or its device has failed.
+            EngineFailed: `run` raised what is chained on one of the items, or gave a wrong number of results.
+            AlnetError: `run` raised it on one of the items.
+        """
+        if not items:
+            raise ValueError("an upload needs at least one item")
+        self._admit(deadline)
+        loop = asyncio.get_running_loop()
+        upload: Pending[Item, Result] = Pending(tuple(items), loop.create_future(), self._clock())
+        timer = None if deadline is None else loop.call_at(deadline, upload.fail, _too_late())
+        self._unanswered.add(upload)
+        self._waiting.add(upload, len(items))
+        self._changed.set()
+        try:
+            return await upload.answer
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._waiting.discard(upload)
+            self._unanswered.discard(upload)
+
+    def _admit(self, deadline: float | None) -> None:
+        if deadline is not None and deadline <= self._clock():
+            raise _too_late()
+        if not self._open:
+            raise ShuttingDown("this replica takes no new work; another one may")
+        if self.failed is not None:
+            raise NotReady("the engine has stopped; this replica must be restarted") from self.failed
+        if self.queued >= self._max_queued:
+            retry_after_s = self._recent.retry_after_s(self.queued)
+            message = f"{self.queued} uploads wait already; try again in {retry_after_s:.0f} s"
+            raise Overloaded(message, retry_after_s=retry_after_s)
+
+    async def _serve(self) -> None:
+        while await self._work_waits():
+            await self._mates_wait()
+            async with self._device.turn:
+                if batch := self._take():
+                    await self._runner.answer(batch)
+                    self._remember(batch)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Leave no caller behind, however the serving task has ended."""
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            self._failed = error
+            logger.error("the batcher on %s was stopped", self._device.name, exc_info=error)
+        for upload in list(self._unanswered):
+            upload.fail(_stopped(error))
+
+    async def _work_waits(self) -> bool:
+        """Wait for an upload and return True; return False once the intake is closed and nothing is queued."""
+        while self._open and not self._waiting:
+            self._changed.clear()
+            await self._changed.wait()
+        return len(self._waiting) > 0
+
+    async def _mates_wait(self) -> None:
+        """Wait for the callers whom the last batch gives reason to expect; the module's docstring has the rule."""
+        while self._open and self._waiting and not self._all_are_back():
+            oldest = min(upload.arrived for upload in self._waiting)
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(oldest + self._max_wait_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    def _all_are_back(self) -> bool:
+        if len(self._waiting) >= self._recent.expected_back(self._clock()):
+            return True
+        return sum(self._waiting.turns(upload) for upload in self._waiting) >= self.max_size
+
+    def _take(self) -> list[Part[Item, Result]]:
+        """Form a batch: the next item of each waiting upload in turn, without those whose callers have left."""
+        batch: list[Part[Item, Result]] = []
+        now = self._clock()
+        while self._waiting and len(batch) < self.max_size:
+            upload = self._waiting.next()
+            if not upload.answer.done():
+                batch.append(upload.begin(now))
+        return batch
+
+    def _remember(self, batch: list[Part[Item, Result]]) -> None:
+        self._recent.record(
+            arrived=min(part.upload.arrived for part in batch),
+            ended=self._clock(),
+            callers=len({part.upload for part in batch}),
+            finished=sum(part.is_last for part in batch),
+        )
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before there was an answer; allow more time")
+
+
+def _stopped(error: BaseException | None) -> NotReady | ShuttingDown:
+    cancelled = isinstance(error, asyncio.CancelledError)
+    stopped = ShuttingDown("the replica stopped first") if cancelled else NotReady("the engine stopped first")
+    stopped.__cause__ = error
+    return stopped

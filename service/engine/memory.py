@@ -1,0 +1,35 @@
+"""Recognises that memory ran out, and gives back what a failed attempt still holds. Knows no torch."""
+
+import traceback
+from collections.abc import Iterator
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether `error`, or an error that it was raised from, says that the host's or a device's memory ran out.
+
+    torch.OutOfMemoryError (also known as torch.cuda.OutOfMemoryError) is recognised by its name, and so is that of
+    any other library.
+    """
+    return any(_says_out_of_memory(cause) for cause in _causes(error))
+
+
+def release(error: BaseException) -> None:
+    """Clear the local variables of the calls that ended in `error`: the batch's pixels and tensors.
+
+    Otherwise they live as long as the error, and the next attempt has less memory than the one that failed.
+    """
+    for cause in _causes(error):
+        traceback.clear_frames(cause.__traceback__)
+
+
+def _says_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield `error`, what it was raised from, and so on; each once, since `raise error from error` is a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__

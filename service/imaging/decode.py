@@ -1,0 +1,95 @@
+"""From an upload's bytes to pixels: 8-bit RGB by one rule, whatever was sent.
+
+Read are PNG, JPEG (and MPO, its first picture), TIFF, BMP and Netpbm (PBM, PGM, PPM, grey PFM). The rule:
+
+- **8 bits** a channel: as they are. 16-bit RGB: the upper byte of each channel.
+- **1 bit**: 0 and 255. **Palette**: its colours. **Grey**: three equal channels. Grey of 2 or 4 bits, and PGM and PPM
+  that declare a largest value below 65535: scaled from the declared range.
+- **Alpha** (also a transparent palette entry or colour): composited over black. No content is invented, and a
+  transparent margin looks like the dark surround of a fundus or dermoscopy image.
+- **CMYK, YCbCr, LAB**: converted to RGB by Pillow; Adobe's inverted CMYK JPEGs are known. Colour profiles are not
+  applied.
+- **Grey integers of more than 8 bits**: the window from 0 to 2ⁿ − 1 becomes 0 to 255, where n is the smallest of 8, 10,
+  12, 14, 16 (and so on to 32) that holds the largest level present: 12-bit data in a 16-bit file is not nearly black.
+  Negative levels become 0.
+- **Float**: levels within 0 to 1 are multiplied by 255, others within 0 to 255 are taken as they are, all else is
+  stretched from the smallest to the largest finite level. NaN becomes 0, infinities the ends.
+- The **EXIF orientation** is applied; a broken EXIF block is ignored.
+- **Several frames** (TIFF pages, animated PNG): `frame`, from 0, picks one. Pages that TIFF marks as thumbnails or
+  transparency masks do not count.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.imaging import levels
+from service.imaging.opening import SIGNATURES, open_upload
+from service.imaging.placement import Image
+
+FORMATS = tuple(SIGNATURES)
+"""The formats read, by Pillow's names."""
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An image, uint8 (H, W, 3), RGB, upright, and its format in lower case: png, jpeg, tiff, bmp or ppm."""
+
+    pixels: Image
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedMask:
+    """A mask, bool (H, W), upright; `is_binary` tells that the file held no levels but 0 and at most one other."""
+
+    mask: NDArray[np.bool_]
+    is_binary: bool
+
+
+def decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> Decoded:
+    """Return the image in `upload` by the rule above. Safe to call from several threads.
+
+    Needs about 8 bytes of memory a pixel besides the upload.
+
+    Raises:
+        UnknownImageFormat: the bytes begin like no format that is read.
+        ImageTooLarge: the header declares more pixels than `max_pixels`; nothing was decoded.
+        DamagedImage: truncated, broken, without a finite value, or of a variety that cannot be read.
+        FrameNeeded: several frames and `frame` is None, or there is no such frame.
+    """
+    opened = open_upload(upload, max_pixels, frame)
+    return Decoded(_upright(levels.to_rgb(opened.image), opened.orientation), opened.format.lower())
+
+
+def decode_mask(upload: bytes, *, max_pixels: int, frame: int | None = None) -> DecodedMask:
+    """Return the mask in `upload`: where the level is not 0, if only one other level occurs; else from half the range.
+
+    Levels are grey levels (of colours the luma; alpha is ignored). The range is what becomes 0 to 255 by the rule
+    above, half of it is 128. So 0/1, 0/255, 0/65535 and black/red all mean background/foreground.
+
+    Raises:
+        UnknownImageFormat, ImageTooLarge, DamagedImage, FrameNeeded: as `decode`.
+    """
+    opened = open_upload(upload, max_pixels, frame)
+    stored = levels.levels(opened.image)
+    foreground = stored != 0
+    other = stored.flat[foreground.argmax()]
+    is_binary = bool((foreground == (stored == other)).all()) if foreground.any() else True
+    mask = foreground if is_binary else levels.to_grey(opened.image) >= 128
+    return DecodedMask(_upright(mask, opened.orientation), is_binary)
+
+
+def _upright(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
+    """Undo the EXIF orientation, 1 to 8, of (H, W) or (H, W, 3)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        pixels = pixels[::-1]
+    if orientation in {2, 3, 6, 7}:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,117 @@
+"""Bring every kind of picture to 8-bit RGB, or to grey levels, by the rules in `decode`'s docstring.
+
+Works strip by strip, so that a picture of n pixels costs its own memory, the result, and little more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from service.errors import DamagedImage
+from service.imaging.placement import Image
+
+Levels = NDArray[np.integer] | NDArray[np.floating]
+"""(H, W), of any number type."""
+
+_STRIP_PIXELS = 1 << 20
+
+
+def to_rgb(image: PillowImage.Image) -> Image:
+    """Return uint8 (H, W, 3), RGB, of a loaded Pillow image of any mode.
+
+    Raises:
+        DamagedImage: a float picture without one finite value.
+    """
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    if is_deep(image):
+        window = _window(image)
+        key = image.info.get("transparency")
+        for rows, strip in _strips(image):
+            levels = np.asarray(strip)
+            grey = window.apply(levels)
+            pixels[rows] = (grey if key is None else np.where(levels == key, 0, grey))[..., None]
+    else:
+        for rows, strip in _strips(image):
+            pixels[rows] = np.asarray(_over_black(strip))
+    return pixels
+
+
+def to_grey(image: PillowImage.Image) -> NDArray[np.uint8]:
+    """Return uint8 (H, W): the levels of a deep picture by its window, others by their luma; alpha is ignored."""
+    if is_deep(image):
+        return _window(image).apply(levels(image))
+    return np.asarray(_opaque(image).convert("L"))
+
+
+def levels(image: PillowImage.Image) -> Levels:
+    """Return the grey levels (H, W) as they are stored; colours by their luma, alpha ignored, NaN as 0."""
+    if not is_deep(image):
+        return to_grey(image)
+    stored = np.asarray(image)
+    return np.nan_to_num(stored, nan=0.0) if stored.dtype.kind == "f" else stored
+
+
+def is_deep(image: PillowImage.Image) -> bool:
+    """Whether the picture is grey with more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The range of levels, `low` to `high`, that becomes 0 to 255."""
+
+    low: float
+    high: float
+
+    def apply(self, levels: Levels) -> NDArray[np.uint8]:
+        """Scale linearly, round, clip; NaN becomes 0."""
+        scaled = (np.asarray(levels, np.float64) - self.low) * (255 / (self.high - self.low))
+        return np.rint(np.nan_to_num(np.clip(scaled, 0, 255), nan=0.0)).astype(np.uint8)
+
+
+def _window(image: PillowImage.Image) -> _Window:
+    """Return the window of a deep picture, from its smallest and largest finite level."""
+    low, high = np.inf, -np.inf
+    for _, strip in _strips(image):
+        values = np.asarray(strip)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    if low > high:
+        raise DamagedImage("the image holds no finite value")
+    if image.mode != "F":
+        bits = max(8, int(high).bit_length() if high > 0 else 8)
+        return _Window(0, 2 ** (bits + bits % 2) - 1)
+    if low >= 0 and high <= 255:
+        return _Window(0, 1 if high <= 1 else 255)
+    return _Window(low, high if high > low else low + 1)
+
+
+def _strips(image: PillowImage.Image) -> Iterator[tuple[slice, PillowImage.Image]]:
+    """Yield the picture in full-width strips, with the rows that each covers."""
+    height = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        bottom = min(top + height, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def _over_black(image: PillowImage.Image) -> PillowImage.Image:
+    """Return the picture in RGB; what is transparent is composited over black."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    with_alpha = image.convert("RGBA")
+    black = PillowImage.new("RGB", image.size)
+    black.paste(with_alpha, mask=with_alpha.getchannel("A"))
+    return black
+
+
+def _opaque(image: PillowImage.Image) -> PillowImage.Image:
+    """Return the picture as if nothing in it were transparent."""
+    if image.mode == "La":
+        image = image.convert("LA")
+    opaque = image.convert({"LA": "L", "RGBA": "RGB", "PA": "RGB", "RGBa": "RGBA"}.get(image.mode, image.mode))
+    opaque.info.pop("transparency", None)
+    return opaque

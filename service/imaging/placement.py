@@ -1,0 +1,175 @@
+"""How an image lies on the network's grid, and how the network's answer comes back to the image's own grid.
+
+Training and serving both come through here, so the two can never differ. The order is always
+
+    source  --resize-->  scaled  --pad by reflection-->  canvas  --cut-->  tiles of policy.grid
+
+and back: blend the tiles' maps on the canvas, crop what was padded, resize to the source. `fit` and `stretch` have one
+tile, which is the whole canvas; `tile` does not resize.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from service.imaging.policy import InputPolicy
+
+Image = NDArray[np.uint8]
+"""(H, W, 3), RGB, 0 to 255."""
+
+Mask = NDArray[np.uint8]
+"""(H, W), 0 is background."""
+
+Size = tuple[int, int]
+"""(height, width), in pixels."""
+
+Corner = tuple[int, int]
+"""(y, x) of a tile's top left pixel on the canvas."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """The sizes that an image has on its way to the network; all are (height, width) in pixels.
+
+    `source` is the image's own size, `scaled` its size after resizing (the same for `tile`), `canvas` the size after
+    padding. `top` and `left` are where the scaled image begins on the canvas.
+    """
+
+    source: Size
+    scaled: Size
+    canvas: Size
+    top: int
+    left: int
+
+
+def place(size: Size, policy: InputPolicy) -> Placement:
+    """Return how an image of `size` (height, width; each at least 1) lies on the network's grid under `policy`."""
+    if policy.kind == "fit":
+        scaled = _fitted(size, (policy.height, policy.width))
+        canvas = policy.grid
+        top, left = (canvas[0] - scaled[0]) // 2, (canvas[1] - scaled[1]) // 2
+        return Placement(source=size, scaled=scaled, canvas=canvas, top=top, left=left)
+    if policy.kind == "stretch":
+        return Placement(source=size, scaled=policy.grid, canvas=policy.grid, top=0, left=0)
+    canvas = max(size[0], policy.height), max(size[1], policy.width)
+    return Placement(source=size, scaled=size, canvas=canvas, top=0, left=0)
+
+
+def to_canvas(image: Image, placement: Placement) -> Image:
+    """Resize (bilinear, antialiased) and pad by reflection: uint8 (H, W, 3) to uint8 (*canvas, 3).
+
+    An image that already has the canvas's size comes back bit for bit.
+    """
+    return _padded(_resized(image, placement.scaled, PillowImage.Resampling.BILINEAR), placement)
+
+
+def mask_to_canvas(mask: Mask, placement: Placement) -> Mask:
+    """Do to a mask, (H, W) to (*canvas), what `to_canvas` does to its image; nearest neighbour keeps its levels."""
+    return _padded(_resized(mask, placement.scaled, PillowImage.Resampling.NEAREST), placement)
+
+
+def from_canvas(probability: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
+    """Crop the padding off a map, uint8 (*canvas), and resize it (bilinear) to the source's size: uint8 (H, W)."""
+    height, width = placement.scaled
+    cropped = probability[placement.top : placement.top + height, placement.left : placement.left + width]
+    return _resized(cropped, placement.source, PillowImage.Resampling.BILINEAR)
+
+
+def tiles(placement: Placement, policy: InputPolicy) -> list[Corner]:
+    """Return the top left corners, row by row, of the windows of `policy.grid` that together cover the canvas.
+
+    One window, (0, 0), for `fit` and `stretch`. For `tile` the fewest that overlap by at least `policy.overlap` in
+    each direction, evenly spread.
+    """
+    rows, columns = (
+        _starts(length, tile, policy.overlap) for length, tile in zip(placement.canvas, policy.grid, strict=True)
+    )
+    return [(y, x) for y in rows for x in columns]
+
+
+def cut(canvas: Image, corners: Sequence[Corner], policy: InputPolicy) -> list[Image]:
+    """Return one contiguous uint8 (*policy.grid, 3) array for each corner."""
+    height, width = policy.grid
+    return [np.ascontiguousarray(canvas[y : y + height, x : x + width]) for y, x in corners]
+
+
+def blend(
+    maps: Sequence[NDArray[np.uint8]], corners: Sequence[Corner], placement: Placement, policy: InputPolicy
+) -> NDArray[np.uint8]:
+    """Join the tiles' maps, each uint8 (*policy.grid), into one uint8 (*canvas): the mean, weighted by nearness.
+
+    A tile's weight falls linearly from its middle to its edges, where it has seen the least context, and is never zero.
+    Where one tile lies alone its values are copied bit for bit. Needs 4 bytes a canvas pixel besides the result.
+    """
+    if len(corners) == 1:
+        return np.ascontiguousarray(maps[0])
+    height, width = policy.grid
+    row_weights = _weights([y for y, _ in corners], height, placement.canvas[0])
+    column_weights = _weights([x for _, x in corners], width, placement.canvas[1])
+    total = np.zeros(placement.canvas, np.float32)
+    for tile, (y, x) in zip(maps, corners, strict=True):
+        total[y : y + height, x : x + width] += tile * (row_weights[y][:, None] * column_weights[x])
+    return np.rint(total, out=total).astype(np.uint8)
+
+
+def prepare(image: Image, policy: InputPolicy) -> tuple[Placement, list[Image]]:
+    """Return how `image`, uint8 (H, W, 3), is placed, and the tiles, each uint8 (*policy.grid, 3), for the engine."""
+    placement = place((image.shape[0], image.shape[1]), policy)
+    return placement, cut(to_canvas(image, placement), tiles(placement, policy), policy)
+
+
+def restore(maps: Sequence[NDArray[np.uint8]], placement: Placement, policy: InputPolicy) -> NDArray[np.uint8]:
+    """Return one map on the source's grid, uint8 (H, W), from those of the tiles that `prepare` gave, in its order."""
+    return from_canvas(blend(maps, tiles(placement, policy), placement, policy), placement)
+
+
+def _fitted(size: Size, box: Size) -> Size:
+    """Return the largest size of the same aspect that fits `box`, each side at least 1; exact integer rounding."""
+    (height, width), (box_height, box_width) = size, box
+    if height * box_width <= width * box_height:
+        return max(1, (2 * height * box_width + width) // (2 * width)), box_width
+    return box_height, max(1, (2 * width * box_height + height) // (2 * height))
+
+
+def _resized(pixels: NDArray[np.uint8], size: Size, resampling: PillowImage.Resampling) -> NDArray[np.uint8]:
+    """Resize uint8 (H, W) or (H, W, 3); an array that has `size` already is handed back as it is."""
+    if pixels.shape[:2] == size:
+        return pixels
+    resized = PillowImage.fromarray(np.ascontiguousarray(pixels)).resize((size[1], size[0]), resampling)
+    return np.array(resized, np.uint8)
+
+
+def _padded(scaled: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
+    """Pad by reflection (edge pixels repeated, so that one pixel suffices), as often as it takes."""
+    if placement.scaled == placement.canvas:
+        return scaled
+    rows = _reflected(placement.scaled[0], placement.top, placement.canvas[0])
+    columns = _reflected(placement.scaled[1], placement.left, placement.canvas[1])
+    return np.ascontiguousarray(scaled[rows[:, None], columns])
+
+
+def _reflected(length: int, before: int, total: int) -> NDArray[np.intp]:
+    """Return, for each of `total` places, the index in 0..length-1 that lies there, reflected at both ends."""
+    places = np.arange(-before, total - before) % (2 * length)
+    return np.where(places < length, places, 2 * length - 1 - places)
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Return where the fewest tiles begin that cover `length` with at least `overlap`, evenly spread."""
+    if length <= tile:
+        return [0]
+    count = -(-(length - overlap) // (tile - overlap))
+    return [index * (length - tile) // (count - 1) for index in range(count)]
+
+
+def _weights(starts: Sequence[int], tile: int, length: int) -> dict[int, NDArray[np.float32]]:
+    """Return each start's weights, float32 (tile,): a triangle, scaled so that all weights at one place sum to one."""
+    places = np.arange(tile)
+    triangle = np.minimum(places + 1, tile - places).astype(np.float64)
+    total = np.zeros(length)
+    for start in set(starts):
+        total[start : start + tile] += triangle
+    return {start: (triangle / total[start : start + tile]).astype(np.float32) for start in set(starts)}

@@ -1,0 +1,61 @@
+"""Networks by name, in the form that is trained and in the form that is served."""
+
+import copy
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from service.errors import BadConfig
+from service.network.alnet import ALNet
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"al-net": ALNet}
+"""Every architecture that `build` knows; each takes (N, 3, H, W) and gives logits (N, 1, H, W)."""
+
+
+@runtime_checkable
+class Reparameterizable(Protocol):
+    """A module that can be replaced by a plainer one which computes the same in evaluation mode."""
+
+    def reparameterize(self) -> nn.Module:
+        """Return the plain module."""
+
+
+def build(name: str, **config: object) -> nn.Module:
+    """Return the architecture `name` with random weights, as it is trained.
+
+    Raises:
+        BadConfig: there is no such architecture, or it does not take this `config`.
+    """
+    if name not in ARCHITECTURES:
+        raise BadConfig(f"no architecture {name!r}; there are: {', '.join(sorted(ARCHITECTURES))}")
+    try:
+        return ARCHITECTURES[name](**config)
+    except (TypeError, ValueError) as error:
+        raise BadConfig(f"{name} does not take this configuration: {error}") from error
+
+
+def reparameterize(network: nn.Module) -> nn.Module:
+    """Return a new, plain network in evaluation mode that computes what `network` does in evaluation mode.
+
+    Every RepVGG block becomes one 3×3 convolution and ReLU (AL-Net paper, § 3.5 and Fig. 4), and whatever else is exact
+    algebra is folded. `network` is left alone.
+    """
+    return _plain(copy.deepcopy(network).eval()).eval()
+
+
+def build_reparameterized(name: str, **config: object) -> nn.Module:
+    """Return the architecture `name` in the form that is served, whose state dict a published checkpoint holds."""
+    return reparameterize(build(name, **config))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of parameters, as the paper's Tables 2 to 5 count them (for AL-Net: re-parameterised)."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """Replace `module`'s children, then itself: what is made of plain parts is plain."""
+    for name, child in module.named_children():
+        setattr(module, name, _plain(child))
+    return module.reparameterize() if isinstance(module, Reparameterizable) else module

@@ -1,0 +1,79 @@
+"""RepVGG: many branches to train, one 3×3 convolution to serve (Ding et al., CVPR 2021, arXiv:2101.03697)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from service.network.convolution import convolution, fold
+
+A1_BLOCKS = (1, 2, 4, 14, 1)
+"""Blocks a stage of RepVGG-A1 (its Table 2); the AL-Net paper keeps them and reduces the channels."""
+
+
+class RepVGGBlock(nn.Module):
+    """3×3 + 1×1 + identity, each batch-normalised, summed, then ReLU (RepVGG paper, Fig. 2b; AL-Net paper, Fig. 2).
+
+    Takes (N, in_channels, H, W); gives (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). The identity branch exists where
+    it fits: stride 1 and as many channels out as in.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.conv3x3 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.norm3x3 = nn.BatchNorm2d(out_channels)
+        self.conv1x1 = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+        self.norm1x1 = nn.BatchNorm2d(out_channels)
+        self.identity = nn.BatchNorm2d(in_channels) if stride == 1 and in_channels == out_channels else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the block, branch by branch."""
+        y: Tensor = self.norm3x3(self.conv3x3(x)) + self.norm1x1(self.conv1x1(x))
+        if self.identity is not None:
+            y = y + self.identity(x)
+        return F.relu(y)
+
+    @torch.no_grad()
+    def reparameterize(self) -> nn.Sequential:
+        """Return the one 3×3 convolution and ReLU that compute the same in evaluation mode (RepVGG paper, § 3.3)."""
+        branches = [
+            fold(self.conv3x3.weight, self.norm3x3),
+            fold(F.pad(self.conv1x1.weight, (1, 1, 1, 1)), self.norm1x1),
+        ]
+        if self.identity is not None:
+            branches.append(fold(nn.init.dirac_(torch.empty_like(self.conv3x3.weight)), self.identity))
+        kernel = torch.stack([kernel for kernel, _ in branches]).sum(0)
+        bias = torch.stack([bias for _, bias in branches]).sum(0)
+        return nn.Sequential(convolution(kernel, bias, like=self.conv3x3), nn.ReLU())
+
+
+class Encoder(nn.Module):
+    """Stages in a row, each of stride 2; gives the output of every stage.
+
+    Takes (N, 3, H, W); gives F1 to F5 at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size (rounded up), of `widths` channels.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.widths = tuple(widths)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the features of all stages, finest first."""
+        features = []
+        for stage in self.stages:
+            image = stage(image)
+            features.append(image)
+        return features
+
+
+def repvgg_encoder(blocks: Sequence[int], widths: Sequence[int]) -> Encoder:
+    """Return a RepVGG encoder: `blocks[i]` blocks of `widths[i]` channels in stage i, its first block with stride 2."""
+    stages = []
+    channels = 3
+    for count, width in zip(blocks, widths, strict=True):
+        first = RepVGGBlock(channels, width, stride=2)
+        stages.append(nn.Sequential(first, *(RepVGGBlock(width, width) for _ in range(count - 1))))
+        channels = width
+    return Encoder(stages, widths)

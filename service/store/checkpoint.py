@@ -1,0 +1,98 @@
+"""One published checkpoint on disk: a folder `<modality>/<version>` with a card and the weights that it describes.
+
+Knows no torch: weights are handed out as bytes whose digest has been checked, and parsing them is the engine's work.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from service.errors import BadCheckpoint, BadConfig
+from service.store.card import Card
+
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+README = "README.md"
+LARGEST_CARD_BYTES = 1 << 20
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` as 64 lower-case hexadecimal digits, as cards record it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse_card(content: bytes) -> Card:
+    """Return the card that `content`, the bytes of a card.json, holds.
+
+    Raises:
+        BadCheckpoint: no JSON, over 1 MiB, or a field is missing, unknown or out of its range; names the first such.
+    """
+    if len(content) > LARGEST_CARD_BYTES:
+        raise BadCheckpoint(f"{CARD} is larger than {LARGEST_CARD_BYTES} bytes")
+    try:
+        return Card.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadCheckpoint(f"{CARD}: {f'field {field}: ' if field else ''}{first['msg']}") from error
+    except BadConfig as error:  # the input policy checks itself
+        raise BadCheckpoint(f"{CARD}: field input: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A card and the folder in which it and its weights lie. The weights are not read until `read_weights`."""
+
+    card: Card
+    folder: Path
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return the checkpoint in `folder`, whose path ends in `<modality>/<version>`.
+
+        Raises:
+            BadCheckpoint: the card is missing, unreadable, invalid, or of another modality or version than the path.
+        """
+        content = _read(folder, CARD, LARGEST_CARD_BYTES + 1)
+        try:
+            card = parse_card(content)
+        except BadCheckpoint as error:
+            raise _broken(folder, str(error)) from error
+        if (card.modality, card.version) != (folder.parent.name, folder.name):
+            raise _broken(folder, f"{CARD} is of {card.modality} {card.version}, which is not the folder's name")
+        return cls(card, folder)
+
+    @property
+    def weights_path(self) -> Path:
+        """The file of weights. Whoever opens it past `read_weights` checks its digest."""
+        return self.folder / WEIGHTS
+
+    def read_weights(self) -> bytes:
+        """Return the bytes of the weights file, a safetensors archive, once they are known to be the card's.
+
+        Raises:
+            BadCheckpoint: the file is missing or unreadable, or its SHA-256 is not the card's.
+        """
+        content = _read(self.folder, WEIGHTS)
+        if (digest := sha256(content)) != self.card.weights_sha256:
+            raise _broken(
+                self.folder, f"{WEIGHTS} has sha256 {digest[:12]}…, its card says {self.card.weights_sha256[:12]}…"
+            )
+        return content
+
+
+def _read(folder: Path, name: str, limit: int = -1) -> bytes:
+    try:
+        with (folder / name).open("rb") as file:
+            return file.read(limit)
+    except FileNotFoundError as error:
+        raise _broken(folder, f"{name} is missing") from error
+    except OSError as error:
+        raise _broken(folder, f"{name} cannot be read ({error.strerror})") from error
+
+
+def _broken(folder: Path, fault: str) -> BadCheckpoint:
+    return BadCheckpoint(f"{folder}: {fault}. Restore the folder from where it was published, or remove it")

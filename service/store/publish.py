@@ -1,0 +1,111 @@
+"""Publishing a checkpoint: all of it or nothing, and never a change to what is published already.
+
+A draft is written under a hidden name inside the store and renamed into place, so that readers see the old store or the
+new one. A publisher killed on the way leaves its draft, which readers pass over and a later publish clears away.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.errors import AlreadyPublished, BadCheckpoint
+from service.store.card import Card
+from service.store.checkpoint import CARD, README, WEIGHTS, parse_card, sha256
+from service.store.readme import card_readme
+
+DRAFT = ".draft-"
+STALE_AFTER_S = 24 * 3600
+FOLDER_MODE = 0o755
+FILE_MODE = 0o644
+
+
+def publish(store: Path, card: Card, weights: bytes) -> Path:
+    """Publish `weights` (a safetensors archive) and `card` as `store/<modality>/<version>`; return that folder.
+
+    The store is made if there is none. What is published is readable by every user, whatever the umask.
+
+    Raises:
+        AlreadyPublished: that version exists; it is left as it was.
+        BadCheckpoint: the card is of other weights, or would not be read back as it is.
+        OSError: the disk is full or the store is not writable; nothing was published.
+    """
+    files = _files(card, weights)
+    target = store / card.modality / card.version
+    try:
+        _make_folder(store)
+        _remove_stale_drafts(store)
+        _write_then_rename(store, target, files)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; nothing was published", str(target)) from error
+    _sync(target.parent)
+    _sync(store)
+    return target
+
+
+def _files(card: Card, weights: bytes) -> dict[str, bytes]:
+    if (digest := sha256(weights)) != card.weights_sha256:
+        raise BadCheckpoint(f"these weights have sha256 {digest}, their card says {card.weights_sha256}")
+    content = (card.model_dump_json(indent=2) + "\n").encode()
+    if parse_card(content) != card:  # a copy made with model_copy(update=...) was never validated
+        raise BadCheckpoint(f"the card of {card.modality} {card.version} would not be read back as it is")
+    return {WEIGHTS: weights, CARD: content, README: card_readme(card).encode()}
+
+
+def _write_then_rename(store: Path, target: Path, files: Mapping[str, bytes]) -> None:
+    draft = Path(tempfile.mkdtemp(dir=store, prefix=DRAFT))
+    try:
+        for name, content in files.items():
+            _write(draft / name, content)
+        draft.chmod(FOLDER_MODE)
+        _sync(draft)
+        _make_folder(target.parent)
+        _rename_to_new(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _rename_to_new(draft: Path, target: Path) -> None:
+    try:
+        draft.rename(target)  # atomic, and refused by the system if the target holds anything
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        raise AlreadyPublished(f"{target} is published already; a new checkpoint needs a new version") from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return
+    folder.chmod(FOLDER_MODE)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        os.fchmod(file.fileno(), FILE_MODE)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Have the folder's entries written to disk: without it, a power cut can undo a rename."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale_drafts(store: Path) -> None:
+    for draft in store.glob(f"{DRAFT}*"):
+        with contextlib.suppress(FileNotFoundError):  # another publisher has just renamed its draft
+            if time.time() - draft.stat().st_mtime > STALE_AFTER_S:
+                shutil.rmtree(draft, ignore_errors=True)

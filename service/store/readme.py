@@ -1,0 +1,145 @@
+"""The README.md of a published checkpoint: its card, for people. The same card always gives the same text."""
+
+from collections.abc import Mapping
+
+from service.imaging.policy import InputPolicy
+from service.store.card import Card, Scores
+
+Row = tuple[str, object]
+FEW_IMAGES = 100
+
+
+def card_readme(card: Card) -> str:
+    """Return Markdown that says what the checkpoint is, how good, how it was trained, and how to use it."""
+    sections = [
+        _title(card),
+        _scores(card.test),
+        _input(card),
+        _training(card),
+        _network(card),
+        _use(card),
+        _limits(card),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def describe_input(policy: InputPolicy) -> str:
+    """Return in one sentence how an upload reaches the network's grid (sizes are height × width)."""
+    size = f"{policy.height} × {policy.width}"
+    grid = " × ".join(str(side) for side in policy.grid)
+    match policy.kind:
+        case "fit":
+            return f"Scaled to fit {size}, aspect kept, padded by reflection to {grid}."
+        case "stretch":
+            return f"Resized to {size}, whatever its aspect."
+        case "tile":
+            return f"At its own resolution, in tiles of {size} that overlap by at least {policy.overlap}."
+
+
+def _title(card: Card) -> str:
+    return (
+        f"# {card.modality} {card.version}: {card.label}\n\n"
+        f"Weights of {card.architecture} that mark the {card.label} in {card.modality} images. "
+        f"Published {card.created}, re-parameterised, in safetensors format.\n\n"
+        f"**Intended use.** {card.intended_use}"
+    )
+
+
+def _scores(scores: Scores | None) -> str:
+    if scores is None:
+        return "## Scores\n\nNone: no image was held out from training."
+    rows: list[Row] = [
+        ("IoU", f"{scores.iou_mean:.4f} ± {scores.iou_std:.4f}"),
+        ("Accuracy", f"{scores.accuracy_mean:.4f} ± {scores.accuracy_std:.4f}"),
+        ("Dice", f"{scores.dice_mean:.4f}"),
+        ("Mean absolute error of the expected IoU", f"{scores.expected_iou_error:.4f}"),
+        ("Flagged as unlike the training images", f"{scores.flagged_fraction:.1%}"),
+    ]
+    return (
+        f"## Scores\n\nOn {scores.n} images of {scores.dataset} held out from training ({scores.split}), "
+        f"mean ± population standard deviation over images.\n\n{_table(('Score', 'Value'), rows)}"
+    )
+
+
+def _input(card: Card) -> str:
+    rows: list[Row] = [
+        ("Upload", describe_input(card.input)),
+        ("Mean of R, G, B", _numbers(card.normalisation.mean)),
+        ("Standard deviation of R, G, B", _numbers(card.normalisation.std)),
+        ("Temperature", card.temperature),
+        ("Threshold", card.threshold),
+    ]
+    return f"## Input and output\n\n{_table(('What', 'Value'), rows)}\n\nThe mask has the size of the upload."
+
+
+def _training(card: Card) -> str:
+    training, data = card.training, card.data
+    rows: list[Row] = [
+        ("Data", data.name),
+        ("Images to train, validate, test", f"{data.n_train}, {data.n_validation}, {data.n_test}"),
+        ("Split", data.split),
+        ("Digest of the data", f"`{data.digest}`"),
+        ("Preset", training.preset),
+        ("Seed", training.seed),
+        ("Commit of the code", training.commit),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in training.versions.items())),
+        ("Device", training.device),
+        ("Epochs, best", f"{training.epochs}, {training.best_epoch}"),
+        ("Duration", f"{training.duration_s / 60:.1f} minutes"),
+    ]
+    return f"## Training\n\n{_table(('What', 'Value'), rows)}\n\n### Config\n\n{_config(training.config)}"
+
+
+def _network(card: Card) -> str:
+    rows: list[Row] = [
+        ("Architecture", card.architecture),
+        *((f"`{name}`", value) for name, value in card.architecture_config.items()),
+        ("Parameters in training", f"{card.parameters_in_training:,}"),
+        ("Parameters published", f"{card.parameters:,}"),
+        ("Largest logit difference of the two forms", f"{card.largest_logit_difference:.1e}"),
+        ("SHA-256 of `weights.safetensors`", f"`{card.weights_sha256}`"),
+    ]
+    return f"## Network\n\n{_table(('What', 'Value'), rows)}"
+
+
+def _use(card: Card) -> str:
+    return (
+        "## Use\n\nWith the service running on this machine:\n\n"
+        "```sh\n"
+        "curl --fail-with-body -H 'Accept: image/png' -F image=@image.png -o mask.png \\\n"
+        f"  http://127.0.0.1:8000/segment/{card.modality}\n"
+        "```"
+    )
+
+
+def _limits(card: Card) -> str:
+    if card.test is None:
+        measured = "Quality was not measured"
+    else:
+        few = "few " if card.test.n < FEW_IMAGES else ""
+        measured = f"The scores are those of {few}images from the same source as the training images"
+    return (
+        "## Limits\n\n"
+        f"- {card.intended_use}\n"
+        f"- {measured}; expect less of other cameras, sites and preparations.\n"
+        "- An answer to an image unlike the training images carries a warning, but not every such image is noticed."
+    )
+
+
+def _config(config: Mapping[str, object]) -> str:
+    return _table(("Name", "Value"), [(f"`{name}`", value) for name, value in config.items()])
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+def _table(head: tuple[str, str], rows: list[Row]) -> str:
+    lines = [f"| {head[0]} | {head[1]} |", "| --- | --- |"]
+    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    """Return `value` on one line, with the bars that would end a cell escaped."""
+    return " ".join(str(value).split()).replace("|", "\\|")

@@ -1,0 +1,128 @@
+"""What one training run is: presets, modalities and the frozen configuration that a run folder records."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import BadConfig
+from service.imaging.policy import InputPolicy
+from service.store.card import NAME
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    """One run, whole: the same configuration on the same data and machine gives the same numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = Field(description="a data set's folder, or drawn:retina, drawn:cell, drawn:skin")
+    modality: str = Field(pattern=NAME)
+    label: str = Field(min_length=1, description="what the foreground is")
+    preset: str
+    input: InputPolicy
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    fractions: tuple[Fraction, Fraction, Fraction] = Field((0.5, 0.2, 0.3), description="train, validation, test")
+    case_pattern: str | None = Field(None, description="regex whose first group names the case in an image's name")
+    series: bool | None = Field(None, description="images are slices of one volume; None: as the layout says")
+
+    architecture: str = "al-net"
+    fusion_stride: Literal[1, 2] = 2
+
+    epochs: int = Field(ge=1, le=100_000)
+    steps_per_epoch: int | None = Field(None, ge=1, description="None: every image in every view, once")
+    batch_size: int = Field(ge=1, le=4096)
+    crop_px: int | None = Field(None, ge=32, multiple_of=32, description="None: the whole grid")
+    optimizer: Literal["adam", "adamw"]
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["exponential", "cosine"]
+    decay: float = Field(0.95, gt=0, le=1, description="exponential: factor after each epoch")
+    weight_decay: float = Field(0.0, ge=0)
+
+    shift_px: int = Field(0, ge=0, description="each view is shifted up, down, left, right by this, or not at all")
+    scale: float = Field(0.0, ge=0, lt=1, description="random zoom by up to this fraction")
+    rotation_deg: float = Field(0.0, ge=0, le=180, description="random rotation by up to this angle")
+    colour: float = Field(0.0, ge=0, lt=1, description="random gain, offset and gamma by up to this fraction")
+
+    validate_every: int = Field(1, ge=1, description="epochs between validations")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    workers: int = Field(0, ge=0, le=64, description="data-loading processes; 0: the training process itself")
+    cache_gib: float = Field(4.0, ge=0, description="decoded images kept in memory, GiB")
+
+    @model_validator(mode="after")
+    def _fractions_leave_something(self) -> Self:
+        if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] <= 0 or self.fractions[1] <= 0:
+            raise ValueError("fractions must be above 0 for train and validation, and sum to 1")
+        return self
+
+
+MODALITIES: dict[str, dict[str, object]] = {
+    "retina": {
+        "label": "vessel",
+        "input": InputPolicy(kind="fit", height=605, width=700),
+        "fractions": (0.5, 0.2, 0.3),
+    },
+    "cell": {
+        "label": "cell interior",
+        "input": InputPolicy(kind="tile", height=512, width=512, overlap=64),
+        "fractions": (0.5, 0.2, 0.3),
+    },
+    "skin": {
+        "label": "lesion",
+        "input": InputPolicy(kind="stretch", height=512, width=512),
+        "fractions": (0.7, 0.1, 0.2),
+    },
+}
+"""What the three modalities have of their own (paper, Table 1 and § 4.1); any other starts from OWN."""
+
+OWN: dict[str, object] = {
+    "label": "foreground",
+    "input": InputPolicy(kind="stretch", height=512, width=512),
+    "fractions": (0.6, 0.2, 0.2),
+}
+
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {
+        "epochs": 150,
+        "batch_size": 4,
+        "optimizer": "adam",
+        "learning_rate": 5e-3,
+        "schedule": "exponential",
+        "decay": 0.95,
+        "shift_px": 32,
+    },
+    "quick": {
+        "epochs": 30,
+        "steps_per_epoch": 40,
+        "batch_size": 4,
+        "crop_px": 256,
+        "optimizer": "adamw",
+        "learning_rate": 3e-3,
+        "schedule": "cosine",
+        "weight_decay": 0.01,
+        "scale": 0.25,
+        "rotation_deg": 15,
+        "colour": 0.2,
+    },
+}
+"""`paper`: the recipe of §§ 4.1 and 4.2. `quick`: minutes on two CPU cores; also the default."""
+
+
+def configure(data: str, modality: str, preset: str, changes: Mapping[str, object]) -> Config:
+    """Return the configuration: the modality's own values, then the preset's, then `changes`, later ones winning.
+
+    Raises:
+        BadConfig: there is no such preset, or a value is out of its range.
+    """
+    if preset not in PRESETS:
+        raise BadConfig(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    own = MODALITIES.get(modality, OWN)
+    values = {"data": data, "modality": modality, "preset": preset, **own, **PRESETS[preset], **changes}
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "configuration"
+        raise BadConfig(f"{name}: {first['msg']}") from error

@@ -1,0 +1,201 @@
+"""The training loop: epochs of Dice + BCE (paper, Eqs. 4 to 6), best by validation IoU, resumable after any epoch."""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.optim import Adam, AdamW, Optimizer
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+with warnings.catch_warnings():  # their own imports use what their dependencies deprecate
+    warnings.simplefilter("ignore")
+    from lightning_fabric import Fabric
+    from monai.losses.dice import DiceCELoss
+
+from service.engine.torch_engine import DTYPES, Predictor, precisions
+from service.errors import BadConfig
+from service.network import reparameterize
+from service.network.normalise import Normalise
+from service.store.card import Normalisation
+from service.training.augment import TrainingItems
+from service.training.config import Config
+from service.training.order import EpochOrder
+from service.training.scores import ImageScore, Predict, mean_and_std
+from service.training.state import EpochRecord, Progress, load_state, save_state, write_atomically
+
+STATE, BEST = "state.safetensors", "best.safetensors"
+
+Batches = DataLoader[tuple[Tensor, Tensor]]
+Validate = Callable[[Predict], Sequence[ImageScore]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """All that the loop works on. `network` is in training form, on its device; `wrapped` is what Fabric made of it."""
+
+    config: Config
+    fabric: Fabric
+    network: nn.Module
+    wrapped: nn.Module
+    optimizer: Optimizer
+    normalise: Normalise
+    batches: Batches
+    order: EpochOrder
+
+
+def make_fabric(config: Config) -> Fabric:
+    """Return Lightning Fabric: it picks the device, the precision, and joins the processes that torchrun started."""
+    cuda = torch.cuda.is_available()
+    name = config.precision
+    if name == "auto":
+        name = "bfloat16" if cuda or precisions(torch.device("cpu"), "auto")[0] == "bfloat16" else "float32"
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if name == "bfloat16" else "32-true"
+    with warnings.catch_warnings():  # Fabric tells CPU users that they have no GPU, and so on
+        warnings.simplefilter("ignore")
+        fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices="auto" if cuda else 1, precision=precision)
+        fabric.launch()
+    return fabric
+
+
+def prepare_fitting(
+    config: Config, fabric: Fabric, network: nn.Module, items: TrainingItems, normalisation: Normalisation
+) -> Fitting:
+    """Join network, optimizer and loader on the fabric's device."""
+    kind = {"adam": Adam, "adamw": AdamW}[config.optimizer]
+    optimizer = kind(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    convert_conv2d_weight_memory_format(network.to(fabric.device, torch.float32), torch.channels_last)
+    wrapped, optimizer = fabric.setup(network, optimizer)
+    length = (config.steps_per_epoch or -(-len(items) // config.batch_size)) * config.batch_size
+    order = EpochOrder(len(items), length=length, seed=config.seed, rank=fabric.global_rank, world=fabric.world_size)
+    batches: Batches = DataLoader(
+        items, config.batch_size, sampler=order, num_workers=config.workers, persistent_workers=config.workers > 0
+    )
+    normalise = Normalise(normalisation.mean, normalisation.std).to(fabric.device)
+    return Fitting(config, fabric, network, wrapped, optimizer, normalise, batches, order)
+
+
+def fit(
+    fitting: Fitting,
+    folder: Path,
+    normalisation: Normalisation,
+    validate: Validate,
+    on_epoch: Callable[[Progress], None],
+) -> Progress:
+    """Train to the last epoch, from where `folder`'s state left off; the best network's weights lie in BEST afterwards.
+
+    `validate` scores a predictor on the validation images; `on_epoch` sees the progress after each epoch is saved.
+
+    Raises:
+        BadConfig: the state in `folder` is of another network, or the device's memory does not suffice.
+    """
+    state, network = folder / STATE, fitting.network
+    progress = load_state(state, network, fitting.optimizer) if state.exists() else Progress()
+    for epoch in range(progress.next_epoch, fitting.config.epochs):
+        started = time.monotonic()
+        rate = set_learning_rate(fitting.optimizer, fitting.config, epoch)
+        loss = _train_epoch(fitting, epoch, progress)
+        scores = _validate(fitting, epoch, normalisation, validate)
+        iou = mean_and_std(score.agreement.iou for score in scores)[0] if scores else None
+        accuracy = mean_and_std(score.agreement.accuracy for score in scores)[0] if scores else None
+        if iou is not None and iou > progress.best_iou:
+            progress.best_iou, progress.best_epoch = iou, epoch
+            if fitting.fabric.is_global_zero:
+                write_atomically(folder / BEST, save(_weights(network)))
+        progress.history.append(EpochRecord(epoch, rate, loss, iou, accuracy, time.monotonic() - started))
+        if fitting.fabric.is_global_zero:
+            save_state(state, network, fitting.optimizer, progress)
+            on_epoch(progress)
+    return progress
+
+
+def load_best(folder: Path, network: nn.Module) -> nn.Module:
+    """Return `network` with the weights of the best epoch."""
+    network.load_state_dict(load_file(folder / BEST))
+    return network
+
+
+def set_learning_rate(optimizer: Optimizer, config: Config, epoch: int) -> float:
+    """Set and return the epoch's learning rate: ×decay after each epoch (paper, § 4.2), or half a cosine to zero.
+
+    The cosine starts with a short warm-up, and depends on the epoch alone, as a resumed run needs it.
+    """
+    if config.schedule == "exponential":
+        rate = config.learning_rate * config.decay**epoch
+    else:
+        warm = min(1.0, (epoch + 1) / max(1.0, 0.1 * config.epochs))
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * epoch / config.epochs)).item())
+        rate = config.learning_rate * warm * cosine
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
+    """Take one step a batch; return the mean loss."""
+    loss_of = DiceCELoss(sigmoid=True)
+    fitting.order.start(epoch)
+    fitting.wrapped.train()
+    total = torch.zeros((), device=fitting.fabric.device)
+    title = f"epoch {epoch + 1}/{fitting.config.epochs}"
+    bar = tqdm(fitting.batches, title, unit="step", leave=False, disable=not fitting.fabric.is_global_zero)
+    for step, (images, masks) in enumerate(bar, start=1):
+        total += _step(fitting, images, masks, loss_of)
+        if step % 5 == 0 or step == len(bar):
+            best = f"{progress.best_iou:.3f}" if progress.history else "–"
+            bar.set_postfix(loss=f"{total.item() / step:.3f}", best_IoU=best, left=_time_left(fitting, progress))
+    return total.item() / len(fitting.batches)
+
+
+def _step(fitting: Fitting, images: Tensor, masks: Tensor, loss_of: nn.Module) -> Tensor:
+    device = fitting.fabric.device
+    pixels = images.to(device, memory_format=torch.channels_last, non_blocking=True)
+    try:
+        logits = fitting.wrapped(fitting.normalise(pixels))
+        loss: Tensor = loss_of(logits.float(), masks.to(device, non_blocking=True))
+        fitting.optimizer.zero_grad(set_to_none=True)
+        fitting.fabric.backward(loss)
+        fitting.optimizer.step()
+    except torch.OutOfMemoryError as error:
+        size, crop = fitting.config.batch_size, fitting.config.crop_px or "the whole grid"
+        raise BadConfig(
+            f"out of memory on {device} with batches of {size} and crops of {crop}: "
+            "start again with a smaller --batch-size or --crop"
+        ) from error
+    return loss.detach()
+
+
+def _validate(fitting: Fitting, epoch: int, normalisation: Normalisation, validate: Validate) -> Sequence[ImageScore]:
+    """Score the network in the form and precision in which it would be served."""
+    last = epoch + 1 == fitting.config.epochs
+    if (epoch + 1) % fitting.config.validate_every and not last:
+        return ()
+    device = fitting.fabric.device
+    return validate(best_predictor(fitting.network, normalisation, device).predict)
+
+
+def best_predictor(
+    network: nn.Module, normalisation: Normalisation, device: torch.device, *, temperature: float = 1.0
+) -> Predictor:
+    """Return what would serve this network, re-parameterised, on this device in its best precision."""
+    dtype = DTYPES[precisions(device, "auto")[0]]
+    return Predictor(reparameterize(network), normalisation, temperature=temperature, device=device, dtype=dtype)
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+
+
+def _time_left(fitting: Fitting, progress: Progress) -> str:
+    """Return the time that the remaining epochs will take, as those before did."""
+    if not progress.history:
+        return "?"
+    epochs = fitting.config.epochs - progress.next_epoch
+    return tqdm.format_interval(epochs * progress.seconds / len(progress.history))

@@ -1,0 +1,200 @@
+"""How training folders are laid out: which file is the mask of which image.
+
+Each layout is one function that returns None if a folder is not laid out so. They look one folder deep and only at files
+whose name ends as an image's does, so README, LICENSE.txt, Thumbs.db and hidden files may lie about.
+"""
+
+import io
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image as Pillow
+
+from service.errors import BadDataset
+from service.training.pairs import FileSource, Pair
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
+MASK_WORDS = ("mask", "segmentation", "seg", "label", "labels", "gt", "groundtruth", "manual")
+LAYOUTS = f"""a training folder is laid out in one of these ways:
+  images/NAME.png with masks/NAME.png, also .jpg .jpeg .tif .tiff .bmp .ppm .pgm .pbm, each also as .gz; after NAME a mask
+    may have one of {", ".join(MASK_WORDS)}, set off by _ - or a full stop
+  STARE: stare-images/NAME.ppm with labels-ah/NAME.ah.ppm (or images/ with masks/), also as .gz
+  ISBI 2012: train-volume.tif with train-labels.tif, or their pages as images/0.png … with masks/0.png …
+  ISIC 2018: ISIC2018_Task1-2_Training_Input/ with ISIC2018_Task1_Training_GroundTruth/ (or images/ with masks/)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What was found in a folder: the dataset's name and its pairs in natural order."""
+
+    name: str
+    pairs: tuple[Pair, ...]
+    is_series: bool = False
+
+
+def read_layout(folder: Path) -> Layout:
+    """Return the pairs in `folder`, by the first layout that fits.
+
+    Raises:
+        BadDataset: the folder does not exist, is laid out in no way that we know, holds no pair, or has an image
+            without a mask, a mask without an image, or two files of one name; the message names the file.
+    """
+    if not folder.is_dir():
+        raise BadDataset(
+            f"{folder} is no folder; give a folder of images and masks, or drawn:retina, drawn:cell, drawn:skin"
+        )
+    for layout in (_stare, _isbi2012, _isic2018, _images_and_masks):
+        if found := layout(folder):
+            return found
+    raise BadDataset(f"{folder} holds no images and masks that we can pair; {LAYOUTS}")
+
+
+def _stare(folder: Path) -> Layout | None:
+    """STARE (Hoover et al. 2000): 20 fundus photographs, vessels drawn by observer AH.
+
+    The originals: `stare-images.tar` holds `im0001.ppm.gz` …, `labels-ah.tar` holds `im0001.ah.ppm.gz` …, unpacked side
+    by side or into folders of the tars' names. Labels of the second observer (`im0001.vk.ppm.gz`) are ignored.
+    """
+    for image_folder, mask_folder in (("stare-images", "labels-ah"), ("images", "masks"), (".", ".")):
+        masks = [path for path in _image_files(folder / mask_folder) if _stem(path).endswith(".ah")]
+        if masks:
+            observers = (".ah", ".vk")
+            images = [path for path in _image_files(folder / image_folder) if not _stem(path).endswith(observers)]
+            return Layout("STARE", _pair_up(images, masks, lambda stem, _: stem.removesuffix(".ah")))
+    return None
+
+
+def _isbi2012(folder: Path) -> Layout | None:
+    """ISBI 2012 EM challenge: the originals `train-volume.tif` and `train-labels.tif`, 30 pages each.
+
+    Their pages as single files are met by `_images_and_masks`. `test-volume.tif` has no labels and is ignored.
+    """
+    volumes = {_stem(path): path for path in _image_files(folder) if _stem(path) in {"train-volume", "train-labels"}}
+    if not volumes:
+        return None
+    for stem in ("train-volume", "train-labels"):
+        if stem not in volumes:
+            raise BadDataset(f"{folder} lacks {stem}.tif beside {next(iter(volumes.values())).name}")
+    image, mask = volumes["train-volume"], volumes["train-labels"]
+    n, n_masks = _header(image)[0], _header(mask)[0]
+    if n != n_masks:
+        raise BadDataset(f"{image} has {n} pages, but {mask.name} has {n_masks}; both must have the same")
+    digits = max(2, len(str(n - 1)))
+    pages = (
+        Pair(name=f"slice-{page:0{digits}}", image=FileSource(image, page), mask=FileSource(mask, page))
+        for page in range(n)
+    )
+    return Layout("ISBI 2012", tuple(pages), is_series=True)
+
+
+def _isic2018(folder: Path) -> Layout | None:
+    """ISIC 2018 Task 1: dermoscopy, `ISIC_0000000.jpg` with `ISIC_0000000_segmentation.png`.
+
+    The originals lie in `ISIC2018_Task1-2_Training_Input/` and `ISIC2018_Task1_Training_GroundTruth/`.
+    """
+    originals = ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth")
+    for image_folder, mask_folder in (originals, ("images", "masks")):
+        images, masks = _image_files(folder / image_folder), _image_files(folder / mask_folder)
+        named = all(_stem(path).startswith("ISIC_") for path in images)
+        if images and named and any(_stem(path).endswith("_segmentation") for path in masks):
+            return Layout("ISIC 2018", _pair_up(images, masks, lambda stem, _: stem.removesuffix("_segmentation")))
+    return None
+
+
+def _images_and_masks(folder: Path) -> Layout | None:
+    """Any folder with `images/` and `masks/`, paired by name; see `LAYOUTS`.
+
+    Images numbered 0, 1, 2 … or 1, 2, 3 … without a gap (three or more), all grey and of one size, are taken for the
+    slices of one volume. Thirty of 512 × 512 are ISBI 2012.
+    """
+    image_folder, mask_folder = _subfolder(folder, "images"), _subfolder(folder, "masks")
+    if image_folder is None or mask_folder is None:
+        return None
+    for subfolder in (image_folder, mask_folder):
+        if not _image_files(subfolder):
+            raise BadDataset(f"{subfolder} holds no image; we read {' '.join(sorted(IMAGE_SUFFIXES))}, also as .gz")
+    pairs = _pair_up(_image_files(image_folder), _image_files(mask_folder), _case_of)
+    size = _size_of_slices(pairs)
+    is_isbi = size == (512, 512) and len(pairs) == 30
+    return Layout("ISBI 2012" if is_isbi else folder.resolve().name, pairs, is_series=size is not None)
+
+
+def _pair_up(
+    images: Iterable[Path], masks: Iterable[Path], case_of: Callable[[str, Collection[str]], str]
+) -> tuple[Pair, ...]:
+    """Pair each image with the mask whose stem `case_of` maps to the image's stem."""
+    image_of = _by_case((_stem(path), path) for path in images)
+    mask_of = _by_case((case_of(_stem(path), image_of), path) for path in masks)
+    for case in sorted(image_of.keys() - mask_of.keys()):
+        raise BadDataset(f"{image_of[case]} has no mask; add one or remove the image")
+    for case in sorted(mask_of.keys() - image_of.keys()):
+        raise BadDataset(f"{mask_of[case]} is a mask without an image; add the image or remove the mask")
+    return tuple(
+        Pair(name=case, image=FileSource(image_of[case]), mask=FileSource(mask_of[case]))
+        for case in sorted(image_of, key=_natural)
+    )
+
+
+def _by_case(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    by_case: dict[str, Path] = {}
+    for case, path in files:
+        if case in by_case:
+            raise BadDataset(f"{by_case[case]} and {path.name} both stand for {case!r}; keep one of the two")
+        by_case[case] = path
+    return by_case
+
+
+def _case_of(mask_stem: str, cases: Collection[str]) -> str:
+    """Return the image's stem for a mask's: the same, or without a known word at its end."""
+    if mask_stem in cases:
+        return mask_stem
+    return re.sub(rf"[_.-]({'|'.join(MASK_WORDS)})$", "", mask_stem, flags=re.IGNORECASE)
+
+
+def _size_of_slices(pairs: tuple[Pair, ...]) -> tuple[int, int] | None:
+    """Return the one (width, height) of all images if they are a series of slices, else None."""
+    if len(pairs) < 3 or not all(re.fullmatch("[0-9]+", pair.name) for pair in pairs):
+        return None
+    first = int(pairs[0].name)
+    if first > 1 or [int(pair.name) for pair in pairs] != list(range(first, first + len(pairs))):
+        return None
+    headers = {_header(Path(pair.image.file)) for pair in pairs}
+    pages, size, is_grey = next(iter(headers))
+    return size if len(headers) == 1 and pages == 1 and is_grey else None
+
+
+def _header(path: Path) -> tuple[int, tuple[int, int], bool]:
+    """Return what the file's header says: number of pages, (width, height), stored as grey or not."""
+    try:
+        with Pillow.open(io.BytesIO(FileSource(path).read())) as picture:
+            return getattr(picture, "n_frames", 1), picture.size, picture.mode in {"1", "L", "I", "I;16", "I;16B", "F"}
+    except BadDataset:
+        raise
+    except Exception as error:  # Pillow raises OSError, ValueError, TypeError and SyntaxError on damaged files
+        raise BadDataset(f"{path} is no image that we can read ({error})") from error
+
+
+def _image_files(folder: Path | None) -> list[Path]:
+    if folder is None or not folder.is_dir():
+        return []
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in files if _unpacked(path).suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _subfolder(folder: Path, name: str) -> Path | None:
+    return next((path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() == name), None)
+
+
+def _stem(path: Path) -> str:
+    return _unpacked(path).stem
+
+
+def _unpacked(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key in which slice10 follows slice9."""
+    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name)], name

@@ -1,0 +1,43 @@
+"""In which order images are seen: the same for a run that was interrupted as for one that was not."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+Key = tuple[int, int, int]
+"""(epoch, position in the epoch, view number): all that an item depends on, beside the configuration."""
+
+
+class EpochOrder(Sampler[Key]):
+    """Shuffled passes over `views` items, cut into epochs of `length` items; call `start(epoch)` before each epoch.
+
+    Passes follow each other across epochs, so that with short epochs every item is still seen as often as any other.
+    With several processes each takes every `world`-th position, so that no item is seen twice in a pass.
+    """
+
+    def __init__(self, views: int, *, length: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self._views, self._length, self._seed = views, length, seed
+        self._rank, self._world, self._epoch = rank, world, 0
+        self._shuffle = -1
+        self._order = np.arange(0)
+
+    def start(self, epoch: int) -> None:
+        """Make `epoch` the one that the next iteration draws."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(range(self._rank, self._length, self._world))
+
+    def __iter__(self) -> Iterator[Key]:
+        first = self._epoch * self._length
+        positions = range(self._rank, self._length, self._world)
+        yield from ((self._epoch, position, self._item(first + position)) for position in positions)
+
+    def _item(self, number: int) -> int:
+        """Return the item that is `number`-th of all that the run sees."""
+        shuffle, place = divmod(number, self._views)
+        if shuffle != self._shuffle:
+            self._shuffle = shuffle
+            self._order = np.random.default_rng([self._seed, shuffle]).permutation(self._views)
+        return int(self._order[place])

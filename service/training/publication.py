@@ -1,0 +1,160 @@
+"""From a trained network to a published checkpoint: re-parameterise, compare, describe, prove by loading it back."""
+
+import copy
+import datetime as dt
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from service.engine.probing import TOLERANCE, raster
+from service.engine.torch_engine import Predictor, TorchEngine
+from service.errors import BadCheckpoint
+from service.imaging.placement import Image
+from service.imaging.probe import probe
+from service.imaging.statistics import FEATURES, Likeness
+from service.network import count_parameters, reparameterize
+from service.network.normalise import Normalise
+from service.store.card import Card, Data, Normalisation, Probe, Scores, Training, TrainingImages
+from service.store.checkpoint import sha256
+from service.store.model_store import ModelStore
+from service.store.publish import publish
+from service.training.config import Config
+from service.training.scores import ImageScore, Predict, mean_and_std
+
+RASTER = 16
+LIBRARIES = ("alnet-service", "torch", "numpy", "pillow", "monai", "lightning-fabric", "safetensors")
+LARGEST_CHANGE = 0.01
+"""Largest difference in mean test IoU between the run's own network and the published one, served."""
+
+ScoreAgain = Callable[[Predict], Sequence[ImageScore]]
+"""Scores the test images with a predictor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a run ends with, before it is a checkpoint. `network` is in training form, float32, on the CPU."""
+
+    config: Config
+    network: nn.Module
+    architecture_config: dict[str, int | str | list[int]]
+    normalisation: Normalisation
+    likeness: Likeness
+    temperature: float
+    threshold: float
+    data: Data
+    best_epoch: int
+    seconds: float
+    device: str
+    test: Scores | None
+
+
+def describe(trained: Trained, modality_version: str) -> tuple[Card, bytes]:
+    """Return the card and the weights file of the re-parameterised network."""
+    plain = reparameterize(trained.network)
+    weights = save({name: tensor.contiguous() for name, tensor in plain.state_dict().items()})
+    config = trained.config
+    image = probe(config.input.grid, trained.normalisation.mean, trained.normalisation.std)
+    card = Card(
+        modality=config.modality,
+        version=modality_version,
+        label=config.label,
+        created=dt.datetime.now(dt.UTC).date().isoformat(),
+        architecture=config.architecture,
+        architecture_config=trained.architecture_config,
+        parameters=count_parameters(plain),
+        parameters_in_training=count_parameters(trained.network),
+        largest_logit_difference=logit_difference(trained.network, plain, image, trained.normalisation),
+        input=config.input,
+        normalisation=trained.normalisation,
+        temperature=trained.temperature,
+        threshold=trained.threshold,
+        test=trained.test,
+        data=trained.data,
+        training=_training(trained),
+        training_images=_training_images(trained.likeness),
+        probe=_probe(plain, image, trained),
+        weights_sha256=sha256(weights),
+    )
+    return card, weights
+
+
+def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:
+    """Publish inside the run, load that back as the server would, score it again, and only then publish into `store`.
+
+    Return the published folder; without a `store`, the one inside the run.
+
+    Raises:
+        BadCheckpoint: what was loaded back does not score as the run's own network did.
+        AlreadyPublished: another job published this version in the meantime.
+    """
+    trial = run / "checkpoint"
+    shutil.rmtree(trial, ignore_errors=True)
+    proven = publish(trial, card, weights)
+    engine = TorchEngine.load(ModelStore(trial).newest(card.modality))
+    if card.test is not None:
+        again = mean_and_std(score.agreement.iou for score in score_again(engine.predict))[0]
+        if abs(again - card.test.iou_mean) > LARGEST_CHANGE:
+            raise BadCheckpoint(f"served, the checkpoint scores IoU {again:.4f}; in training {card.test.iou_mean:.4f}")
+    return publish(store, card, weights) if store else proven
+
+
+def logit_difference(network: nn.Module, plain: nn.Module, image: Image, normalisation: Normalisation) -> float:
+    """Return the largest difference of the two forms' logits for `image`, uint8 (h, w, 3), computed in float64."""
+    normalise = Normalise(normalisation.mean, normalisation.std, dtype=torch.float64)
+    pixels = normalise(torch.from_numpy(image).permute(2, 0, 1)[None])
+    with torch.inference_mode():
+        in_training, served = (copy.deepcopy(form).double().eval()(pixels) for form in (network, plain))
+    return float((in_training - served).abs().max())
+
+
+def _probe(plain: nn.Module, image: Image, trained: Trained) -> Probe:
+    """Record what the served form answers in float32."""
+    predictor = Predictor(
+        copy.deepcopy(plain),
+        trained.normalisation,
+        temperature=trained.temperature,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+    cells = raster(predictor.predict([image])[0] / 255.0, RASTER, RASTER)
+    answer = tuple(round(cell, 5) for cell in cells)
+    return Probe(rows=RASTER, columns=RASTER, answer=answer, tolerance=TOLERANCE)
+
+
+def _training(trained: Trained) -> Training:
+    config = trained.config.model_dump(mode="json", exclude={"modality", "label", "input", "preset", "seed"})
+    return Training(
+        seed=trained.config.seed,
+        commit=_commit(),
+        preset=trained.config.preset,
+        config=config | {"data": Path(trained.config.data).name},  # a path says nothing on another machine
+        versions={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        device=trained.device,
+        epochs=trained.config.epochs,
+        best_epoch=trained.best_epoch + 1,
+        duration_s=round(trained.seconds, 1),
+    )
+
+
+def _training_images(likeness: Likeness) -> TrainingImages:
+    mean, scale = (tuple(round(float(value), 6) for value in values) for values in (likeness.mean, likeness.scale))
+    return TrainingImages(features=FEATURES, mean=mean, scale=scale, limit=round(likeness.limit, 4))
+
+
+def _commit() -> str:
+    """Return the commit of the code that runs, "-dirty" if it was changed since, or "unknown" outside a checkout."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - a constant command
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,98 @@
+"""A run's state on disk: one safetensors file, replaced as a whole, so that SIGKILL at any moment leaves a sound one.
+
+No pickle: tensors are named, and what is no tensor is JSON in the file's own header.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from service.errors import BadConfig
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One line of epochs.csv. Validation scores are None in epochs that were not validated."""
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    validation_iou: float | None
+    validation_accuracy: float | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come: what the next epoch needs to know beside the tensors."""
+
+    history: list[EpochRecord] = field(default_factory=list)
+    best_epoch: int = -1
+    best_iou: float = -1.0
+
+    @property
+    def next_epoch(self) -> int:
+        """The number of epochs that are done."""
+        return len(self.history)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in epochs, over all the times that the run was started."""
+        return sum(record.seconds for record in self.history)
+
+
+def save_state(path: Path, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+    """Write network, optimizer and progress to `path`, all or nothing."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+    write_atomically(
+        path, save({k: v.contiguous() for k, v in tensors.items()}, {"progress": json.dumps(asdict(progress))})
+    )
+
+
+def load_state(path: Path, network: nn.Module, optimizer: Optimizer) -> Progress:
+    """Bring network and optimizer to the state in `path`; return the progress.
+
+    Raises:
+        BadConfig: the file is no state of this network and optimizer.
+    """
+    try:
+        tensors, progress = _read(path)
+        network.load_state_dict(_below(tensors, "network."))
+        restored = optimizer.state_dict()
+        for name, tensor in _below(tensors, "optimizer.").items():
+            index, _, key = name.partition(".")
+            restored["state"].setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict(restored)
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise BadConfig(f"{path} is no state of this run ({error}); start it in another folder with --run") from error
+    return progress
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: a reader, and a run killed at any moment, sees the old file or the new one."""
+    draft = path.with_name(f".{path.name}.draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict, keys() is its method
+        values = json.loads(file.metadata()["progress"])
+    values["history"] = [EpochRecord(**record) for record in values["history"]]
+    return tensors, Progress(**values)
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

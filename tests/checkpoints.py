@@ -1,0 +1,47 @@
+"""Publishes a real, tiny checkpoint for tests: random weights, but everything else as a training job leaves it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from service.engine.probing import raster
+from service.engine.torch_engine import Predictor
+from service.imaging.probe import probe
+from service.network import build, count_parameters, reparameterize
+from service.store.card import Probe
+from service.store.checkpoint import Checkpoint, sha256
+from service.store.publish import publish
+from tests.cards import make_card
+
+TINY: dict[str, Any] = {
+    "blocks": [1, 1, 1, 1, 1],
+    "widths": [4, 4, 4, 4, 8],
+    "context": 4,
+    "decoder": [4, 4],
+    "head": 4,
+    "fusion_stride": 2,
+}
+
+
+def publish_tiny(store: Path, modality: str = "retina", **changes: Any) -> Checkpoint:
+    """Publish a tiny AL-Net that reproduces its probe, with `changes` to its card's fields."""
+    torch.manual_seed(0)
+    trained = build("al-net", **TINY)
+    network = reparameterize(trained)
+    weights = save(network.state_dict())
+    card = make_card(
+        modality,
+        architecture_config=TINY,
+        parameters=count_parameters(network),
+        parameters_in_training=count_parameters(trained),
+        weights_sha256=sha256(weights),
+    )
+    predictor = Predictor(
+        network, card.normalisation, temperature=card.temperature, device=torch.device("cpu"), dtype=torch.float32
+    )
+    answer = predictor.predict([probe(card.input.grid, card.normalisation.mean, card.normalisation.std)])[0] / 255.0
+    recorded = Probe(rows=4, columns=4, answer=raster(answer, 4, 4), tolerance=0.02)
+    card = make_card(**(card.model_dump(exclude={"probe"}) | {"probe": recorded} | changes))
+    return Checkpoint.read(publish(store, card, weights))

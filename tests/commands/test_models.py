@@ -1,0 +1,137 @@
+"""alnet models: list, show, verify."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load, save
+from typer.testing import CliRunner, Result
+
+from service.commands.models import DEFAULT_STORE, app
+from service.errors import BadCheckpoint, UnknownModality
+from service.settings import Settings
+from service.store.card import Probe
+from service.store.checkpoint import sha256
+from service.store.publish import publish
+from service.store.readme import card_readme
+from tests.cards import WEIGHTS, make_card
+from tests.checkpoints import publish_tiny
+
+
+def _run(*arguments: str | Path, store: Path) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments), "--store", str(store)])
+
+
+def test_the_default_store_is_the_servers() -> None:
+    assert Settings.model_fields["store"].default == DEFAULT_STORE
+
+
+def test_the_store_is_taken_from_the_environment(tmp_path: Path) -> None:
+    publish(tmp_path, make_card("skin"), WEIGHTS)
+    assert "skin" in CliRunner().invoke(app, ["list"], env={"ALNET_STORE": str(tmp_path)}).stdout
+
+
+def test_list_prints_a_line_for_each_checkpoint(tmp_path: Path) -> None:
+    for modality, version in (("skin", "2"), ("retina", "10"), ("retina", "9")):
+        publish(tmp_path, make_card(modality, version=version), WEIGHTS)
+    head, *lines = _run("list", store=tmp_path).stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["retina", "9"], ["retina", "10"], ["skin", "2"]]
+    assert lines[2].split() == ["skin", "2", "lesion", "al-net", "3,453,000", "0.700", "(n=3)", "0.0", "MiB"]
+    assert {line.index("al-net") for line in lines} == {head.index("ARCHITECTURE")}
+
+
+def test_list_says_when_nothing_was_held_out(tmp_path: Path) -> None:
+    publish(tmp_path, make_card(test=None), WEIGHTS)
+    assert " none " in _run("list", store=tmp_path).stdout
+
+
+def test_list_counts_the_size_on_disk(tmp_path: Path) -> None:
+    weights = bytes(3 << 20)
+    publish(tmp_path, make_card(weights_sha256=sha256(weights)), weights)
+    assert _run("list", store=tmp_path).stdout.endswith("3.0 MiB\n")
+
+
+def test_list_of_an_empty_store_says_so(tmp_path: Path) -> None:
+    result = _run("list", store=tmp_path)
+    assert (result.exit_code, result.stdout) == (0, f"no checkpoints in {tmp_path}\n")
+
+
+def test_show_prints_the_newest_card(tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        publish(tmp_path, make_card(version=version), WEIGHTS)
+    assert _run("show", "retina", store=tmp_path).stdout == card_readme(make_card(version="2"))
+    assert _run("show", "retina", "--version", "1", store=tmp_path).stdout == card_readme(make_card(version="1"))
+
+
+def test_show_as_json_is_the_card_as_published(tmp_path: Path) -> None:
+    folder = publish(tmp_path, make_card(), WEIGHTS)
+    shown = _run("show", "retina", "--json", store=tmp_path).stdout
+    assert shown == (folder / "card.json").read_text()
+    assert json.loads(shown)["modality"] == "retina"
+
+
+def test_show_of_an_unknown_modality_lists_those_that_exist(tmp_path: Path) -> None:
+    publish(tmp_path, make_card(), WEIGHTS)
+    result = _run("show", "liver", store=tmp_path)
+    assert isinstance(result.exception, UnknownModality)
+    assert "it has: retina" in str(result.exception)
+
+
+def test_a_broken_checkpoint_is_an_error_of_list_and_show(tmp_path: Path) -> None:
+    (tmp_path / "retina" / "1").mkdir(parents=True)
+    assert isinstance(_run("list", store=tmp_path).exception, BadCheckpoint)
+    assert isinstance(_run("show", "retina", store=tmp_path).exception, BadCheckpoint)
+
+
+def test_verify_passes_sound_checkpoints(tmp_path: Path) -> None:
+    publish_tiny(tmp_path, "retina")
+    publish_tiny(tmp_path, "cell")
+    result = _run("verify", store=tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "cell 1: sound\nretina 1: sound\n")
+
+
+def test_verify_names_what_is_wrong_and_goes_on(tmp_path: Path) -> None:
+    damaged = publish_tiny(tmp_path, "cell").weights_path
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    publish_tiny(tmp_path, "retina", probe=Probe(rows=4, columns=4, answer=(0.9,) * 16, tolerance=0.02))
+    publish_tiny(tmp_path, "skin")
+    (tmp_path / "skin" / "2").mkdir()
+    result = _run("verify", store=tmp_path)
+    cell, retina, skin, draft = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert cell.startswith("cell 1: FAILED: ")
+    assert "weights.safetensors has sha256" in cell
+    assert "does not reproduce its recorded probe" in retina
+    assert skin == "skin 1: sound"
+    assert "card.json is missing" in draft
+
+
+def test_verify_refuses_weights_that_are_not_the_architectures(tmp_path: Path) -> None:
+    tiny = publish_tiny(tmp_path)
+    state = load(tiny.read_weights())
+    state.pop(next(iter(state)))
+    weights = save(state)
+    publish(tmp_path, tiny.card.model_copy(update={"version": "2", "weights_sha256": sha256(weights)}), weights)
+    result = _run("verify", store=tmp_path)
+    assert result.exit_code == 1
+    assert "retina 2: FAILED: retina/2: weights do not fit al-net" in result.stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", bytes(100)], ids=["empty", "pickle", "zeros"])
+def test_verify_refuses_what_is_no_safetensors_archive(tmp_path: Path, content: bytes) -> None:
+    publish(tmp_path, make_card(weights_sha256=sha256(content)), content)
+    result = _run("verify", store=tmp_path)
+    assert result.exit_code == 1
+    assert "damaged" in result.stdout
+
+
+def test_verify_checks_one_modality_if_asked(tmp_path: Path) -> None:
+    publish_tiny(tmp_path, "cell")
+    publish(tmp_path, make_card("retina"), WEIGHTS)
+    result = _run("verify", "cell", store=tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "cell 1: sound\n")
+
+
+@pytest.mark.parametrize("modality", [[], ["liver"]])
+def test_verify_of_nothing_does_not_pass(tmp_path: Path, modality: list[str]) -> None:
+    assert isinstance(_run("verify", *modality, store=tmp_path).exception, UnknownModality)

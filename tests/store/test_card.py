@@ -1,0 +1,116 @@
+"""What a card accepts, and what it refuses."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from service.errors import BadCheckpoint
+from service.store.card import Card
+from service.store.checkpoint import LARGEST_CARD_BYTES, parse_card
+from tests.cards import make_card
+
+
+def _content(**changes: Any) -> bytes:
+    """The JSON of a valid card with some top-level fields replaced."""
+    return json.dumps(json.loads(make_card().model_dump_json()) | changes).encode()
+
+
+def _nested(field: str, **changes: Any) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(make_card().model_dump_json())[field]
+    return value | changes
+
+
+def test_a_card_survives_the_way_through_json() -> None:
+    card = make_card(architecture_config={"fusion_stride": 2, "channels": [48, 96], "norm": "batch"})
+    assert parse_card(card.model_dump_json().encode()) == card
+
+
+def test_a_card_without_test_scores_survives_the_way_through_json() -> None:
+    card = make_card(test=None)
+    assert parse_card(card.model_dump_json().encode()) == card
+
+
+def test_config_values_keep_their_types_through_json() -> None:
+    config = {"a": 1, "b": 1.0, "c": "1", "d": True, "e": None, "f": [1, 2], "g": [0.5, 2.0]}
+    training = make_card().training.model_copy(update={"config": config})
+    read = parse_card(make_card(training=training).model_dump_json().encode()).training.config
+    assert [(name, repr(value)) for name, value in read.items()] == [(name, repr(v)) for name, v in config.items()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"normalisation": _nested("normalisation", std=[0.2, 0.0, 0.2])}, "normalisation.std.1"),
+        ({"normalisation": _nested("normalisation", mean=[0.2, 0.2])}, "normalisation.mean.2"),
+        ({"training_images": _nested("training_images", mean=[0.5, 0.5])}, "training_images"),
+        ({"training_images": _nested("training_images", features=[])}, "training_images"),
+        ({"training_images": _nested("training_images", scale=[0.0])}, "training_images.scale.0"),
+        ({"probe": _nested("probe", columns=3)}, "probe"),
+        ({"probe": _nested("probe", answer=[0.5, 1.5])}, "probe.answer.1"),
+        ({"input": _nested("input", height=0)}, "input"),
+        ({"input": _nested("input", width=97)}, "input"),
+        ({"input": _nested("input", depth=3)}, "input.depth"),
+        ({"training": _nested("training", surprise=1)}, "training.surprise"),
+        ({"surprise": 1}, "surprise"),
+        ({"threshold": 1.01}, "threshold"),
+        ({"threshold": "0.5"}, "threshold"),
+        ({"temperature": 0}, "temperature"),
+        ({"modality": "../retina"}, "modality"),
+        ({"modality": "retina\n"}, "modality"),
+        ({"version": "01"}, "version"),
+        ({"version": 1}, "version"),
+        ({"weights_sha256": "A" * 64}, "weights_sha256"),
+        ({"format": 2}, "format"),
+    ],
+)
+def test_a_wrong_field_is_named(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadCheckpoint, match=rf"card\.json: field {field}: "):
+        parse_card(_content(**changes))
+
+
+@pytest.mark.parametrize("field", [name for name, info in Card.model_fields.items() if info.is_required()])
+def test_a_missing_field_is_named(field: str) -> None:
+    fields = json.loads(make_card().model_dump_json())
+    del fields[field]
+    with pytest.raises(BadCheckpoint, match=f"field {field}: Field required"):
+        parse_card(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "place",
+    ["temperature", "normalisation.mean", "training_images.mean", "training_images.scale", "probe.tolerance"],
+)
+def test_every_number_is_finite(place: str, number: float) -> None:
+    field, _, inner = place.partition(".")
+    value: Any = number
+    if inner:
+        old = _nested(field)[inner]
+        value = _nested(field, **{inner: [number, *old[1:]] if isinstance(old, list) else number})
+    with pytest.raises(BadCheckpoint, match=f"field {field}"):
+        parse_card(_content(**{field: value}))
+
+
+def test_numbers_of_the_training_config_are_finite() -> None:
+    training = _nested("training", config={"learning_rate": math.inf})
+    with pytest.raises(BadCheckpoint, match=r"field training\.config\.learning_rate"):
+        parse_card(_content(training=training))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000], ids=repr)
+def test_what_is_no_card_at_all_is_refused(content: bytes) -> None:
+    with pytest.raises(BadCheckpoint, match=r"card\.json: "):
+        parse_card(content)
+
+
+def test_an_enormous_card_is_refused() -> None:
+    with pytest.raises(BadCheckpoint, match="larger than"):
+        parse_card(_content() + b" " * LARGEST_CARD_BYTES)
+
+
+def test_a_card_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        make_card().threshold = 0.4

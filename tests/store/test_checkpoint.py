@@ -1,0 +1,64 @@
+"""A checkpoint's folder: whole, or refused with the file that is at fault."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from service.errors import BadCheckpoint
+from service.store.checkpoint import Checkpoint, sha256
+from service.store.publish import publish
+from tests.cards import WEIGHTS, make_card
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return publish(tmp_path, make_card(), WEIGHTS)
+
+
+def test_a_published_checkpoint_is_read_back(folder: Path) -> None:
+    checkpoint = Checkpoint.read(folder)
+    assert checkpoint.card == make_card()
+    assert checkpoint.folder == folder
+    assert checkpoint.weights_path == folder / "weights.safetensors"
+    assert checkpoint.read_weights() == WEIGHTS
+
+
+def test_weights_of_another_digest_are_not_handed_out(folder: Path) -> None:
+    (folder / "weights.safetensors").write_bytes(WEIGHTS + b"!")
+    with pytest.raises(BadCheckpoint, match=rf"{folder}: weights\.safetensors has sha256"):
+        Checkpoint.read(folder).read_weights()
+
+
+@pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(BadCheckpoint, match=f"{folder}: {name} is missing"):
+        Checkpoint.read(folder).read_weights()
+
+
+@pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
+def test_an_unreadable_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(BadCheckpoint, match=f"{folder}: {name} cannot be read"):
+        Checkpoint.read(folder).read_weights()
+
+
+def test_a_broken_card_is_named_with_its_folder_and_field(folder: Path) -> None:
+    card = folder / "card.json"
+    card.write_text(card.read_text().replace('"threshold": 0.5', '"threshold": 5'))
+    with pytest.raises(BadCheckpoint, match=rf"{folder}: card\.json: field threshold: .*Restore the folder"):
+        Checkpoint.read(folder)
+
+
+@pytest.mark.parametrize("place", ["retina/2", "cell/1"])
+def test_a_card_in_another_ones_folder_is_refused(folder: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    moved = folder.rename(tmp_path / place)
+    with pytest.raises(BadCheckpoint, match=r"card\.json is of retina 1"):
+        Checkpoint.read(moved)
+
+
+def test_sha256_is_that_of_the_standard_library() -> None:
+    assert sha256(b"abc") == hashlib.sha256(b"abc").hexdigest()

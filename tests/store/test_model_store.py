@@ -1,0 +1,115 @@
+"""What a model store lists and opens."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import BadCheckpoint, UnknownModality
+from service.store.model_store import ModelStore, next_version
+from service.store.publish import publish
+from tests.cards import WEIGHTS, make_card
+
+
+def _publish(store: Path, modality: str, *versions: int) -> None:
+    for version in versions:
+        publish(store, make_card(modality, version=str(version)), WEIGHTS)
+
+
+def test_a_missing_store_has_no_modalities(tmp_path: Path) -> None:
+    assert ModelStore(tmp_path / "none").modalities() == []
+
+
+def test_an_empty_store_has_no_modalities(tmp_path: Path) -> None:
+    assert ModelStore(tmp_path).modalities() == []
+
+
+def test_modalities_are_sorted(tmp_path: Path) -> None:
+    for modality in ("skin", "cell", "retina"):
+        _publish(tmp_path, modality, 1)
+    assert ModelStore(tmp_path).modalities() == ["cell", "retina", "skin"]
+
+
+def test_a_modality_without_a_published_version_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "cell" / ".draft-x").mkdir(parents=True)
+    assert ModelStore(tmp_path).modalities() == []
+
+
+def test_versions_are_sorted_as_numbers(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 10, 9, 1)
+    assert ModelStore(tmp_path).versions("retina") == [1, 9, 10]
+    assert ModelStore(tmp_path).newest("retina").card.version == "10"
+
+
+def test_what_is_no_version_is_passed_over(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 2)
+    for name in (".3", ".draft-x", "03", "0", "4-old", "latest", "-5", "٣"):
+        (tmp_path / "retina" / name).mkdir()
+    (tmp_path / "retina" / "7").write_text("a file")
+    assert ModelStore(tmp_path).versions("retina") == [2]
+
+
+def test_what_is_no_modality_is_passed_over(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 1)
+    for name in (".git", "lost+found", "Retina", "two words"):
+        (tmp_path / name / "1").mkdir(parents=True)
+    (tmp_path / "skin").write_text("a file")
+    assert ModelStore(tmp_path).modalities() == ["retina"]
+
+
+@pytest.mark.parametrize("modality", ["../retina", "retina/../retina", "/retina", "retina\n", ".", "", "\0"])
+def test_a_name_cannot_lead_out_of_the_store(tmp_path: Path, modality: str) -> None:
+    _publish(tmp_path, "retina", 1)
+    _publish(tmp_path / "store", "retina", 1)
+    with pytest.raises(UnknownModality, match="it has: retina"):
+        ModelStore(tmp_path / "store").open(modality)
+
+
+def test_an_unknown_modality_is_answered_with_those_that_exist(tmp_path: Path) -> None:
+    _publish(tmp_path, "skin", 1)
+    _publish(tmp_path, "cell", 1)
+    with pytest.raises(UnknownModality, match="no modality 'liver' in the model store; it has: cell, skin"):
+        ModelStore(tmp_path).newest("liver")
+
+
+def test_an_empty_store_says_that_it_has_none(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModality, match="it has: none"):
+        ModelStore(tmp_path).newest("retina")
+
+
+def test_a_version_is_opened_by_name(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 1, 2)
+    assert ModelStore(tmp_path).open("retina", "1").card.version == "1"
+
+
+@pytest.mark.parametrize("version", ["3", "01", "", "../2", "latest"])
+def test_an_unknown_version_is_answered_with_those_that_exist(tmp_path: Path, version: str) -> None:
+    _publish(tmp_path, "retina", 1, 2)
+    with pytest.raises(UnknownModality, match="of retina; it has: 1, 2"):
+        ModelStore(tmp_path).open("retina", version)
+
+
+def test_a_newest_version_that_is_broken_is_an_error_and_not_the_one_before_it(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 1)
+    (tmp_path / "retina" / "2").mkdir()
+    with pytest.raises(BadCheckpoint, match=r"retina/2: card\.json is missing"):
+        ModelStore(tmp_path).newest("retina")
+
+
+def test_a_store_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("")
+    with pytest.raises(BadCheckpoint, match="cannot be listed"):
+        ModelStore(tmp_path / "store").modalities()
+
+
+def test_what_is_published_while_the_store_is_open_is_seen(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    assert store.modalities() == []
+    _publish(tmp_path, "retina", 1)
+    assert store.newest("retina").card.version == "1"
+
+
+def test_versions_count_up_from_1(tmp_path: Path) -> None:
+    assert next_version(tmp_path / "none", "retina") == "1"
+    _publish(tmp_path, "retina", 1, 9)
+    assert next_version(tmp_path, "retina") == "10"
+    assert next_version(tmp_path, "cell") == "1"

@@ -1,0 +1,171 @@
+"""Publishing: all or nothing, whoever else publishes and whatever ends it."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.errors import AlreadyPublished, BadCheckpoint
+from service.store.checkpoint import Checkpoint, sha256
+from service.store.model_store import ModelStore
+from service.store.publish import publish
+from service.store.readme import card_readme
+from tests.cards import WEIGHTS, make_card
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _publish_elsewhere(store: Path, before: str, *, size: int) -> subprocess.CompletedProcess[str]:
+    """Publish retina 1 with `size` bytes of weights in another process, which first runs the code `before`."""
+    code = (
+        "import os, resource, signal, sys\nfrom pathlib import Path\n"
+        "from service.store.checkpoint import sha256\nfrom service.store.publish import publish\n"
+        "from tests.cards import make_card\n"
+        f"store, weights = Path(sys.argv[1]), bytes({size})\n"
+        f"card = make_card(weights_sha256=sha256(weights))\n{before}\npublish(store, card, weights)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, store], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+
+
+def test_publishing_writes_weights_card_and_readme(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "store", make_card(), WEIGHTS)
+    assert folder == tmp_path / "store" / "retina" / "1"
+    assert _tree(tmp_path / "store") == {
+        "retina/1/weights.safetensors": WEIGHTS,
+        "retina/1/card.json": (make_card().model_dump_json(indent=2) + "\n").encode(),
+        "retina/1/README.md": card_readme(make_card()).encode(),
+    }
+
+
+def test_a_published_version_is_never_replaced(tmp_path: Path) -> None:
+    publish(tmp_path, make_card(), WEIGHTS)
+    before = _tree(tmp_path)
+    with pytest.raises(AlreadyPublished, match="retina/1 is published already"):
+        publish(tmp_path, make_card(weights_sha256=sha256(b"others")), b"others")
+    assert _tree(tmp_path) == before
+    assert _names(tmp_path) == ["retina"]
+
+
+def test_weights_that_are_not_the_cards_are_not_published(tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpoint, match="these weights have sha256"):
+        publish(tmp_path, make_card(), b"others")
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("changes", [{"modality": "../../up"}, {"temperature": -1.0}, {"threshold": float("nan")}])
+def test_a_card_that_was_made_past_its_checks_is_not_published(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(BadCheckpoint, match=f"field {next(iter(changes))}"):
+        publish(tmp_path / "store", make_card().model_copy(update=changes), WEIGHTS)
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("modality", ["Retina", "a/b", "..", "", "-a", "a" * 41])
+def test_a_modality_that_is_no_folder_name_cannot_be_in_a_card(modality: str) -> None:
+    with pytest.raises(ValidationError, match="modality"):
+        make_card(modality)
+
+
+def test_what_is_published_is_readable_by_all_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        folder = publish(tmp_path / "store", make_card(), WEIGHTS)
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "store", folder.parent, folder)} == {
+        "store": 0o755,
+        "retina": 0o755,
+        "1": 0o755,
+    }
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
+def test_of_many_publishers_of_one_version_one_wins(tmp_path: Path) -> None:
+    publishers = 8
+    barrier = threading.Barrier(publishers)
+
+    def attempt(number: int) -> bool:
+        weights = bytes([number]) * 100_000
+        card = make_card(label=f"label {number}", weights_sha256=sha256(weights))
+        barrier.wait()
+        try:
+            publish(tmp_path, card, weights)
+        except AlreadyPublished:
+            return False
+        return True
+
+    with ThreadPoolExecutor(publishers) as pool:
+        won = list(pool.map(attempt, range(publishers)))
+    assert sum(won) == 1
+    checkpoint = ModelStore(tmp_path).newest("retina")
+    assert checkpoint.card.label == f"label {won.index(True)}"
+    assert checkpoint.read_weights() == bytes([won.index(True)]) * 100_000
+    assert _names(tmp_path) == ["retina"]
+
+
+def test_publishers_of_different_versions_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda version: publish(tmp_path, make_card(version=str(version)), WEIGHTS), range(1, 25)))
+    assert ModelStore(tmp_path).versions("retina") == list(range(1, 25))
+    assert _names(tmp_path) == ["retina"]
+
+
+@pytest.mark.parametrize("event", ["os.rename", "weights.safetensors", "card.json", "README.md"])
+def test_a_publisher_killed_on_the_way_leaves_only_a_draft(tmp_path: Path, event: str) -> None:
+    publish(tmp_path, make_card("cell"), WEIGHTS)
+    die = (
+        "def die(event, arguments):\n"
+        f"    if event == {event!r} or event == 'open' and str(arguments[0]).endswith({event!r}):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(die)"
+    )
+    assert _publish_elsewhere(tmp_path, die, size=1000).returncode == -9
+    assert ModelStore(tmp_path).modalities() == ["cell"]
+    assert ModelStore(tmp_path).versions("retina") == []
+    drafts = [name for name in _names(tmp_path) if name.startswith(".draft-")]
+    assert len(drafts) == 1
+    publish(tmp_path, make_card("retina"), WEIGHTS)
+    assert Checkpoint.read(tmp_path / "retina" / "1").read_weights() == WEIGHTS
+
+
+def test_a_full_disk_leaves_the_store_as_it_was_and_is_named(tmp_path: Path) -> None:
+    publish(tmp_path, make_card("cell"), WEIGHTS)
+    before = _tree(tmp_path)
+    no_room = "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
+    failed = _publish_elsewhere(tmp_path, no_room, size=200_000)
+    assert failed.returncode == 1
+    assert "OSError: [Errno 27] File too large; nothing was published" in failed.stderr
+    assert _tree(tmp_path) == before
+    assert _names(tmp_path) == ["cell"]
+
+
+def test_a_store_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("kept")
+    with pytest.raises(NotADirectoryError, match="nothing was published"):
+        publish(tmp_path / "store", make_card(), WEIGHTS)
+    assert (tmp_path / "store").read_text() == "kept"
+
+
+def test_drafts_of_the_dead_are_cleared_away_after_a_day(tmp_path: Path) -> None:
+    for name, age_h in ((".draft-old", 25), (".draft-new", 23), ("old", 25)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "card.json").write_text("{}")
+        then = time.time() - age_h * 3600
+        os.utime(tmp_path / name, (then, then))
+    publish(tmp_path, make_card(), WEIGHTS)
+    assert _names(tmp_path) == [".draft-new", "old", "retina"]

@@ -1,0 +1,71 @@
+"""The text beside published weights."""
+
+import re
+
+import pytest
+
+from service.imaging.policy import InputPolicy
+from service.store.card import INTENDED_USE, Card
+from service.store.readme import card_readme, describe_input
+from tests.cards import make_card, make_scores, make_training
+
+
+def test_the_readme_says_what_a_person_needs() -> None:
+    card = make_card()
+    readme = card_readme(card)
+    for said in (
+        "# retina 1: vessel",
+        INTENDED_USE,
+        "3 images of drawn held out from training (test part)",
+        "| IoU | 0.7000 ± 0.0500 |",
+        "Resized to 64 × 96",
+        "| Preset | quick |",
+        "| Seed | 7 |",
+        "| `learning_rate` | 0.005 |",
+        "| Parameters in training | 3,600,000 |",
+        "| Parameters published | 3,453,000 |",
+        card.weights_sha256,
+        "http://127.0.0.1:8000/segment/retina",
+    ):
+        assert said in readme
+
+
+def test_the_same_card_gives_the_same_text() -> None:
+    assert card_readme(make_card()) == card_readme(Card.model_validate_json(make_card().model_dump_json()))
+
+
+def test_a_card_without_scores_says_so() -> None:
+    readme = card_readme(make_card(test=None))
+    assert "no image was held out" in readme
+    assert "Quality was not measured" in readme
+    assert "IoU |" not in readme
+
+
+def test_a_bar_or_line_break_in_the_card_does_not_break_the_tables() -> None:
+    training = make_training().model_copy(update={"config": {"a|b": "c|d\ne"}})
+    lines = card_readme(make_card(training=training)).splitlines()
+    assert "| `a\\|b` | c\\|d e |" in lines
+    tables = [line for line in lines if line.startswith("|")]
+    assert all(len(re.split(r"(?<!\\)\|", line)) == 4 for line in tables)
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (
+            InputPolicy(kind="fit", height=605, width=700),
+            "fit 605 × 700, aspect kept, padded by reflection to 608 × 704",
+        ),
+        (InputPolicy(kind="stretch", height=512, width=512), "Resized to 512 × 512"),
+        (InputPolicy(kind="tile", height=512, width=512, overlap=64), "tiles of 512 × 512 that overlap by at least 64"),
+    ],
+)
+def test_each_way_of_input_is_described(policy: InputPolicy, said: str) -> None:
+    assert said in describe_input(policy)
+
+
+def test_a_score_on_few_images_is_called_that() -> None:
+    few = card_readme(make_card())
+    many = card_readme(make_card(test=make_scores().model_copy(update={"n": 1000})))
+    assert "those of few images" in few
+    assert "few images" not in many

@@ -1,0 +1,196 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import BadDataset
+from service.training.layouts import Layout, read_layout
+from tests.training.folders import grey, images_and_masks, mask, picture, slices, write
+
+
+def names(layout: Layout) -> list[str]:
+    return [pair.name for pair in layout.pairs]
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".ppm.gz"])
+@pytest.mark.parametrize("folders", [("images", "masks"), ("stare-images", "labels-ah"), (".", ".")], ids=str)
+def test_stare_takes_the_first_observer_and_ignores_the_second(
+    tmp_path: Path, folders: tuple[str, str], suffix: str
+) -> None:
+    for number in (1, 44):
+        write(tmp_path / folders[0] / f"im{number:04}{suffix}", picture(number))
+        write(tmp_path / folders[1] / f"im{number:04}.ah{suffix}", mask(number))
+        write(tmp_path / folders[1] / f"im{number:04}.vk{suffix}", mask(number))
+    layout = read_layout(tmp_path)
+    assert (layout.name, names(layout), layout.is_series) == ("STARE", ["im0001", "im0044"], False)
+    assert layout.pairs[0].mask.file.endswith(f"im0001.ah{suffix}")
+
+
+def test_two_volumes_are_a_series_of_their_pages(tmp_path: Path) -> None:
+    write(tmp_path / "train-volume.tif", *(grey(page) for page in range(12)))
+    write(tmp_path / "train-labels.tif", *(mask(page) for page in range(12)))
+    write(tmp_path / "test-volume.tif", *(grey(page) for page in range(3)))
+    layout = read_layout(tmp_path)
+    assert (layout.name, layout.is_series) == ("ISBI 2012", True)
+    assert names(layout) == [f"slice-{page:02}" for page in range(12)]
+    assert [pair.mask.frame for pair in layout.pairs] == list(range(12))
+
+
+def test_numbered_grey_images_of_one_size_are_a_series_in_numeric_order(tmp_path: Path) -> None:
+    layout = read_layout(slices(tmp_path / "nerve", 11))
+    assert (layout.name, layout.is_series) == ("nerve", True)
+    assert names(layout) == [str(page) for page in range(11)]
+
+
+def test_a_series_may_count_from_one(tmp_path: Path) -> None:
+    assert read_layout(slices(tmp_path, 3, first=1)).is_series
+
+
+def test_thirty_numbered_pages_of_512_are_isbi(tmp_path: Path) -> None:
+    page = np.zeros((512, 512), np.uint8)
+    for number in range(30):
+        write(tmp_path / "images" / f"{number}.png", page)
+        write(tmp_path / "masks" / f"{number}.png", page)
+    assert read_layout(tmp_path).name == "ISBI 2012"
+
+
+def a_gap(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        (folder / kind / "1.png").rename(folder / kind / "7.png")
+
+
+def a_coloured_page(folder: Path) -> None:
+    write(folder / "images" / "1.png", picture(1))
+
+
+def a_page_of_another_size(folder: Path) -> None:
+    write(folder / "images" / "1.png", grey(1, height=20))
+
+
+def only_two_pages(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        (folder / kind / "2.png").unlink()
+
+
+@pytest.mark.parametrize("change", [a_gap, a_coloured_page, a_page_of_another_size, only_two_pages])
+def test_numbered_images_are_no_series_with(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    change(slices(tmp_path, 3))
+    assert not read_layout(tmp_path).is_series
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("images", "masks"), ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth")],
+    ids=["short", "original"],
+)
+def test_isic_pairs_by_its_suffix_and_ignores_papers(tmp_path: Path, folders: tuple[str, str]) -> None:
+    for number in (0, 11):
+        write(tmp_path / folders[0] / f"ISIC_{number:07}.jpg", picture(number))
+        write(tmp_path / folders[1] / f"ISIC_{number:07}_segmentation.png", mask(number))
+    for folder in folders:
+        (tmp_path / folder / "ATTRIBUTION.txt").write_text("by many")
+        (tmp_path / folder / "LICENSE.txt").write_text("free")
+    layout = read_layout(tmp_path)
+    assert (layout.name, names(layout)) == ("ISIC 2018", ["ISIC_0000000", "ISIC_0000011"])
+
+
+@pytest.mark.parametrize("ending", ["", "_mask", "-mask", ".mask", "_segmentation", "_Segmentation", "-seg", "_gt"])
+def test_a_mask_may_carry_a_word_at_its_end(tmp_path: Path, ending: str) -> None:
+    write(tmp_path / "images" / "eye 1.png", picture(1))
+    write(tmp_path / "masks" / f"eye 1{ending}.bmp", mask(1))
+    assert names(read_layout(tmp_path)) == ["eye 1"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".PNG", ".JPG", ".png.gz"])
+def test_every_image_suffix_is_read(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / "images" / f"a{suffix}", picture(1))
+    write(tmp_path / "masks" / "a.pgm", mask(1))
+    assert names(read_layout(tmp_path)) == ["a"]
+
+
+def test_an_image_whose_name_ends_like_a_mask_is_paired_with_its_own(tmp_path: Path) -> None:
+    assert names(read_layout(images_and_masks(tmp_path, ["face", "face_mask"]))) == ["face", "face_mask"]
+
+
+def test_pairs_come_in_natural_order(tmp_path: Path) -> None:
+    assert names(read_layout(images_and_masks(tmp_path, ["b10", "b9", "a"]))) == ["a", "b9", "b10"]
+
+
+def test_folder_names_may_be_written_large(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a"])
+    (tmp_path / "images").rename(tmp_path / "Images")
+    (tmp_path / "masks").rename(tmp_path / "MASKS")
+    assert names(read_layout(tmp_path)) == ["a"]
+
+
+def test_other_files_lying_about_are_ignored(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a"])
+    for name in ("README.md", "images/Thumbs.db", "images/._a.png", "images/.hidden.png", "masks/.DS_Store"):
+        (tmp_path / name).write_bytes(b"no picture")
+    (tmp_path / "images" / "more").mkdir()
+    assert names(read_layout(tmp_path)) == ["a"]
+
+
+def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    (tmp_path / "masks" / "b.png").unlink()
+    with pytest.raises(BadDataset, match=r"images/b\.png has no mask"):
+        read_layout(tmp_path)
+
+
+def test_a_mask_without_an_image_is_named(tmp_path: Path) -> None:
+    write(images_and_masks(tmp_path, ["a", "b"]) / "masks" / "c_mask.png", mask(1))
+    with pytest.raises(BadDataset, match=r"masks/c_mask\.png is a mask without an image"):
+        read_layout(tmp_path)
+
+
+def test_two_images_of_one_stem_are_named(tmp_path: Path) -> None:
+    write(images_and_masks(tmp_path, ["a"]) / "images" / "a.jpg", picture(1))
+    with pytest.raises(BadDataset, match=r"a\.jpg and a\.png both stand for 'a'"):
+        read_layout(tmp_path)
+
+
+def test_two_masks_of_one_image_are_named(tmp_path: Path) -> None:
+    write(images_and_masks(tmp_path, ["a"]) / "masks" / "a_mask.png", mask(1))
+    with pytest.raises(BadDataset, match=r"a\.png and a_mask\.png both stand for 'a'"):
+        read_layout(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_an_empty_folder_is_named(tmp_path: Path, kind: str) -> None:
+    images_and_masks(tmp_path, ["a"])
+    (tmp_path / kind / "a.png").unlink()
+    with pytest.raises(BadDataset, match=f"{kind} holds no image; we read .bmp"):
+        read_layout(tmp_path)
+
+
+def test_volumes_of_different_length_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "train-volume.tif", grey(1), grey(2), grey(3))
+    write(tmp_path / "train-labels.tif", mask(1), mask(2))
+    with pytest.raises(BadDataset, match=r"train-volume\.tif has 3 pages, but train-labels\.tif has 2"):
+        read_layout(tmp_path)
+
+
+def test_a_volume_without_labels_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "train-volume.tif", grey(1), grey(2))
+    with pytest.raises(BadDataset, match=r"lacks train-labels\.tif beside train-volume\.tif"):
+        read_layout(tmp_path)
+
+
+def test_a_damaged_volume_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train-volume.tif").write_bytes(b"II*\0nonsense")
+    write(tmp_path / "train-labels.tif", mask(1), mask(2))
+    with pytest.raises(BadDataset, match=r"train-volume\.tif"):
+        read_layout(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match="nowhere is no folder; give a folder"):
+        read_layout(tmp_path / "nowhere")
+
+
+def test_a_folder_of_no_known_layout_lists_those_we_know(tmp_path: Path) -> None:
+    write(tmp_path / "photo.png", picture(1))
+    with pytest.raises(BadDataset, match=r"(?s)images/NAME\.png.*stare-images.*train-volume\.tif.*ISIC2018"):
+        read_layout(tmp_path)
