@@ -1,5 +1,37 @@
-"""alnet: the command line."""
+"""alnet: the command line. Every command imports what it needs when it runs, so that --help is quick."""
+
+import sys
+
+import typer
+
+from service.commands import evaluate, models, segment, serve, train
+from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
+
+USAGE_ERRORS = (BadConfig, BadParameter, BadSettings)
+
+app = typer.Typer(
+    name="alnet",
+    help="Segment medical images with AL-Net: train a checkpoint, look at it, serve it.",
+    epilog="Research use only. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve", epilog=serve.EPILOG)(serve.serve)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("segment")(segment.segment)
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong."""
+    try:
+        app()
+    except (AlnetError, OSError) as error:
+        print(f"alnet: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,12 +3,12 @@
 The only module that reads the environment. Field names are the variables' names without the prefix, in lower case.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import BadSettings
 
@@ -16,14 +16,16 @@ PREFIX = "ALNET_"
 Megapixels = Annotated[float, Field(gt=0, le=1000)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """How one server runs. Frozen; `read` makes one from an environment."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: Path = Field(Path("model_store"), description="Folder of checkpoints: <modality>/<version>/.")
     modalities: str = Field("", description="Comma-separated modalities to serve; empty: all that the store has.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the networks run; auto: CUDA if there is.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the networks run; auto: CUDA if there is."
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Arithmetic of the networks; auto: half precision where the machine has it in hardware."
     )
@@ -31,44 +33,37 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one and logs it.")
     max_batch_size: int = Field(8, ge=1, le=256, description="Most tiles in one forward pass.")
-    max_batch_wait_ms: float = Field(4.0, ge=0, le=1000, description="Longest wait for batch mates on a busy device, ms.")
+    max_batch_wait_ms: float = Field(
+        4.0, ge=0, le=1000, description="Longest wait for batch mates on a busy device, ms."
+    )
     max_queued: int = Field(64, ge=1, le=100_000, description="Uploads waiting in one modality before 429.")
     max_upload_mib: float = Field(32.0, gt=0, le=4096, description="Largest request body, MiB.")
     max_image_megapixels: Megapixels = Field(40.0, description="Largest image, megapixels; checked from its header.")
     decode_threads: int = Field(0, ge=0, le=256, description="Threads that decode and encode; 0: one for each core.")
     request_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest time from arrival to answer, s.")
     upload_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest time for a request body to arrive, s.")
-    drain_timeout_s: float = Field(25.0, ge=0, le=3600, description="Longest time to answer what is queued on SIGTERM, s.")
+    drain_timeout_s: float = Field(
+        25.0, ge=0, le=3600, description="Longest time to answer what is queued on SIGTERM, s."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Constructor arguments only: the environment comes in through `read`, so that a test can hand in its own."""
-        return (init_settings,)
-
-    @classmethod
-    def read(cls, environ: Mapping[str, str]) -> "Settings":
-        """Return the settings in `environ` (usually os.environ).
+    def read(cls, environ: Mapping[str, str] = os.environ, **given: object) -> "Settings":
+        """Return the settings in `environ`; what is `given` beside it (and not None) wins.
 
         Raises:
             BadSettings: a value is out of its range, or a variable that begins with ALNET_ is none of ours.
         """
-        given = {
+        values: dict[str, object] = {
             name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)
         }
-        given.pop("test_data", None)  # ALNET_TEST_DATA is the test suite's own
-        if unknown := sorted(set(given) - set(cls.model_fields)):
+        values.pop("test_data", None)  # ALNET_TEST_DATA is the test suite's own
+        if unknown := sorted(set(values) - set(cls.model_fields)):
             names = ", ".join(PREFIX + name.upper() for name in unknown)
             raise BadSettings(f"unknown setting {names}; `alnet serve --help` lists those that exist")
+        values |= {name: value for name, value in given.items() if value is not None}
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             name = PREFIX + str(first["loc"][0]).upper()

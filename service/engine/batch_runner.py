@@ -77,13 +77,8 @@ class BatchRunner(Generic[Item, Result]):
             if self._device.failed is not None:
                 raise
             return self._fail_alone(portion, error)
-        complete = len(results) == len(portion)
-        self._account(portion, started, failed=not complete)
-        for part, result in zip(portion, results, strict=False):
-            if complete:
-                part.upload.receive(part.index, result, batch_size=len(portion))
-            else:
-                part.upload.fail(EngineFailed(f"the network gave {len(results)} results for {len(portion)} images"))
+        self._account(portion, started, failed=len(results) != len(portion))
+        _deliver(results, portion)
         return True
 
     def _account(self, portion: Sequence[Part[Item, Result]], started: float, *, failed: bool) -> None:
@@ -108,6 +103,15 @@ class BatchRunner(Generic[Item, Result]):
             self._max_size = len(portion) - len(portion) // 2
             logger.warning("out of memory with %d items; batches now hold %d at most", len(portion), self._max_size)
         return False
+
+
+def _deliver(results: Sequence[Result], portion: Sequence[Part[Item, Result]]) -> None:
+    if len(results) != len(portion):
+        for part in portion:
+            part.upload.fail(EngineFailed(f"the network gave {len(results)} results for {len(portion)} images"))
+        return
+    for part, result in zip(portion, results, strict=True):
+        part.upload.receive(part.index, result, batch_size=len(portion))
 
 
 def _engine_failed(error: Exception) -> EngineFailed:

@@ -47,7 +47,7 @@ class Batcher(Generic[Item, Result]):
         max_size: int,
         max_wait_s: float,
         max_queued: int,
-        on_batch: Callable[[BatchReport], None] = lambda report: None,
+        on_batch: Callable[[BatchReport], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = BatchRunner(run, device=device, max_size=max_size, on_batch=on_batch, clock=clock)
@@ -106,6 +106,23 @@ class Batcher(Generic[Item, Result]):
         """Whether an upload that came now would be admitted."""
         return self.is_running and self.queued < self._max_queued
 
+    def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
+        """Return if `submit` would queue an upload that came now, behind `ahead` others that are still on their way.
+
+        Raises:
+            DeadlineExceeded, Overloaded, ShuttingDown, NotReady: as `submit` does.
+        """
+        if deadline is not None and deadline <= self._clock():
+            raise _too_late()
+        if not self._open:
+            raise ShuttingDown("this replica takes no new work; another one may")
+        if self.failed is not None:
+            raise NotReady("the engine has stopped; this replica must be restarted") from self.failed
+        if (waiting := self.queued + ahead) >= self._max_queued:
+            retry_after_s = self._recent.retry_after_s(waiting)
+            message = f"{waiting} uploads wait already; try again in {retry_after_s:.0f} s"
+            raise Overloaded(message, retry_after_s=retry_after_s)
+
     async def submit(self, items: Sequence[Item], *, deadline: float | None = None) -> Answer[Result]:
         """Return the results for the `items` of one upload, in their order. It is admitted whole or refused at once.
 
@@ -121,9 +138,9 @@ class Batcher(Generic[Item, Result]):
             EngineFailed: `run` raised what is chained on one of the items, or gave a wrong number of results.
             AlnetError: `run` raised it on one of the items.
         """
-        if not items:
+        if len(items) == 0:
             raise ValueError("an upload needs at least one item")
-        self._admit(deadline)
+        self.admit(deadline)
         loop = asyncio.get_running_loop()
         upload: Pending[Item, Result] = Pending(tuple(items), loop.create_future(), self._clock())
         timer = None if deadline is None else loop.call_at(deadline, upload.fail, _too_late())
@@ -137,26 +154,18 @@ class Batcher(Generic[Item, Result]):
                 timer.cancel()
             self._waiting.discard(upload)
             self._unanswered.discard(upload)
-
-    def _admit(self, deadline: float | None) -> None:
-        if deadline is not None and deadline <= self._clock():
-            raise _too_late()
-        if not self._open:
-            raise ShuttingDown("this replica takes no new work; another one may")
-        if self.failed is not None:
-            raise NotReady("the engine has stopped; this replica must be restarted") from self.failed
-        if self.queued >= self._max_queued:
-            retry_after_s = self._recent.retry_after_s(self.queued)
-            message = f"{self.queued} uploads wait already; try again in {retry_after_s:.0f} s"
-            raise Overloaded(message, retry_after_s=retry_after_s)
+            self._changed.set()
 
     async def _serve(self) -> None:
         while await self._work_waits():
             await self._mates_wait()
             async with self._device.turn:
-                if batch := self._take():
-                    await self._runner.answer(batch)
-                    self._remember(batch)
+                await self._run_batch()
+
+    async def _run_batch(self) -> None:
+        if batch := self._take():
+            await self._runner.answer(batch)
+            self._remember(batch)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """Leave no caller behind, however the serving task has ended."""

@@ -1,0 +1,35 @@
+"""`alnet evaluate`: how good a checkpoint is on images with masks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    data: Annotated[str, typer.Argument(help="A folder that `alnet train` reads, or drawn:retina and so on.")],
+    *,
+    modality: Annotated[str, typer.Option(help="Whose checkpoint.")],
+    version: Annotated[str | None, typer.Option(help="Which version; the newest if left out.")] = None,
+    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    split: Annotated[Path | None, typer.Option(help="A run's split.json: evaluate only its --part.")] = None,
+    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="The checkpoint's if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.csv and an overlay an image.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Score a published checkpoint against reference masks: a line an image, then mean ± standard deviation.
+
+    It is the engine of the service that answers. Overlays show the image, the reference, the mask, and errors: green is
+    right, red was missed, yellow is too much.
+    """
+    from service.engine.torch_engine import TorchEngine
+    from service.store.model_store import ModelStore
+    from service.training.evaluate import evaluate as run
+    from service.training.evaluate import table
+
+    engine = TorchEngine.load(ModelStore(store).open(modality, version), device=device)
+    scores = run(data, engine, split=split, part=part, threshold=threshold, out=out)
+    typer.echo(table(scores))
+    if out is not None:
+        typer.echo(f"scores and overlays: {out}")

@@ -1,0 +1,31 @@
+"""`alnet serve`: the HTTP service."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.settings import PREFIX, Settings
+
+
+def _describe(name: str) -> str:
+    field = Settings.model_fields[name]
+    return f"{PREFIX}{name.upper()} ({field.default}): {field.description}"
+
+
+EPILOG = "Every setting is an environment variable (default in brackets):\n\n" + "\n\n".join(
+    _describe(name) for name in Settings.model_fields
+)
+
+
+def serve(
+    *,
+    store: Annotated[Path | None, typer.Option(help="Folder of checkpoints; ALNET_STORE otherwise.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; ALNET_HOST otherwise.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port, 0 for a free one; ALNET_PORT otherwise.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,
+) -> None:
+    """Serve the store's checkpoints over HTTP until SIGTERM, which drains."""
+    from service.api.server import serve as run
+
+    raise typer.Exit(run(Settings.read(store=store, host=host, port=port, device=device)))
