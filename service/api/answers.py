@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from service.api.negotiation import Representation
 from service.api.schemas import (
+    Caution,
     Image,
     Iou,
     LatencyMs,
@@ -16,7 +17,6 @@ from service.api.schemas import (
     Picture,
     SegmentationAnswer,
     ValidatedIou,
-    Warning,
 )
 from service.engine.segmenter import Latency, Segmentation
 from service.store.card import Card, Scores
@@ -74,7 +74,7 @@ def document(answer: Answer) -> SegmentationAnswer:
         iou=_iou(card.test, done),
         latency_ms=LatencyMs(**_milliseconds(done.latency)),
         batch_size=done.batch_size,
-        warnings=[Warning(code=caution.code, message=caution.message) for caution in done.cautions],
+        warnings=[Caution(code=caution.code, message=caution.message) for caution in done.cautions],
     )
 
 

@@ -18,7 +18,11 @@ SANE_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(slots=True)
 class Exchange:
-    """Filled in on the way. `arrived` is a time of the event loop's clock, read finely; `problem` the slug of an error's type."""
+    """Filled in on the way.
+
+    `arrived` is a time of the event loop's clock, but read finely (uvloop's has steps of a millisecond); `problem` is
+    the slug of the error that was answered, if one was.
+    """
 
     request_id: str
     method: str

@@ -15,6 +15,8 @@ def configure(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # our own lines say when it listens and stops
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # repeats bytes of broken forms
     lines = logging.StreamHandler(sys.stdout)
     lines.setFormatter(logging.Formatter("%(message)s"))
     access.handlers = [lines]

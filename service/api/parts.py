@@ -1,9 +1,9 @@
-"""The running parts that routes ask for in their signatures."""
+"""What routes ask for in their signatures."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from service.api.telemetry import Telemetry
 from service.api.traffic import Traffic
@@ -11,7 +11,7 @@ from service.engine.fleet import Fleet
 from service.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """One server's parts, joined by `create_app`."""
 
@@ -20,6 +20,11 @@ class Parts:
     traffic: Traffic
     telemetry: Telemetry
 
+    def drain(self) -> None:
+        """Take no new work from now on, and end what is in flight within `drain_timeout_s`."""
+        self.fleet.drain()
+        self.traffic.drain(self.settings.drain_timeout_s)
+
 
 async def _the_parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
@@ -27,3 +32,4 @@ async def _the_parts(request: Request) -> Parts:
 
 
 TheParts = Annotated[Parts, Depends(_the_parts)]
+Modality = Annotated[str, Path(description="What the image shows: a modality that `GET /models` lists.")]

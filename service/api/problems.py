@@ -148,6 +148,8 @@ def _words(kind: type[errors.AlnetError], separator: str) -> str:
 
 def _advice(status: int) -> str:
     match status:
+        case 400:
+            return "this is no well-formed HTTP request"
         case 404:
             return "no such path; /docs lists those that exist"
         case 405:

@@ -28,6 +28,7 @@ class RequestContext:
         self._on_answered = on_answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and see its answer through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.store.card import Scores
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -88,7 +90,7 @@ class LatencyMs(Document):
     total: float
 
 
-class Warning(Document):  # noqa: A001 -- the contract's word
+class Caution(Document):
     """Something to know about an answer that was given all the same."""
 
     code: str
@@ -107,7 +109,7 @@ class SegmentationAnswer(Document):
     iou: Iou
     latency_ms: LatencyMs
     batch_size: int = Field(description="tiles in the forward pass that this upload was part of")
-    warnings: list[Warning]
+    warnings: list[Caution]
 
 
 class InputGrid(Document):
@@ -127,7 +129,13 @@ class ModelScores(Document):
     iou_mean: Fraction
     iou_std: float
     accuracy_mean: Fraction
+    accuracy_std: float
     dice_mean: Fraction
+
+    @classmethod
+    def of(cls, scores: Scores) -> "ModelScores":
+        """Take from a card's scores what a list of models shows."""
+        return cls.model_validate(scores.model_dump(include=set(cls.model_fields)))
 
 
 class ModelSummary(Document):
@@ -135,12 +143,12 @@ class ModelSummary(Document):
 
     modality: str
     status: Literal["loading", "ready", "failed"]
-    reason: str | None = Field(description="why it failed, else null")
-    version: str | None
-    architecture: str | None
-    label: str | None
-    input: InputGrid | None
-    scores: ModelScores | None
+    reason: str | None = Field(None, description="why it failed, else null")
+    version: str | None = None
+    architecture: str | None = None
+    label: str | None = None
+    input: InputGrid | None = None
+    scores: ModelScores | None = None
 
 
 class ModelList(Document):

@@ -6,15 +6,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 
 from service.api import problems
 from service.api.exchange import CALLER_LEFT, Exchange
-from service.api.state_metrics import StateMetrics
-from service.engine.batcher import BatchReport
-from service.engine.segmenter import Segmentation
+from service.engine.batch_runner import BatchReport
+from service.engine.segmenter import CODES, Segmentation
 
 UNKNOWN = "unknown"
 STAGES = ("decode", "queue", "inference", "postprocess", "total")
 STATUSES = sorted({200, 405, CALLER_LEFT, *problems.STATUS.values()})
 REASONS = [problems.slug(kind) for kind, status in problems.STATUS.items() if status != 500]
-WARNINGS = ("unlike_training_images", "reference_not_binary", "both_masks_empty")
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 PIXELS = (1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
@@ -24,19 +22,20 @@ TILES = (1, 2, 4, 8, 16, 32)
 class Telemetry:
     """All metrics, on a registry of their own so that tests can have many.
 
-    Events are recorded here; what simply is (queue depth, models) is read from `state` at each scrape.
+    Events are recorded here; what simply is (queue depth, models) `StateMetrics` reads at each scrape.
     """
 
-    def __init__(self, state: StateMetrics) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(state)
         ProcessCollector(registry=self.registry)
         self._modalities: frozenset[str] = frozenset()
         self._requests = self._counter("requests", "Segmentation requests by status.", "modality", "status")
         self._refused = self._counter("refused", "Segmentation requests refused, by kind of problem.", "reason")
         self._warnings = self._counter("warnings", "Warnings in answers.", "modality", "code")
         self._failed_batches = self._counter("failed_batches", "Forward passes that failed.", "modality")
-        self._stages = self._histogram("stage_seconds", "Time of an upload in each stage.", SECONDS, "modality", "stage")
+        self._stages = self._histogram(
+            "stage_seconds", "Time of an upload in each stage.", SECONDS, "modality", "stage"
+        )
         self._batch_size = self._histogram("batch_size", "Tiles in one forward pass.", TILES, "modality")
         self._pixels = self._histogram("input_pixels", "Pixels of an upload.", PIXELS)
         self._iou = self._histogram("expected_iou_ratio", "IoU to expect of a mask.", FRACTIONS, "modality")
@@ -49,7 +48,7 @@ class Telemetry:
         return Histogram(f"alnet_{name}", text, labels, buckets=buckets, registry=self.registry)
 
     def expect(self, modalities: Iterable[str]) -> None:
-        """Make every series that requests to these modalities can have, so that each is there before its first event."""
+        """Make every series that these modalities can have: each is there, at 0, before its first event."""
         self._modalities |= set(modalities)
         for reason in REASONS:
             self._refused.labels(reason)
@@ -57,7 +56,7 @@ class Telemetry:
             for status in STATUSES:
                 self._requests.labels(modality, str(status))
         for modality in self._modalities:
-            for code in WARNINGS:
+            for code in CODES:
                 self._warnings.labels(modality, code)
             for stage in STAGES:
                 self._stages.labels(modality, stage)

@@ -2,17 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from starlette.datastructures import FormData, Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
-from service.errors import BadMultipart, DeadlineExceeded, UploadTooLarge, UploadTooSlow
-
-MAX_FILES = 4
-MAX_FIELDS = 8
-MAX_FIELD_BYTES = 64 * 1024
+from service.api.multipart import FormReader
+from service.errors import DeadlineExceeded, UploadTooLarge, UploadTooSlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Parts:
 
 
 async def receive_parts(request: Request, *, max_bytes: int, slow_at: float, deadline: float) -> Parts:
-    """Read the request's body: the parts of a form, or one image as it is.
+    """Read the request's body: the files of a form, or one image as it is.
 
     `slow_at` and `deadline` are times of the event loop's clock.
 
@@ -37,18 +35,14 @@ async def receive_parts(request: Request, *, max_bytes: int, slow_at: float, dea
     """
     _refuse_announced_size(request.headers, max_bytes)
     try:
-        async with asyncio.timeout_at(min(slow_at, deadline)):
+        async with asyncio.timeout_at(min(slow_at, deadline)), aclosing(_chunks(request.receive, max_bytes)) as chunks:
             if _is_form(request.headers):
-                return await _read_form(request, max_bytes)
-            return Parts(b"".join([chunk async for chunk in _bounded(request, max_bytes)]))
+                return await _read_form(request.headers["content-type"], chunks)
+            return Parts(b"".join([chunk async for chunk in chunks]))
     except TimeoutError:
         if deadline < slow_at:
             raise DeadlineExceeded("the request's time ran out while its body was arriving") from None
         raise UploadTooSlow("the body did not arrive in time; send it faster, or a smaller one") from None
-
-
-def _is_form(headers: Headers) -> bool:
-    return headers.get("content-type", "").split(";")[0].strip().lower() == "multipart/form-data"
 
 
 def _refuse_announced_size(headers: Headers, max_bytes: int) -> None:
@@ -57,10 +51,19 @@ def _refuse_announced_size(headers: Headers, max_bytes: int) -> None:
         raise _too_large(max_bytes)
 
 
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+def _is_form(headers: Headers) -> bool:
+    return headers.get("content-type", "").split(";")[0].strip().lower() == "multipart/form-data"
+
+
+async def _chunks(receive: Receive, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """Yield the body's chunks; the length really received counts, whatever the headers say."""
-    received = 0
-    async for chunk in request.stream():
+    received, has_more = 0, True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        has_more = message.get("more_body", False)
         received += len(chunk)
         if received > max_bytes:
             raise _too_large(max_bytes)
@@ -71,47 +74,8 @@ def _too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(f"the body is longer than the {max_bytes / 2**20:g} MiB that this service accepts")
 
 
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, but uploads never reach the disk, and a form that was cut off is known as such."""
-
-    spool_max_size = 0  # no limit: SpooledTemporaryFile then never rolls over into a file
-    is_complete = False
-
-    def on_end(self) -> None:
-        self.is_complete = True
-
-
-async def _read_form(request: Request, max_bytes: int) -> Parts:
-    parser = _InMemoryParser(
-        request.headers,
-        _bounded(request, max_bytes),
-        max_files=MAX_FILES,
-        max_fields=MAX_FIELDS,
-        max_part_size=MAX_FIELD_BYTES,
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise BadMultipart(f"the form cannot be read: {error.message}") from error
-    try:
-        if not parser.is_complete:
-            raise BadMultipart("the form ends before its last boundary")
-        image = await _read_file(form, "image")
-        if image is None:
-            raise BadMultipart("the form has no file `image`; name the part `image`, or send the image as the body")
-        return Parts(image, await _read_file(form, "reference"))
-    finally:
-        await form.close()
-
-
-async def _read_file(form: FormData, name: str) -> bytes | None:
-    """Return the content of the form's file `name`, or None if there is none."""
-    match form.getlist(name):
-        case []:
-            return None
-        case [UploadFile() as file]:
-            return await file.read()
-        case [_]:
-            raise BadMultipart(f"`{name}` must be a file: give the part a filename")
-        case _:
-            raise BadMultipart(f"`{name}` was sent more than once")
+async def _read_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> Parts:
+    form = FormReader(content_type)
+    async for chunk in chunks:
+        form.feed(chunk)
+    return Parts(*form.finish())

@@ -57,7 +57,7 @@ class BatchRunner(Generic[Item, Result]):
         Raises:
             NotReady: the device is lost; the callers are not answered yet.
         """
-        portions = [batch]
+        portions = [batch]  # a stack: the first half comes first, so that results arrive in order
         while portions:
             portion = [part for part in portions.pop() if part.is_wanted]
             if portion and not await self._attempt(portion):
@@ -111,7 +111,7 @@ def _deliver(results: Sequence[Result], portion: Sequence[Part[Item, Result]]) -
             part.upload.fail(EngineFailed(f"the network gave {len(results)} results for {len(portion)} images"))
         return
     for part, result in zip(portion, results, strict=True):
-        part.upload.receive(part.index, result, batch_size=len(portion))
+        part.upload.receive(result, batch_size=len(portion))
 
 
 def _engine_failed(error: Exception) -> EngineFailed:

@@ -69,13 +69,10 @@ class Device:
         outcome = await asyncio.wrap_future(running)
         if not isinstance(outcome, _Raised):
             return outcome
-        try:
-            if isinstance(outcome.error, Exception):
-                raise outcome.error
-            self._failed = outcome.error
-            raise self._lost() from outcome.error
-        finally:
-            del outcome  # or error, traceback and frame hold each other, and with them the batch's memory
+        if isinstance(outcome.error, Exception):
+            raise outcome.error
+        self._failed = outcome.error
+        raise self._lost() from outcome.error
 
     def _lost(self) -> NotReady:
         return NotReady(f"the device {self.name} has stopped; this replica must be restarted")

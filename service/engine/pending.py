@@ -35,7 +35,7 @@ class Pending(Generic[Item, Result]):
     queued_s: float = 0.0
     ran_s: float = 0.0
     batch_size: int = 0
-    results: dict[int, Result] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
 
     def begin(self, now: float) -> "Part[Item, Result]":
         """Return its next item, which goes into a batch now."""
@@ -44,13 +44,12 @@ class Pending(Generic[Item, Result]):
         self.begun += 1
         return Part(self, self.begun - 1)
 
-    def receive(self, index: int, result: Result, *, batch_size: int) -> None:
-        """Keep the result of one item; with the last one, answer the caller if it is still there."""
-        self.results[index] = result
+    def receive(self, result: Result, *, batch_size: int) -> None:
+        """Keep the result of the next item, in order; with the last one, answer the caller if it is still there."""
+        self.results.append(result)
         self.batch_size = max(self.batch_size, batch_size)
         if len(self.results) == len(self.items) and not self.answer.done():
-            results = [self.results[i] for i in range(len(self.items))]
-            self.answer.set_result(Answer(results, self.queued_s, self.ran_s, self.batch_size))
+            self.answer.set_result(Answer(self.results, self.queued_s, self.ran_s, self.batch_size))
 
     def fail(self, error: AlnetError) -> None:
         """Answer the caller with `error` if it is still there and has no answer."""

@@ -20,19 +20,16 @@ Read are PNG, JPEG (and MPO, its first picture), TIFF, BMP and Netpbm (PBM, PGM,
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.imaging import levels
-from service.imaging.opening import SIGNATURES, open_upload
+from service.imaging.opening import SIGNATURES, open_upload, typed_errors
 from service.imaging.placement import Image
 
 FORMATS = tuple(SIGNATURES)
 """The formats read, by Pillow's names."""
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +59,9 @@ def decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> Decod
         DamagedImage: truncated, broken, without a finite value, or of a variety that cannot be read.
         FrameNeeded: several frames and `frame` is None, or there is no such frame.
     """
-    opened = open_upload(upload, max_pixels, frame)
-    return Decoded(_upright(levels.to_rgb(opened.image), opened.orientation), opened.format.lower())
+    with typed_errors():
+        opened = open_upload(upload, max_pixels, frame)
+        return Decoded(levels.to_rgb(opened.image), opened.format.lower())
 
 
 def decode_mask(upload: bytes, *, max_pixels: int, frame: int | None = None) -> DecodedMask:
@@ -75,21 +73,5 @@ def decode_mask(upload: bytes, *, max_pixels: int, frame: int | None = None) -> 
     Raises:
         UnknownImageFormat, ImageTooLarge, DamagedImage, FrameNeeded: as `decode`.
     """
-    opened = open_upload(upload, max_pixels, frame)
-    stored = levels.levels(opened.image)
-    foreground = stored != 0
-    other = stored.flat[foreground.argmax()]
-    is_binary = bool((foreground == (stored == other)).all()) if foreground.any() else True
-    mask = foreground if is_binary else levels.to_grey(opened.image) >= 128
-    return DecodedMask(_upright(mask, opened.orientation), is_binary)
-
-
-def _upright(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
-    """Undo the EXIF orientation, 1 to 8, of (H, W) or (H, W, 3)."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in {3, 4, 7, 8}:
-        pixels = pixels[::-1]
-    if orientation in {2, 3, 6, 7}:
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    with typed_errors():
+        return DecodedMask(*levels.foreground(open_upload(upload, max_pixels, frame).image))

@@ -26,7 +26,7 @@ def to_rgb(image: PillowImage.Image) -> Image:
         DamagedImage: a float picture without one finite value.
     """
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    if is_deep(image):
+    if _is_deep(image):
         window = _window(image)
         key = image.info.get("transparency")
         for rows, strip in _strips(image):
@@ -39,22 +39,37 @@ def to_rgb(image: PillowImage.Image) -> Image:
     return pixels
 
 
-def to_grey(image: PillowImage.Image) -> NDArray[np.uint8]:
-    """Return uint8 (H, W): the levels of a deep picture by its window, others by their luma; alpha is ignored."""
-    if is_deep(image):
-        return _window(image).apply(levels(image))
-    return np.asarray(_opaque(image).convert("L"))
+def foreground(image: PillowImage.Image) -> tuple[NDArray[np.bool_], bool]:
+    """Return a mask, bool (H, W), and whether only 0 and at most one other level occur in the picture.
+
+    If so, every other level than 0 is foreground; else those from half of what becomes 0 to 255. Of colours the luma
+    counts; alpha is ignored; NaN is 0.
+    """
+    mask = np.empty((image.height, image.width), np.bool_)
+    low, high = np.inf, -np.inf
+    for rows, strip in _strips(image):
+        levels = _grey_levels(strip)
+        mask[rows] = levels != 0
+        others = levels[mask[rows]]
+        if others.size:
+            low, high = min(low, others.min()), max(high, others.max())
+    if low >= high:
+        return mask, True
+    window = _window(image) if _is_deep(image) else _Window(0, 255)
+    for rows, strip in _strips(image):
+        mask[rows] = window.apply(_grey_levels(strip)) >= 128
+    return mask, False
 
 
-def levels(image: PillowImage.Image) -> Levels:
-    """Return the grey levels (H, W) as they are stored; colours by their luma, alpha ignored, NaN as 0."""
-    if not is_deep(image):
-        return to_grey(image)
-    stored = np.asarray(image)
-    return np.nan_to_num(stored, nan=0.0) if stored.dtype.kind == "f" else stored
+def _grey_levels(strip: PillowImage.Image) -> Levels:
+    """Return the levels (H, W) as they are stored; colours by their luma, alpha ignored, NaN as 0."""
+    if strip.mode == "F":
+        without_nan: Levels = np.nan_to_num(np.asarray(strip), nan=0.0)
+        return without_nan
+    return np.asarray(strip if _is_deep(strip) else _opaque(strip).convert("L"))
 
 
-def is_deep(image: PillowImage.Image) -> bool:
+def _is_deep(image: PillowImage.Image) -> bool:
     """Whether the picture is grey with more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
 
@@ -109,9 +124,8 @@ def _over_black(image: PillowImage.Image) -> PillowImage.Image:
 
 
 def _opaque(image: PillowImage.Image) -> PillowImage.Image:
-    """Return the picture as if nothing in it were transparent."""
-    if image.mode == "La":
-        image = image.convert("LA")
-    opaque = image.convert({"LA": "L", "RGBA": "RGB", "PA": "RGB", "RGBa": "RGBA"}.get(image.mode, image.mode))
-    opaque.info.pop("transparency", None)
-    return opaque
+    """Return the picture in 1, L or RGB, as if nothing in it were transparent."""
+    image.info.pop("transparency", None)
+    if image.mode in {"La", "RGBa"}:  # alpha is multiplied in; only this undoes it
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    return image.convert("L" if image.mode == "LA" else image.mode if image.mode in {"1", "L"} else "RGB")

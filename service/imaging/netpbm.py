@@ -1,7 +1,7 @@
 """Read Netpbm pictures: PBM (P1, P4), PGM (P2, P5), PPM (P3, P6) and grey PFM (Pf).
 
-Pillow reads them too, but goes pixel by pixel in Python, holding the interpreter lock, where the largest value is not 255
-or 65535 (12-bit PGM, say). NumPy takes a hundredth of the time.
+Pillow reads them too, but pixel by pixel in Python, holding the interpreter lock, where the largest value is not 255 or
+65535 (12-bit PGM, say). NumPy takes a hundredth of the time.
 """
 
 import math
@@ -20,6 +20,7 @@ _GAP = rb"(?:\s|#[^\r\n]*+[\r\n])++"
 _WHOLE_NUMBER = re.compile(_GAP + rb"(\d{1,9}+)(?=[\s#])")
 _REAL_NUMBER = re.compile(_GAP + rb"([-+.0-9eE]{1,30}+)(?=[\s#])")
 _WHITESPACE = b" \t\n\r\v\f"
+_MOST_COMMENTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,10 @@ def _raster(upload: bytes, header: _Header, dtype: str) -> NDArray[Any]:
 
 def _plain(upload: bytes, header: _Header, alphabet: bytes) -> bytes:
     """Return the text of a plain picture's samples without comments."""
-    text = re.sub(rb"#[^\r\n]*+", b"", upload[header.start :])
+    text = upload[header.start :]
+    if text.count(b"#") > _MOST_COMMENTS:
+        raise DamagedImage("the plain Netpbm image has more comments than any program writes")
+    text = re.sub(rb"#[^\r\n]*+", b"", text)
     if text.translate(None, alphabet + _WHITESPACE):
         raise DamagedImage("the plain Netpbm image holds something else than numbers")
     return text
@@ -105,7 +109,7 @@ def _bits(upload: bytes, header: _Header) -> NDArray[np.uint8]:
     else:
         packed = _raster(upload, replace(header, width=-(-header.width // 8)), "u1")
         white = np.unpackbits(packed, axis=1, count=header.width) == 0
-    return white.astype(np.uint8) * np.uint8(255)
+    return np.where(white, np.uint8(255), np.uint8(0))
 
 
 def _levels(upload: bytes, header: _Header) -> NDArray[np.uint8] | NDArray[np.uint16]:

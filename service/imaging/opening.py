@@ -8,13 +8,15 @@ changed nor relied upon.
 import io
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import BmpImagePlugin, ExifTags, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 from PIL import Image as PillowImage
 
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
-from service.imaging import netpbm, tiff
+from service.imaging import netpbm, tiff, workload
 
 SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -25,21 +27,33 @@ SIGNATURES: dict[str, tuple[bytes, ...]] = {
 }
 """The formats read, by their first bytes. MPO, as phones write it, is a JPEG whose later pictures are left alone."""
 
-_MOST_JPEG_SCANS = 50
-"""How often a progressive JPEG of the largest allowed size may go over its pixels; encoders use about ten scans."""
+_BMP_RUN_LENGTHS = {BmpImagePlugin.BmpImageFile.COMPRESSIONS[name] for name in ("RLE8", "RLE4")}
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded image as it is stored, its format (one of SIGNATURES), and the EXIF orientation (1 to 8) to apply."""
+    """A loaded, upright image and its format, one of SIGNATURES."""
 
     image: PillowImage.Image
     format: str
-    orientation: int
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Turn whatever Pillow raises in the block into a BadUpload, and let none of its warnings out."""
+    try:
+        with _quiet_pillow:
+            yield
+    except BadUpload:
+        raise
+    except (MemoryError, PillowImage.DecompressionBombError) as error:
+        raise ImageTooLarge("the image is too large to be decoded") from error
+    except Exception as error:  # on broken files Pillow raises nearly every kind there is
+        raise DamagedImage("the image is truncated, broken or of a kind that cannot be read") from error
 
 
 def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
-    """Return the picture in `upload`, or the one that `frame` (from 0) picks.
+    """Return the picture in `upload`, or the one that `frame` (from 0) picks. Call it inside `typed_errors`.
 
     Raises:
         UnknownImageFormat: the bytes begin like no format that is read.
@@ -48,17 +62,10 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
         FrameNeeded: several frames and `frame` is None, or there is no such frame.
     """
     format_ = _format(upload)
-    try:
-        with _quiet_pillow:
-            image = _OPENERS[format_](upload, max_pixels, frame)
-            image.load()
-            return Opened(image, format_, _orientation(image))
-    except BadUpload:
-        raise
-    except (MemoryError, PillowImage.DecompressionBombError) as error:
-        raise ImageTooLarge(f"the {format_} is too large to be decoded") from error
-    except Exception as error:  # on broken files Pillow raises nearly every kind there is
-        raise DamagedImage(f"the {format_} is truncated, broken or of a kind that cannot be read") from error
+    image = _OPENERS[format_](upload, max_pixels, frame)
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    return Opened(image if turn is None else image.transpose(turn), format_)
 
 
 def _format(upload: bytes) -> str:
@@ -90,6 +97,7 @@ def _pick(frame: int | None, frames: int) -> int:
 
 
 def _open_png(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage.Image:
+    workload.check_png(upload)
     image = PngImagePlugin.PngImageFile(io.BytesIO(upload))
     _check_size(image.size, max_pixels)
     picked = _pick(frame, image.n_frames)
@@ -100,12 +108,11 @@ def _open_png(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage.
 
 
 def _open_jpeg(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage.Image:
+    workload.check_jpeg_header(upload)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(upload))
     _check_size(image.size, max_pixels)
+    workload.check_jpeg_scans(upload, image.width * image.height, max_pixels)
     _pick(frame, 1)
-    scans = upload.count(b"\xff\xda")
-    if scans * image.width * image.height > _MOST_JPEG_SCANS * max_pixels:
-        raise ImageTooLarge(f"the JPEG goes over its pixels {scans} times: more work than is allowed")
     return image
 
 
@@ -120,6 +127,8 @@ def _open_tiff(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage
 def _open_bmp(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage.Image:
     image = BmpImagePlugin.BmpImageFile(io.BytesIO(upload))
     _check_size(image.size, max_pixels)
+    if image.info["compression"] in _BMP_RUN_LENGTHS:
+        workload.check_run_length_bmp(upload, image.width * image.height)
     _pick(frame, 1)
     return image
 
@@ -129,16 +138,27 @@ def _open_netpbm(upload: bytes, max_pixels: int, frame: int | None) -> PillowIma
     return netpbm.read(upload, max_pixels)
 
 
+_TURNS = {
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+"""What each EXIF orientation asks for."""
+
 _OPENERS = {"PNG": _open_png, "JPEG": _open_jpeg, "TIFF": _open_tiff, "BMP": _open_bmp, "PPM": _open_netpbm}
 
 
 def _orientation(image: PillowImage.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; TIFF's has been applied by Pillow by now."""
+    """Return the EXIF orientation, 1 if there is none; Pillow has applied TIFF's by now."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - a broken EXIF block must not fail a sound image, whatever Pillow makes of it
         return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 class _QuietPillow:

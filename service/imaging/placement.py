@@ -143,18 +143,15 @@ def _resized(pixels: NDArray[np.uint8], size: Size, resampling: PillowImage.Resa
 
 
 def _padded(scaled: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
-    """Pad by reflection (edge pixels repeated, so that one pixel suffices), as often as it takes."""
+    """Pad by reflection, with the edge pixels repeated (so that one pixel suffices), as often as it takes."""
     if placement.scaled == placement.canvas:
         return scaled
-    rows = _reflected(placement.scaled[0], placement.top, placement.canvas[0])
-    columns = _reflected(placement.scaled[1], placement.left, placement.canvas[1])
-    return np.ascontiguousarray(scaled[rows[:, None], columns])
-
-
-def _reflected(length: int, before: int, total: int) -> NDArray[np.intp]:
-    """Return, for each of `total` places, the index in 0..length-1 that lies there, reflected at both ends."""
-    places = np.arange(-before, total - before) % (2 * length)
-    return np.where(places < length, places, 2 * length - 1 - places)
+    starts = (placement.top, placement.left)
+    margins = [
+        (start, canvas - length - start)
+        for start, length, canvas in zip(starts, placement.scaled, placement.canvas, strict=True)
+    ]
+    return np.pad(scaled, margins + [(0, 0)] * (scaled.ndim - 2), mode="symmetric")
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:

@@ -30,11 +30,12 @@ def probe(grid: tuple[int, int], mean: Sequence[float], std: Sequence[float]) ->
 
 def _channel(y: Integers, x: Integers, offset: int) -> Integers:
     """Return about -512 to 512 (256 is one standard deviation) for one colour channel."""
-    blobs = _wave(y + 7 * offset, 160) * _wave(x + 3 * offset, 192) // 256
+    blobs = _wave(y + 7 * offset, 160) * _wave(x + 3 * offset, 192) // 256 + _wave(x + 2 * y + 11 * offset, 56) // 4
     texture = _wave(x + y, 24) // 4 + _hash(y, x, offset) // 4
-    bend = _wave(x, 128) // 8
-    lines = np.where((y + bend + 5 * offset) % 48 < 3, -384, 0) + np.where((x + _wave(y, 96) // 10) % 72 < 2, 256, 0)
-    return blobs + texture + lines
+    dark_lines = (y + _wave(x, 128) // 8) % 48 < 3
+    bright_lines = (x + _wave(y, 96) // 10) % 72 < 2
+    drawn: Integers = blobs + texture - 384 * dark_lines + 256 * bright_lines
+    return drawn
 
 
 def _wave(t: Integers, period: int) -> Integers:
@@ -42,12 +43,13 @@ def _wave(t: Integers, period: int) -> Integers:
     half = period // 2
     phase = t % period
     u = phase % half
-    arch: Integers = 1024 * u * (half - u) // (half * half)
-    return np.where(phase < half, arch, -arch)
+    arch = 1024 * u * (half - u) // (half * half)
+    wave: Integers = np.where(phase < half, arch, -arch)
+    return wave
 
 
 def _hash(y: Integers, x: Integers, offset: int) -> Integers:
     """Return noise from -256 to 255 that depends on the place alone."""
     mixed = (y * 73856093 ^ x * 19349663 ^ (offset + 1) * 83492791) & 0xFFFFFFFF
-    mixed = (mixed ^ (mixed >> 15)) * 2246822519 & 0xFFFFFFFF
+    mixed = (mixed ^ (mixed >> 15)) * 73244475 & 0xFFFFFFFF
     return (mixed >> 16) % 512 - 256

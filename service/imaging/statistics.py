@@ -1,7 +1,7 @@
-"""Is this upload like the training images? Cheap descriptors of colour and texture, and a distance.
+"""Is this upload like the training images? Descriptors of colour, texture and layout, and a distance from the usual.
 
-A network answers whatever it is shown. These descriptors know an image of another kind (a skin photograph sent to the
-retina model), so that the answer can carry a warning; they do not judge quality.
+A network answers whatever it is shown. These descriptors tell an image of another kind (a skin photograph sent to the
+retina model), so that the answer can carry a warning. They judge neither quality nor whether the answer is right.
 """
 
 from dataclasses import dataclass
@@ -13,48 +13,65 @@ from PIL import Image as PillowImage
 
 from service.imaging.placement import Image
 
-FEATURES: tuple[str, ...] = (
-    "red_mean",
-    "green_mean",
-    "blue_mean",
-    "luma_spread",
-    "red_green_mean",
-    "green_blue_mean",
-    "chroma_spread",
-    "dark_fraction",
-    "fine_texture",
-)
-SCALE_FLOOR = np.array([0.10, 0.08, 0.08, 0.06, 0.08, 0.06, 0.04, 0.15, 0.02])
-SIDE = 64
+_FLOORS: dict[str, float] = {
+    "red_share": 0.06,
+    "blue_share": 0.06,
+    "log_colour_spread": 0.40,
+    "log_texture": 0.35,
+    "radial_trend": 0.25,
+    "brightness": 0.15,
+    "contrast": 0.12,
+    "dark_fraction": 0.15,
+}
+"""Each feature, and the least spread that is believed of it: other cameras and clinics differ by about that much,
+however alike a handful of training images are."""
+
+FEATURES: tuple[str, ...] = tuple(_FLOORS)
+"""The features' names, in order.
+
+Over the lit pixels (brightness at least 0.1), so that a dark surround does not count as a colour: the red and blue
+shares of the mean colour, the brightness, and relative to it the log of the colour's spread, the log of the mean step
+between neighbours, and the standard deviation. Over the whole image: the correlation of brightness with the distance
+from the centre, and the fraction that is not lit.
+"""
+
+_SIDE = 64
+_DARK = 0.1
+_LEAST_LIMIT = 1.5
+
+_Plane = NDArray[np.float64]
 
 
 def features(image: Image) -> NDArray[np.float64]:
-    """Return float64 (len(FEATURES),) of uint8 (H, W, 3); every feature is in fractions of full scale."""
-    reduced = PillowImage.fromarray(image).resize((SIDE, SIDE), PillowImage.Resampling.BILINEAR, reducing_gap=1.0)
-    rgb = np.asarray(reduced, np.float64) / 255
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    luma = rgb.mean(axis=2)
-    texture = np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean()
+    """Return float64 (len(FEATURES),) of uint8 (H, W, 3), RGB; all finite, whatever the image."""
+    rgb = _reduced(image)
+    brightness: _Plane = rgb.mean(axis=2)
+    lit = brightness >= _DARK
+    dark_fraction = 1 - float(lit.mean())
+    if dark_fraction > 0.98:
+        lit = np.ones_like(lit)
+    level = float(brightness[lit].mean()) + 0.02  # the offsets keep a black image finite
+    colour = rgb[lit].mean(axis=0) + 0.01
+    red_share, _, blue_share = colour / colour.sum()
     return np.array(
         [
-            red.mean(),
-            green.mean(),
-            blue.mean(),
-            luma.std(),
-            (red - green).mean(),
-            (green - blue).mean(),
-            (red - blue).std(),
-            (luma < 0.1).mean(),
-            texture,
+            red_share,
+            blue_share,
+            np.log(_colour_spread(rgb[lit]) / level + 0.01),
+            np.log(_mean_step(brightness, lit) / level + 0.005),
+            _radial_trend(brightness),
+            level,
+            brightness[lit].std() / level,
+            dark_fraction,
         ]
     )
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """What the training images look like: an image further off than `limit` is unlike them.
+    """What the training images look like: an image whose distance exceeds `limit` is unlike them.
 
-    `mean` and `scale` are float64 (len(FEATURES),); `scale` is positive.
+    `mean` and `scale` are float64 (len(FEATURES),), in the order of FEATURES; `scale` is positive.
     """
 
     mean: NDArray[np.float64]
@@ -67,15 +84,48 @@ class Likeness:
 
     @classmethod
     def fit(cls, matrix: NDArray[np.float64]) -> Self:
-        """Learn from the training images' features, float64 (n, len(FEATURES)), n at least 1."""
+        """Learn from the training images' features, float64 (n, len(FEATURES)), n at least 1; ten images suffice.
+
+        The limit is the 99 % quantile of each image's distance from the others, times a margin that is the larger the
+        fewer they are.
+        """
         mean, scale = _centre(matrix)
-        limit = 1.5 * float(np.quantile(_distances(matrix, mean, scale), 0.99)) + 0.5
-        return cls(mean, scale, limit)
+        margin = 1.05 + 1.7 / np.sqrt(len(matrix))
+        usual = float(np.quantile(_distances_from_others(matrix), 0.99)) if len(matrix) > 1 else 0.0
+        return cls(mean, scale, max(_LEAST_LIMIT, margin * usual))
+
+
+def _reduced(image: Image) -> _Plane:
+    """Return float64 (64, 64, 3), 0 to 1; large images are thinned out first, which costs the features nothing."""
+    down, right = max(1, image.shape[0] // 256), max(1, image.shape[1] // 256)
+    thinned = PillowImage.fromarray(np.ascontiguousarray(image[::down, ::right]))
+    return np.asarray(thinned.resize((_SIDE, _SIDE), PillowImage.Resampling.BOX), np.float64) / 255
+
+
+def _colour_spread(pixels: _Plane) -> float:
+    """Return the root mean square deviation of pixels' (n, 3) chroma (colour less brightness) from its mean."""
+    chroma = pixels - pixels.mean(axis=1, keepdims=True)
+    return float(np.sqrt(np.square(chroma - chroma.mean(axis=0)).mean()))
+
+
+def _mean_step(brightness: _Plane, lit: NDArray[np.bool_]) -> float:
+    """Return the mean absolute difference of neighbours that are both lit, down and across averaged."""
+    steps = [np.abs(np.diff(brightness, axis=axis)) for axis in (0, 1)]
+    both = [lit[1:] & lit[:-1], lit[:, 1:] & lit[:, :-1]]
+    return sum(float(step[pairs].mean()) if pairs.any() else 0.0 for step, pairs in zip(steps, both, strict=True)) / 2
+
+
+def _radial_trend(brightness: _Plane) -> float:
+    """Return the correlation of brightness with the distance from the centre, 0 for an even image."""
+    if brightness.std() < 1e-6:
+        return 0.0
+    across = np.linspace(-1, 1, _SIDE)
+    return float(np.corrcoef(brightness.ravel(), np.hypot(across[:, None], across).ravel())[0, 1])
 
 
 def _centre(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean and the spread of each feature, no spread below its floor."""
-    return matrix.mean(axis=0), np.maximum(matrix.std(axis=0), SCALE_FLOOR)
+    """Return each feature's mean and standard deviation, none below its floor."""
+    return matrix.mean(axis=0), np.maximum(matrix.std(axis=0), tuple(_FLOORS.values()))
 
 
 def _distances(
@@ -84,3 +134,9 @@ def _distances(
     """Return the distance of each row."""
     distances: NDArray[np.float64] = np.sqrt(np.square((matrix - mean) / scale).mean(axis=1))
     return distances
+
+
+def _distances_from_others(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each row's distance from what the other rows alone would have taught."""
+    left_out = (np.delete(matrix, row, axis=0) for row in range(len(matrix)))
+    return np.concatenate([_distances(matrix[[row]], *_centre(others)) for row, others in enumerate(left_out)])

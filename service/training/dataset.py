@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from service.errors import AlnetError, BadDataset
+from service.errors import BadDataset, BadUpload, FrameNeeded
 from service.imaging.decode import DecodedMask, decode, decode_mask
+from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
 from service.training.pairs import MemorySource, Pair, Source
 
-__all__ = ["Dataset", "Image", "Mask", "Pair", "check", "load", "open_dataset"]
+__all__ = ["Dataset", "Pair", "check", "load", "load_image", "open_dataset"]
 
 MAX_PIXELS = 100_000_000
 """Most pixels of one training image."""
 
 DRAWN_IMAGES = 24
 MOST_DRAWN_IMAGES = 1000
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +66,17 @@ def load(pair: Pair) -> tuple[Image, Mask]:
     Raises:
         BadDataset: a file cannot be read or decoded, or the two differ in size; the message names the file.
     """
-    image, mask = _decode(pair)
-    return image, mask.mask.astype(np.uint8)
+    image, decoded = _decode_both(pair)
+    return image, decoded.mask.astype(np.uint8)
+
+
+def load_image(pair: Pair) -> Image:
+    """Return the image alone, as `load` does."""
+    content = pair.image.read()
+    try:
+        return decode(content, max_pixels=MAX_PIXELS, frame=pair.image.frame).pixels
+    except BadUpload as error:
+        raise _fault(pair.image, error) from error
 
 
 def check(dataset: Dataset, *, progress: bool) -> None:
@@ -83,28 +89,29 @@ def check(dataset: Dataset, *, progress: bool) -> None:
     if not dataset.pairs:
         raise BadDataset(f"{dataset.name} holds no pair of an image and a mask")
     for pair in tqdm(dataset.pairs, desc="checking", unit="pair", disable=not progress, leave=False):
-        _, mask = _decode(pair)
-        if not mask.is_binary:
-            raise BadDataset(
-                f"{pair.mask} has more than two values; a mask has one for foreground and one for the rest"
-            )
+        _, decoded = _decode_both(pair)
+        if not decoded.is_binary:
+            rule = "a mask is 0 outside and one other value inside; cut it at a threshold, and save it as PNG, not JPEG"
+            raise BadDataset(f"{pair.mask} is not binary: {rule}")
 
 
-def _decode(pair: Pair) -> tuple[Image, DecodedMask]:
-    image_bytes, mask_bytes = pair.image.read(), pair.mask.read()
+def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:
+    image, content = load_image(pair), pair.mask.read()
     try:
-        image = decode(image_bytes, max_pixels=MAX_PIXELS, frame=pair.image.frame).pixels
-    except AlnetError as error:
-        raise BadDataset(f"{pair.image}: {error}") from error
-    try:
-        mask = decode_mask(mask_bytes, max_pixels=MAX_PIXELS, frame=pair.mask.frame)
-    except AlnetError as error:
-        raise BadDataset(f"{pair.mask}: {error}") from error
-    (height, width), (mask_height, mask_width) = image.shape[:2], mask.mask.shape
+        decoded = decode_mask(content, max_pixels=MAX_PIXELS, frame=pair.mask.frame)
+    except BadUpload as error:
+        raise _fault(pair.mask, error) from error
+    (height, width), (mask_height, mask_width) = image.shape[:2], decoded.mask.shape
     if (height, width) != (mask_height, mask_width):
-        sizes = f"{mask_width} × {mask_height} pixels, its image {width} × {height}"
-        raise BadDataset(f"{pair.mask} has {sizes} (width × height, as shown upright); both must be the same")
-    return image, mask
+        sizes = f"{mask_width} × {mask_height} pixels, but {pair.image} has {width} × {height}"
+        raise BadDataset(f"{pair.mask} has {sizes} (width × height, upright); make them the same")
+    return image, decoded
+
+
+def _fault(source: Source, error: BadUpload) -> BadDataset:
+    if isinstance(error, FrameNeeded):
+        return BadDataset(f"{source} is not one image but several; save each page as a file of its own")
+    return BadDataset(f"{source}: {error}")
 
 
 def _digest(pairs: Iterable[Pair]) -> str:

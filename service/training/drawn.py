@@ -28,8 +28,8 @@ _SUBJECTS: dict[Kind, Callable[[np.random.Generator, int], tuple[Picture, NDArra
 def draw(kind: Kind, index: int, *, size: int = 256, seed: int = 0) -> tuple[Image, Mask]:
     """Return drawing number `index` of a kind and its mask; the same arguments give the same drawing.
 
-    The image is uint8 (size, size, 3), RGB, 0 to 255; the mask uint8 (size, size), 1 for vessels (retina), the inside of
-    cells (cell) or the lesion (skin), else 0.
+    The image is uint8 (size, size, 3), RGB, 0 to 255; the mask uint8 (size, size), 1 for vessels (retina), the inside
+    of cells (cell) or the lesion (skin), else 0.
     """
     rng = np.random.default_rng([seed, index, list(_SUBJECTS).index(kind)])
     picture, mask = _SUBJECTS[kind](rng, size)

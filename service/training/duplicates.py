@@ -1,28 +1,169 @@
-"""Pictures so alike that one on each side of a split would be a leak: the same lesion, photographed or cut twice."""
+"""Pictures so alike that one on each side of a split would be a leak: one lesion photographed, cut or coloured twice.
 
-from collections.abc import Iterator, Sequence
+Brightness and colour are no guide: re-processed copies differ in both, and unlike pictures of one kind agree in both.
+What copies share is detail. So pictures are compared by their detail: small, grey, band-passed, with the same contrast
+everywhere. In place, all with all; moved, zoomed, turned and mirrored, each with the few whose spectra are most like its
+own, since the strength of a spectrum does not change when things move.
+
+The limits were set by looking at ISIC 2018. Of about 60 pairs found among 2,394 pictures, 43 are plainly one lesion
+twice; the others are small round moles on bare skin, most of them in one group of 12. Lower limits find next to nothing
+that is true and chain moles into ever larger groups. In STARE, im0235 and im0236 are one eye (0.80; the next pair has
+0.66).
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
+from PIL import Image as PillowImage
 
-from service.training.dataset import load
+from service.imaging.placement import Image
+from service.training.dataset import load_image
 from service.training.pairs import Pair
 
-SIDE = 16
-ALIKE = 0.98
+ALIKE, ALIKE_TURNED = 0.78, 0.89
+"""Correlations of detail from which two pictures count as one, upright and in any other pose."""
+
+SIDE = 64
+LARGEST_SHIFT = 10
+"""How far two pictures of `SIDE` may be moved against each other, in pixels."""
+
+ZOOMS = tuple(1.06**step for step in (0, -3, -2, -1, 1, 2, 3))
+NEIGHBOURS = 2
+"""With how many others a picture is compared closely, for each zoom and pose."""
+
+FREQUENCIES = 8
+"""How many waves along a side a spectrum has that is compared with all others."""
+
+CHUNK = 256
+
+Stack = NDArray[np.float32]
+"""(n, side, side): one small grey picture each."""
+
+Spectra = NDArray[np.complex64]
+"""(n, side, side / 2 + 1): the real Fourier transforms of a stack."""
+
+Indices = NDArray[np.intp]
 
 
-def near_duplicates(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
-    """Yield the names of each two pairs whose images are alike."""
-    descriptors = np.stack([_descriptor(load(pair)[0]) for pair in pairs])
-    for i in range(len(pairs)):
-        for j in np.flatnonzero(descriptors[i + 1 :] @ descriptors[i] >= ALIKE):
-            yield pairs[i].name, pairs[i + 1 + int(j)].name
+def near_duplicates(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """Return the names of each two pairs whose images are found alike. Reads every image once.
+
+    Raises:
+        BadDataset: an image cannot be read.
+    """
+    small = np.stack([_shrink(load_image(pair)) for pair in pairs])
+    links = {(min(i, j), max(i, j)) for i, j in itertools.chain(_alike_in_place(small), _alike_when_moved(small))}
+    return [(pairs[i].name, pairs[j].name) for i, j in sorted(links)]
 
 
-def _descriptor(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    small = Pillow.fromarray(image).convert("L").resize((SIDE, SIDE), Pillow.Resampling.BOX)
-    values = np.asarray(small, np.float32).ravel()
-    values -= values.mean()
-    return values / max(float(np.linalg.norm(values)), 1e-6)
+def _shrink(image: Image) -> NDArray[np.float32]:
+    grey = PillowImage.fromarray(image).convert("L")
+    return np.asarray(grey.resize((SIDE, SIDE), PillowImage.Resampling.BOX), np.float32)
+
+
+def _alike_in_place(small: Stack) -> Iterator[tuple[int, int]]:
+    detail = _detail(small).reshape(len(small), -1)
+    for start in range(0, len(detail), CHUNK):
+        one, other = np.nonzero(detail[start : start + CHUNK] @ detail.T >= ALIKE)
+        yield from ((start + int(i), int(j)) for i, j in zip(one, other, strict=True) if start + i < j)
+
+
+def _alike_when_moved(small: Stack) -> Iterator[tuple[int, int]]:
+    spectra = _spectra(_detail(small))
+    for zoom in ZOOMS:
+        detail = _detail(_apply(_zoom_matrix(zoom), small))
+        for pose in POSES:
+            posed = _spectra(pose(detail))
+            one, other = _neighbours(spectra, posed)
+            found = _best_correlation(spectra, posed, one, other) >= (ALIKE if pose is UPRIGHT else ALIKE_TURNED)
+            yield from zip(one[found].tolist(), other[found].tolist(), strict=True)
+
+
+def _turn(quarters: int, mirror: bool) -> Callable[[Stack], Stack]:
+    def pose(stack: Stack) -> Stack:
+        turned = np.rot90(stack, quarters, (1, 2))
+        return np.ascontiguousarray(turned[:, :, ::-1] if mirror else turned)
+
+    return pose
+
+
+POSES = tuple(_turn(quarters, mirror) for mirror in (False, True) for quarters in range(4))
+"""The eight ways to lay a square down."""
+
+UPRIGHT = POSES[0]
+
+
+def _neighbours(spectra: Spectra, posed: Spectra) -> tuple[Indices, Indices]:
+    """Return, as two columns, each picture and those whose coarse detail is most like its own, wherever it lies."""
+    signatures, others = _signatures(spectra), _signatures(posed)
+    count = min(NEIGHBOURS, len(others) - 1)
+    columns = []
+    for start in range(0, len(signatures), CHUNK):
+        likeness = signatures[start : start + CHUNK] @ others.T
+        rows = np.arange(len(likeness))
+        likeness[rows, start + rows] = -1  # not with itself
+        columns.append(np.argsort(-likeness, axis=1)[:, :count])
+    other = np.concatenate(columns)
+    return np.repeat(np.arange(len(other)), count), other.ravel()
+
+
+def _signatures(spectra: Spectra) -> NDArray[np.float32]:
+    """Return one row for each picture: how strong its long waves are. Blind to where things lie, so to shifts."""
+    strength = np.abs(spectra)
+    downwards, upwards = strength[:, :FREQUENCIES, :FREQUENCIES], strength[:, 1 - FREQUENCIES :, :FREQUENCIES]
+    return _unit(np.concatenate([downwards, upwards], axis=1)).reshape(len(spectra), -1)
+
+
+def _detail(small: Stack) -> Stack:
+    """Return what is between fine grain and broad shading, at equal contrast everywhere, fading towards the edges."""
+    band = _apply(_blur_matrix(0.7), small) - _apply(_blur_matrix(4), small)
+    band /= np.sqrt(_apply(_blur_matrix(5), band * band) + 1)
+    fade = np.sqrt(np.hanning(SIDE + 2)[1:-1]).astype(np.float32)
+    return _unit(band * np.outer(fade, fade))
+
+
+def _unit(stack: Stack) -> Stack:
+    """Return the pictures with mean 0 and norm 1, so that their products are correlations. Flat ones become 0."""
+    centred = stack - stack.mean((1, 2), keepdims=True)
+    unit: Stack = centred / np.maximum(np.linalg.norm(centred, axis=(1, 2), keepdims=True), 1e-3)
+    return unit
+
+
+def _spectra(stack: Stack) -> Spectra:
+    return np.fft.rfft2(stack).astype(np.complex64, copy=False)
+
+
+def _best_correlation(spectra: Spectra, others: Spectra, one: Indices, other: Indices) -> NDArray[np.float32]:
+    """Return the highest correlation of each two pictures over all shifts up to `LARGEST_SHIFT`."""
+    reach = np.arange(-LARGEST_SHIFT, LARGEST_SHIFT + 1)
+    best = np.empty(len(one), np.float32)
+    for start in range(0, len(one), CHUNK):
+        part = slice(start, start + CHUNK)
+        by_shift: Stack = np.fft.irfft2(spectra[one[part]].conj() * others[other[part]], s=(SIDE, SIDE)).astype(
+            np.float32, copy=False
+        )
+        best[part] = by_shift[:, reach[:, None], reach].max((1, 2))
+    return best
+
+
+def _apply(matrix: NDArray[np.float32], stack: Stack) -> Stack:
+    """Apply a one-dimensional filter along both sides."""
+    filtered: Stack = matrix @ stack @ matrix.T
+    return filtered
+
+
+def _blur_matrix(sigma: float) -> NDArray[np.float32]:
+    place = np.arange(SIDE)
+    weights = np.exp(-0.5 * ((place[:, None] - place) / sigma) ** 2)
+    matrix: NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return matrix
+
+
+def _zoom_matrix(zoom: float) -> NDArray[np.float32]:
+    """Magnify about the middle, by linear interpolation; what comes in from outside repeats the edge."""
+    place, middle = np.arange(SIDE), (SIDE - 1) / 2
+    source = np.clip(middle + (place - middle) / zoom, 0, SIDE - 1)
+    matrix: NDArray[np.float32] = np.maximum(0, 1 - np.abs(source[:, None] - place)).astype(np.float32)
+    return matrix

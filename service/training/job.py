@@ -84,8 +84,10 @@ def read_parts(config: Config, folder: RunFolder, say: Say) -> Parts:
     """Open, check and split the dataset, and write the split down."""
     dataset = open_dataset(config.data, series=config.series)
     check(dataset, progress=True)
-    chosen = split(dataset, fractions=config.fractions, seed=config.seed, case_pattern=config.case_pattern)
-    folder.write_split(chosen, dataset.digest)
+    chosen = folder.split(
+        dataset,
+        lambda: split(dataset, fractions=config.fractions, seed=config.seed, case_pattern=config.case_pattern),
+    )
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
     say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}")
     pairs = {pair.name: pair for pair in dataset.pairs}

@@ -1,7 +1,7 @@
 """How training folders are laid out: which file is the mask of which image.
 
-Each layout is one function that returns None if a folder is not laid out so. They look one folder deep and only at files
-whose name ends as an image's does, so README, LICENSE.txt, Thumbs.db and hidden files may lie about.
+Each layout is one function that returns None if a folder is not laid out so. They look one folder deep and only at
+files whose name ends as an image's does, so README, LICENSE.txt, Thumbs.db and hidden files may lie about.
 """
 
 import io
@@ -10,19 +10,23 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image as Pillow
+from PIL import Image as PillowImage
 
-from service.errors import BadDataset
+from service.errors import BadDataset, BadUpload
+from service.imaging import tiff
+from service.imaging.opening import typed_errors
 from service.training.pairs import FileSource, Pair
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
 MASK_WORDS = ("mask", "segmentation", "seg", "label", "labels", "gt", "groundtruth", "manual")
-LAYOUTS = f"""a training folder is laid out in one of these ways:
-  images/NAME.png with masks/NAME.png, also .jpg .jpeg .tif .tiff .bmp .ppm .pgm .pbm, each also as .gz; after NAME a mask
-    may have one of {", ".join(MASK_WORDS)}, set off by _ - or a full stop
-  STARE: stare-images/NAME.ppm with labels-ah/NAME.ah.ppm (or images/ with masks/), also as .gz
-  ISBI 2012: train-volume.tif with train-labels.tif, or their pages as images/0.png … with masks/0.png …
-  ISIC 2018: ISIC2018_Task1-2_Training_Input/ with ISIC2018_Task1_Training_GroundTruth/ (or images/ with masks/)"""
+"""What may follow an image's name in its mask's, after `_`, `-` or a full stop, in small letters or large."""
+
+LAYOUTS = (
+    "images/NAME.png with masks/NAME.png (or NAME_mask.png and the like); "
+    "STARE: stare-images/NAME.ppm with labels-ah/NAME.ah.ppm; "
+    "ISBI 2012: train-volume.tif with train-labels.tif; "
+    "ISIC 2018: ISIC2018_Task1-2_Training_Input/ with ISIC2018_Task1_Training_GroundTruth/"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,13 @@ def read_layout(folder: Path) -> Layout:
         raise BadDataset(
             f"{folder} is no folder; give a folder of images and masks, or drawn:retina, drawn:cell, drawn:skin"
         )
-    for layout in (_stare, _isbi2012, _isic2018, _images_and_masks):
-        if found := layout(folder):
-            return found
-    raise BadDataset(f"{folder} holds no images and masks that we can pair; {LAYOUTS}")
+    try:
+        for layout in (_stare, _isbi2012, _isic2018, _images_and_masks):
+            if found := layout(folder):
+                return found
+    except OSError as error:
+        raise BadDataset(f"{folder} cannot be listed: {error}") from error
+    raise BadDataset(f"{folder} is laid out in no way that we know; known are {LAYOUTS}")
 
 
 def _stare(folder: Path) -> Layout | None:
@@ -71,14 +78,16 @@ def _isbi2012(folder: Path) -> Layout | None:
 
     Their pages as single files are met by `_images_and_masks`. `test-volume.tif` has no labels and is ignored.
     """
-    volumes = {_stem(path): path for path in _image_files(folder) if _stem(path) in {"train-volume", "train-labels"}}
+    stems = ("train-volume", "train-labels")
+    tiffs = (path for path in _image_files(folder) if _unpacked(path).suffix.lower() in {".tif", ".tiff"})
+    volumes = {_stem(path): path for path in tiffs if _stem(path) in stems}
     if not volumes:
         return None
-    for stem in ("train-volume", "train-labels"):
+    for stem in stems:
         if stem not in volumes:
             raise BadDataset(f"{folder} lacks {stem}.tif beside {next(iter(volumes.values())).name}")
-    image, mask = volumes["train-volume"], volumes["train-labels"]
-    n, n_masks = _header(image)[0], _header(mask)[0]
+    image, mask = (volumes[stem] for stem in stems)
+    n, n_masks = _count_pages(image), _count_pages(mask)
     if n != n_masks:
         raise BadDataset(f"{image} has {n} pages, but {mask.name} has {n_masks}; both must have the same")
     digits = max(2, len(str(n - 1)))
@@ -104,7 +113,7 @@ def _isic2018(folder: Path) -> Layout | None:
 
 
 def _images_and_masks(folder: Path) -> Layout | None:
-    """Any folder with `images/` and `masks/`, paired by name; see `LAYOUTS`.
+    """Any folder with `images/` and `masks/`: files of one name, but for suffix and one of `MASK_WORDS`, are a pair.
 
     Images numbered 0, 1, 2 … or 1, 2, 3 … without a gap (three or more), all grey and of one size, are taken for the
     slices of one volume. Thirty of 512 × 512 are ISBI 2012.
@@ -161,19 +170,27 @@ def _size_of_slices(pairs: tuple[Pair, ...]) -> tuple[int, int] | None:
     if first > 1 or [int(pair.name) for pair in pairs] != list(range(first, first + len(pairs))):
         return None
     headers = {_header(Path(pair.image.file)) for pair in pairs}
-    pages, size, is_grey = next(iter(headers))
-    return size if len(headers) == 1 and pages == 1 and is_grey else None
+    size, is_grey = next(iter(headers))
+    return size if len(headers) == 1 and is_grey else None
 
 
-def _header(path: Path) -> tuple[int, tuple[int, int], bool]:
-    """Return what the file's header says: number of pages, (width, height), stored as grey or not."""
+def _count_pages(path: Path) -> int:
+    content = FileSource(path).read()
     try:
-        with Pillow.open(io.BytesIO(FileSource(path).read())) as picture:
-            return getattr(picture, "n_frames", 1), picture.size, picture.mode in {"1", "L", "I", "I;16", "I;16B", "F"}
-    except BadDataset:
-        raise
-    except Exception as error:  # Pillow raises OSError, ValueError, TypeError and SyntaxError on damaged files
-        raise BadDataset(f"{path} is no image that we can read ({error})") from error
+        with typed_errors():
+            return len(tiff.pages(content))
+    except BadUpload as error:
+        raise BadDataset(f"{path}: {error}") from error
+
+
+def _header(path: Path) -> tuple[tuple[int, int], bool]:
+    """Return what the file's header says: (width, height), and whether it is stored as grey."""
+    content = FileSource(path).read()
+    try:
+        with typed_errors(), PillowImage.open(io.BytesIO(content)) as picture:
+            return picture.size, len(picture.getbands()) == 1 and picture.mode != "P"
+    except BadUpload as error:
+        raise BadDataset(f"{path}: {error}") from error
 
 
 def _image_files(folder: Path | None) -> list[Path]:

@@ -46,20 +46,20 @@ class FileSource:
         """The file's path."""
         return str(self.path)
 
-    def read(self) -> bytes:
+    def read(self, *, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
         """Return the file's bytes, unpacked.
 
         Raises:
-            BadDataset: the file cannot be read, is a damaged gzip file, or is larger than `MAX_FILE_BYTES`.
+            BadDataset: the file cannot be read, is a damaged gzip file, or holds more than `limit_bytes`.
         """
         opener = gzip.open if self.path.suffix.lower() == ".gz" else open
         try:
             with opener(self.path, "rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
+                content = file.read(limit_bytes + 1)
         except (OSError, EOFError, zlib.error) as error:  # gzip raises all three on damaged files
             raise BadDataset(f"{self.path} cannot be read ({error}); replace or remove it and its partner") from error
-        if len(content) > MAX_FILE_BYTES:
-            raise BadDataset(f"{self.path} holds more than {MAX_FILE_BYTES >> 20} MiB; it is no single training image")
+        if len(content) > limit_bytes:
+            raise BadDataset(f"{self.path} holds more than {limit_bytes:,} bytes; that is no training image")
         return content
 
 

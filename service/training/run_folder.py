@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from service.errors import BadConfig
 from service.training.config import Config
+from service.training.dataset import Dataset
 from service.training.split import Split
 from service.training.state import EpochRecord, Progress, write_atomically
 
@@ -29,6 +31,16 @@ class Result:
     test_images: int
     temperature: float
     checkpoint: str
+
+    @property
+    def summary(self) -> str:
+        """The result in one line, for people."""
+        best = f"best epoch {self.best_epoch}, validation IoU {self.validation_iou:.4f}"
+        if self.test_iou_mean is None:
+            return f"{best}; no test images"
+        iou = f"IoU {self.test_iou_mean:.4f} ± {self.test_iou_std:.4f}"
+        accuracy = f"accuracy {self.test_accuracy_mean:.4f} ± {self.test_accuracy_std:.4f}"
+        return f"{best}; test {iou}, {accuracy} ({self.test_images} images)"
 
 
 class RunFolder:
@@ -55,17 +67,26 @@ class RunFolder:
         if before != config:
             raise BadConfig(f"{self.path} holds another run ({_difference(before, config)}); pick one with --run")
 
-    def write_split(self, split: Split, digest: str) -> None:
-        """Write the split down, or check that it is the one written down before.
+    def split(self, dataset: Dataset, make: Callable[[], Split]) -> Split:
+        """Return the split that the run began with, or `make` it and write it down.
 
         Raises:
-            BadConfig: the data changed since the run began.
+            BadConfig: the data changed since the run began, or the file is damaged.
         """
-        path, content = self.path / SPLIT, {"data_digest": digest, **split.to_json()}
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        path = self.path / SPLIT
+        if not path.exists():
+            chosen = make()
+            content = {"data_digest": dataset.digest, **chosen.to_json()}
+            write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+            return chosen
+        try:
+            recorded = json.loads(path.read_bytes())
+            digest, chosen = recorded.pop("data_digest"), Split.from_json(recorded)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadConfig(f"{path} is damaged; start anew in another folder with --run") from error
+        if digest != dataset.digest:
             raise BadConfig(f"the data changed since {path} was written; start anew in another folder with --run")
-        write_atomically(path, text.encode())
+        return chosen
 
     def write_epochs(self, progress: Progress) -> None:
         """Write epochs.csv, one line an epoch."""

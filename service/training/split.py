@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -34,7 +34,7 @@ class Split:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: dict[str, str | Sequence[str]]) -> Self:
+    def from_json(cls, content: Mapping[str, str | Sequence[str]]) -> Self:
         """Return the split that `to_json` wrote down."""
         parts = {name: tuple(content[name]) for name in (*PARTS, "unused")}
         return cls(**parts, how=str(content["how"]))
@@ -49,8 +49,8 @@ def split(dataset: Dataset, *, fractions: Fractions, seed: int, case_pattern: st
     `case_pattern` says which slices belong to one volume. The same seed gives the same split, on every machine.
 
     Raises:
-        BadConfig: the fractions are negative, do not sum to 1 or leave nothing to train; or `case_pattern` is no regular
-            expression with a group, or finds nothing in a name.
+        BadConfig: the fractions are negative, do not sum to 1 or leave nothing to train; or `case_pattern` is no
+            regular expression with a group, or finds nothing in a name.
         BadDataset: there are too few groups for a part whose fraction is above 0 to have one.
     """
     _check_fractions(fractions)
@@ -159,6 +159,6 @@ def _check_fractions(fractions: Fractions) -> None:
         raise BadConfig(f"fractions of train, validation, test must sum to 1, with something to train, not {fractions}")
 
 
-def _shuffled(seed: int):  # type: ignore[no-untyped-def]
-    """Return a sort key that shuffles names: by hash, so the same on every platform."""
+def _shuffled(seed: int) -> Callable[[str], bytes]:
+    """Return a sort key that shuffles names, on every platform alike."""
     return lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest()

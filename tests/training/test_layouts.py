@@ -102,7 +102,9 @@ def test_a_mask_may_carry_a_word_at_its_end(tmp_path: Path, ending: str) -> None
     assert names(read_layout(tmp_path)) == ["eye 1"]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".PNG", ".JPG", ".png.gz"])
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".PNG", ".JPG", ".png.gz"]
+)
 def test_every_image_suffix_is_read(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / "images" / f"a{suffix}", picture(1))
     write(tmp_path / "masks" / "a.pgm", mask(1))

@@ -48,7 +48,7 @@ class Canvas:
 
     def plane(self) -> Plane:
         """Return what was drawn, at the image's size, 0 to 1."""
-        return np.asarray(self._sheet.reduce(FINENESS), np.float32) / 255
+        return np.asarray(self._sheet.reduce(FINENESS), np.float32) / np.float32(255)
 
     def _pixels(self, points: Sequence[Point]) -> list[Point]:
         return [(x * self._fine, y * self._fine) for x, y in points]
@@ -66,12 +66,14 @@ def grid(size: int) -> tuple[Plane, Plane]:
 
 def distance(x: Plane, y: Plane, point: Point) -> Plane:
     """Return each place's distance to a point."""
-    return np.hypot(x - np.float32(point[0]), y - np.float32(point[1]))
+    away: Plane = np.hypot(x - np.float32(point[0]), y - np.float32(point[1]))
+    return away
 
 
 def hill(x: Plane, y: Plane, top: Point, radius: float) -> Plane:
     """Return a Gaussian of height 1 with standard deviation `radius`."""
-    return np.exp(-0.5 * (distance(x, y, top) / np.float32(radius)) ** 2)
+    height: Plane = np.exp(np.float32(-0.5) * (distance(x, y, top) / np.float32(radius)) ** 2)
+    return height
 
 
 def clouds(rng: np.random.Generator, size: int, cells: int) -> Plane:
@@ -82,8 +84,9 @@ def clouds(rng: np.random.Generator, size: int, cells: int) -> Plane:
 
 def ramp(x: Plane) -> Plane:
     """Return 0 up to −1, 1 from +1 on, and a smooth rise between."""
-    t = np.clip(x / 2 + 0.5, 0, 1)
-    return t * t * (3 - 2 * t)
+    t = np.clip(x / np.float32(2) + np.float32(0.5), np.float32(0), np.float32(1))
+    rise: Plane = t * t * (np.float32(3) - np.float32(2) * t)
+    return rise
 
 
 def noise(rng: np.random.Generator, picture: Picture, sigma: float) -> Picture:

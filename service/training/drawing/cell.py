@@ -13,14 +13,13 @@ CELLS = 6
 
 def draw_cells(rng: np.random.Generator, size: int) -> tuple[Picture, NDArray[np.bool_]]:
     """Return the micrograph, its three channels equal, and where the inside of cells is."""
-    x, y = grid(size)
-    x, y = x + 0.028 * clouds(rng, size, 6), y + 0.028 * clouds(rng, size, 6)
-    gap, width, tone = _tessellate(rng, x, y)
-    depth = gap - width / 2  # how far inside its cell a place is
-    membrane = (1 - ramp(depth * size / 2)) * np.clip(0.88 + 0.22 * clouds(rng, size, 8), 0.45, 1)
+    bent_x, bent_y = (line + np.float32(0.028) * clouds(rng, size, 6) for line in grid(size))
+    gap, width, tone = _tessellate(rng, bent_x, bent_y)
+    depth: Plane = gap - width / 2  # how far inside its cell a place is
+    membrane: Plane = (1 - ramp(depth * np.float32(size / 2))) * np.clip(0.88 + 0.22 * clouds(rng, size, 8), 0.45, 1)
 
-    grey = tone + 12 * clouds(rng, size, 6) + 10 * clouds(rng, size, 40) + 8 * clouds(rng, size, max(2, size // 3))
-    grey -= 255 * _organelles(rng, size) * ramp((depth - 0.01) * size / 4)  # they keep off the membranes
+    grey: Plane = tone + 12 * clouds(rng, size, 6) + 10 * clouds(rng, size, 40) + 8 * clouds(rng, size, max(2, size // 3))
+    grey -= 255 * _organelles(rng, size) * ramp((depth - 0.01) * np.float32(size / 4))  # they keep off the membranes
     grey += (55 + 10 * clouds(rng, size, 30) - grey) * membrane
     picture = blur(np.repeat(grey[..., None], 3, axis=2), 0.6 * size / 256)
     return picture + noise(rng, picture[..., :1], 9), depth > 0

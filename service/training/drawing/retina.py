@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +39,10 @@ def draw_retina(rng: np.random.Generator, size: int) -> tuple[Picture, NDArray[n
 
     picture = _ground(rng, x, y, disc, fovea)
     depth = vessels * (0.3 + 0.12 * veins) * (1 + 0.15 * clouds(rng, size, 12))
-    picture *= 1 - depth[..., None] * np.float32([0.75, 1.15, 0.9])
+    picture *= 1 - depth[..., None] * np.array([0.75, 1.15, 0.9], np.float32)
     picture = blur(picture + noise(rng, picture, 3.5), 0.35 * size / 256)
 
-    seen = ramp((0.485 - distance(x, y, (0.5, 0.5))) * size / 2)
+    seen = ramp((0.485 - distance(x, y, (0.5, 0.5))) * np.float32(size / 2))
     picture = picture * seen[..., None] + 6
     return picture + noise(rng, picture, 1.5), (vessels >= 0.5) & (seen >= 0.5)
 
@@ -55,7 +55,8 @@ def _ground(rng: np.random.Generator, x: Plane, y: Plane, disc: Point, fovea: Po
     colour = np.array([rng.uniform(185, 225), rng.uniform(85, 120), rng.uniform(35, 65)], np.float32)
     head = ramp((rng.uniform(0.045, 0.06) - distance(x, y, disc)) * 60)  # the nerve's head, and its glow
     glow = 0.75 * head + 0.35 * hill(x, y, disc, 0.09)
-    return colour * light[..., None] + np.float32([55, 105, 75]) * glow[..., None]
+    ground: Picture = colour * light[..., None] + np.array([55, 105, 75], np.float32) * glow[..., None]
+    return ground
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ def _grow(rng: np.random.Generator, vessel: _Vessel, fovea: Point) -> list[_Vess
     """Draw one vessel, thinning and wandering until it ends or nears the fovea; return the branches that leave it."""
     (x, y), angle, width = vessel.start, vessel.angle, vessel.width
     branches: list[_Vessel] = []
-    travelled, wander, side = 0.0, 0.0, rng.choice([-1, 1])
+    travelled, wander, side = 0.0, 0.0, int(rng.choice([-1, 1]))
     next_branch = rng.uniform(0.04, 0.11)
     while travelled < vessel.length and width > THINNEST and math.dist((x, y), fovea) > 0.06:
         wander = 0.85 * wander + rng.normal(0, 1.6)
@@ -109,19 +110,18 @@ def _grow(rng: np.random.Generator, vessel: _Vessel, fovea: Point) -> list[_Vess
         vessel.canvas.line([(x, y), there], width)
         (x, y), travelled, width = there, travelled + STEP, width * 0.984
         if travelled > next_branch:
-            branches.append(_branch(rng, vessel, (x, y), angle, side, width, vessel.length - 0.5 * travelled))
+            rest = vessel.length - 0.5 * travelled
+            branches.append(_branch(rng, replace(vessel, start=there, angle=angle, width=width, length=rest), side))
             side, next_branch = -side, travelled + rng.uniform(0.05, 0.12)
     return branches
 
 
-def _branch(
-    rng: np.random.Generator, vessel: _Vessel, start: Point, angle: float, side: int, width: float, longest: float
-) -> _Vessel:
-    return _Vessel(
-        start=start,
-        angle=angle + side * rng.uniform(0.5, 1.0),
+def _branch(rng: np.random.Generator, parent: _Vessel, side: int) -> _Vessel:
+    """Return a branch that leaves `parent` at its start: thinner, shorter, first to one `side`, then bending back."""
+    return replace(
+        parent,
+        angle=parent.angle + side * rng.uniform(0.5, 1.0),
         bend=-side * rng.uniform(0, 2.0),
-        width=width * rng.uniform(0.5, 0.8),
-        length=longest * rng.uniform(0.4, 0.75),
-        canvas=vessel.canvas,
+        width=parent.width * rng.uniform(0.5, 0.8),
+        length=parent.length * rng.uniform(0.4, 0.75),
     )

@@ -27,7 +27,7 @@ def draw_skin(rng: np.random.Generator, size: int) -> tuple[Picture, NDArray[np.
     depth = _lesion(rng, x, y, centre)
     amount = ramp(depth / rng.uniform(0.015, 0.05)) * _brown(rng, x, y, centre)
 
-    picture = _ground(rng, x, y) * (1 - amount[..., None] * np.float32([0.72, 1.0, 1.05]))
+    picture = _ground(rng, x, y) * (1 - amount[..., None] * np.array([0.72, 1.0, 1.05], np.float32))
     picture *= 1 - 0.8 * _hairs(rng, size)[..., None]
     if rng.random() < 0.4:
         picture *= 1 - 0.75 * _ruler(rng, size)[..., None]
@@ -44,7 +44,8 @@ def _ground(rng: np.random.Generator, x: Plane, y: Plane) -> Picture:
     across, down = rng.uniform(-0.15, 0.15, 2).astype(np.float32)
     light = 1 + across * (x - 0.5) + down * (y - 0.5)
     light += 0.025 * clouds(rng, len(x), 5) + 0.02 * clouds(rng, len(x), 50)
-    return tone * light[..., None]
+    ground: Picture = tone * light[..., None]
+    return ground
 
 
 def _lesion(rng: np.random.Generator, x: Plane, y: Plane, centre: Point) -> Plane:
@@ -54,7 +55,8 @@ def _lesion(rng: np.random.Generator, x: Plane, y: Plane, centre: Point) -> Plan
     border = np.ones_like(x)
     for wave in range(2, 14):
         border += np.float32(rng.normal(0, 0.2 / wave)) * np.cos(wave * angle + np.float32(rng.uniform(0, 2 * math.pi)))
-    return np.float32(rng.uniform(0.16, 0.36)) * border - np.hypot(dx, dy)
+    depth: Plane = np.float32(rng.uniform(0.16, 0.36)) * border - np.hypot(dx, dy)
+    return depth
 
 
 def _brown(rng: np.random.Generator, x: Plane, y: Plane, centre: Point) -> Plane:
@@ -89,4 +91,4 @@ def _ruler(rng: np.random.Generator, size: int) -> Plane:
     for tick in range(int(1 / spacing) + 1):
         length = 0.07 if tick % 10 == 0 else 0.05 if tick % 5 == 0 else 0.03
         canvas.line([(tick * spacing, edge), (tick * spacing, edge + length)], 0.004)
-    return np.rot90(canvas.plane(), rng.integers(4))
+    return np.rot90(canvas.plane(), int(rng.integers(4)))

@@ -1,8 +1,9 @@
-"""Segmenting an upload, and what there is to segment with."""
+"""POST /segment/{modality}: one upload, one mask."""
 
+import math
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from service.api import openapi
@@ -10,22 +11,26 @@ from service.api.answers import Answer, respond
 from service.api.exchange import Exchange
 from service.api.hangup import unless_hung_up
 from service.api.negotiation import Representation, choose
-from service.api.parts import Parts, TheParts
-from service.api.schemas import InputGrid, ModelList, ModelScores, ModelSummary, SegmentationAnswer
+from service.api.parts import Modality, TheParts
+from service.api.schemas import SegmentationAnswer
 from service.api.upload import receive_parts
-from service.engine.fleet import ModalityState
-from service.engine.segmenter import Segmentation, Segmenter, Upload
-from service.store.card import Card
+from service.engine.segmenter import Upload
 
 router = APIRouter()
 
-Modality = Annotated[str, Path(description="What the image shows: a modality that `GET /models` lists.")]
 Threshold = Annotated[
     float | None,
-    Query(ge=0, le=1, allow_inf_nan=False, description="Probability from which a pixel is foreground; default: the checkpoint's."),
+    Query(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Probability from which a pixel is foreground; default: the checkpoint's.",
+    ),
 ]
 Probability = Annotated[bool, Query(description="Add the probability map to a JSON answer. A PNG answer is the mask.")]
-Frame = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Which frame of an image that has several; from 0.")]
+Frame = Annotated[
+    int | None, Query(ge=0, le=2**31 - 1, description="Which frame of an image that has several; from 0.")
+]
 TimeoutMs = Annotated[
     float | None,
     Header(
@@ -46,11 +51,12 @@ TimeoutMs = Annotated[
     tags=["segmentation"],
 )
 async def segment(
+    *,
     request: Request,
     parts: TheParts,
     modality: Modality,
     threshold: Threshold = None,
-    probability: Probability = False,  # noqa: FBT002 -- a query parameter
+    probability: Probability = False,
     frame: Frame = None,
     timeout_ms: TimeoutMs = None,
 ) -> Response:
@@ -59,10 +65,25 @@ async def segment(
     Send the image as the body, or a form with the file `image` and, if you know the truth, the mask `reference`.
     `Accept` chooses the answer: JSON with the mask inside (the default), or the mask alone as PNG.
     """
+    exchange, settings = Exchange.of(request), parts.settings
     segmenter = parts.fleet.segmenter(modality)
     representation = choose(request.headers.getlist("accept"))
-    asked = _Asked(threshold, frame, probability and representation is Representation.JSON, timeout_ms)
+    deadline = exchange.arrived + min(settings.request_timeout_s, math.inf if timeout_ms is None else timeout_ms / 1000)
     async with parts.traffic.upload():
-        segmentation = await _segment(request, parts, segmenter, asked)
+        body = await receive_parts(
+            request,
+            max_bytes=int(settings.max_upload_mib * 2**20),
+            slow_at=exchange.arrived + settings.upload_timeout_s,
+            deadline=deadline,
+        )
+        upload = Upload(
+            image=body.image,
+            reference=body.reference,
+            threshold=threshold,
+            frame=frame,
+            probability=probability and representation is Representation.JSON,
+        )
+        work = segmenter.segment(upload, arrived=exchange.arrived, deadline=deadline)
+        segmentation = await unless_hung_up(request.receive, work)
     parts.telemetry.record_segmentation(modality, segmentation)
-    return await respond(Answer(Exchange.of(request).request_id, segmenter.card, segmentation), representation)
+    return await respond(Answer(exchange.request_id, segmenter.card, segmentation), representation)

@@ -1,0 +1,45 @@
+# Everything a person needs: `make serve` runs the service, `make test` checks and tests it. Both set up .venv themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format install clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+serve: .venv/.installed-serve ## run the service; ALNET_ variables set it up (docs/operations.md)
+	$(BIN)/alnet serve
+
+test: check ## check, then run the whole test suite
+	$(BIN)/python -m pytest
+
+check: .venv/.installed-dev ## formatting, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.installed-dev ## format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: .venv/.installed-dev ## make .venv with everything: server, training, tests
+
+clean: ## remove .venv and whatever else can be made again
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find service tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+# A stamp is as old as the installation that it stands for. Serving alone needs neither training nor testing libraries.
+.venv/.installed-serve: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[serve]'
+	touch $@
+
+.venv/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[serve,train,dev]'
+	touch .venv/.installed-serve $@

@@ -1,0 +1,61 @@
+"""The only place where the service's parts are joined."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from service import __version__
+from service.api import health, logs, models, openapi, pages, problems, segmentation
+from service.api.exchange import Exchange
+from service.api.parts import Parts
+from service.api.request_context import RequestContext
+from service.api.state_metrics import StateMetrics
+from service.api.telemetry import Telemetry
+from service.api.traffic import Traffic
+from service.engine.engine import Engine
+from service.engine.fleet import Fleet
+from service.settings import Settings
+
+ABOUT = (
+    "Segments retina, cell and skin images with AL-Net: one upload, one mask on the upload's own grid, and how good it"
+    " is to be expected. Errors are `application/problem+json`. Research use only: not a medical device."
+)
+
+
+def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) -> FastAPI:
+    """Join the parts. Ready `engines` by modality may be handed in; otherwise they are loaded from the model store.
+
+    Loading begins when the app starts and goes on behind it: `/readyz` says when it is done. `app.state.parts` holds
+    the Parts for whoever runs the app.
+    """
+    traffic, telemetry = Traffic(), Telemetry()
+    fleet = Fleet(settings, engines=engines, on_batch=telemetry.record_batch)
+    telemetry.registry.register(StateMetrics(fleet, traffic))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with fleet:
+            telemetry.expect(fleet.states)
+            yield
+
+    def on_answered(exchange: Exchange) -> None:
+        telemetry.record_exchange(exchange)
+        logs.log_access(exchange)
+
+    app = FastAPI(
+        title="alnet-service",
+        version=__version__,
+        description=ABOUT,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's page draws its code from the internet; ours is in `pages`
+        redoc_url=None,
+    )
+    app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, telemetry=telemetry)
+    app.add_middleware(RequestContext, is_draining=lambda: traffic.is_draining, on_answered=on_answered)
+    problems.install(app)
+    for router in (segmentation.router, models.router, health.router, pages.router()):
+        app.include_router(router)
+    app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app

@@ -1,0 +1,35 @@
+"""For orchestrators and Prometheus: is it alive, may it get work, how is it doing."""
+
+from fastapi import APIRouter, Request
+from prometheus_client.exposition import choose_encoder
+from starlette.responses import Response
+
+from service.api import openapi
+from service.api.parts import TheParts
+from service.api.schemas import Health
+from service.errors import NotReady
+
+router = APIRouter(tags=["operations"])
+
+
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez", responses=openapi.problems_of(), summary="Is the process alive?")
+async def livez() -> Health:
+    """Answer 200 as long as the event loop turns, also while starting and draining."""
+    return Health(status="alive")
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", responses=openapi.problems_of(NotReady), summary="May it get work?")
+async def readyz(parts: TheParts) -> Health:
+    """Answer 200 once every modality is loaded, compared with its card and warmed up, until the replica drains."""
+    if not parts.fleet.is_ready:
+        raise NotReady(parts.fleet.why_not_ready)
+    return Health(status="ready")
+
+
+@router.get("/metrics", responses=openapi.METRICS_RESPONSES, response_class=Response, summary="Prometheus metrics")
+async def metrics(request: Request, parts: TheParts) -> Response:
+    """Return every metric, in OpenMetrics or Prometheus' text format as the scraper asks."""
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(parts.telemetry.registry), headers={"Content-Type": media_type})

@@ -1,0 +1,45 @@
+"""GET /models and /models/{modality}: what there is to segment with."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+
+from service.api import openapi
+from service.api.parts import Modality, TheParts
+from service.api.schemas import InputGrid, ModelList, ModelScores, ModelSummary
+from service.engine.fleet import ModalityState
+from service.errors import NotReady, ShuttingDown, UnknownModality
+from service.store.card import Card
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models", responses=openapi.problems_of(), summary="What there is to segment with")
+async def models(parts: TheParts) -> ModelList:
+    """List every modality that this replica has or is to have, and whether it is ready."""
+    fleet = parts.fleet
+    return ModelList(models=[_summary(name, state, fleet.cards.get(name)) for name, state in fleet.states.items()])
+
+
+@router.get(
+    "/models/{modality}",
+    responses=openapi.problems_of(UnknownModality, NotReady, ShuttingDown),
+    summary="A checkpoint's card",
+)
+async def card(parts: TheParts, modality: Modality) -> Card:
+    """Return all that is known about the checkpoint that serves a modality."""
+    ready = parts.fleet.cards.get(modality)
+    return parts.fleet.segmenter(modality).card if ready is None else ready
+
+
+def _summary(modality: str, state: ModalityState, card: Card | None) -> ModelSummary:
+    summary = ModelSummary(modality=modality, status=state.status, reason=state.reason or None, version=state.version)
+    if card is None:
+        return summary
+    known = {
+        "architecture": card.architecture,
+        "label": card.label,
+        "input": InputGrid.model_validate(asdict(card.input)),
+        "scores": None if card.test is None else ModelScores.of(card.test),
+    }
+    return summary.model_copy(update=known)

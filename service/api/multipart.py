@@ -1,0 +1,102 @@
+"""From the bytes of a multipart/form-data body to the two files that we know. All in memory, all as it arrives."""
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from service.errors import BadMultipart
+
+KNOWN = (b"image", b"reference")
+MAX_PARTS = 8
+"""A form needs two; a few more are forgiven."""
+
+
+class FormReader:
+    """Takes a form chunk by chunk and keeps the content of its files `image` and `reference`; all else is dropped.
+
+    Raises:
+        BadMultipart: at any call: the form is broken, has more than MAX_PARTS parts, or sends one of the two twice or
+            not as a file.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
+        if not boundary:
+            raise BadMultipart("the Content-Type of a form must name its boundary")
+        self._files: dict[bytes, bytearray] = {}
+        self._parts = 0
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._disposition = b""
+        self._file: bytearray | None = None
+        self._has_ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._add_header_name,
+                    "on_header_value": self._add_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._add_content,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise BadMultipart("the form's boundary is too long") from error
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise BadMultipart(
+                "the form is not well-formed; build it with a library, or send the image alone"
+            ) from error
+
+    def finish(self) -> tuple[bytes, bytes | None]:
+        """Return the image and, if there was one, the reference."""
+        if not self._has_ended:
+            raise BadMultipart("the form ends before its last boundary")
+        if b"image" not in self._files:
+            raise BadMultipart("the form has no file `image`; name the part `image`, or send the image as the body")
+        reference = self._files.get(b"reference")
+        return bytes(self._files[b"image"]), None if reference is None else bytes(reference)
+
+    def _begin_part(self) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise BadMultipart(f"the form has more than {MAX_PARTS} parts; send `image` and, if any, `reference`")
+        self._disposition, self._file = b"", None
+
+    def _add_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _add_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _end_headers(self) -> None:
+        name = parse_options_header(self._disposition)[1].get(b"name")
+        if name is None:
+            raise BadMultipart("a part of the form has no name")
+        if name not in KNOWN:
+            return
+        word = name.decode()
+        if b"filename" not in self._disposition:  # or `filename*`, which some libraries send
+            raise BadMultipart(f"`{word}` must be a file: give the part a filename")
+        if name in self._files:
+            raise BadMultipart(f"`{word}` was sent more than once")
+        self._file = self._files[name] = bytearray()
+
+    def _add_content(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._file += memoryview(data)[start:end]
+
+    def _end(self) -> None:
+        self._has_ended = True

@@ -1,0 +1,158 @@
+"""What the routes' signatures do not say of the HTTP contract: bodies, binary answers, headers, and every problem."""
+
+from collections import defaultdict
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+
+from service import errors
+from service.api import problems
+from service.api.negotiation import Representation
+from service.api.schemas import Problem
+
+Json = dict[str, Any]
+Responses = dict[int | str, Json]
+
+REQUEST_ID = "3f6c0c9e6d5b4a0f9a1d7a2e8c4b5d60"
+IMAGE_TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/tiff",
+    "image/bmp",
+    "image/x-portable-pixmap",
+    "application/octet-stream",
+)
+BINARY: Json = {"type": "string", "format": "binary"}
+
+ANSWER: Json = {
+    "request_id": REQUEST_ID,
+    "modality": "retina",
+    "model": {
+        "version": "3",
+        "architecture": "al-net",
+        "checkpoint_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "parameters": 3453000,
+        "threshold": 0.5,
+        "intended_use": "Research use only. Not a medical device.",
+    },
+    "image": {"width": 700, "height": 605, "format": "png"},
+    "mask": {
+        "media_type": "image/png",
+        "encoding": "base64",
+        "data": "iVBORw0KGgo…",
+        "label": "vessel",
+        "area_px": 31240,
+        "area_fraction": 0.0738,
+    },
+    "probability": None,
+    "iou": {
+        "measured": None,
+        "accuracy": None,
+        "expected": 0.71,
+        "expected_error": 0.04,
+        "validated": {"dataset": "STARE", "split": "by case", "n": 6, "iou_mean": 0.70, "iou_std": 0.05},
+    },
+    "latency_ms": {"decode": 3.1, "queue": 0.4, "inference": 9.8, "postprocess": 2.0, "total": 15.6},
+    "batch_size": 4,
+    "warnings": [],
+}
+
+
+def problems_of(*kinds: type[errors.AlnetError]) -> Responses:
+    """Describe the answers to errors of these kinds, one example each; and that all others look alike."""
+    by_status: dict[int, list[type[errors.AlnetError]]] = defaultdict(list)
+    for kind in kinds:
+        by_status[problems.status_of(kind)].append(kind)
+    described: Responses = {status: _problem(status, by_status[status]) for status in sorted(by_status)}
+    return described | {"default": {"description": "Any other problem.", "content": _problem_content({})}}
+
+
+def _problem(status: int, kinds: list[type[errors.AlnetError]]) -> Json:
+    examples = {
+        problems.slug(kind): {"value": problems.describe(kind, _first_line(kind), REQUEST_ID).model_dump()}
+        for kind in kinds
+    }
+    described: Json = {"description": HTTPStatus(status).phrase, "content": _problem_content(examples)}
+    if status in (429, 503):
+        described["headers"] = {"Retry-After": _header("Seconds after which to try again.", "integer")}
+    return described
+
+
+def _problem_content(examples: Json) -> Json:
+    return {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
+
+
+def _first_line(kind: type[errors.AlnetError]) -> str:
+    return (kind.__doc__ or "").splitlines()[0]
+
+
+def _header(description: str, kind: str = "string") -> Json:
+    return {"description": description, "schema": {"type": kind}}
+
+
+PNG_ONLY = "On image/png only: "
+_ANSWERED: Responses = {
+    200: {
+        "description": "The mask, in the representation that `Accept` asks for.",
+        "content": {
+            Representation.JSON.value: {"example": ANSWER},
+            Representation.PNG.value: {"schema": BINARY},
+        },
+        "headers": {
+            "X-Request-ID": _header("Names this request in the service's log."),
+            "Server-Timing": _header("Milliseconds in each stage."),
+            "X-Segmentation-Model": _header(PNG_ONLY + "modality and version of the checkpoint."),
+            "X-Segmentation-IoU-Expected": _header(PNG_ONLY + "the IoU to expect of this mask."),
+            "X-Segmentation-IoU-Measured": _header(PNG_ONLY + "the IoU against the reference, if one was sent."),
+        },
+    },
+}
+SEGMENT_RESPONSES: Responses = _ANSWERED | problems_of(
+    *(kind for kind, status in problems.STATUS.items() if status != 500), errors.EngineFailed
+)
+
+SEGMENT_EXTRA: Json = {
+    "requestBody": {
+        "required": True,
+        "description": "A form, or the image as it is. The bytes decide what the image is, whatever the header says.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {
+                        "image": BINARY | {"description": "The image: PNG, JPEG, TIFF, BMP or PPM."},
+                        "reference": BINARY | {"description": "A mask known to be true, of the image's size."},
+                    },
+                }
+            },
+            **{media_type: {"schema": BINARY} for media_type in IMAGE_TYPES},
+        },
+    },
+    "parameters": [
+        {
+            "name": "X-Request-ID",
+            "in": "header",
+            "required": False,
+            "description": "Your name for this request: up to 64 letters, digits, dots, underscores or hyphens.",
+            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        }
+    ],
+}
+
+
+METRICS_RESPONSES: Responses = {
+    200: {
+        "description": "Prometheus' text format, or OpenMetrics if the scraper prefers it.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def document(app: FastAPI) -> Json:
+    """Return the app's OpenAPI document with the schema that problem answers refer to."""
+    if app.openapi_schema is None:
+        schema = FastAPI.openapi(app)
+        schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    return FastAPI.openapi(app)

@@ -1,0 +1,64 @@
+"""Refuse small files that would take minutes to decode, or memory out of proportion to their pixels.
+
+Pillow walks the headers of PNG and JPEG, and all of a run-length coded BMP, in Python, byte by byte or piece by piece.
+A sound file has few pieces; a few megabytes of empty ones keep a processor busy for minutes. The walks here stop early.
+"""
+
+import re
+
+from service.errors import DamagedImage, ImageTooLarge
+
+_MOST_PNG_CHUNKS = 100_000
+_MOST_JPEG_SEGMENTS = 10_000
+_MOST_JPEG_JUNK_BYTES = 10_000
+
+_MOST_JPEG_SCANS = 50
+"""How often a progressive JPEG of the largest allowed size may go over its pixels; encoders use about ten scans."""
+
+_LARGEST_RLE = 4_000_000
+"""Of run-length coded BMP, in pixels and in bytes."""
+
+_MARKER = re.compile(rb"\xff++[\x01-\xfe]")
+_MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
+_START_OF_SCAN = 0xDA
+
+
+def check_png(upload: bytes) -> None:
+    """Raise DamagedImage if the PNG has more chunks than any encoder writes."""
+    at = 8
+    for _ in range(_MOST_PNG_CHUNKS):
+        if at >= len(upload):
+            return
+        at += 12 + int.from_bytes(upload[at : at + 4])
+    raise DamagedImage(f"the PNG has more than {_MOST_PNG_CHUNKS} chunks")
+
+
+def check_jpeg_header(upload: bytes) -> None:
+    """Raise DamagedImage if the JPEG has more segments, or bytes outside of them, than any encoder writes."""
+    at, junk = 2, 0
+    for _ in range(_MOST_JPEG_SEGMENTS):
+        marker = _MARKER.search(upload, at)
+        if marker is None or upload[marker.end() - 1] == _START_OF_SCAN:
+            return
+        junk += marker.end() - 2 - at
+        if junk > _MOST_JPEG_JUNK_BYTES:
+            break
+        at = marker.end()
+        if upload[at - 1] not in _MARKERS_WITHOUT_LENGTH:
+            at += max(2, int.from_bytes(upload[at : at + 2]))
+    raise DamagedImage("the JPEG has a header with too much that is no part of a picture")
+
+
+def check_jpeg_scans(upload: bytes, pixels: int, max_pixels: int) -> None:
+    """Raise ImageTooLarge if the JPEG goes over its `pixels` too often for an image limit of `max_pixels`."""
+    scans = upload.count(bytes([0xFF, _START_OF_SCAN]))
+    if scans * pixels > _MOST_JPEG_SCANS * max_pixels:
+        raise ImageTooLarge(f"the JPEG goes over its pixels {scans} times: more work than is allowed")
+
+
+def check_run_length_bmp(upload: bytes, pixels: int) -> None:
+    """Raise ImageTooLarge if a run-length coded BMP, of `pixels`, is larger than is read."""
+    if max(pixels, len(upload)) > _LARGEST_RLE:
+        raise ImageTooLarge(
+            f"run-length coded BMP are read up to {_LARGEST_RLE / 1e6:g} megapixels; save it uncompressed"
+        )

@@ -1,0 +1,88 @@
+"""Scoring a published checkpoint on a folder of images with masks, as the service would answer them."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from service.engine.torch_engine import TorchEngine
+from service.errors import BadDataset, BadParameter
+from service.training.cache import PairCache
+from service.training.dataset import Pair, check, open_dataset
+from service.training.pictures import draw_samples
+from service.training.scores import ImageScore, mean_and_std, score
+from service.training.split import PARTS, Split
+
+COLUMNS = ("image", "iou", "accuracy", "dice", "expected_iou")
+CACHE_BYTES = 1 << 30
+
+
+def evaluate(
+    data: str,
+    engine: TorchEngine,
+    *,
+    split: Path | None = None,
+    part: str = "test",
+    threshold: float | None = None,
+    out: Path | None = None,
+) -> list[ImageScore]:
+    """Return one score an image; write scores.csv and overlays into `out`, if given.
+
+    Raises:
+        BadDataset: the folder cannot be read, or an image of the split is not in it.
+        BadParameter: `split` is no split file, or there is no such part.
+    """
+    dataset = open_dataset(data)
+    check(dataset, progress=True)
+    card = engine.card
+    level = card.threshold if threshold is None else threshold
+    pairs = PairCache(_chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
+    named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False)
+    scores = score(named, engine.predict, card.input, level)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_csv(scores, out / "scores.csv")
+        shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False)
+        draw_samples(shown, engine.predict, card.input, out / "overlays", level)
+    return scores
+
+
+def table(scores: Sequence[ImageScore]) -> str:
+    """Return the scores as aligned text, a line an image, with mean ± standard deviation below."""
+    wide = max(len(COLUMNS[0]), *(len(score.name) for score in scores))
+    lines = [f"{COLUMNS[0]:<{wide}}" + "".join(f"{name:>14}" for name in COLUMNS[1:])]
+    lines += [f"{score.name:<{wide}}" + "".join(f"{value:>14.4f}" for value in _values(score)) for score in scores]
+    columns = [mean_and_std(column) for column in zip(*(_values(score) for score in scores), strict=True)]
+    lines.append(f"{'mean':<{wide}}" + "".join(f"{mean:>14.4f}" for mean, _ in columns))
+    lines.append(f"{'std':<{wide}}" + "".join(f"{std:>14.4f}" for _, std in columns))
+    return "\n".join(lines)
+
+
+def _values(score: ImageScore) -> tuple[float, ...]:
+    found = score.agreement
+    return found.iou, found.accuracy, found.dice, score.expected_iou
+
+
+def _write_csv(scores: Sequence[ImageScore], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows((score.name, *_values(score)) for score in scores)
+
+
+def _chosen(pairs: dict[str, Pair], path: Path | None, part: str) -> list[Pair]:
+    if path is None:
+        return list(pairs.values())
+    if part not in PARTS:
+        raise BadParameter(f"--part {part!r}: there are {', '.join(PARTS)}")
+    try:
+        names = getattr(Split.from_json(json.loads(path.read_bytes())), part)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadParameter(f"--split {path} is no split.json of a run ({error})") from error
+    if missing := [name for name in names if name not in pairs]:
+        raise BadDataset(f"{missing[0]} is in {path}, but not in the data")
+    if not names:
+        raise BadParameter(f"{path} has no {part} images")
+    return [pairs[name] for name in names]

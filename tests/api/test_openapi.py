@@ -1,0 +1,103 @@
+"""The OpenAPI document says what the service does."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from service.api import problems
+from service.api.negotiation import Representation
+from service.api.openapi import ANSWER
+from service.api.schemas import Problem, SegmentationAnswer
+from tests.api.client import fake_app, running
+from tests.doubles import draw, png
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def document() -> Json:
+    described: Json = json.loads(json.dumps(fake_app().openapi()))
+    return described
+
+
+@pytest.fixture
+def segment(document: Json) -> Json:
+    described: Json = document["paths"]["/segment/{modality}"]["post"]
+    return described
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        yield from ([part["$ref"]] if isinstance(part.get("$ref"), str) else [])
+        for value in part.values():
+            yield from references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from references(value)
+
+
+def test_every_reference_leads_somewhere(document: Json) -> None:
+    for reference in references(document):
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+
+
+def test_every_path_for_machines_is_described(document: Json) -> None:
+    assert set(document["paths"]) == {
+        "/segment/{modality}",
+        "/models",
+        "/models/{modality}",
+        "/livez",
+        "/readyz",
+        "/metrics",
+    }
+
+
+def test_the_parameters_are_described(segment: Json) -> None:
+    named = {(parameter["in"], parameter["name"]): parameter for parameter in segment["parameters"]}
+    assert set(named) == {
+        ("path", "modality"),
+        ("query", "threshold"),
+        ("query", "probability"),
+        ("query", "frame"),
+        ("header", "X-Request-Timeout-Ms"),
+        ("header", "X-Request-ID"),
+    }
+    assert all(parameter["description"] for parameter in named.values())
+
+
+def test_both_kinds_of_body_are_described(segment: Json) -> None:
+    content = segment["requestBody"]["content"]
+    form = content.pop("multipart/form-data")["schema"]
+    assert set(form["properties"]) == {"image", "reference"}
+    assert form["required"] == ["image"]
+    assert {"image/png", "image/jpeg", "image/tiff", "application/octet-stream"} <= set(content)
+
+
+def test_every_representation_is_described(segment: Json) -> None:
+    assert set(segment["responses"]["200"]["content"]) == {str(one) for one in Representation}
+
+
+def test_every_status_that_an_error_can_have_has_an_example_of_each_of_its_kinds(segment: Json) -> None:
+    for kind, status in problems.STATUS.items():
+        if status == 500:
+            continue
+        content = segment["responses"][str(status)]["content"]
+        assert set(content) == {"application/problem+json"}
+        example = content["application/problem+json"]["examples"][problems.slug(kind)]["value"]
+        assert Problem.model_validate(example).status == status
+
+
+def test_the_example_of_an_answer_is_one() -> None:
+    assert SegmentationAnswer.model_validate(ANSWER).model_dump() == ANSWER
+
+
+@pytest.mark.anyio
+async def test_an_answer_looks_like_its_example() -> None:
+    async with running(fake_app()) as client:
+        body = (await client.post("/segment/retina", content=png(draw()))).json()
+    assert list(body) == list(ANSWER)
+    for name, example in ANSWER.items():
+        if isinstance(example, dict):
+            assert set(body[name]) == set(example)

@@ -1,0 +1,276 @@
+"""POST /segment/{modality}: what comes back for what was sent."""
+
+import base64
+import io
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.api.client import fake_app, form, running
+from tests.doubles import FakeEngine, draw, make_card, mask_of, png, poisonous, read_png
+
+pytestmark = pytest.mark.anyio
+
+PNG = {"Accept": "image/png"}
+
+
+def mask_in(answer: httpx.Response) -> np.ndarray[Any, Any]:
+    return read_png(base64.b64decode(answer.json()["mask"]["data"]))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.9, 1.0])
+async def test_the_mask_is_where_the_probability_reaches_the_threshold(threshold: float) -> None:
+    pixels = draw()
+    async with running(fake_app()) as client:
+        answer = await client.post(f"/segment/retina?threshold={threshold}", content=png(pixels))
+    assert answer.status_code == 200
+    assert np.array_equal(mask_in(answer), mask_of(pixels, threshold) * np.uint8(255))
+    assert answer.json()["model"]["threshold"] == threshold
+
+
+async def test_the_default_threshold_is_the_checkpoints() -> None:
+    pixels = draw()
+    async with running(fake_app([FakeEngine(make_card(threshold=0.8))])) as client:
+        answer = await client.post("/segment/retina", content=png(pixels))
+    assert np.array_equal(mask_in(answer), mask_of(pixels, 0.8) * np.uint8(255))
+
+
+async def test_the_json_answer_has_the_contracts_shape() -> None:
+    card = make_card("skin")
+    pixels = draw()
+    async with running(fake_app([FakeEngine(card)])) as client:
+        answer = await client.post("/segment/skin", content=png(pixels), headers={"X-Request-ID": "abc"})
+    body = answer.json()
+    area = int(mask_of(pixels).sum())
+    assert answer.headers["content-type"] == "application/json"
+    assert body["request_id"] == "abc"
+    assert body["modality"] == "skin"
+    assert body["model"] == {
+        "version": card.version,
+        "architecture": card.architecture,
+        "checkpoint_sha256": card.weights_sha256,
+        "parameters": card.parameters,
+        "threshold": 0.5,
+        "intended_use": "Research use only. Not a medical device.",
+    }
+    assert body["image"] == {"width": 64, "height": 64, "format": "png"}
+    assert body["mask"] | {"data": ""} == {
+        "media_type": "image/png",
+        "encoding": "base64",
+        "data": "",
+        "label": card.label,
+        "area_px": area,
+        "area_fraction": pytest.approx(area / 64 / 64),
+    }
+    assert body["probability"] is None
+    assert set(body["latency_ms"]) == {"decode", "queue", "inference", "postprocess", "total"}
+    assert body["batch_size"] == 1
+    assert body["warnings"] == []
+
+
+async def test_the_three_ious_are_told_apart() -> None:
+    card = make_card()
+    pixels = draw()
+    probability = pixels[..., 1] / 255
+    inside = mask_of(pixels)
+    async with running(fake_app([FakeEngine(card)])) as client:
+        answer = await client.post("/segment/retina", content=png(pixels))
+    iou = answer.json()["iou"]
+    assert card.test is not None
+    expected = probability[inside].sum() / (inside.sum() + probability[~inside].sum())
+    assert iou == {
+        "measured": None,
+        "accuracy": None,
+        "expected": pytest.approx(expected, abs=1e-3),
+        "expected_error": card.test.expected_iou_error,
+        "validated": card.test.model_dump(include={"dataset", "split", "n", "iou_mean", "iou_std"}),
+    }
+
+
+async def test_a_checkpoint_without_held_out_images_claims_no_validated_iou() -> None:
+    async with running(fake_app([FakeEngine(make_card(test=None))])) as client:
+        iou = (await client.post("/segment/retina", content=png(draw()))).json()["iou"]
+    assert iou["validated"] is None
+    assert iou["expected_error"] is None
+
+
+async def test_a_reference_gets_its_iou_and_accuracy_measured() -> None:
+    pixels = draw()
+    mask = mask_of(pixels)
+    reference = mask.copy()
+    reference[:32] = False
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", files=form(image=png(pixels), reference=png(reference)))
+    iou = answer.json()["iou"]
+    assert iou["measured"] == pytest.approx((mask & reference).sum() / (mask | reference).sum())
+    assert iou["accuracy"] == pytest.approx((mask == reference).mean())
+
+
+async def test_a_reference_of_another_size_is_refused() -> None:
+    reference = png(np.zeros((32, 64), np.bool_))
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", files=form(image=png(draw()), reference=reference))
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "urn:alnet:problem:reference-mismatch"
+
+
+async def test_two_empty_masks_agree_and_the_answer_says_so() -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    reference = png(np.zeros((64, 64), np.bool_))
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", files=form(image=png(black), reference=reference))
+    body = answer.json()
+    assert body["iou"]["measured"] == 1.0
+    assert len(body["warnings"]) == 1
+
+
+async def test_an_image_unlike_the_training_images_is_answered_with_a_warning() -> None:
+    engine = FakeEngine(make_card(unlike_from=1e-6))
+    async with running(fake_app([engine])) as client:
+        answer = await client.post("/segment/retina", content=png(draw()))
+    assert answer.status_code == 200
+    assert [warning["code"] for warning in answer.json()["warnings"]] == ["unlike_training_images"]
+
+
+async def test_the_probability_comes_on_request() -> None:
+    pixels = draw()
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina?probability=true", content=png(pixels))
+    probability = answer.json()["probability"]
+    assert probability["media_type"] == "image/png"
+    assert probability["encoding"] == "base64"
+    assert np.array_equal(read_png(base64.b64decode(probability["data"])), pixels[..., 1])
+
+
+async def test_a_large_answer_is_put_together_like_a_small_one() -> None:
+    engine = FakeEngine(make_card(kind="tile"))
+    pixels = draw(height=640, width=704)
+    async with running(fake_app([engine])) as client:
+        answer = await client.post("/segment/retina?probability=true", content=png(pixels))
+    assert len(answer.content) > 300_000
+    assert mask_in(answer).shape == (640, 704)
+
+
+async def test_png_is_the_mask_alone() -> None:
+    pixels = draw()
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina?probability=true", content=png(pixels), headers=PNG)
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-segmentation-model"] == "retina/1"
+    assert 0 <= float(answer.headers["x-segmentation-iou-expected"]) <= 1
+    assert "x-segmentation-iou-measured" not in answer.headers
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert image.mode == "L"
+        assert image.info == {}
+    assert np.array_equal(read_png(answer.content), mask_of(pixels) * np.uint8(255))
+
+
+async def test_png_names_the_measured_iou_of_a_reference() -> None:
+    pixels = draw()
+    files = form(image=png(pixels), reference=png(mask_of(pixels)))
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", files=files, headers=PNG)
+    assert float(answer.headers["x-segmentation-iou-measured"]) == 1.0
+
+
+async def test_json_and_png_a_form_and_a_raw_body_all_give_the_same_mask() -> None:
+    image = png(draw())
+    async with running(fake_app()) as client:
+        masks = [
+            (await client.post("/segment/retina", content=image, headers=PNG)).content,
+            (await client.post("/segment/retina", files=form(image=image), headers=PNG)).content,
+            base64.b64decode((await client.post("/segment/retina", content=image)).json()["mask"]["data"]),
+        ]
+    assert masks[0] == masks[1] == masks[2]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["image/jpeg", "text/plain", "application/json", "application/x-www-form-urlencoded", ""]
+)
+async def test_the_bytes_decide_whatever_the_content_type_says(content_type: str) -> None:
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", content=png(draw()), headers={"Content-Type": content_type})
+    assert answer.status_code == 200
+    assert answer.json()["image"]["format"] == "png"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 91), (300, 20)])
+async def test_the_mask_lies_on_the_uploads_own_grid(size: tuple[int, int]) -> None:
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", content=png(draw(0, *size)), headers=PNG)
+    assert read_png(answer.content).shape == size
+
+
+async def test_an_unknown_modality_is_told_which_are_served() -> None:
+    async with running(fake_app([FakeEngine(make_card("retina")), FakeEngine(make_card("cell"))])) as client:
+        answer = await client.post("/segment/liver", content=png(draw()))
+    assert answer.status_code == 404
+    assert "retina" in answer.json()["detail"]
+    assert "cell" in answer.json()["detail"]
+    assert "liver" not in answer.text
+
+
+async def test_one_of_several_frames_must_be_picked() -> None:
+    frames = [Image.fromarray(draw(seed)) for seed in range(3)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "TIFF", save_all=True, append_images=frames[1:])
+    async with running(fake_app()) as client:
+        unpicked = await client.post("/segment/retina", content=buffer.getvalue())
+        picked = await client.post("/segment/retina?frame=2", content=buffer.getvalue(), headers=PNG)
+    assert unpicked.status_code == 422
+    assert np.array_equal(read_png(picked.content), mask_of(draw(2)) * np.uint8(255))
+
+
+async def test_an_image_that_the_network_cannot_be_run_on_fails_alone() -> None:
+    async with running(fake_app()) as client:
+        bad = await client.post("/segment/retina", content=png(poisonous()))
+        good = await client.post("/segment/retina", content=png(draw()))
+    assert bad.status_code == 500
+    assert "poisonous" not in bad.text
+    assert good.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "threshold=nan",
+        "threshold=inf",
+        "threshold=2",
+        "threshold=high",
+        "threshold=",
+        "probability=maybe",
+        "frame=-1",
+        "frame=first",
+    ],
+)
+async def test_a_parameter_out_of_its_range_is_named_but_not_repeated(query: str) -> None:
+    name, _, value = query.partition("=")
+    async with running(fake_app()) as client:
+        answer = await client.post(f"/segment/retina?{query}", content=png(draw()))
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "urn:alnet:problem:bad-parameter"
+    assert answer.json()["detail"].startswith(name)
+    assert not value or f"'{value}'" not in answer.json()["detail"]
+
+
+async def test_unknown_query_parameters_are_ignored() -> None:
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina?colour=blue", content=png(draw()))
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("timeout_ms", ["0", "-5", "nan", "soon"])
+async def test_a_deadline_must_be_a_positive_number(timeout_ms: str) -> None:
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", content=png(draw()), headers={"X-Request-Timeout-Ms": timeout_ms})
+    assert answer.status_code == 400
+
+
+async def test_server_timing_lists_the_stages() -> None:
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", content=png(draw()))
+    stages = [entry.split(";")[0].strip() for entry in answer.headers["server-timing"].split(",")]
+    assert stages == ["decode", "queue", "inference", "postprocess", "total"]

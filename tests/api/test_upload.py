@@ -1,0 +1,194 @@
+"""Reading a request's body: bounded in size and time, whatever it holds."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from service.api.upload import Parts, receive_parts
+from service.errors import AlnetError, BadMultipart, DeadlineExceeded, UploadTooLarge, UploadTooSlow
+
+BOUNDARY = "b0undary"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+FOREVER = 1e9
+
+
+class Body:
+    """A request's body that arrives in these chunks; after them the caller stays silent, or leaves."""
+
+    def __init__(self, *chunks: bytes, complete: bool = True, leaves: bool = False) -> None:
+        self._chunks = list(chunks) or [b""]
+        self._complete, self._leaves = complete, leaves
+
+    async def receive(self) -> Message:
+        if self._chunks:
+            chunk = self._chunks.pop(0)
+            return {"type": "http.request", "body": chunk, "more_body": bool(self._chunks) or not self._complete}
+        if not self._leaves:
+            await asyncio.sleep(FOREVER)
+        return {"type": "http.disconnect"}
+
+
+def read(
+    body: Body,
+    content_type: str | None = None,
+    *,
+    content_length: str | None = None,
+    max_bytes: int = 10_000,
+    slow_after_s: float = 10.0,
+    deadline_after_s: float = 20.0,
+) -> Parts:
+    given_headers = {"content-type": content_type, "content-length": content_length}
+    headers = [(name.encode(), value.encode()) for name, value in given_headers.items() if value is not None]
+    request = Request({"type": "http", "method": "POST", "headers": headers}, body.receive)
+
+    async def bounded() -> Parts:
+        now = time.monotonic()
+        return await receive_parts(
+            request, max_bytes=max_bytes, slow_at=now + slow_after_s, deadline=now + deadline_after_s
+        )
+
+    return asyncio.run(bounded())
+
+
+def part(name: str, content: bytes, filename: str | None = "x.png") -> bytes:
+    file = f'; filename="{filename}"' if filename is not None else ""
+    return f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+@pytest.mark.parametrize("content_type", [None, "image/png", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_no_form_is_the_image_as_it_is(content_type: str | None) -> None:
+    assert read(Body(b"ab", b"", b"cd"), content_type) == Parts(b"abcd")
+
+
+def test_an_empty_body_is_an_empty_image() -> None:
+    assert read(Body()) == Parts(b"")
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_forms_files_come_out_whole_however_they_are_cut_into_chunks(size: int) -> None:
+    image, reference = bytes(range(256)) * 3, b"\r\n--" + BOUNDARY[:4].encode() + b"\r\n"
+    body = form(part("image", image), part("reference", reference))
+    chunks = [body[i : i + size] for i in range(0, len(body), size)]
+    assert read(Body(*chunks), FORM) == Parts(image, reference)
+
+
+def test_other_parts_of_a_form_are_ignored() -> None:
+    body = form(part("patient", b"x", filename=None), part("image", b"abc"), part("thumbnail", b"y"))
+    assert read(Body(body), FORM) == Parts(b"abc")
+
+
+def test_an_empty_file_is_left_to_the_decoder() -> None:
+    assert read(Body(form(part("image", b""))), FORM) == Parts(b"")
+
+
+def test_a_file_whose_name_is_encoded_is_a_file() -> None:
+    disposition = b"Content-Disposition: form-data; name=\"image\"; filename*=utf-8''%C3%A4.png"
+    body = form(b"--" + BOUNDARY.encode() + b"\r\n" + disposition + b"\r\n\r\nabc\r\n")
+    assert read(Body(body), FORM) == Parts(b"abc")
+
+
+BROKEN_FORMS = {
+    "boundary too long": (form(part("image", b"abc")), "multipart/form-data; boundary=" + "x" * 300),
+    "no parts": (form(), FORM),
+    "no image": (form(part("reference", b"abc")), FORM),
+    "image is no file": (form(part("image", b"abc", filename=None)), FORM),
+    "two images": (form(part("image", b"abc"), part("image", b"abc")), FORM),
+    "two references": (form(part("image", b"a"), part("reference", b"b"), part("reference", b"b")), FORM),
+    "cut off in the image": (part("image", b"abc")[:-3], FORM),
+    "cut off after the image": (part("image", b"abc"), FORM),
+    "cut off in the reference": (part("image", b"abc") + part("reference", b"abc"), FORM),
+    "nine parts": (form(part("image", b"abc"), *[part("more", b"")] * 8), FORM),
+    "50 fields": (form(part("image", b"abc"), *[part("more", b"", filename=None)] * 50), FORM),
+    "no boundary": (form(part("image", b"abc")), "multipart/form-data"),
+    "empty boundary": (form(part("image", b"abc")), "multipart/form-data; boundary="),
+    "another boundary": (form(part("image", b"abc")), "multipart/form-data; boundary=other"),
+    "no form at all": (b"\x89PNG\r\n\x1a\n", FORM),
+    "empty": (b"", FORM),
+    "part without name": (
+        form(f"--{BOUNDARY}\r\nContent-Disposition: form-data; filename=x\r\n\r\nabc\r\n".encode()),
+        FORM,
+    ),
+    "part without headers": (form(f"--{BOUNDARY}\r\n\r\nabc\r\n".encode()), FORM),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_FORMS)
+def test_a_broken_form_is_refused(case: str) -> None:
+    body, content_type = BROKEN_FORMS[case]
+    with pytest.raises(BadMultipart):
+        read(Body(body), content_type, max_bytes=200_000)
+
+
+def test_a_body_that_announces_too_much_is_refused_before_it_is_read() -> None:
+    with pytest.raises(UploadTooLarge, match="MiB"):
+        read(Body(complete=False), content_length="10001")
+
+
+@pytest.mark.parametrize("content_type", [None, FORM])
+@pytest.mark.parametrize("content_length", [None, "5"])
+def test_the_length_really_received_counts(content_type: str | None, content_length: str | None) -> None:
+    body = form(part("image", b"x" * 10_000))
+    with pytest.raises(UploadTooLarge):
+        read(Body(body[:5000], body[5000:]), content_type, content_length=content_length)
+
+
+def test_a_body_of_exactly_the_limit_is_read() -> None:
+    assert len(read(Body(b"x" * 6000, b"x" * 4000), content_length="10000").image) == 10_000
+
+
+@pytest.mark.parametrize("content_type", [None, FORM])
+def test_a_body_that_stalls_is_too_slow(content_type: str | None) -> None:
+    with pytest.raises(UploadTooSlow):
+        read(Body(b"--", complete=False), content_type, slow_after_s=0.02)
+
+
+def test_a_deadline_that_comes_first_is_the_reason_given() -> None:
+    with pytest.raises(DeadlineExceeded):
+        read(Body(b"ab", complete=False), slow_after_s=10, deadline_after_s=0.02)
+
+
+@pytest.mark.parametrize("content_type", [None, FORM])
+def test_a_caller_who_leaves_in_the_middle_is_known_to_have_left(content_type: str | None) -> None:
+    with pytest.raises(ClientDisconnect):
+        read(Body(b"--", complete=False, leaves=True), content_type)
+
+
+tokens = st.sampled_from(
+    [
+        b"--",
+        BOUNDARY.encode(),
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"Content-Disposition: form-data",
+        b'; name="image"',
+        b"; name=",
+        b'; filename="x"',
+        b"; filename*=UTF-8''%ff",
+        b"Content-Type: image/png; charset=nonsense",
+        b": ",
+        b"\x00\xff",
+        part("image", b"abc"),
+        part("image", b"abc", filename=None),
+    ]
+)
+
+
+@given(chunks=st.lists(st.one_of(tokens, st.binary(max_size=20)), max_size=25), header=st.binary(max_size=30))
+def test_any_form_is_read_or_refused_with_one_of_our_errors(chunks: Sequence[bytes], header: bytes) -> None:
+    for content_type in (FORM, "multipart/form-data; boundary=" + header.decode("latin-1")):
+        try:
+            parts = read(Body(*chunks), content_type)
+        except AlnetError:
+            continue
+        assert isinstance(parts.image, bytes)

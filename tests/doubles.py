@@ -1,0 +1,117 @@
+"""An engine whose answers, delays and failures a test controls, and cards and images that go with it."""
+
+import io
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.engine.probing import raster
+from service.errors import EngineFailed
+from service.imaging.policy import InputPolicy
+from service.imaging.probe import probe
+from service.imaging.statistics import FEATURES
+from service.store.card import Card, Probe, TrainingImages
+from tests.cards import make_card as any_card
+
+POISON = (255, 0, 255)
+"""A tile that is all of this colour cannot be run by a FakeEngine."""
+
+Pixels = NDArray[np.uint8]
+
+
+def make_card(
+    modality: str = "retina",
+    kind: Literal["fit", "stretch", "tile"] = "stretch",
+    height: int = 64,
+    width: int = 64,
+    unlike_from: float = 100.0,
+    **changes: Any,
+) -> Card:
+    """Return a card whose recorded probe answer is a FakeEngine's.
+
+    No image is so odd that it is unlike the training images, unless `unlike_from` (a distance) is made small.
+    """
+    ones = (1.0,) * len(FEATURES)
+    fields = {
+        "input": InputPolicy(kind=kind, height=height, width=width),
+        "training_images": TrainingImages(features=FEATURES, mean=ones, scale=ones, limit=unlike_from),
+    }
+    card = any_card(modality, **(fields | changes))
+    drawn = probe(card.input.grid, card.normalisation.mean, card.normalisation.std)
+    answer = raster(drawn[..., 1] / 255, rows=1, columns=2)
+    return card.model_copy(update={"probe": Probe(rows=1, columns=2, answer=answer, tolerance=0.02)})
+
+
+class FakeEngine:
+    """Says that a pixel's probability is its green channel.
+
+    Each call takes `delay_s` (unless all its tiles are black, as those of the warm-up are), then waits until `gate` is
+    set, if there is one; `batches` lists the calls' sizes.
+    With `answers_of` (height, width) it gives answers of that size, whatever its card says.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        delay_s: float = 0.0,
+        gate: threading.Event | None = None,
+        answers_of: tuple[int, int] | None = None,
+    ) -> None:
+        self._card = card
+        self._height, self._width = answers_of or card.input.grid
+        self._delay_s = delay_s
+        self._gate = gate
+        self.batches: list[int] = []
+
+    @property
+    def card(self) -> Card:
+        return self._card
+
+    @property
+    def device(self) -> str:
+        return "cpu float32"
+
+    def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
+        self.batches.append(len(tiles))
+        if any(tile.any() for tile in tiles):
+            time.sleep(self._delay_s)
+        if self._gate is not None and not self._gate.wait(timeout=120):
+            raise EngineFailed("nobody opened the gate")
+        if any((tile == POISON).all() for tile in tiles):
+            raise EngineFailed("a poisonous tile")
+        return [np.ascontiguousarray(tile[: self._height, : self._width, 1]) for tile in tiles]
+
+
+def draw(seed: int = 0, height: int = 64, width: int = 64) -> Pixels:
+    """Return noise, uint8 (height, width, 3), none of it poisonous."""
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+def poisonous() -> Pixels:
+    """Return an image that a FakeEngine cannot be run on, even after resizing."""
+    return np.full((64, 64, 3), POISON, np.uint8)
+
+
+def mask_of(pixels: Pixels, threshold: float = 0.5) -> NDArray[np.bool_]:
+    """Return the mask that a FakeEngine gives an image of its own grid's size."""
+    return pixels[..., 1] >= threshold * 255
+
+
+def png(pixels: Pixels | NDArray[np.bool_]) -> bytes:
+    """Encode uint8 (H, W) or (H, W, 3), or bool (H, W), without loss."""
+    levels = np.where(pixels, 255, 0).astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read_png(content: bytes) -> Pixels:
+    """Decode an 8-bit PNG, as it is."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image)

@@ -1,0 +1,61 @@
+"""SIGTERM to a real server process: what was accepted is answered, and it exits with 0."""
+
+import json
+
+from tests.doubles import draw, png
+from tests.end_to_end.server_process import Caller, ServerProcess, read_all, until, upload
+
+IMAGE = png(draw())
+
+
+def test_sigterm_answers_what_was_accepted_refuses_what_comes_and_exits_with_0() -> None:
+    with ServerProcess(max_batch_size=4) as server:
+        server.wait_ready()
+        with server.client() as client, server.connection() as half_sent:
+            with server.held():
+                callers = [Caller(server, IMAGE) for _ in range(24)]
+                half_sent.sendall(upload(IMAGE)[:-100])
+                until(lambda: server.in_flight == 25)
+                server.terminate()
+                until(lambda: client.get("/readyz").status_code == 503)
+                alive = client.get("/livez")
+                refused = client.post("/segment/retina", content=IMAGE)
+                server.terminate()  # a second time changes nothing
+                half_sent.sendall(upload(IMAGE)[-100:])
+            late = read_all(half_sent)
+        answers = [caller.answer() for caller in callers]
+        assert [answer.status_code for answer in answers] == [200] * 24
+        assert late.startswith(b"HTTP/1.1 200 ")
+        assert alive.status_code == 200
+        assert refused.status_code == 503
+        assert refused.json()["type"] == "urn:alnet:problem:shutting-down"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert {answer.headers["connection"] for answer in (alive, refused, *answers)} == {"close"}
+        assert server.exit_code() == 0
+    assert "Traceback" not in "".join(server.err)
+    lines = [json.loads(line) for line in server.out]
+    assert sum(line["route"] == "/segment/{modality}" and line["status"] == 200 for line in lines) == 25
+
+
+def test_sigterm_during_warm_up_exits_with_0() -> None:
+    with ServerProcess("--held") as server:
+        with server.client() as client:
+            assert client.get("/readyz").status_code == 503
+        server.terminate()
+        server.release()
+        assert server.exit_code() == 0
+    assert "Traceback" not in "".join(server.err)
+
+
+def test_an_upload_that_stalls_ends_with_the_time_to_drain_and_idle_connections_are_closed() -> None:
+    with ServerProcess(drain_timeout_s=0.5) as server, server.connection() as stalled, server.connection() as idle:
+        server.wait_ready()
+        stalled.sendall(upload(IMAGE)[:-100])
+        until(lambda: server.in_flight == 1)
+        server.terminate()
+        answer = read_all(stalled)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"shutting-down" in answer
+        assert read_all(idle) == b""
+        assert server.exit_code() == 0
+    assert "Traceback" not in "".join(server.err)

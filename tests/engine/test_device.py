@@ -1,0 +1,162 @@
+"""The device's thread, for real: these tests wait for events, never for a length of time."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from service.engine.batcher import Batcher
+from service.engine.device import Device
+from service.errors import NotReady
+
+
+def test_work_runs_in_the_devices_own_thread_while_the_event_loop_goes_on() -> None:
+    go_on = threading.Event()
+
+    async def main() -> None:
+        began, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def work() -> str:
+            loop.call_soon_threadsafe(began.set)
+            assert go_on.wait(60)
+            return threading.current_thread().name
+
+        async with Device("cpu") as device:
+            running = asyncio.create_task(device.run(work))
+            await began.wait()
+            assert not running.done()
+            go_on.set()
+            assert (await running).startswith("device-cpu")
+
+    asyncio.run(main())
+
+
+def test_all_work_runs_in_one_thread() -> None:
+    async def main() -> None:
+        async with Device("cpu") as device:
+            threads = await asyncio.gather(*[device.run(threading.get_ident) for _ in range(20)])
+            assert len(set(threads)) == 1
+
+    asyncio.run(main())
+
+
+def test_work_that_raises_hands_its_error_to_its_caller_and_the_device_goes_on() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with Device("cpu") as device:
+            with pytest.raises(ZeroDivisionError):
+                await device.run(fail)
+            assert device.failed is None
+            assert await device.run(lambda: 7) == 7
+
+    asyncio.run(main())
+
+
+def test_work_may_return_an_exception() -> None:
+    async def main() -> None:
+        error = ValueError()
+        async with Device("cpu") as device:
+            assert await device.run(lambda: error) is error
+
+    asyncio.run(main())
+
+
+def test_work_that_raises_stop_iteration_leaves_nobody_hanging() -> None:
+    async def main() -> None:
+        async with Device("cpu") as device:
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await device.run(lambda: next(iter(())))
+            assert device.failed is None
+
+    asyncio.run(main())
+
+
+def test_work_that_ends_the_thread_ends_the_device_and_not_the_process() -> None:
+    def leave() -> None:
+        raise SystemExit
+
+    async def main() -> None:
+        async with Device("cpu") as device:
+            for _ in range(2):
+                with pytest.raises(NotReady, match="cpu") as refusal:
+                    await device.run(leave)
+                assert isinstance(refusal.value.__cause__, SystemExit)
+            assert isinstance(device.failed, SystemExit)
+
+    asyncio.run(main())
+
+
+def test_a_device_that_was_left_refuses_and_its_thread_ends() -> None:
+    async def main() -> None:
+        async with Device("short-lived") as device:
+            await device.run(lambda: None)
+        with pytest.raises(NotReady):
+            await device.run(lambda: None)
+
+    asyncio.run(main())
+    for thread in threading.enumerate():
+        if thread.name.startswith("device-short-lived"):
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_leaving_does_not_wait_for_work_that_is_still_running() -> None:
+    go_on = threading.Event()
+
+    async def main() -> None:
+        began, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def work() -> bool:
+            loop.call_soon_threadsafe(began.set)
+            return go_on.wait(60)
+
+        async with Device("cpu") as device:
+            running = asyncio.create_task(device.run(work))
+            await began.wait()
+        assert not running.done()
+        go_on.set()
+        assert await running
+
+    asyncio.run(main())
+
+
+def test_hundreds_of_callers_of_two_batchers_on_a_real_thread_some_of_whom_leave() -> None:
+    busy = threading.Lock()
+
+    def times(factor: int) -> Callable[[Sequence[int]], list[int]]:
+        def run(items: Sequence[int]) -> list[int]:
+            assert busy.acquire(blocking=False)
+            try:
+                return [factor * item for item in items]
+            finally:
+                busy.release()
+
+        return run
+
+    async def main() -> None:
+        async with (
+            Device("cpu") as device,
+            Batcher(times(2), device=device, max_size=8, max_wait_s=0.001, max_queued=300) as doubling,
+            Batcher(times(3), device=device, max_size=8, max_wait_s=0.001, max_queued=300) as tripling,
+        ):
+            calls = [
+                asyncio.create_task(batcher.submit([number, number + 1]))
+                for number in range(150)
+                for batcher in (doubling, tripling)
+            ]
+            for position, call in enumerate(calls):
+                if position % 5 == 0:
+                    asyncio.get_running_loop().call_later(position / 1e5, call.cancel)
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+        for position, end in enumerate(ends):
+            if isinstance(end, asyncio.CancelledError):
+                assert position % 5 == 0
+                continue
+            assert not isinstance(end, BaseException)
+            number, factor = position // 2, 2 + position % 2
+            assert end.results == [factor * number, factor * (number + 1)]
+
+    asyncio.run(main())

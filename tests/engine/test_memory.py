@@ -1,0 +1,67 @@
+import gc
+import weakref
+
+import pytest
+
+from service.engine.memory import is_out_of_memory, release
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's."""
+
+
+class DeviceOutOfMemoryError(OutOfMemoryError):
+    """A kind of it."""
+
+
+def _caused_by(cause: BaseException) -> Exception:
+    error = RuntimeError("the batch could not be run")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError(), DeviceOutOfMemoryError()])
+def test_running_out_of_memory_is_recognised_through_any_chain(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    assert is_out_of_memory(_caused_by(_caused_by(error)))
+
+
+def test_another_error_is_not_taken_for_it() -> None:
+    assert not is_out_of_memory(_caused_by(ValueError("out of memory")))
+
+
+def test_an_error_that_was_raised_from_itself_is_no_endless_chain() -> None:
+    error = ValueError()
+    error.__cause__ = error
+    assert not is_out_of_memory(error)
+
+
+class _Tensor:
+    """Something large."""
+
+
+def test_what_the_failed_call_and_its_causes_held_is_free() -> None:
+    tensors: list[weakref.ref[_Tensor]] = []
+
+    def allocate() -> None:
+        tensor = _Tensor()
+        tensors.append(weakref.ref(tensor))
+        raise MemoryError
+
+    def predict() -> None:
+        tensor = _Tensor()
+        tensors.append(weakref.ref(tensor))
+        try:
+            allocate()
+        except MemoryError as error:
+            raise RuntimeError from error
+
+    gc.disable()
+    try:
+        with pytest.raises(RuntimeError) as caught:
+            predict()
+        assert all(tensor() is not None for tensor in tensors)
+        release(caught.value)
+        assert [tensor() for tensor in tensors] == [None, None]
+    finally:
+        gc.enable()

@@ -1,0 +1,76 @@
+"""Hours of waiting in milliseconds: an event loop whose clock jumps, and a device whose work takes virtual seconds."""
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class HangError(AssertionError):
+    """Nothing will ever happen again, and yet the test has not ended: somebody was left hanging."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(0)
+        if not events:
+            if timeout is None:
+                raise HangError("every task waits for something that no one will do")
+            self.now += max(timeout, 0)
+        return events
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """Starts at time 0. When all tasks wait, the clock jumps to the next timer; without a timer it raises HangError."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `main()` in virtual time; fail if it leaves a task behind."""
+
+    async def watched() -> T:
+        result = await main()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"left behind: {left}"
+        return result
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(watched())
+
+
+def now() -> float:
+    """The virtual time, as the batcher's `clock`."""
+    return asyncio.get_running_loop().time()
+
+
+class VirtualExecutor(Executor):
+    """Runs one thing at a time, each for `seconds`; what it computes is computed at the end of that time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_busy = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        assert not self.is_busy, "two batches at once on one device"
+        self.is_busy = True
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def finish() -> None:
+            self.is_busy = False
+            future.set_result(fn(*args, **kwargs))
+
+        asyncio.get_running_loop().call_later(self.seconds, finish)
+        return future

@@ -1,0 +1,309 @@
+"""Every kind of picture becomes 8-bit RGB by one rule."""
+
+import io
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.errors import DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
+from service.imaging.decode import FORMATS, decode, decode_mask
+from tests.imaging.pictures import encoded, noise, rgb_png
+
+LIMIT = 1_000_000
+
+
+def pixels(upload: bytes) -> NDArray[np.uint8]:
+    return decode(upload, max_pixels=LIMIT).pixels
+
+
+def grey(upload: bytes) -> list[int]:
+    """The levels of the first row, which must be grey."""
+    decoded = pixels(upload)
+    assert (decoded == decoded[..., :1]).all()
+    levels: list[int] = decoded[0, :, 0].tolist()
+    return levels
+
+
+def tiff(levels: NDArray[np.generic]) -> bytes:
+    return encoded(Image.fromarray(levels), "TIFF")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_format_is_read_and_named(format_: str) -> None:
+    image = noise(30, 40, 3)
+    decoded = decode(encoded(Image.fromarray(image), format_), max_pixels=LIMIT)
+    assert decoded.format == format_.lower()
+    assert decoded.pixels.shape == (30, 40, 3)
+    assert decoded.pixels.dtype == np.uint8
+    assert decoded.pixels.flags.writeable
+    if format_ != "JPEG":
+        np.testing.assert_array_equal(decoded.pixels, image)
+
+
+def test_one_bit_becomes_black_and_white() -> None:
+    assert grey(encoded(Image.fromarray(np.array([[True, False, True]])), "PNG")) == [255, 0, 255]
+
+
+def test_a_palette_becomes_its_colours() -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    image.putpalette([1, 2, 3, 40, 50, 60, 255, 0, 9])
+    assert pixels(encoded(image, "PNG")).tolist() == [[[1, 2, 3], [40, 50, 60], [255, 0, 9]]]
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_composited_over_black(mode: str) -> None:
+    image = Image.new("RGBA", (3, 1), (200, 200, 200, 255))
+    image.putalpha(Image.fromarray(np.array([[0, 128, 255]], np.uint8)))
+    assert grey(encoded(image.convert(mode), "PNG")) == [0, 100, 200]
+
+
+@pytest.mark.parametrize("transparency", [1, bytes([255, 0, 255])])
+def test_a_transparent_palette_entry_becomes_black(transparency: int | bytes) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    image.putpalette([10, 10, 10, 90, 90, 90, 250, 250, 250])
+    assert grey(encoded(image, "PNG", transparency=transparency)) == [10, 0, 250]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_transparent_grey_level_becomes_black(dtype: type[np.generic]) -> None:
+    image = Image.fromarray(np.array([[7, 90, 255]], dtype))
+    assert grey(encoded(image, "PNG", transparency=90)) == [7, 0, 255]
+
+
+def test_cmyk_jpeg_looks_like_its_rgb() -> None:
+    image = Image.fromarray(noise(32, 32, 3)).resize((64, 64), Image.Resampling.BICUBIC)
+    back = pixels(encoded(image.convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(back.astype(int) - np.asarray(image)).mean() < 6
+
+
+def test_lab_becomes_rgb() -> None:
+    image = Image.fromarray(noise(8, 8, 3)).convert("RGB")
+    back = pixels(encoded(image.convert("LAB"), "TIFF"))
+    assert np.abs(back.astype(int) - np.asarray(image)).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("largest", "top"),
+    [(200, 255), (255, 255), (256, 1023), (1000, 1023), (4095, 4095), (4096, 16383), (16384, 65535), (65535, 65535)],
+)
+def test_deep_grey_is_seen_through_the_smallest_window_that_holds_it(largest: int, top: int) -> None:
+    levels = np.array([[0, largest // 2, largest]], np.uint16)
+    expected = [round(int(level) * 255 / top) for level in levels[0]]
+    assert grey(encoded(Image.fromarray(levels), "PNG")) == expected
+    assert grey(tiff(levels)) == expected
+    assert grey(tiff(levels.astype(np.int32))) == expected
+
+
+def test_negative_levels_become_black() -> None:
+    assert grey(tiff(np.array([[-1000, 0, 1023]], np.int32))) == [0, 0, 255]
+    assert grey(tiff(np.array([[-7, -1000]], np.int32))) == [0, 0]
+
+
+def test_thirty_two_bit_levels_are_seen_through_a_window_of_their_own() -> None:
+    assert grey(tiff(np.array([[0, 2**29, 2**30 - 1]], np.int32))) == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 100.4, 255.0], [0, 100, 255]),
+        ([-1.0, 0.0, 1.0], [0, 128, 255]),
+        ([1000.0, 1500.0, 2000.0], [0, 128, 255]),
+        ([0.0, np.nan, np.inf, 1.0], [0, 0, 255, 255]),
+        ([-np.inf, 0.25, 1.0], [0, 64, 255]),
+        ([700.0, 700.0], [0, 0]),
+        ([0.0, 0.0], [0, 0]),
+    ],
+)
+def test_float_levels_follow_the_rule(levels: list[float], expected: list[int]) -> None:
+    assert grey(tiff(np.array([levels], np.float32))) == expected
+
+
+def test_a_float_picture_without_a_finite_value_is_damaged() -> None:
+    with pytest.raises(DamagedImage):
+        decode(tiff(np.full((4, 4), np.nan, np.float32)), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_applied_to_images_and_masks(format_: str, orientation: int) -> None:
+    upright = Image.fromarray(np.repeat(np.repeat(np.array([[0, 255, 0], [255, 255, 0]], np.uint8), 16, 0), 16, 1))
+    stored_for = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(stored_for[orientation]) if orientation in stored_for else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upload = encoded(stored, format_, exif=exif)
+    np.testing.assert_array_equal(pixels(upload)[..., 0] > 127, np.asarray(upright) > 127)
+    np.testing.assert_array_equal(decode_mask(upload, max_pixels=LIMIT).mask, np.asarray(upright) > 127)
+
+
+def test_a_broken_exif_block_does_not_fail_a_sound_image() -> None:
+    upload = encoded(Image.fromarray(noise(16, 16, 3)), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert pixels(upload).shape == (16, 16, 3)
+
+
+def test_too_many_pixels_are_refused_from_the_header_alone() -> None:
+    header = rgb_png(100, 101)[:41]
+    with pytest.raises(ImageTooLarge, match="101 × 100"):
+        decode(header, max_pixels=10_000)
+    with pytest.raises(DamagedImage):
+        decode(header, max_pixels=10_100)
+
+
+def test_the_limit_is_ours_and_not_pillows() -> None:
+    upload = encoded(Image.new("1", (13_500, 13_500)), "PNG")
+    pillows_limit = Image.MAX_IMAGE_PIXELS
+    assert pillows_limit is not None
+    assert 2 * pillows_limit < 13_500**2
+    assert decode_mask(upload, max_pixels=200_000_000).mask.shape == (13_500, 13_500)
+    assert pillows_limit == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [b"", b"\0", b"<html></html>", b"GIF89a\1\0\1\0", b"RIFF\0\0\0\0WEBP", b"PK\3\4", b"\0" * 128 + b"DICM", b"P7\n"],
+)
+def test_other_formats_are_unknown(upload: bytes) -> None:
+    with pytest.raises(UnknownImageFormat):
+        decode(upload, max_pixels=LIMIT)
+
+
+def test_dicom_whose_preamble_looks_like_tiff_is_unknown() -> None:
+    with pytest.raises(UnknownImageFormat):
+        decode(b"II*\0" + b"\0" * 124 + b"DICM", max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_file_cut_short_is_damaged(format_: str) -> None:
+    upload = encoded(Image.fromarray(noise(64, 64, 3)), format_)
+    for kept in (len(upload) // 2, len(upload) * 9 // 10):
+        with pytest.raises(DamagedImage):
+            decode(upload[:kept], max_pixels=LIMIT)
+
+
+def test_an_image_without_pixels_is_damaged() -> None:
+    with pytest.raises(DamagedImage):
+        decode(b"P5 0 7 255\n", max_pixels=LIMIT)
+
+
+def animated_png() -> bytes:
+    frames = [Image.new("L", (5, 4), level) for level in (10, 20, 30)]
+    return encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+
+
+def two_page_tiff() -> bytes:
+    pages = [Image.new("L", (5 + page, 4), 10 * (page + 1)) for page in range(3)]
+    return encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+
+
+@pytest.mark.parametrize("upload", [animated_png(), two_page_tiff()], ids=["png", "tiff"])
+def test_a_frame_must_be_picked_and_is_then_read(upload: bytes) -> None:
+    for frame in (None, 3, -1):
+        with pytest.raises(FrameNeeded, match=r"3 frames.*frame="):
+            decode(upload, max_pixels=LIMIT, frame=frame)
+    for frame in (0, 1, 2):
+        decoded = decode(upload, max_pixels=LIMIT, frame=frame)
+        assert (decoded.pixels == 10 * (frame + 1)).all()
+
+
+def test_the_limit_holds_for_the_page_that_is_picked() -> None:
+    small, large = Image.new("L", (5, 5)), Image.new("L", (50, 50))
+    upload = encoded(small, "TIFF", save_all=True, append_images=[large])
+    assert decode(upload, max_pixels=100, frame=0).pixels.shape == (5, 5, 3)
+    with pytest.raises(ImageTooLarge):
+        decode(upload, max_pixels=100, frame=1)
+
+
+def test_a_single_picture_has_frame_zero_only() -> None:
+    assert decode(rgb_png(), max_pixels=LIMIT, frame=0).format == "png"
+    with pytest.raises(FrameNeeded, match="1 frame"):
+        decode(rgb_png(), max_pixels=LIMIT, frame=1)
+
+
+def test_a_phone_picture_with_a_second_one_inside_is_its_first() -> None:
+    upload = encoded(Image.new("L", (40, 24), 200), "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
+    with Image.open(io.BytesIO(upload)) as opened:
+        assert opened.format == "MPO"
+    decoded = decode(upload, max_pixels=LIMIT)
+    assert decoded.format == "jpeg"
+    assert decoded.pixels.shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.array([[0, 255, 0]], np.uint8),
+        np.array([[0, 1, 0]], np.uint8),
+        np.array([[0, 65535, 0]], np.uint16),
+        np.array([[0, 3, 0]], np.uint16),
+        np.array([[False, True, False]]),
+        np.array([[0, 1, 0]], np.int32),
+        np.array([[np.nan, 0.25, 0]], np.float32),
+        np.array([[[0, 0, 0], [255, 255, 255], [0, 0, 0]]], np.uint8),
+        np.array([[[0, 0, 0], [128, 0, 0], [0, 0, 0]]], np.uint8),
+        np.array([[[0, 0, 0, 255], [255, 255, 255, 0], [0, 0, 0, 9]]], np.uint8),
+    ],
+    ids=lambda stored: f"{stored.dtype}-{stored.ndim}-{stored.max()}",
+)
+def test_a_mask_of_two_levels_is_binary_whatever_they_are(stored: NDArray[np.generic]) -> None:
+    read = decode_mask(tiff(stored), max_pixels=LIMIT)
+    assert read.is_binary
+    assert read.mask.tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("level", [0, 1, 255])
+def test_a_mask_of_one_level_is_binary(level: int) -> None:
+    read = decode_mask(tiff(np.full((3, 3), level, np.uint8)), max_pixels=LIMIT)
+    assert read.is_binary
+    assert (read.mask == (level > 0)).all()
+
+
+def test_a_palette_mask_is_binary_by_its_colours() -> None:
+    image = Image.fromarray(np.array([[0, 1, 0]], np.uint8))
+    image.putpalette([0, 0, 0, 128, 0, 0])
+    read = decode_mask(encoded(image, "PNG", transparency=0), max_pixels=LIMIT)
+    assert read.is_binary
+    assert read.mask.tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.array([[0, 127, 128, 255]], np.uint8),
+        np.array([[0, 30_000, 40_000, 65_535]], np.uint16),
+        np.array([[0.0, 0.25, 0.75, 1.0]], np.float32),
+    ],
+    ids=lambda stored: str(stored.dtype),
+)
+def test_a_mask_of_more_levels_is_cut_at_half_its_range(stored: NDArray[np.generic]) -> None:
+    read = decode_mask(tiff(stored), max_pixels=LIMIT)
+    assert not read.is_binary
+    assert read.mask.tolist() == [[False, False, True, True]]
+
+
+def test_two_levels_other_than_zero_are_not_taken_for_binary() -> None:
+    assert not decode_mask(tiff(np.array([[1, 2]], np.uint8)), max_pixels=LIMIT).is_binary
+
+
+def test_threads_that_decode_at_once_leave_the_warning_filters_as_they_were() -> None:
+    upload = encoded(Image.fromarray(noise(64, 64, 3)), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    before = list(warnings.filters)
+    threads = [threading.Thread(target=lambda: [pixels(upload) for _ in range(30)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(warnings.filters) == before

@@ -1,0 +1,87 @@
+"""Our own reader of Netpbm, against Pillow's where that is exact and by hand elsewhere."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from service.errors import DamagedImage, ImageTooLarge
+from service.imaging.netpbm import read
+from tests.imaging.pictures import encoded, noise
+
+LIMIT = 10_000
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "F", "I;16"])
+def test_pillow_reads_the_same(mode: str) -> None:
+    source = noise(11, 13, 3) if mode == "RGB" else noise(11, 13)
+    image = Image.fromarray(source.astype(np.uint16) * 250) if mode == "I;16" else Image.fromarray(source).convert(mode)
+    upload = encoded(image, "PPM")
+    with Image.open(io.BytesIO(upload)) as pillows:
+        expected = np.asarray(pillows.convert("L") if mode == "1" else pillows)
+        np.testing.assert_array_equal(np.asarray(read(upload, LIMIT)), expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(largest=st.integers(1, 65534), data=st.data())
+def test_levels_are_scaled_from_the_declared_largest(largest: int, data: st.DataObject) -> None:
+    levels = data.draw(st.lists(st.integers(0, largest), min_size=6, max_size=6))
+    plain = b"P2 3 2 %d\n" % largest + b" ".join(b"%d" % level for level in levels)
+    binary = b"P5 3 2 %d\n" % largest + b"".join(struct.pack(">H" if largest > 255 else "B", level) for level in levels)
+    expected = [(level * 255 + largest // 2) // largest for level in levels]
+    for upload in (plain, binary):
+        assert np.asarray(read(upload, LIMIT)).ravel().tolist() == expected
+
+
+def test_levels_above_the_declared_largest_are_white() -> None:
+    assert np.asarray(read(b"P2 2 1 100 50 4000000000", LIMIT)).tolist() == [[128, 255]]
+
+
+def test_comments_and_odd_gaps_are_skipped() -> None:
+    upload = b"P3# made by hand\n# twice\r\n 2\t1 # size\n10\n 10 0 5\n# more\n0 0 10"
+    assert np.asarray(read(upload, LIMIT)).tolist() == [[[255, 0, 128], [0, 0, 255]]]
+
+
+def test_plain_bitmap_digits_may_touch() -> None:
+    assert np.asarray(read(b"P1 3 2\n010 1#\n1 0", LIMIT)).tolist() == [[255, 0, 255], [0, 0, 255]]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_float_rows_run_upwards_in_either_byte_order(order: str) -> None:
+    upload = b"Pf 1 3 %s1.0\n" % (b"-" if order == "<" else b"") + struct.pack(f"{order}3f", 1.5, 2.5, 3.5)
+    assert np.asarray(read(upload, LIMIT)).ravel().tolist() == [3.5, 2.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [
+        b"P5",
+        b"P5 3",
+        b"P5 -3 4 255\n" + b"\0" * 12,
+        b"P5 3 4 0\n" + b"\0" * 12,
+        b"P5 3 4 65536\n" + b"\0" * 24,
+        b"P5 3 4 255\n" + b"\0" * 11,
+        b"P6 3 4 300\n" + b"\0" * 71,
+        b"P4 9 4\n" + b"\0" * 7,
+        b"Pf 2 2 0\n" + b"\0" * 16,
+        b"Pf 2 2 nan\n" + b"\0" * 16,
+        b"Pf 2 2 1e\n" + b"\0" * 16,
+        b"P2 2 2 255\n1 2 3",
+        b"P2 2 2 255\n1 2 3 x",
+        b"P2 2 2 255\n1 2 -3 4",
+        b"P1 2 2\n0 1 2 1",
+        b"P2 1 1 255\n" + b"#\n" * 20_000 + b"7",
+    ],
+)
+def test_nonsense_and_missing_pixels_are_damage(upload: bytes) -> None:
+    with pytest.raises(DamagedImage):
+        read(upload, LIMIT)
+
+
+def test_size_is_checked_before_pixels_are_looked_at() -> None:
+    with pytest.raises(ImageTooLarge):
+        read(b"P6 999999999 999999999 255\n", LIMIT)

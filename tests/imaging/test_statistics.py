@@ -1,0 +1,74 @@
+"""Which uploads are unlike the training images."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.imaging.decode import decode
+from service.imaging.placement import Image
+from service.imaging.statistics import FEATURES, Likeness, features
+from tests.imaging.pictures import noise
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    level=st.sampled_from([0, 1, 20, 255]),
+    seed=st.integers(0, 9),
+)
+def test_features_are_finite_for_every_image(height: int, width: int, level: int, seed: int) -> None:
+    for image in (np.full((height, width, 3), level, np.uint8), noise(height, width, 3, seed=seed)):
+        described = features(image)
+        assert described.shape == (len(FEATURES),)
+        assert np.isfinite(described).all()
+
+
+def test_features_hardly_depend_on_resolution() -> None:
+    image = np.repeat(np.repeat(noise(64, 64, 3), 4, axis=0), 4, axis=1)
+    twice = np.repeat(np.repeat(image, 3, axis=0), 3, axis=1)
+    np.testing.assert_allclose(features(twice), features(image), atol=0.05)
+
+
+def test_one_training_image_is_enough_to_be_like_it() -> None:
+    image = noise(100, 100, 3)
+    likeness = Likeness.fit(features(image)[None])
+    assert likeness.distance(image) == 0 < likeness.limit
+
+
+def test_other_colours_are_far() -> None:
+    red, blue = np.zeros((2, 80, 80, 3), np.uint8)
+    red[..., 0] = blue[..., 2] = noise(80, 80)
+    likeness = Likeness.fit(np.stack([features(red)] * 5))
+    assert likeness.distance(blue) > likeness.limit
+
+
+@pytest.fixture(scope="module")
+def collections(real_data: Path) -> dict[str, list[Image]]:
+    """Real images of each kind; every 16th of the skin images."""
+    files = {
+        "retina": sorted((real_data / "stare" / "images").glob("*.ppm")),
+        "cell": [real_data / "isbi2012" / "images" / f"{page}.png" for page in range(30)],
+        "skin": sorted((real_data / "isic2018" / "images").glob("*.jpg"))[::16],
+    }
+    return {kind: [decode(file.read_bytes(), max_pixels=10**7).pixels for file in files[kind]] for kind in files}
+
+
+def flagged(likeness: Likeness, images: Iterable[Image]) -> float:
+    return float(np.mean([likeness.distance(image) > likeness.limit for image in images]))
+
+
+@pytest.mark.parametrize(("kind", "n_train"), [("retina", 10), ("cell", 18), ("skin", 105)])
+def test_own_kind_is_not_flagged_and_other_kinds_are(
+    collections: dict[str, list[Image]], kind: str, n_train: int
+) -> None:
+    own = collections[kind]
+    order = np.arange(len(own)) if kind == "cell" else np.random.default_rng(0).permutation(len(own))
+    likeness = Likeness.fit(np.stack([features(own[index]) for index in order[:n_train]]))
+    assert flagged(likeness, (own[index] for index in order[n_train:])) <= 0.05
+    for other in collections.keys() - {kind}:
+        assert flagged(likeness, collections[other]) >= 0.95, other

@@ -1,0 +1,76 @@
+"""Small files that would take minutes are refused before they do."""
+
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from service.errors import BadUpload, DamagedImage, ImageTooLarge
+from service.imaging.decode import decode
+from tests.imaging.pictures import encoded, noise, rgb_png
+
+LIMIT = 1_000_000
+JPEG = encoded(Image.fromarray(noise(32, 32, 3)), "JPEG", progressive=True)
+
+
+def chunk(name: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+@pytest.mark.parametrize("at", [33, -12], ids=["before the pixels", "behind them"])
+def test_a_png_of_too_many_chunks_is_refused(at: int) -> None:
+    upload = rgb_png()
+    few, many = (upload[:at] + chunk(b"prVt") * count + upload[at:] for count in (1000, 200_000))
+    assert decode(few, max_pixels=LIMIT).format == "png"
+    with pytest.raises(DamagedImage, match="chunks"):
+        decode(many, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("junk", [b"\1", b"\xff", b"\xff\xd0", b"\xff\xfe\0\2", b"\xff\0"])
+def test_a_jpeg_header_of_too_much_junk_is_refused(junk: bytes) -> None:
+    some, much = (JPEG[:20] + junk * count + JPEG[20:] for count in (100, 1_000_000))
+    assert decode(some, max_pixels=LIMIT).format == "jpeg"
+    with pytest.raises(DamagedImage, match="header"):
+        decode(much, max_pixels=LIMIT)
+
+
+def test_a_jpeg_with_large_metadata_is_read() -> None:
+    segment = b"\xff\xe5" + struct.pack(">H", 65_535) + b"\xff\xda" * 32_766 + b"\0"
+    assert decode(JPEG[:20] + segment * 20 + JPEG[20:], max_pixels=1_000_000_000).format == "jpeg"
+
+
+def test_a_jpeg_that_goes_over_its_pixels_too_often_is_refused() -> None:
+    last_scan = JPEG[JPEG.rindex(b"\xff\xda") : -2]
+    upload = JPEG[:-2] + last_scan * 100 + JPEG[-2:]
+    with pytest.raises(ImageTooLarge, match="times"):
+        decode(upload, max_pixels=32 * 32)
+
+
+def rle_bmp(width: int, height: int, runs: bytes) -> bytes:
+    start = 14 + 40 + 1024
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    palette = b"".join(struct.pack("<BBBB", level, 7 * level % 256, 3, 0) for level in range(256))
+    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + info + palette + runs
+
+
+def test_run_length_bmp_are_read_only_while_small() -> None:
+    assert decode(rle_bmp(3, 2, b"\3\7\0\0\3\7\0\1"), max_pixels=10**8).pixels.shape == (2, 3, 3)
+    for upload in (rle_bmp(5_000_000, 1, b"\0\2\xff\xff\0\1"), rle_bmp(9, 9, b"\1\7" * 3_000_000)):
+        with pytest.raises(ImageTooLarge, match="uncompressed"):
+            decode(upload, max_pixels=10**8)
+
+
+def test_an_animated_png_counts_all_frames_before_the_one_picked() -> None:
+    frames = [Image.new("L", (50, 50), level) for level in range(4)]
+    upload = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert decode(upload, max_pixels=5000, frame=1).pixels.shape == (50, 50, 3)
+    with pytest.raises(ImageTooLarge):
+        decode(upload, max_pixels=5000, frame=2)
+
+
+def test_text_that_inflates_without_end_is_refused() -> None:
+    upload = rgb_png()
+    bomb = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(80_000_000)))
+    with pytest.raises(BadUpload):
+        decode(upload[:33] + bomb + upload[33:], max_pixels=LIMIT)

@@ -1,0 +1,233 @@
+"""The Dockerfiles and Compose files hold what docs/operations.md promises. Images are built elsewhere."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from service.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+SERVING, TRAINING = ROOT / "Dockerfile", ROOT / "docker" / "training.Dockerfile"
+BOTH = pytest.mark.parametrize("dockerfile", [SERVING, TRAINING], ids=lambda path: path.name)
+GPU, CPU = ROOT / "docker-compose.yml", ROOT / "docker-compose.cpu.yml"
+OWN_IN_THE_CONTAINER = {"ALNET_HOST", "ALNET_PORT", "ALNET_STORE"}
+
+
+def instructions(dockerfile: Path) -> list[tuple[str, str]]:
+    """Return the file's (instruction, arguments), continued lines joined, comments left out."""
+    lines = [line for line in dockerfile.read_text().splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [(name, rest) for name, _, rest in (line.partition(" ") for line in joined.splitlines()) if name]
+
+
+def final_stage(dockerfile: Path) -> dict[str, str]:
+    """Return the last arguments of each instruction in the stage that becomes the image."""
+    steps = instructions(dockerfile)
+    last_from = max(i for i, (name, _) in enumerate(steps) if name == "FROM")
+    return dict(steps[last_from:])
+
+
+def environment(dockerfile: Path) -> dict[str, str]:
+    """Return what the image's ENV sets."""
+    return dict(pair.split("=", 1) for pair in final_stage(dockerfile)["ENV"].split())
+
+
+def services(compose: Path) -> dict[str, Any]:
+    """Return a Compose file's services as they are written, `extends` not followed."""
+    found: dict[str, Any] = yaml.safe_load(compose.read_text())["services"]
+    return found
+
+
+def health_check() -> list[str]:
+    """Return the serving image's health check, as a command of this Python."""
+    command = json.loads(final_stage(SERVING)["HEALTHCHECK"].partition("CMD ")[2])
+    return [sys.executable, *command[1:]]
+
+
+@contextmanager
+def server(status: int) -> Iterator[int]:
+    """Answer `status` to GET /readyz and 404 to all else, on the port yielded."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield http.server_port
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def compose_program() -> list[str]:
+    """Return the command of Compose, v1 or v2; the test is skipped where there is neither."""
+    for command in (["docker-compose"], ["docker", "compose"]):
+        if (
+            shutil.which(command[0])
+            and not subprocess.run([*command, "version"], capture_output=True, check=False).returncode
+        ):
+            return command
+    pytest.skip("Compose is not installed")
+
+
+@BOTH
+def test_an_image_runs_as_a_numbered_user_that_is_not_root(dockerfile: Path) -> None:
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", final_stage(dockerfile)["USER"])
+
+
+@BOTH
+def test_an_image_copies_only_what_the_ignore_file_lets_in(dockerfile: Path) -> None:
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copies = [rest.split() for name, rest in instructions(dockerfile) if name == "COPY" and "--from" not in rest]
+    assert {source.removeprefix("./") for copy in copies for source in copy[:-1]} <= let_in
+
+
+@BOTH
+def test_an_edit_of_the_code_does_not_reinstall_the_dependencies(dockerfile: Path) -> None:
+    steps = [f"{name} {rest}" for name, rest in instructions(dockerfile)]
+    code = next(i for i, step in enumerate(steps) if step.startswith("COPY service"))
+    installs = [i for i, step in enumerate(steps) if "pip" in step and " install " in step and "--no-deps" not in step]
+    assert max(installs) < code
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "extra"), [(SERVING, "serve"), (TRAINING, "train")], ids=["serving", "training"]
+)
+def test_an_image_installs_its_own_extra_and_no_other(dockerfile: Path, extra: str) -> None:
+    listing = next(rest for name, rest in instructions(dockerfile) if name == "RUN" and "tomllib" in rest)
+    code = re.findall(r'python -c "(.*?)" >', listing)[0]
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert printed.split() == project["dependencies"] + project["optional-dependencies"][extra]
+
+
+def test_the_serving_image_runs_the_server_as_its_first_process() -> None:
+    assert json.loads(final_stage(SERVING)["CMD"]) == ["alnet", "serve"]
+    assert "ENTRYPOINT" not in final_stage(SERVING)
+    assert final_stage(SERVING)["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_the_serving_image_sets_the_server_up_for_a_container() -> None:
+    settings = Settings.read(environment(SERVING))
+    assert settings.host == "0.0.0.0"
+    assert str(settings.port) == final_stage(SERVING)["EXPOSE"]
+    assert settings.store == Path("/app/model_store")
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)], ids=["ready", "not ready"])
+def test_the_health_check_asks_readyz(status: int, code: int) -> None:
+    with server(status) as port:
+        proxied = {**os.environ, "ALNET_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+        assert subprocess.run(health_check(), env=proxied, check=False).returncode == code
+
+
+def test_the_health_check_fails_if_nothing_listens() -> None:
+    with server(200) as port:
+        pass
+    environ = {**os.environ, "ALNET_PORT": str(port)}
+    assert subprocess.run(health_check(), env=environ, capture_output=True, check=False).returncode != 0
+
+
+def test_compose_checks_health_as_the_image_does() -> None:
+    assert services(CPU)["service"]["healthcheck"]["test"][2:] == health_check()[1:]
+
+
+def test_the_service_is_locked_down() -> None:
+    service = services(CPU)["service"]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [volume.endswith(":/app/model_store:ro") for volume in service["volumes"]] == [True]
+
+
+@pytest.mark.parametrize("name", services(CPU))
+def test_ports_are_published_on_loopback_unless_told_otherwise(name: str) -> None:
+    for port in services(CPU)[name].get("ports", []):
+        assert port.startswith(("127.0.0.1:", "${ALNET_HOST:-127.0.0.1}:"))
+
+
+def test_compose_waits_longer_than_the_service_drains() -> None:
+    service = services(CPU)["service"]
+    assert float(service["stop_grace_period"].removesuffix("s")) > float(
+        service["environment"]["ALNET_DRAIN_TIMEOUT_S"]
+    )
+
+
+def test_every_setting_can_be_given_through_compose() -> None:
+    names = {PREFIX + name.upper() for name in Settings.model_fields}
+    assert set(services(CPU)["service"]["environment"]) == names - OWN_IN_THE_CONTAINER
+
+
+def test_the_gpu_is_reserved_for_the_service_and_the_job() -> None:
+    for name in ("service", "train"):
+        (device,) = services(GPU)[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert services(GPU)["service"]["environment"] == {"ALNET_DEVICE": "cuda"}
+
+
+def test_the_stack_without_a_gpu_is_the_same_stack() -> None:
+    extended = {name: service["extends"] for name, service in services(GPU).items()}
+    assert extended == {name: {"file": CPU.name, "service": name} for name in services(CPU)}
+    assert all("deploy" not in service for service in services(CPU).values())
+
+
+def test_the_training_job_waits_behind_its_profile_and_cannot_touch_the_data() -> None:
+    train = services(CPU)["train"]
+    assert train["profiles"] == ["train"]
+    assert [volume.endswith(":ro") for volume in train["volumes"] if ":/data" in volume] == [True]
+
+
+@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+def test_images_of_others_are_pinned(name: str) -> None:
+    assert re.fullmatch(r".+:v?\d+\.\d+\.\d+", services(CPU)[name]["image"])
+
+
+@pytest.mark.parametrize("name", services(CPU))
+def test_what_is_mounted_from_the_repository_exists(name: str) -> None:
+    sources = [volume.split(":")[0] for volume in services(CPU)[name].get("volumes", [])]
+    assert [source for source in sources if source.startswith("./") and not (ROOT / source).exists()] == []
+
+
+def test_prometheus_scrapes_the_service() -> None:
+    (job,) = yaml.safe_load((ROOT / "docker" / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"service:{final_stage(SERVING)['EXPOSE']}"]}]
+    assert job.get("metrics_path", "/metrics") == "/metrics"
+
+
+@pytest.mark.parametrize("compose", [GPU, CPU], ids=lambda path: path.name)
+def test_compose_accepts_the_file(compose: Path) -> None:
+    command = [*compose_program(), "-f", str(compose), "config"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    service = yaml.safe_load(checked.stdout)["services"]["service"]
+    assert ("deploy" in service) == (compose == GPU)
+    assert service["environment"]["ALNET_DEVICE"] == ("cuda" if compose == GPU else "cpu")
+
+
+def test_prometheus_accepts_its_configuration_and_rules() -> None:
+    if not (program := shutil.which("promtool")):
+        pytest.skip("promtool is not installed")
+    command = [program, "check", "config", str(ROOT / "docker" / "prometheus.yml")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr

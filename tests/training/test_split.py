@@ -1,0 +1,183 @@
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.errors import BadConfig, BadDataset
+from service.training.dataset import Dataset, open_dataset
+from service.training.split import Split, split
+from tests.training.folders import images_and_masks, slices
+
+FRACTIONS = (0.5, 0.2, 0.3)
+
+
+def sizes(chosen: Split) -> tuple[int, int, int]:
+    return len(chosen.train), len(chosen.validation), len(chosen.test)
+
+
+def side(chosen: Split) -> dict[str, str]:
+    parts = {"train": chosen.train, "validation": chosen.validation, "test": chosen.test, "unused": chosen.unused}
+    return {name: part for part, names in parts.items() for name in names}
+
+
+def pictures(folder: Path, *names: str) -> Dataset:
+    return open_dataset(images_and_masks(folder, list(names), size=(40, 40)))
+
+
+def numbered(folder: Path, count: int) -> Dataset:
+    return pictures(folder, *(f"p{number}" for number in range(count)))
+
+
+def series(folder: Path, count: int) -> Dataset:
+    return open_dataset(slices(folder, count))
+
+
+def test_every_picture_is_in_exactly_one_part(tmp_path: Path) -> None:
+    dataset = numbered(tmp_path, 20)
+    chosen = split(dataset, fractions=FRACTIONS, seed=1)
+    assert sizes(chosen) == (10, 4, 6)
+    assert chosen.unused == ()
+    assert sorted([*chosen.train, *chosen.validation, *chosen.test]) == sorted(pair.name for pair in dataset.pairs)
+
+
+def test_the_seed_alone_decides(tmp_path: Path) -> None:
+    dataset = numbered(tmp_path, 20)
+    chosen = split(dataset, fractions=FRACTIONS, seed=1)
+    backwards = replace(dataset, pairs=dataset.pairs[::-1])
+    assert side(split(backwards, fractions=FRACTIONS, seed=1)) == side(chosen)
+    assert side(split(dataset, fractions=FRACTIONS, seed=2)) != side(chosen)
+
+
+def test_a_split_is_the_same_on_every_machine(tmp_path: Path) -> None:
+    chosen = split(numbered(tmp_path, 8), fractions=FRACTIONS, seed=0)
+    assert (chosen.validation, chosen.test) == (("p3", "p4"), ("p0", "p7"))
+
+
+def test_names_keep_the_datasets_order(tmp_path: Path) -> None:
+    dataset = numbered(tmp_path, 20)
+    order = [pair.name for pair in dataset.pairs]
+    train = split(dataset, fractions=FRACTIONS, seed=1).train
+    assert list(train) == sorted(train, key=order.index)
+
+
+def test_a_part_without_a_share_stays_empty(tmp_path: Path) -> None:
+    assert sizes(split(numbered(tmp_path, 10), fractions=(0.8, 0.2, 0), seed=0)) == (8, 2, 0)
+
+
+def test_a_small_share_still_gets_a_picture(tmp_path: Path) -> None:
+    assert sizes(split(numbered(tmp_path, 5), fractions=(0.98, 0.01, 0.01), seed=0)) == (3, 1, 1)
+
+
+def test_too_few_pictures_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match=r"2 pictures or groups .*; 3 parts need 3"):
+        split(numbered(tmp_path, 2), fractions=FRACTIONS, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_near_duplicates_do_not_straddle(tmp_path: Path, seed: int) -> None:
+    dataset = numbered(tmp_path, 12)
+    for one, copy in (("p0", "p1"), ("p2", "p3"), ("p4", "p5")):
+        (tmp_path / "images" / f"{copy}.png").write_bytes((tmp_path / "images" / f"{one}.png").read_bytes())
+    part = side(split(dataset, fractions=FRACTIONS, seed=seed))
+    assert (part["p0"], part["p2"], part["p4"]) == (part["p1"], part["p3"], part["p5"])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_case_does_not_straddle(tmp_path: Path, seed: int) -> None:
+    names = [f"patient{case}_{eye}" for case in range(5) for eye in ("left", "right", "again")]
+    part = side(split(pictures(tmp_path, *names), fractions=FRACTIONS, seed=seed, case_pattern=r"^(patient\d+)_"))
+    assert all(part[name] == part[name.split("_")[0] + "_left"] for name in names)
+    assert set(part.values()) == {"train", "validation", "test"}
+
+
+def test_cases_with_a_near_duplicate_in_common_stay_together(tmp_path: Path) -> None:
+    names = [f"{case}_{number}" for case in "abcdef" for number in range(2)]
+    dataset = pictures(tmp_path, *names)
+    (tmp_path / "images" / "b_1.png").write_bytes((tmp_path / "images" / "a_0.png").read_bytes())
+    part = side(split(dataset, fractions=FRACTIONS, seed=0, case_pattern="^(.)_"))
+    assert part["a_0"] == part["a_1"] == part["b_0"] == part["b_1"]
+
+
+def test_a_large_group_leaves_something_for_every_part(tmp_path: Path) -> None:
+    names = [*(f"a_{number}" for number in range(10)), "b_0", "c_0"]
+    chosen = split(pictures(tmp_path, *names), fractions=(0.7, 0.1, 0.2), seed=0, case_pattern="^(.)_")
+    assert sizes(chosen) == (10, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault"), [("patient", "has no group"), ("(", "no regular expression"), (r"^(x\d)", "no case in 'p0'")]
+)
+def test_a_case_pattern_that_does_not_fit_is_refused(tmp_path: Path, pattern: str, fault: str) -> None:
+    with pytest.raises(BadConfig, match=fault):
+        split(numbered(tmp_path, 4), fractions=FRACTIONS, seed=0, case_pattern=pattern)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.2, 0.2), (1.2, -0.2, 0.0), (0.0, 0.5, 0.5), (float("nan"), 0.5, 0.5)])
+def test_fractions_that_do_not_divide_a_whole_are_refused(
+    tmp_path: Path, fractions: tuple[float, float, float]
+) -> None:
+    with pytest.raises(BadConfig, match="must sum to 1"):
+        split(numbered(tmp_path, 4), fractions=fractions, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_neighbouring_slices_are_never_on_two_sides(tmp_path: Path, seed: int) -> None:
+    dataset = series(tmp_path, 30)
+    chosen = split(dataset, fractions=FRACTIONS, seed=seed)
+    part = side(chosen)
+    along = [part[pair.name] for pair in dataset.pairs]
+    assert len(part) == 30
+    assert len(chosen.unused) == 2
+    assert sizes(chosen) == (14, 6, 8)
+    assert all(here == there or "unused" in (here, there) for here, there in itertools.pairwise(along))
+
+
+def test_the_seed_orders_the_blocks_of_a_series(tmp_path: Path) -> None:
+    dataset = series(tmp_path, 30)
+    first = {side(split(dataset, fractions=FRACTIONS, seed=seed))["0"] for seed in range(20)}
+    assert first == {"train", "validation", "test"}
+
+
+def test_a_series_in_two_parts_loses_one_slice(tmp_path: Path) -> None:
+    assert sizes(split(series(tmp_path, 11), fractions=(0.7, 0, 0.3), seed=0)) == (7, 0, 3)
+
+
+def test_a_series_too_short_is_counted(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match="4 slices; 3 parts need 5"):
+        split(series(tmp_path, 4), fractions=FRACTIONS, seed=0)
+
+
+def test_volumes_named_by_a_case_pattern_stay_whole(tmp_path: Path) -> None:
+    names = [f"v{volume}-{page}" for volume in range(4) for page in range(5)]
+    dataset = replace(pictures(tmp_path, *names), is_series=True)
+    chosen = split(dataset, fractions=FRACTIONS, seed=0, case_pattern="^(v.)-")
+    assert chosen.unused == ()
+    assert all(side(chosen)[name] == side(chosen)[name[:2] + "-0"] for name in names)
+
+
+def test_a_split_comes_back_from_json(tmp_path: Path) -> None:
+    chosen = split(series(tmp_path, 10), fractions=FRACTIONS, seed=0)
+    assert Split.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+
+
+def test_a_split_says_how_it_was_made(tmp_path: Path) -> None:
+    assert "blocks of slices" in split(series(tmp_path / "s", 10), fractions=FRACTIONS, seed=7).how
+    how = split(numbered(tmp_path / "p", 6), fractions=FRACTIONS, seed=7).how
+    assert "seed 7" in how
+    assert "6 pictures in 6 groups" in how
+
+
+@pytest.mark.parametrize(
+    ("folder", "fractions", "expected"),
+    [
+        ("stare", (0.5, 0.2, 0.3), (10, 4, 6)),
+        ("isbi2012", (0.7, 0.1, 0.2), (19, 3, 6)),
+        pytest.param("isic2018", (0.7, 0.1, 0.2), (1676, 239, 479), marks=pytest.mark.slow),
+    ],
+)
+def test_real_data_sets_split_as_asked(
+    real_data: Path, folder: str, fractions: tuple[float, float, float], expected: tuple[int, int, int]
+) -> None:
+    assert sizes(split(open_dataset(real_data / folder), fractions=fractions, seed=0)) == expected
