@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format install clean
+.PHONY: help serve test check format install pictures clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,3 +43,6 @@ $(BIN)/python:
 .venv/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[serve,train,dev]'
 	touch .venv/.installed-serve $@
+
+pictures: .venv/.installed-dev ## draw docs/images anew with the shipped checkpoints
+	$(BIN)/python docs/draw_pictures.py

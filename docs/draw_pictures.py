@@ -21,7 +21,7 @@ INDEX, SIZE = 3, 512
 
 
 def main() -> None:
-    """Write KIND.jpg and KIND-reference.png for each modality, and overview.jpg: images above, masks over them below."""
+    """Write KIND.jpg and KIND-reference.png of each modality, and overview.jpg: images above, masks found below."""
     FOLDER.mkdir(exist_ok=True)
     columns = []
     for kind in get_args(Kind):

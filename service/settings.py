@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import BadSettings
 
 PREFIX = "ALNET_"
+MAY_BE_EMPTY = {"modalities"}
+"""Elsewhere an empty value would be taken for something: for the current folder, or for every network interface."""
 Megapixels = Annotated[float, Field(gt=0, le=1000)]
 
 
@@ -61,6 +63,9 @@ class Settings(BaseModel):
         if unknown := sorted(set(values) - set(cls.model_fields)):
             names = ", ".join(PREFIX + name.upper() for name in unknown)
             raise BadSettings(f"unknown setting {names}; `alnet serve --help` lists those that exist")
+        if empty := sorted(name for name, value in values.items() if value == "" and name not in MAY_BE_EMPTY):
+            names = ", ".join(PREFIX + name.upper() for name in empty)
+            raise BadSettings(f"{names} is set, but empty; give it a value or unset it")
         values |= {name: value for name, value in given.items() if value is not None}
         try:
             return cls.model_validate(values)

@@ -25,7 +25,7 @@ def configure(level: str) -> None:
 
 
 def log_access(exchange: Exchange) -> None:
-    """Write the line of a finished exchange: nothing in it comes from the caller but an id that is a sane token."""
+    """Write the line of a finished exchange: nothing in it comes from the caller but method and sane id."""
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "route": exchange.route,

@@ -1,7 +1,7 @@
 """`alnet evaluate`: how good a checkpoint is on images with masks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,10 +13,12 @@ def evaluate(
     version: Annotated[str | None, typer.Option(help="Which version; the newest if left out.")] = None,
     store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
     split: Annotated[Path | None, typer.Option(help="A run's split.json: evaluate only its --part.")] = None,
-    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    part: Annotated[
+        str | None, typer.Option(help="Of --split: train, validation or test, which it is if left out.")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="The checkpoint's if left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.csv and an overlay an image.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
 ) -> None:
     """Score a published checkpoint against reference masks: a line an image, then mean ± standard deviation.
 

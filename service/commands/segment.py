@@ -1,7 +1,9 @@
 """`alnet segment`: files or folders in, masks out, by the very code that serves uploads."""
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,8 @@ from service.errors import AlnetError, BadParameter
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.engine.segmenter import Segmentation, Segmenter, Upload
+    from service.engine.engine import Engine
+    from service.engine.segmenter import Segmenter
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"}
 
@@ -21,8 +24,13 @@ def segment(
     *,
     modality: Annotated[str, typer.Option(help="What the images show: retina, cell, skin, or your own.")],
     out: Annotated[Path, typer.Option(help="Folder for the masks, NAME.png each.")],
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="The checkpoint's if left out.")] = None,
-    probability: Annotated[bool, typer.Option(help="Also write NAME.probability.png.")] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Probability from which a pixel is foreground; the checkpoint's if left out."),
+    ] = None,
+    probability: Annotated[
+        bool, typer.Option(help="Also write NAME.probability.png: 255 × the probability of foreground.")
+    ] = False,
     store: Annotated[Path | None, typer.Option(help="Folder of checkpoints; ALNET_STORE otherwise.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,
 ) -> None:
@@ -32,83 +40,117 @@ def segment(
     level deep for .png .jpg .tif .bmp .ppm .pgm files.
     """
     files = find_images(inputs)
-    settings = Settings.read(store=store, device=device, modalities=modality)
+    outputs = name_outputs(files, out, probability=probability)
+    settings = Settings.read(store=store, device=device)
+    engine = _load(settings, modality)
     out.mkdir(parents=True, exist_ok=True)
-    failed = asyncio.run(_segment_all(files, settings, modality, out, threshold=threshold, probability=probability))
+    failed = asyncio.run(_segment_all(outputs, engine, settings, threshold))
     typer.echo(f"{len(files) - failed} of {len(files)} masks in {out}")
     if failed:
         raise typer.Exit(1)
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """Return the files among `inputs` and the images in its folders, sorted, with names that do not collide.
+    """Return the files among `inputs` and the images in its folders, sorted within each, each file once.
 
     Raises:
-        BadParameter: a path does not exist, nothing was found, or two images would give masks of one name.
+        BadParameter: a path does not exist, or nothing was found.
     """
-    files: list[Path] = []
+    found: dict[Path, Path] = {}
     for path in inputs:
-        if path.is_dir():
-            files += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
-        elif path.is_file():
-            files.append(path)
-        else:
+        if not path.exists():
             raise BadParameter(f"{path} does not exist")
-    if not files:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file == path or (file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()):
+                found.setdefault(file.resolve(), file)
+    if not found:
         raise BadParameter(f"no images in {', '.join(map(str, inputs))}")
-    stems: dict[str, Path] = {}
-    for file in files:
-        if (other := stems.setdefault(file.stem, file)) is not file:
-            raise BadParameter(f"{other} and {file} would both give {file.stem}.png; segment them in two calls")
-    return files
+    return list(found.values())
+
+
+def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict[Path, list[Path]]:
+    """Return what each file's mask in `out` will be called, and its probability map if there is to be one.
+
+    Raises:
+        BadParameter: two images would give files of one name, or an image itself would be written over.
+    """
+    endings = [".png", ".probability.png"] if probability else [".png"]
+    outputs = {file: [out / f"{file.stem}{ending}" for ending in endings] for file in files}
+    images, taken = {file.resolve() for file in files}, dict[Path, Path]()
+    for file, paths in outputs.items():
+        for path in paths:
+            if (other := taken.setdefault(path, file)) is not file:
+                raise BadParameter(f"{other} and {file} would both give {path.name}; segment them in two calls")
+            if path.resolve() in images:
+                raise BadParameter(f"{path} is one of the images and would be written over; pick another folder --out")
+    return outputs
+
+
+def _load(settings: Settings, modality: str) -> "Engine":
+    from service.engine.torch_engine import TorchEngine
+    from service.store.model_store import ModelStore
+
+    checkpoint = ModelStore(settings.store).newest(modality)
+    return TorchEngine.load(checkpoint, device=settings.device, precision=settings.precision, threads=settings.threads)
 
 
 async def _segment_all(
-    files: Sequence[Path],
-    settings: Settings,
-    modality: str,
-    out: Path,
-    *,
-    threshold: float | None,
-    probability: bool,
+    outputs: dict[Path, list[Path]], engine: "Engine", settings: Settings, threshold: float | None
 ) -> int:
     """Segment all files, a few at a time so that batches fill; return how many failed."""
     from tqdm import tqdm
 
-    from service.engine.fleet import Fleet
-    from service.engine.segmenter import Upload
-
     failed = 0
-    async with Fleet(settings) as fleet:
-        await fleet.wait_loaded()
-        segmenter = fleet.segmenter(modality)
-        places = asyncio.Semaphore(settings.max_batch_size)
+    places = asyncio.Semaphore(settings.max_batch_size)
+    bar = tqdm(total=len(outputs), desc="segmenting", unit="image", leave=False, disable=None)
 
-        async def one(file: Path) -> None:
-            nonlocal failed
-            async with places:
-                try:
-                    content = await asyncio.to_thread(file.read_bytes)
-                    upload = Upload(image=content, threshold=threshold, probability=probability)
-                    await _write(await _answer(segmenter, upload), out / file.stem)
-                except (AlnetError, OSError) as error:
-                    failed += 1
-                    tqdm.write(f"alnet: {file}: {error}", file=bar.fp)
-            bar.update()
+    async def one(file: Path, paths: list[Path]) -> None:
+        nonlocal failed
+        async with places:
+            try:
+                await _segment_one(segmenter, file, paths, threshold)
+            except (AlnetError, OSError) as error:
+                failed += 1
+                with tqdm.external_write_mode():
+                    typer.echo(f"alnet: {file}: {' '.join(str(error).split())}", err=True)
+        bar.update()
 
-        with tqdm(total=len(files), desc="segmenting", unit="image", leave=False) as bar:
-            async with asyncio.TaskGroup() as group:
-                for file in files:
-                    group.create_task(one(file))
+    with bar:
+        async with _segmenter(engine, settings) as segmenter, asyncio.TaskGroup() as group:
+            for file, paths in outputs.items():
+                group.create_task(one(file, paths))
     return failed
 
 
-async def _answer(segmenter: "Segmenter", upload: "Upload") -> "Segmentation":
-    return await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
+async def _segment_one(segmenter: "Segmenter", file: Path, paths: Sequence[Path], threshold: float | None) -> None:
+    from service.engine.segmenter import Upload
+
+    content = await asyncio.to_thread(file.read_bytes)
+    upload = Upload(image=content, threshold=threshold, probability=len(paths) > 1)
+    answer = await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
+    pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
+    for path, png in zip(paths, pngs, strict=True):
+        await asyncio.to_thread(path.write_bytes, png)
 
 
-async def _write(segmentation: "Segmentation", stem: Path) -> None:
-    await asyncio.to_thread(stem.with_name(f"{stem.name}.png").write_bytes, segmentation.mask_png)
-    if segmentation.probability_png is not None:
-        path = stem.with_name(f"{stem.name}.probability.png")
-        await asyncio.to_thread(path.write_bytes, segmentation.probability_png)
+@asynccontextmanager
+async def _segmenter(engine: "Engine", settings: Settings) -> "AsyncIterator[Segmenter]":
+    """Join the service's own parts around one engine, with room for as many images as one batch takes."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from service.engine.batcher import Batcher
+    from service.engine.device import Device
+    from service.engine.segmenter import Segmenter, TileBatcher
+
+    with ThreadPoolExecutor(settings.decode_threads or os.cpu_count()) as pool:
+        async with Device("network") as device:
+            batcher: TileBatcher = Batcher(
+                engine.predict,
+                device=device,
+                max_size=settings.max_batch_size,
+                max_wait_s=settings.max_batch_wait_ms / 1000,
+                max_queued=settings.max_batch_size,
+            )
+            async with batcher:
+                max_pixels = int(settings.max_image_megapixels * 1_000_000)
+                yield Segmenter(engine, batcher, pool=pool, max_pixels=max_pixels)

@@ -38,11 +38,11 @@ def train(
         str | None,
         typer.Option("--input", help="fit:605x700, stretch:512x512 or tile:512x512:64 (height x width : overlap)."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option()] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs in all; the learning rate falls over them.")] = None,
     steps_per_epoch: Annotated[int | None, typer.Option(help="Batches an epoch; all views of all images if 0.")] = None,
-    batch_size: Annotated[int | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in one step; fewer need less memory.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of random crops in pixels; 0 for the whole grid.")] = None,
-    learning_rate: Annotated[float | None, typer.Option()] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of the first epoch; lower it if the loss jumps.")] = None,
     fusion_stride: Annotated[int | None, typer.Option(help="Grid of the decoder's fusion: 2, or 1 (finer).")] = None,
     fractions: Annotated[
         tuple[float, float, float] | None, typer.Option(help="Shares of train, validation and test images.")
@@ -55,9 +55,13 @@ def train(
     ] = None,
     validate_every: Annotated[int | None, typer.Option(help="Epochs between validations.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Data-loading processes.")] = None,
-    cache_gib: Annotated[float | None, typer.Option(help="Decoded images kept in memory, GiB.")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    workers: Annotated[int | None, typer.Option(help="Data-loading processes beside the training itself.")] = None,
+    cache_gib: Annotated[
+        float | None, typer.Option(help="Decoded images kept in memory by each such process, GiB.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the split, the first weights and all random changes: same seed, same run.")
+    ] = None,
 ) -> None:
     """Train AL-Net on images with masks, and publish the best epoch as a checkpoint with a card.
 
@@ -92,7 +96,11 @@ def train(
     given |= {"steps_per_epoch": steps_per_epoch or None} if steps_per_epoch is not None else {}
     given |= {"crop_px": crop or None} if crop is not None else {}
     config = configure(data, name, preset, given)
-    result = run_job(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, typer.echo)
+    try:
+        result = run_job(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
+        raise typer.Exit(130) from None
     if result is not None:
         typer.echo(result.summary)
 

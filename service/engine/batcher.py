@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self
 
@@ -154,7 +155,6 @@ class Batcher(Generic[Item, Result]):
                 timer.cancel()
             self._waiting.discard(upload)
             self._unanswered.discard(upload)
-            self._changed.set()
 
     async def _serve(self) -> None:
         while await self._work_waits():
@@ -185,14 +185,12 @@ class Batcher(Generic[Item, Result]):
 
     async def _mates_wait(self) -> None:
         """Wait for the callers whom the last batch gives reason to expect; the module's docstring has the rule."""
-        while self._open and self._waiting and not self._all_are_back():
-            oldest = min(upload.arrived for upload in self._waiting)
-            self._changed.clear()
-            try:
-                async with asyncio.timeout_at(oldest + self._max_wait_s):
+        oldest = min(upload.arrived for upload in self._waiting)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(oldest + self._max_wait_s):
+                while self._open and not self._all_are_back():
+                    self._changed.clear()
                     await self._changed.wait()
-            except TimeoutError:
-                return
 
     def _all_are_back(self) -> bool:
         if len(self._waiting) >= self._recent.expected_back(self._clock()):

@@ -15,10 +15,11 @@ import numpy as np
 
 from service.engine.batcher import Batcher, BatchReport
 from service.engine.device import Device
-from service.engine.engine import Engine
+from service.engine.engine import Engine, checked_predict
+from service.engine.memory import is_out_of_memory
 from service.engine.segmenter import Segmenter, TileBatcher
 from service.engine.torch_engine import TorchEngine
-from service.errors import AlnetError, BadCheckpoint, NotReady, ShuttingDown, UnknownModality
+from service.errors import AlnetError, NotReady, ShuttingDown, UnknownModality
 from service.settings import Settings
 from service.store.card import Card
 from service.store.model_store import ModelStore
@@ -45,8 +46,8 @@ class Fleet:
     """One Segmenter a modality; all share one device and one pool of threads for decoding.
 
     An async context manager. Entering returns at once, and checkpoints load one after another behind it; ready
-    `engines` by modality, if handed in, are taken instead of the store's. Leaving answers what is queued.
-    `on_batch` hears of every batch, with its modality.
+    `engines` by modality, if handed in, are taken instead of the store's. Leaving answers what is queued, and refuses
+    with ShuttingDown what is still being decoded. `on_batch` hears of every batch, with its modality.
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class Fleet:
         self._draining = False
 
     async def __aenter__(self) -> Self:
+        self._states = {modality: ModalityState("loading") for modality in self._wanted()}
         self._stack = AsyncExitStack()
         workers = self._settings.decode_threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pixels")
-        self._stack.callback(self._pool.shutdown, wait=False, cancel_futures=True)
+        self._stack.callback(self._pool.shutdown, wait=False)
         self._device = await self._stack.enter_async_context(Device("network"))
-        self._states = {modality: ModalityState("loading") for modality in self._wanted()}
         self._loading = asyncio.create_task(self._load_all(), name="loading checkpoints")
         return self
 
@@ -102,9 +103,13 @@ class Fleet:
             return "shutting down"
         if not self._states:
             return "the model store holds no checkpoint"
-        faults = [f"{name} {state.status} {state.reason}".strip() for name, state in self._states.items()]
+        faults = [
+            f"{name} {state.status} {state.reason}".strip()
+            for name, state in self._states.items()
+            if state.status != "ready"
+        ]
         stopped = [f"{name} has stopped" for name, served in self._served.items() if served.batcher.failed]
-        return "; ".join([fault for fault in faults if not fault.endswith(" ready")] + stopped)
+        return "; ".join(faults + stopped)
 
     def segmenter(self, modality: str) -> Segmenter:
         """Return the modality's segmenter.
@@ -156,11 +161,11 @@ class Fleet:
         engine = await asyncio.to_thread(self._make_engine, modality)
         card, settings = engine.card, self._settings
         self._states[modality] = ModalityState("loading", version=card.version)
-        await self._device.run(partial(_warm_up, engine, settings.max_batch_size))
+        max_size = await self._device.run(partial(_warm_up, engine, settings.max_batch_size))
         batcher: TileBatcher = Batcher(
-            engine.predict,
+            partial(checked_predict, engine),
             device=self._device,
-            max_size=settings.max_batch_size,
+            max_size=max_size,
             max_wait_s=settings.max_batch_wait_ms / 1000,
             max_queued=settings.max_queued,
             on_batch=partial(self._on_batch, modality),
@@ -181,12 +186,29 @@ class Fleet:
         )
 
 
-def _warm_up(engine: Engine, max_batch_size: int) -> None:
-    """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first time; check their shape."""
+def _warm_up(engine: Engine, max_batch_size: int) -> int:
+    """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first time.
+
+    Returns the largest size that the device's memory holds: `max_batch_size`, or less.
+
+    Raises:
+        EngineFailed: the engine cannot be run, or its answers break the contract.
+    """
     height, width = engine.card.input.grid
     blank = np.zeros((height, width, 3), np.uint8)
-    sizes = {1 << bit for bit in range(max_batch_size.bit_length()) if 1 << bit <= max_batch_size} | {max_batch_size}
-    for size in sorted(sizes):
-        maps = engine.predict([blank] * size)
-        if [map_.shape for map_ in maps] != [(height, width)] * size:
-            raise BadCheckpoint(f"{engine.card.modality}: the engine answers with other shapes than its card says")
+    fits = 0
+    for size in _batch_sizes(max_batch_size):
+        try:
+            checked_predict(engine, [blank] * size)
+        except Exception as error:
+            if fits == 0 or not is_out_of_memory(error):
+                raise
+            log.warning("%s: batches hold %d at most, memory has no room for %d", engine.card.modality, fits, size)
+            return fits
+        fits = size
+    return fits
+
+
+def _batch_sizes(largest: int) -> list[int]:
+    """Return 1, 2, 4 … up to `largest`, which is the last."""
+    return [1 << bit for bit in range((largest - 1).bit_length())] + [largest]

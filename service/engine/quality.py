@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 Probability = NDArray[np.uint8]
 """uint8 (H, W): 255 × the calibrated probability of foreground, rounded."""
 
+LEVELS = np.arange(256) / 255
+"""The probability, float64, that each uint8 level stands for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -28,7 +31,7 @@ def foreground(probability: Probability, threshold: float) -> NDArray[np.bool_]:
 
 def lowest_level(threshold: float) -> int:
     """Return the least uint8 level that stands for a probability of at least `threshold`; 256 if none does."""
-    return int(np.ceil(round(threshold * 255, 6)))
+    return int(np.searchsorted(LEVELS, threshold))
 
 
 def agreement(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Agreement:
@@ -50,7 +53,7 @@ def expected_iou(probability: Probability, threshold: float) -> float:
     has any probability at all, it is 1: an empty mask of an empty image.
     """
     counts = np.bincount(probability.ravel(), minlength=256)
-    mass = counts * (np.arange(256) / 255)
+    mass = counts * LEVELS
     lowest = lowest_level(threshold)
     union = float(counts[lowest:].sum() + mass[:lowest].sum())
     return float(mass[lowest:].sum()) / union if union else 1.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.engine.batcher import Batcher
 from service.engine.engine import Engine
 from service.engine.quality import Agreement, Probability, agreement, expected_iou, foreground
-from service.errors import BadCheckpoint, DeadlineExceeded, ReferenceMismatch
+from service.errors import BadCheckpoint, BadUpload, DeadlineExceeded, ReferenceMismatch, ShuttingDown
 from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.encode import encode_png
 from service.imaging.placement import Placement, prepare, restore
@@ -82,9 +82,9 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """An upload that is fit to be queued."""
+    """An upload that is fit to be queued. Its own pixels are let go: many may wait, and each may be large."""
 
-    decoded: Decoded
+    image_format: str
     reference: DecodedMask | None
     placement: Placement
     tiles: list[NDArray[np.uint8]]
@@ -146,7 +146,7 @@ class Segmenter:
         return Segmentation(
             width=width,
             height=height,
-            image_format=prepared.decoded.format,
+            image_format=prepared.image_format,
             mask_png=finished.mask_png,
             probability_png=finished.probability_png,
             threshold=threshold,
@@ -173,7 +173,11 @@ class Segmenter:
             self._decoding -= 1
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except RuntimeError as error:  # the pool was shut down
+            raise ShuttingDown("this replica has stopped; another one may answer") from error
+        return await running
 
     def _before(self, upload: Upload) -> _Prepared:
         decoded = decode(upload.image, max_pixels=self._max_pixels, frame=upload.frame)
@@ -184,12 +188,15 @@ class Segmenter:
             cautions.append(_unlike(self.card, distance / self._likeness.limit))
         if reference is not None and not reference.is_binary:
             cautions.append(NOT_BINARY)
-        return _Prepared(decoded, reference, placement, tiles, tuple(cautions))
+        return _Prepared(decoded.format, reference, placement, tiles, tuple(cautions))
 
     def _reference(self, upload: Upload, decoded: Decoded) -> DecodedMask | None:
         if upload.reference is None:
             return None
-        reference = decode_mask(upload.reference, max_pixels=self._max_pixels)
+        try:
+            reference = decode_mask(upload.reference, max_pixels=self._max_pixels)
+        except BadUpload as error:
+            raise type(error)(f"in the reference: {error}") from error
         if reference.mask.shape != decoded.pixels.shape[:2]:
             (height, width), (rows, columns) = decoded.pixels.shape[:2], reference.mask.shape
             raise ReferenceMismatch(f"the reference is {columns} × {rows} pixels, the image {width} × {height}")

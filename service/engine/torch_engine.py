@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from service.engine.probing import mean_difference, raster
-from service.errors import AlnetError, BadCheckpoint, BadSettings, EngineFailed
+from service.errors import AlnetError, BadCheckpoint, BadConfig, BadSettings, EngineFailed
 from service.imaging.probe import probe
 from service.network import build_reparameterized
 from service.network.normalise import Normalise
@@ -91,18 +91,15 @@ class TorchEngine:
             torch.set_num_threads(threads)
         where = pick_device(device)
         card, weights = checkpoint.card, read_state(checkpoint)
-        difference = 0.0
+        fault = ""
         for name in precisions(where, precision):
             engine = cls(card, _predictor(card, weights, where, DTYPES[name]), f"{where} {name}")
-            difference = engine.probe_difference()
-            if difference <= card.probe.tolerance:
+            fault = engine.probe_fault()
+            if not fault:
                 log.info("%s version %s runs on %s", card.modality, card.version, engine.device)
                 return engine
-            log.warning("%s on %s differs from its probe by %.4f", card.modality, engine.device, difference)
-        raise BadCheckpoint(
-            f"{card.modality}/{card.version}: the network does not reproduce its recorded probe "
-            f"(mean difference {difference:.4f}, allowed {card.probe.tolerance})"
-        )
+            log.warning("%s version %s on %s: %s", card.modality, card.version, engine.device, fault)
+        raise BadCheckpoint(f"{card.modality}/{card.version}: it does not reproduce its recorded probe: {fault}")
 
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         """Return one probability map for each tile; see `service.engine.engine.Engine.predict`."""
@@ -120,6 +117,16 @@ class TorchEngine:
         answer = self.predict([image])[0] / 255.0
         return mean_difference(raster(answer, card.probe.rows, card.probe.columns), card.probe.answer)
 
+    def probe_fault(self) -> str:
+        """Return what is wrong with this engine's answer to the probe; empty if it is the card's."""
+        try:
+            difference = self.probe_difference()
+        except EngineFailed as error:  # half precision may overflow where float32 does not
+            return str(error)
+        if difference <= self.card.probe.tolerance:
+            return ""
+        return f"mean difference {difference:.4f}, allowed {self.card.probe.tolerance}"
+
 
 def pick_device(name: str) -> torch.device:
     """Return the device for "auto", "cpu" or "cuda"; BadSettings if CUDA is asked for and not there."""
@@ -136,26 +143,41 @@ def precisions(device: torch.device, asked: str) -> list[str]:
         return [asked]
     if device.type == "cuda":
         return ["float16", "float32"]
+    return ["bfloat16", "float32"] if _cpu_has_bfloat16() else ["float32"]
+
+
+def _cpu_has_bfloat16() -> bool:
+    if not hasattr(torch.cpu, "get_capabilities"):  # public since a release about 2.11; without it float32 is safe
+        return False
     capabilities: Mapping[str, object] = torch.cpu.get_capabilities()
-    has_bfloat16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-    return ["bfloat16", "float32"] if has_bfloat16 else ["float32"]
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def read_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Return the checkpoint's tensors. Raises BadCheckpoint if they cannot be read or are not the card's."""
     try:
         return load(checkpoint.read_weights())
-    except (SafetensorError, ValueError) as error:
-        raise BadCheckpoint(f"{checkpoint.folder.name}/weights.safetensors is damaged: {error}") from error
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a dtype that safetensors cannot give to torch
+        card = checkpoint.card
+        raise BadCheckpoint(f"{card.modality}/{card.version}: weights.safetensors is damaged: {error}") from error
 
 
 def _predictor(card: Card, weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> Predictor:
-    network = build_reparameterized(card.architecture, **card.architecture_config)
+    network = _network(card, weights)
+    return Predictor(network, card.normalisation, temperature=card.temperature, device=device, dtype=dtype)
+
+
+def _network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Return the card's network with these weights, in float32 on the CPU."""
+    name = f"{card.modality}/{card.version}"
     try:
+        network = build_reparameterized(card.architecture, **card.architecture_config)
         network.load_state_dict(weights, strict=True)
+    except BadConfig as error:
+        raise BadCheckpoint(f"{name}: this version cannot build its network: {error}") from error
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise BadCheckpoint(
-            f"{card.modality}/{card.version}: weights do not fit {card.architecture}: {first}"
-        ) from error
-    return Predictor(network, card.normalisation, temperature=card.temperature, device=device, dtype=dtype)
+        raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {first}") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
+        raise BadCheckpoint(f"{name}: weights hold NaN or infinity")
+    return network

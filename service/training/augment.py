@@ -67,7 +67,8 @@ class TrainingItems(TorchDataset[tuple[Tensor, Tensor]]):
         if self._change is not None:
             self._change.set_random_state(seed)
             item = self._change(item)
-        return torch.as_tensor(item["image"]).clamp(0, 255), torch.as_tensor(item["mask"])
+        pixels, target = (item[key].as_subclass(Tensor) for key in ("image", "mask"))  # MONAI hands back MetaTensors
+        return pixels.clamp(0, 255), target
 
 
 def view(image: Image, mask: Mask, number: int) -> tuple[Image, Mask]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,27 +25,29 @@ def evaluate(
     engine: TorchEngine,
     *,
     split: Path | None = None,
-    part: str = "test",
+    part: str | None = None,
     threshold: float | None = None,
     out: Path | None = None,
 ) -> list[ImageScore]:
     """Return one score an image; write scores.csv and overlays into `out`, if given.
 
+    With `split`, the split.json of a run, only the images of its `part` are scored: "test" unless said otherwise.
+
     Raises:
         BadDataset: the folder cannot be read, or an image of the split is not in it.
-        BadParameter: `split` is no split file, or there is no such part.
+        BadParameter: `split` is no split file, there is no such part, or a `part` without a `split`.
     """
     dataset = open_dataset(data)
-    check(dataset, progress=True)
+    check(dataset, progress=sys.stderr.isatty())
     card = engine.card
     level = card.threshold if threshold is None else threshold
     pairs = PairCache(_chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
-    named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False)
+    named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False, disable=None)
     scores = score(named, engine.predict, card.input, level)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _write_csv(scores, out / "scores.csv")
-        shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False)
+        shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False, disable=None)
         draw_samples(shown, engine.predict, card.input, out / "overlays", level)
     return scores
 
@@ -72,9 +75,12 @@ def _write_csv(scores: Sequence[ImageScore], path: Path) -> None:
         writer.writerows((score.name, *_values(score)) for score in scores)
 
 
-def _chosen(pairs: dict[str, Pair], path: Path | None, part: str) -> list[Pair]:
+def _chosen(pairs: dict[str, Pair], path: Path | None, part: str | None) -> list[Pair]:
     if path is None:
+        if part is not None:
+            raise BadParameter(f"--part {part} is a part of which split? Give the run's split.json with --split")
         return list(pairs.values())
+    part = part or "test"
     if part not in PARTS:
         raise BadParameter(f"--part {part!r}: there are {', '.join(PARTS)}")
     try:

@@ -1,5 +1,7 @@
 """The training loop: epochs of Dice + BCE (paper, Eqs. 4 to 6), best by validation IoU, resumable after any epoch."""
 
+import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -29,9 +32,9 @@ from service.training.augment import TrainingItems
 from service.training.config import Config
 from service.training.order import EpochOrder
 from service.training.scores import ImageScore, Predict, mean_and_std
-from service.training.state import EpochRecord, Progress, load_state, save_state, write_atomically
+from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
 
-STATE, BEST = "state.safetensors", "best.safetensors"
+BEST = "best.safetensors"
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
 Validate = Callable[[Predict], Sequence[ImageScore]]
@@ -58,6 +61,7 @@ def make_fabric(config: Config) -> Fabric:
     if name == "auto":
         name = "bfloat16" if cuda or precisions(torch.device("cpu"), "auto")[0] == "bfloat16" else "float32"
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if name == "bfloat16" else "32-true"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision again and again
     with warnings.catch_warnings():  # Fabric tells CPU users that they have no GPU, and so on
         warnings.simplefilter("ignore")
         fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices="auto" if cuda else 1, precision=precision)
@@ -68,15 +72,25 @@ def make_fabric(config: Config) -> Fabric:
 def prepare_fitting(
     config: Config, fabric: Fabric, network: nn.Module, items: TrainingItems, normalisation: Normalisation
 ) -> Fitting:
-    """Join network, optimizer and loader on the fabric's device."""
+    """Join network, optimizer and loader on the fabric's device.
+
+    With several processes `batch_size` is each one's own, and all take the same number of steps: one that took fewer
+    would leave the others waiting for its gradients.
+    """
     kind = {"adam": Adam, "adamw": AdamW}[config.optimizer]
     optimizer = kind(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     convert_conv2d_weight_memory_format(network.to(fabric.device, torch.float32), torch.channels_last)
     wrapped, optimizer = fabric.setup(network, optimizer)
-    length = (config.steps_per_epoch or -(-len(items) // config.batch_size)) * config.batch_size
+    at_once = config.batch_size * fabric.world_size
+    length = (config.steps_per_epoch or -(-len(items) // at_once)) * at_once
     order = EpochOrder(len(items), length=length, seed=config.seed, rank=fabric.global_rank, world=fabric.world_size)
     batches: Batches = DataLoader(
-        items, config.batch_size, sampler=order, num_workers=config.workers, persistent_workers=config.workers > 0
+        items,
+        config.batch_size,
+        sampler=order,
+        num_workers=config.workers,
+        persistent_workers=config.workers > 0,
+        pin_memory=fabric.device.type == "cuda",
     )
     normalise = Normalise(normalisation.mean, normalisation.std).to(fabric.device)
     return Fitting(config, fabric, network, wrapped, optimizer, normalise, batches, order)
@@ -94,7 +108,8 @@ def fit(
     `validate` scores a predictor on the validation images; `on_epoch` sees the progress after each epoch is saved.
 
     Raises:
-        BadConfig: the state in `folder` is of another network, or the device's memory does not suffice.
+        BadConfig: the state in `folder` is of another network, the device's memory does not suffice, or the loss is no
+            number any more.
     """
     state, network = folder / STATE, fitting.network
     progress = load_state(state, network, fitting.optimizer) if state.exists() else Progress()
@@ -117,8 +132,15 @@ def fit(
 
 
 def load_best(folder: Path, network: nn.Module) -> nn.Module:
-    """Return `network` with the weights of the best epoch."""
-    network.load_state_dict(load_file(folder / BEST))
+    """Return `network` with the weights of the best epoch.
+
+    Raises:
+        BadConfig: they are missing or damaged.
+    """
+    try:
+        network.load_state_dict(load_file(folder / BEST))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise BadConfig(f"{folder / BEST} cannot be read ({error}); start anew in another folder with --run") from error
     return network
 
 
@@ -139,19 +161,22 @@ def set_learning_rate(optimizer: Optimizer, config: Config, epoch: int) -> float
 
 
 def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
-    """Take one step a batch; return the mean loss."""
+    """Take one step a batch; return the mean loss, a number."""
     loss_of = DiceCELoss(sigmoid=True)
     fitting.order.start(epoch)
     fitting.wrapped.train()
     total = torch.zeros((), device=fitting.fabric.device)
     title = f"epoch {epoch + 1}/{fitting.config.epochs}"
-    bar = tqdm(fitting.batches, title, unit="step", leave=False, disable=not fitting.fabric.is_global_zero)
+    hidden = None if fitting.fabric.is_global_zero else True  # None: shown only to a terminal
+    bar = tqdm(fitting.batches, title, unit="step", leave=False, disable=hidden)
     for step, (images, masks) in enumerate(bar, start=1):
         total += _step(fitting, images, masks, loss_of)
         if step % 5 == 0 or step == len(bar):
             best = f"{progress.best_iou:.3f}" if progress.history else "–"
             bar.set_postfix(loss=f"{total.item() / step:.3f}", best_IoU=best, left=_time_left(fitting, progress))
-    return total.item() / len(fitting.batches)
+    if not math.isfinite(loss := total.item() / len(fitting.batches)):
+        raise BadConfig(f"the loss is {loss} in epoch {epoch + 1}: start anew with a smaller --learning-rate and --run")
+    return loss
 
 
 def _step(fitting: Fitting, images: Tensor, masks: Tensor, loss_of: nn.Module) -> Tensor:
@@ -167,7 +192,7 @@ def _step(fitting: Fitting, images: Tensor, masks: Tensor, loss_of: nn.Module) -
         size, crop = fitting.config.batch_size, fitting.config.crop_px or "the whole grid"
         raise BadConfig(
             f"out of memory on {device} with batches of {size} and crops of {crop}: "
-            "start again with a smaller --batch-size or --crop"
+            "start anew with a smaller --batch-size or --crop, in another folder with --run"
         ) from error
     return loss.detach()
 
@@ -194,8 +219,4 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _time_left(fitting: Fitting, progress: Progress) -> str:
-    """Return the time that the remaining epochs will take, as those before did."""
-    if not progress.history:
-        return "?"
-    epochs = fitting.config.epochs - progress.next_epoch
-    return tqdm.format_interval(epochs * progress.seconds / len(progress.history))
+    return tqdm.format_interval(progress.seconds_left(fitting.config.epochs)) if progress.history else "?"

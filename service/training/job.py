@@ -3,6 +3,7 @@
 import itertools
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from service.imaging.placement import Image, Mask
 from service.imaging.statistics import Likeness, features
 from service.network import build
 from service.store.card import Data, Normalisation, Scores
-from service.store.model_store import next_version
 from service.training.augment import TrainingItems
 from service.training.cache import PairCache
 from service.training.calibrate import fit_temperature, sample_logits
@@ -54,7 +54,7 @@ def run(config: Config, path: Path, store: Path | None, say: Say) -> Result | No
     """Train as `config` says in the run folder `path`, going on where it was interrupted; publish into `store`.
 
     Without a `store` the checkpoint stays in the run folder. A finished run is not run again: its result is returned.
-    Only the process of rank 0 writes and publishes; the others return None.
+    Of several processes only that of rank 0 writes, speaks and publishes; the others return None.
 
     Raises:
         BadConfig: `path` holds another run, or its state does not fit.
@@ -62,28 +62,30 @@ def run(config: Config, path: Path, store: Path | None, say: Say) -> Result | No
         BadCheckpoint: the checkpoint, loaded back, does not score as the network did.
     """
     folder = RunFolder(path)
-    folder.open(config)
+    folder.check(config)
     if (result := folder.result()) is not None:
         say(f"{path} is finished already; pick another folder with --run to train anew")
         return result
     fabric = make_fabric(config)
-    parts = read_parts(config, folder, say)
+    parts = read_parts(config, folder, say if fabric.is_global_zero else _nothing)
+    if fabric.is_global_zero:
+        folder.begin(config, parts.split, parts.dataset.digest)
     normalisation, likeness = study(parts.train)
     job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
     progress = job.train(fabric)
     if not fabric.is_global_zero:
         return None
     trained, predictor = job.finish(progress)
-    result = job.publish(trained, store, progress)
     job.draw(predictor)
-    folder.write_result(result)
+    result = job.publish(trained, store, progress)
+    folder.write_result(result)  # at once: a run that is killed before it is finished publishes again
     return result
 
 
 def read_parts(config: Config, folder: RunFolder, say: Say) -> Parts:
-    """Open, check and split the dataset, and write the split down."""
+    """Open and check the dataset; split it, or take the split that the run began with."""
     dataset = open_dataset(config.data, series=config.series)
-    check(dataset, progress=True)
+    check(dataset, progress=sys.stderr.isatty())
     chosen = folder.split(
         dataset,
         lambda: split(dataset, fractions=config.fractions, seed=config.seed, case_pattern=config.case_pattern),
@@ -130,6 +132,7 @@ class Job:
 
     def finish(self, progress: Progress) -> tuple[Trained, Predictor]:
         """Take the best epoch's network, calibrate it on validation images, and score it once on test images."""
+        self._record(progress)  # again: a run killed right after its last state lacks that epoch's line
         network = load_best(self.folder.path, self._build())
         raw = best_predictor(network, self.normalisation, self.device)
         pairs = (pair for _, pair in shown(self.parts.validation, "calibrating"))
@@ -156,8 +159,7 @@ class Job:
 
     def publish(self, trained: Trained, store: Path | None, progress: Progress) -> Result:
         """Publish what was trained, and say what came of the run."""
-        version = next_version(store, self.config.modality) if store else "1"
-        card, weights = describe(trained, version)
+        card, weights = describe(trained)
         published = prove_and_publish(card, weights, store, self.folder.path, self._test)
         self.say(f"published {published}" if store else f"checkpoint in {published}")
         test = trained.test
@@ -194,15 +196,24 @@ class Job:
 
     def _report(self, progress: Progress) -> None:
         last = progress.history[-1]
+        self._record(progress)
+        iou = "" if last.validation_iou is None else f"  validation IoU {last.validation_iou:.4f}"
+        left = tqdm.format_interval(progress.seconds_left(self.config.epochs))
+        title = f"epoch {last.epoch + 1}/{self.config.epochs}"
+        self.say(f"{title}  loss {last.loss:.4f}{iou}  {last.seconds:.1f} s  {left} left")
+
+    def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
         draw_curves(progress.history, self.folder.path / "curves.png")
-        iou = "" if last.validation_iou is None else f"  validation IoU {last.validation_iou:.4f}"
-        self.say(f"epoch {last.epoch + 1}/{self.config.epochs}  loss {last.loss:.4f}{iou}  {last.seconds:.0f} s")
 
 
 def shown(pairs: PairCache, title: str) -> Iterator[tuple[str, tuple[Image, Mask]]]:
-    """Yield the named pairs behind a progress bar."""
-    yield from tqdm(pairs.named(), title, len(pairs), leave=False, unit="image")
+    """Yield the named pairs behind a progress bar, if a terminal is there to show it."""
+    yield from tqdm(pairs.named(), title, len(pairs), leave=False, unit="image", disable=None)
+
+
+def _nothing(_: str) -> None:
+    """Say nothing: what the other processes of a run have to say, rank 0 says."""
 
 
 def _test_scores(parts: Parts, scores: Sequence[ImageScore], likeness: Likeness) -> Scores:

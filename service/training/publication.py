@@ -16,7 +16,7 @@ from torch import nn
 
 from service.engine.probing import TOLERANCE, raster
 from service.engine.torch_engine import Predictor, TorchEngine
-from service.errors import BadCheckpoint
+from service.errors import AlreadyPublished, BadCheckpoint
 from service.imaging.placement import Image
 from service.imaging.probe import probe
 from service.imaging.statistics import FEATURES, Likeness
@@ -24,7 +24,7 @@ from service.network import count_parameters, reparameterize
 from service.network.normalise import Normalise
 from service.store.card import Card, Data, Normalisation, Probe, Scores, Training, TrainingImages
 from service.store.checkpoint import sha256
-from service.store.model_store import ModelStore
+from service.store.model_store import ModelStore, next_version
 from service.store.publish import publish
 from service.training.config import Config
 from service.training.scores import ImageScore, Predict, mean_and_std
@@ -33,6 +33,8 @@ RASTER = 16
 LIBRARIES = ("alnet-service", "torch", "numpy", "pillow", "monai", "lightning-fabric", "safetensors")
 LARGEST_CHANGE = 0.01
 """Largest difference in mean test IoU between the run's own network and the published one, served."""
+TRIES = 20
+"""How often a version is looked for that no other job has just taken."""
 
 ScoreAgain = Callable[[Predict], Sequence[ImageScore]]
 """Scores the test images with a predictor."""
@@ -56,15 +58,15 @@ class Trained:
     test: Scores | None
 
 
-def describe(trained: Trained, modality_version: str) -> tuple[Card, bytes]:
-    """Return the card and the weights file of the re-parameterised network."""
+def describe(trained: Trained) -> tuple[Card, bytes]:
+    """Return the card, of version "1", and the weights file of the re-parameterised network."""
     plain = reparameterize(trained.network)
     weights = save({name: tensor.contiguous() for name, tensor in plain.state_dict().items()})
     config = trained.config
     image = probe(config.input.grid, trained.normalisation.mean, trained.normalisation.std)
     card = Card(
         modality=config.modality,
-        version=modality_version,
+        version="1",
         label=config.label,
         created=dt.datetime.now(dt.UTC).date().isoformat(),
         architecture=config.architecture,
@@ -89,11 +91,12 @@ def describe(trained: Trained, modality_version: str) -> tuple[Card, bytes]:
 def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:
     """Publish inside the run, load that back as the server would, score it again, and only then publish into `store`.
 
-    Return the published folder; without a `store`, the one inside the run.
+    Return the published folder: the next version in `store`; without a `store`, the one inside the run.
 
     Raises:
         BadCheckpoint: what was loaded back does not score as the run's own network did.
-        AlreadyPublished: another job published this version in the meantime.
+        AlreadyPublished: other jobs took every version that was tried.
+        OSError: the run folder or the store cannot be written.
     """
     trial = run / "checkpoint"
     shutil.rmtree(trial, ignore_errors=True)
@@ -103,7 +106,21 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
         again = mean_and_std(score.agreement.iou for score in score_again(engine.predict))[0]
         if abs(again - card.test.iou_mean) > LARGEST_CHANGE:
             raise BadCheckpoint(f"served, the checkpoint scores IoU {again:.4f}; in training {card.test.iou_mean:.4f}")
-    return publish(store, card, weights) if store else proven
+    return publish_next(card, weights, store) if store else proven
+
+
+def publish_next(card: Card, weights: bytes, store: Path) -> Path:
+    """Publish as the modality's next version; if another job takes that one in the meantime, as the one after it."""
+    for _ in range(TRIES - 1):
+        try:
+            return _publish_as(next_version(store, card.modality), card, weights, store)
+        except AlreadyPublished:
+            continue
+    return _publish_as(next_version(store, card.modality), card, weights, store)
+
+
+def _publish_as(number: str, card: Card, weights: bytes, store: Path) -> Path:
+    return publish(store, card.model_copy(update={"version": number}), weights)
 
 
 def logit_difference(network: nn.Module, plain: nn.Module, image: Image, normalisation: Normalisation) -> float:
@@ -151,10 +168,13 @@ def _training_images(likeness: Likeness) -> TrainingImages:
 
 def _commit() -> str:
     """Return the commit of the code that runs, "-dirty" if it was changed since, or "unknown" outside a checkout."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - a constant command
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy may lie in another's checkout
+        return _git("describe", "--always", "--abbrev=12", "--exclude=*", "--dirty")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - ours

@@ -13,7 +13,7 @@ from service.errors import BadConfig
 from service.training.config import Config
 from service.training.dataset import Dataset
 from service.training.split import Split
-from service.training.state import EpochRecord, Progress, write_atomically
+from service.training.state import STATE, EpochRecord, Progress, write_atomically
 
 CONFIG, SPLIT, EPOCHS, RESULT = "config.json", "split.json", "epochs.csv", "result.json"
 
@@ -49,16 +49,14 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, config: Config) -> None:
-        """Make the folder for `config`, or check that it was made for the very same one.
+    def check(self, config: Config) -> None:
+        """Check that no epoch of another configuration has been finished here. Nothing is written.
 
         Raises:
             BadConfig: the folder holds a run of another configuration; the message names the first difference.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         recorded = self.path / CONFIG
-        if not recorded.exists():
-            write_atomically(recorded, config.model_dump_json(indent=2).encode() + b"\n")
+        if not self._has_begun() or not recorded.exists():
             return
         try:
             before = Config.model_validate_json(recorded.read_bytes())
@@ -68,25 +66,29 @@ class RunFolder:
             raise BadConfig(f"{self.path} holds another run ({_difference(before, config)}); pick one with --run")
 
     def split(self, dataset: Dataset, make: Callable[[], Split]) -> Split:
-        """Return the split that the run began with, or `make` it and write it down.
+        """Return the split that the run began with, or `make` one if it has not finished an epoch. Nothing is written.
 
         Raises:
             BadConfig: the data changed since the run began, or the file is damaged.
         """
         path = self.path / SPLIT
-        if not path.exists():
-            chosen = make()
-            content = {"data_digest": dataset.digest, **chosen.to_json()}
-            write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-            return chosen
+        if not self._has_begun() or not path.exists():
+            return make()
         try:
             recorded = json.loads(path.read_bytes())
             digest, chosen = recorded.pop("data_digest"), Split.from_json(recorded)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadConfig(f"{path} is damaged; start anew in another folder with --run") from error
         if digest != dataset.digest:
             raise BadConfig(f"the data changed since {path} was written; start anew in another folder with --run")
         return chosen
+
+    def begin(self, config: Config, split: Split, digest: str) -> None:
+        """Write configuration and split down, over those of a run that never finished an epoch."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        content = {"data_digest": digest, **split.to_json()}
+        write_atomically(self.path / SPLIT, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        write_atomically(self.path / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
 
     def write_epochs(self, progress: Progress) -> None:
         """Write epochs.csv, one line an epoch."""
@@ -101,9 +103,21 @@ class RunFolder:
         write_atomically(self.path / RESULT, json.dumps(asdict(result), indent=2).encode() + b"\n")
 
     def result(self) -> Result | None:
-        """Return the result of a finished run, else None."""
+        """Return the result of a finished run, else None.
+
+        Raises:
+            BadConfig: what is recorded is none.
+        """
         path = self.path / RESULT
-        return Result(**json.loads(path.read_bytes())) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return Result(**json.loads(path.read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise BadConfig(f"{path} is damaged; remove it, and the same command finishes the run again") from error
+
+    def _has_begun(self) -> bool:
+        return (self.path / STATE).exists()
 
 
 def _difference(before: Config, now: Config) -> str:

@@ -1,7 +1,6 @@
 """Which images train, which choose the best epoch, which score: no case and no near-duplicate on two sides."""
 
 import hashlib
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,8 +42,8 @@ class Split:
 def split(dataset: Dataset, *, fractions: Fractions, seed: int, case_pattern: str | None = None) -> Split:
     """Divide a dataset into train, validation and test by `fractions` of its images, as closely as its groups allow.
 
-    Pictures are dealt out in groups: near-duplicates (service/training/duplicates.py) stay together, and so do all
-    pictures of a case if `case_pattern` is given: a regular expression whose first group finds the case in a pair's
+    Images are dealt out in groups: near-duplicates (service/training/duplicates.py) stay together, and so do all
+    images of a case if `case_pattern` is given: a regular expression whose first group finds the case in a pair's
     name. The slices of a series are cut into blocks, with one slice left unused wherever two blocks meet, unless
     `case_pattern` says which slices belong to one volume. The same seed gives the same split, on every machine.
 
@@ -56,14 +55,17 @@ def split(dataset: Dataset, *, fractions: Fractions, seed: int, case_pattern: st
     _check_fractions(fractions)
     if dataset.is_series and case_pattern is None:
         return _split_series(dataset, fractions, seed)
-    same = list(near_duplicates(dataset.pairs))
-    how = f"seed {seed}; near-duplicate pictures kept together"
-    if case_pattern is not None:
-        same += _same_case([pair.name for pair in dataset.pairs], case_pattern)
-        how += f"; cases by {case_pattern!r} kept together"
-    groups = _connected([pair.name for pair in dataset.pairs], same)
-    how += f": {len(dataset.pairs)} pictures in {len(groups)} groups, the largest of {max(map(len, groups))}"
-    return _deal(groups, fractions, seed, how)
+    names = [pair.name for pair in dataset.pairs]
+    links = [] if case_pattern is None else _same_case(names, case_pattern)
+    links += near_duplicates(dataset.pairs)
+    groups = _connected(names, links)
+    dealt = _deal(groups, fractions, seed)
+    together = "near-duplicates" if case_pattern is None else f"near-duplicates and cases by {case_pattern!r}"
+    count = f"{len(names)} images in {len(groups)} groups, the largest of {max(map(len, groups))}"
+    return Split(
+        **{part: tuple(name for name in names if name in dealt[part]) for part in PARTS},
+        how=f"seed {seed}; {together} kept together: {count}",
+    )
 
 
 def _split_series(dataset: Dataset, fractions: Fractions, seed: int) -> Split:
@@ -96,25 +98,21 @@ def _apportion(total: int, shares: dict[str, float]) -> dict[str, int]:
     return counts
 
 
-def _deal(groups: Sequence[Sequence[str]], fractions: Fractions, seed: int, how: str) -> Split:
-    """Deal groups out, large ones first, each to the part that lacks the most images."""
-    wanted = {part: share for part, share in zip(PARTS, fractions, strict=True) if share > 0}
-    if len(groups) < len(wanted):
-        needed = f"{len(wanted)} parts need {len(wanted)}"
-        raise BadDataset(f"there are {len(groups)} pictures or groups of pictures that belong together; {needed}")
+def _deal(groups: Sequence[Sequence[str]], fractions: Fractions, seed: int) -> dict[str, set[str]]:
+    """Deal groups out in seeded order, large ones first, each to the part that lacks the most images."""
+    shares = {part: share for part, share in zip(PARTS, fractions, strict=True) if share > 0}
+    if len(groups) < len(shares):
+        needed = f"{len(shares)} parts need {len(shares)}"
+        raise BadDataset(f"there are {len(groups)} images, or groups of images that belong together; {needed}")
     total = sum(map(len, groups))
-    dealt: dict[str, list[str]] = {part: [] for part in PARTS}
+    dealt: dict[str, set[str]] = {part: set() for part in PARTS}
     shuffled = sorted(groups, key=lambda group: _shuffled(seed)(group[0]))
-    left = len(groups)
-    for group in sorted(shuffled, key=len, reverse=True):
-        empty = [part for part in wanted if not dealt[part]]
-        open_parts = empty if left == len(empty) else list(wanted)
-        neediest = max(open_parts, key=lambda part: wanted[part] * total - len(dealt[part]))
-        dealt[neediest] += group
-        left -= 1
-    order = {name: index for index, name in enumerate(itertools.chain.from_iterable(groups))}
-    parts = {part: tuple(sorted(names, key=order.__getitem__)) for part, names in dealt.items()}
-    return Split(**parts, how=how)
+    for left, group in zip(range(len(groups), 0, -1), sorted(shuffled, key=len, reverse=True), strict=True):
+        empty = [part for part in shares if not dealt[part]]
+        parts = empty if left == len(empty) else list(shares)
+        neediest = max(parts, key=lambda part: shares[part] * total - len(dealt[part]))
+        dealt[neediest].update(group)
+    return dealt
 
 
 def _connected(names: Sequence[str], links: Iterable[tuple[str, str]]) -> list[list[str]]:

@@ -8,12 +8,16 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from service.errors import BadConfig
+
+STATE = "state.safetensors"
+"""The state's name in a run folder: where it lies, an epoch has been finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,10 @@ class Progress:
         """Time spent in epochs, over all the times that the run was started."""
         return sum(record.seconds for record in self.history)
 
+    def seconds_left(self, epochs: int) -> float:
+        """Return the time that the rest of `epochs` will take, if it goes on as in those done (at least one)."""
+        return (epochs - self.next_epoch) * self.seconds / self.next_epoch
+
 
 def save_state(path: Path, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
     """Write network, optimizer and progress to `path`, all or nothing."""
@@ -66,12 +74,12 @@ def load_state(path: Path, network: nn.Module, optimizer: Optimizer) -> Progress
     try:
         tensors, progress = _read(path)
         network.load_state_dict(_below(tensors, "network."))
-        restored = optimizer.state_dict()
+        restored, parameters = optimizer.state_dict(), _parameters(optimizer)
         for name, tensor in _below(tensors, "optimizer.").items():
             index, _, key = name.partition(".")
-            restored["state"].setdefault(int(index), {})[key] = tensor
+            restored["state"].setdefault(int(index), {})[key] = _laid_out(tensor, parameters[int(index)])
         optimizer.load_state_dict(restored)
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise BadConfig(f"{path} is no state of this run ({error}); start it in another folder with --run") from error
     return progress
 
@@ -96,3 +104,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _laid_out(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Give a moment its parameter's memory layout, as an undisturbed run has it: another may round otherwise."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor

@@ -53,7 +53,7 @@ async def test_a_modality_that_failed_is_listed_with_its_reason() -> None:
     async with running(fake_app([lame, FakeEngine(make_card("cell"))])) as client:
         retina, cell = (await client.get("/models")).json()["models"]
     assert (retina["status"], cell["status"]) == ("failed", "ready")
-    assert "shapes" in retina["reason"]
+    assert "(32, 32)" in retina["reason"]
 
 
 async def test_the_card_is_given_whole() -> None:

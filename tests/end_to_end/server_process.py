@@ -22,13 +22,13 @@ PATIENCE_S = 120
 
 
 class ServerProcess:
-    """One running fake server. `out` and `err` hold what it has written so far."""
+    """One running server: the fake one, or another `module`. `out` and `err` hold what it has written so far."""
 
-    def __init__(self, *arguments: str, **settings: object) -> None:
+    def __init__(self, *arguments: str, module: str = "tests.end_to_end.fake_server", **settings: object) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ALNET_")}
         environ |= {f"ALNET_{name.upper()}": str(value) for name, value in {"port": 0, **settings}.items()}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.end_to_end.fake_server", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env=environ,
             stdout=subprocess.PIPE,

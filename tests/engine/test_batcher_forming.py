@@ -125,6 +125,17 @@ def test_waiting_counts_from_the_oldest_arrival_even_if_others_keep_coming() -> 
     run_virtually(main)
 
 
+def test_the_time_waited_behind_a_running_batch_is_part_of_the_wait() -> None:
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, max_wait_s=0.1) as batcher:
+            running = asyncio.create_task(_traffic(batcher, 3))
+            answers = await asyncio.gather(*[_come_back(batcher, k, 0.94 + k / 20) for k in range(2)])
+            assert [answer.queued_s for answer in answers] == pytest.approx([0.1, 0.05])
+            await running
+
+    run_virtually(main)
+
+
 def test_what_waited_behind_a_running_batch_does_not_wait_again() -> None:
     async def main() -> None:
         async with serving(ScriptedEngine().run, max_wait_s=0.1) as batcher:

@@ -32,11 +32,14 @@ def test_work_runs_in_the_devices_own_thread_while_the_event_loop_goes_on() -> N
     asyncio.run(main())
 
 
-def test_all_work_runs_in_one_thread() -> None:
+def test_one_thing_runs_at_a_time() -> None:
+    both = threading.Barrier(2)
+
     async def main() -> None:
         async with Device("cpu") as device:
-            threads = await asyncio.gather(*[device.run(threading.get_ident) for _ in range(20)])
-            assert len(set(threads)) == 1
+            meetings = [device.run(lambda: both.wait(0.2)) for _ in range(2)]
+            ends = await asyncio.gather(*meetings, return_exceptions=True)
+            assert [type(end) for end in ends] == [threading.BrokenBarrierError] * 2
 
     asyncio.run(main())
 

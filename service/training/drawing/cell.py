@@ -18,7 +18,9 @@ def draw_cells(rng: np.random.Generator, size: int) -> tuple[Picture, NDArray[np
     depth: Plane = gap - width / 2  # how far inside its cell a place is
     membrane: Plane = (1 - ramp(depth * np.float32(size / 2))) * np.clip(0.88 + 0.22 * clouds(rng, size, 8), 0.45, 1)
 
-    grey: Plane = tone + 12 * clouds(rng, size, 6) + 10 * clouds(rng, size, 40) + 8 * clouds(rng, size, max(2, size // 3))
+    grey: Plane = (
+        tone + 12 * clouds(rng, size, 6) + 10 * clouds(rng, size, 40) + 8 * clouds(rng, size, max(2, size // 3))
+    )
     grey -= 255 * _organelles(rng, size) * ramp((depth - 0.01) * np.float32(size / 4))  # they keep off the membranes
     grey += (55 + 10 * clouds(rng, size, 30) - grey) * membrane
     picture = blur(np.repeat(grey[..., None], 3, axis=2), 0.6 * size / 256)

@@ -1,0 +1,107 @@
+"""Scores and expectations, against plain sums and against drawn references."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from service.engine.quality import agreement, expected_iou, foreground, lowest_level
+
+Mask = NDArray[np.bool_]
+Probability = NDArray[np.uint8]
+
+seeds = st.integers(0, 2**32 - 1)
+thresholds = st.floats(0, 1)
+EVERY_LEVEL = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def masks(seed: int, share: float, shape: tuple[int, int] = (5, 7)) -> Mask:
+    return np.random.default_rng(seed).random(shape) < share
+
+
+@given(thresholds)
+def test_foreground_is_exactly_what_reaches_the_threshold(threshold: float) -> None:
+    expected = [level / 255 >= threshold for level in range(256)]
+    assert foreground(EVERY_LEVEL, threshold).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("level", range(256))
+def test_a_threshold_that_a_level_stands_for_includes_that_level(level: int) -> None:
+    assert lowest_level(level / 255) == level
+
+
+def test_threshold_0_takes_every_pixel_and_threshold_1_only_the_certain_ones() -> None:
+    assert foreground(EVERY_LEVEL, 0.0).all()
+    assert np.flatnonzero(foreground(EVERY_LEVEL, 1.0)).tolist() == [255]
+
+
+def test_beyond_threshold_1_nothing_is_foreground() -> None:
+    assert not foreground(EVERY_LEVEL, np.nextafter(1.0, 2.0)).any()
+
+
+@given(seeds, st.floats(0, 1), st.floats(0, 1))
+def test_agreement_is_what_counting_pixel_by_pixel_gives(seed: int, share: float, reference_share: float) -> None:
+    mask, reference = masks(seed, share), masks(seed + 1, reference_share)
+    pairs = list(zip(mask.ravel().tolist(), reference.ravel().tolist(), strict=True))
+    tp, fp = pairs.count((True, True)), pairs.count((True, False))
+    fn, tn = pairs.count((False, True)), pairs.count((False, False))
+    scores = agreement(mask, reference)
+    assert scores.accuracy == pytest.approx((tp + tn) / (tp + tn + fp + fn))
+    assert scores.iou == pytest.approx(tp / (tp + fp + fn) if tp + fp + fn else 1.0)
+    assert scores.dice == pytest.approx(2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0)
+
+
+@given(seeds, st.floats(0, 1))
+def test_agreement_does_not_depend_on_which_mask_is_the_reference(seed: int, share: float) -> None:
+    mask, reference = masks(seed, share), masks(seed + 1, 0.4)
+    assert agreement(mask, reference) == agreement(reference, mask)
+
+
+def test_two_empty_masks_agree_fully() -> None:
+    empty = np.zeros((3, 4), np.bool_)
+    scores = agreement(empty, empty)
+    assert (scores.iou, scores.accuracy, scores.dice) == (1.0, 1.0, 1.0)
+
+
+def test_one_empty_mask_agrees_with_another_in_its_background_only() -> None:
+    mask = np.array([[True, False, False, False]])
+    scores = agreement(mask, np.zeros_like(mask))
+    assert (scores.iou, scores.accuracy, scores.dice) == (0.0, 0.75, 0.0)
+
+
+@settings(max_examples=20)
+@given(seeds, st.floats(0.15, 3.0), st.floats(0.15, 3.0), st.floats(0.0, 0.85))
+def test_expected_iou_is_the_mean_over_references_drawn_from_the_probabilities(
+    seed: int, alpha: float, beta: float, threshold: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    probability = np.rint(255 * generator.beta(alpha, beta, (48, 48))).astype(np.uint8)
+    mask = foreground(probability, threshold)
+    references = generator.random((200, *mask.shape)) < probability / 255
+    drawn = [agreement(mask, reference).iou for reference in references]
+    assert expected_iou(probability, threshold) == pytest.approx(float(np.mean(drawn)), abs=0.02)
+
+
+@given(seeds, thresholds)
+def test_expected_iou_lies_between_0_and_1(seed: int, threshold: float) -> None:
+    probability = np.random.default_rng(seed).integers(0, 256, (4, 6), dtype=np.uint8)
+    assert 0 <= expected_iou(probability, threshold) <= 1
+
+
+def test_a_certain_answer_is_expected_to_be_right() -> None:
+    assert expected_iou(np.array([[0, 255, 255]], np.uint8), 0.5) == 1.0
+    assert expected_iou(np.zeros((2, 2), np.uint8), 0.5) == 1.0
+
+
+def test_a_mask_where_nothing_is_likely_is_expected_to_be_wrong() -> None:
+    assert expected_iou(np.zeros((2, 2), np.uint8), 0.0) == 0.0
+
+
+def test_an_empty_mask_where_something_is_likely_is_expected_to_be_wrong() -> None:
+    assert expected_iou(np.full((2, 2), 100, np.uint8), 0.5) == 0.0
+
+
+def test_expected_iou_of_a_large_image_loses_no_pixel_to_rounding() -> None:
+    probability = np.full((4000, 4000), 204, np.uint8)
+    assert expected_iou(probability, 0.5) == pytest.approx(0.8, rel=1e-12)

@@ -1,0 +1,430 @@
+"""One upload, from its bytes to its mask, through a real batcher and a FakeEngine (probability = green channel)."""
+
+import asyncio
+import io
+import math
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.engine.batcher import Batcher
+from service.engine.device import Device
+from service.engine.engine import Engine
+from service.engine.quality import expected_iou
+from service.engine.segmenter import CODES, Segmentation, Segmenter, Upload
+from service.engine.torch_engine import TorchEngine
+from service.errors import (
+    BadCheckpoint,
+    BadUpload,
+    DamagedImage,
+    DeadlineExceeded,
+    EngineFailed,
+    FrameNeeded,
+    ImageTooLarge,
+    Overloaded,
+    ReferenceMismatch,
+    ShuttingDown,
+    UnknownImageFormat,
+)
+from service.imaging.policy import InputPolicy
+from service.imaging.statistics import FEATURES
+from service.store.card import TrainingImages
+from tests.checkpoints import publish_tiny
+from tests.doubles import FakeEngine, draw, make_card, mask_of, png, poisonous, read_png
+
+Pixels = NDArray[np.uint8]
+Use = Callable[[Segmenter], Coroutine[Any, Any, None]]
+
+ORIENTATIONS = {
+    1: lambda image: image,
+    2: np.fliplr,
+    3: lambda image: np.rot90(image, 2),
+    4: np.flipud,
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image),
+    7: lambda image: np.rot90(image.swapaxes(0, 1), 2),
+    8: lambda image: np.rot90(image, -1),
+}
+"""How the stored pixels must lie so that a viewer which applies the orientation sees the image upright."""
+
+
+def run(use: Use, engine: Engine | None = None, **limits: int) -> None:
+    """Run `use` with a segmenter of `engine`; `limits`: max_queued, max_size, max_pixels, workers."""
+
+    async def main() -> None:
+        used = engine or FakeEngine(make_card())
+        with ThreadPoolExecutor(limits.get("workers", 2)) as pool:
+            async with Device("test") as device:
+                batcher = Batcher(
+                    used.predict,
+                    device=device,
+                    max_size=limits.get("max_size", 8),
+                    max_wait_s=0.0,
+                    max_queued=limits.get("max_queued", 64),
+                )
+                async with batcher:
+                    await use(Segmenter(used, batcher, pool=pool, max_pixels=limits.get("max_pixels", 1_000_000)))
+
+    asyncio.run(main())
+
+
+async def segment(segmenter: Segmenter, image: bytes, *, within_s: float | None = None, **asked: Any) -> Segmentation:
+    arrived = asyncio.get_running_loop().time()
+    deadline = None if within_s is None else arrived + within_s
+    return await segmenter.segment(Upload(image=image, **asked), arrived=arrived, deadline=deadline)
+
+
+def answer(image: bytes, engine: Engine | None = None, **asked: Any) -> Segmentation:
+    """Return what one lone upload gets."""
+    answers: list[Segmentation] = []
+
+    async def use(segmenter: Segmenter) -> None:
+        answers.append(await segment(segmenter, image, **asked))
+
+    run(use, engine)
+    return answers[0]
+
+
+def turned_png(upright: Pixels | NDArray[np.bool_], orientation: int) -> bytes:
+    """Encode the image as a camera held askew would: turned pixels and an EXIF orientation."""
+    levels = np.where(upright, 255, 0).astype(np.uint8) if upright.dtype == np.bool_ else upright
+    picture = Image.fromarray(np.ascontiguousarray(ORIENTATIONS[orientation](levels)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", exif=exif)
+    return buffer.getvalue()
+
+
+def codes(segmentation: Segmentation) -> list[str]:
+    return [caution.code for caution in segmentation.cautions]
+
+
+def test_the_answer_describes_the_image_and_its_mask() -> None:
+    image = draw()
+    got = answer(png(image), probability=True)
+    assert (got.width, got.height, got.image_format, got.batch_size) == (64, 64, "png", 1)
+    assert np.array_equal(read_png(got.mask_png), np.where(mask_of(image), 255, 0))
+    assert got.probability_png is not None
+    assert np.array_equal(read_png(got.probability_png), image[..., 1])
+    assert got.area_px == mask_of(image).sum()
+    assert got.area_fraction == pytest.approx(mask_of(image).mean())
+    assert got.expected_iou == expected_iou(image[..., 1], 0.5)
+    assert (got.measured_iou, got.accuracy, got.cautions) == (None, None, ())
+
+
+def test_no_probability_is_encoded_unless_asked_for() -> None:
+    assert answer(png(draw())).probability_png is None
+
+
+def test_the_checkpoints_threshold_holds_unless_another_is_asked_for() -> None:
+    image, engine = draw(), FakeEngine(make_card(threshold=0.3))
+    assert answer(png(image), engine).area_px == mask_of(image, 0.3).sum()
+    asked = answer(png(image), engine, threshold=0.7)
+    assert (asked.threshold, asked.area_px) == (0.7, mask_of(image, 0.7).sum())
+
+
+def test_threshold_0_takes_every_pixel_and_threshold_1_only_the_certain_ones() -> None:
+    image = draw()
+    image[0, :5, 1] = 255
+    everything = answer(png(image), threshold=0.0)
+    assert everything.area_fraction == 1.0
+    assert everything.expected_iou == pytest.approx(image[..., 1].mean() / 255)
+    assert answer(png(image), threshold=1.0).area_px == (image[..., 1] == 255).sum() >= 5
+
+
+@pytest.mark.parametrize("kind", ["fit", "stretch", "tile"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1), (63, 65), (64, 64), (130, 70)])
+def test_the_mask_lies_on_the_uploads_own_grid(kind: Any, size: tuple[int, int]) -> None:
+    got = answer(png(np.full((*size, 3), 200, np.uint8)), FakeEngine(make_card(kind=kind)))
+    assert (got.height, got.width) == read_png(got.mask_png).shape == size
+    assert got.area_fraction == 1.0
+
+
+def test_an_image_of_several_tiles_comes_back_seamless() -> None:
+    image = draw(3, 150, 200)
+    engine = FakeEngine(make_card(input=InputPolicy(kind="tile", height=64, width=64, overlap=16)))
+    got = answer(png(image), engine, probability=True)
+    assert got.probability_png is not None
+    assert np.array_equal(read_png(got.probability_png), image[..., 1])
+    assert (sum(engine.batches), got.batch_size) == (12, 8)
+
+
+def test_a_reference_is_measured_against_the_mask() -> None:
+    image, reference = draw(1), draw(2)[..., 0] > 128
+    got = answer(png(image), reference=png(reference))
+    mask = mask_of(image)
+    assert got.measured_iou == pytest.approx((mask & reference).sum() / (mask | reference).sum())
+    assert got.accuracy == pytest.approx((mask == reference).mean())
+
+
+def test_the_answers_own_mask_as_reference_measures_1() -> None:
+    first = answer(png(draw()))
+    again = answer(png(draw()), reference=first.mask_png)
+    assert (again.measured_iou, again.accuracy, again.cautions) == (1.0, 1.0, ())
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_turned_images_and_references_are_compared_upright(orientation: int) -> None:
+    image = draw(5, 40, 64)
+    engine = FakeEngine(make_card(kind="tile"))
+    for sent, reference in [
+        (png(image), turned_png(mask_of(image), orientation)),
+        (turned_png(image, orientation), png(mask_of(image))),
+    ]:
+        got = answer(sent, engine, reference=reference)
+        assert (got.width, got.height, got.measured_iou) == (64, 40, 1.0)
+
+
+def test_two_empty_masks_measure_1_with_a_caution() -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    got = answer(png(black), reference=png(np.zeros((64, 64), np.bool_)))
+    assert (got.measured_iou, got.accuracy, codes(got)) == (1.0, 1.0, ["both_masks_empty"])
+
+
+def test_an_empty_mask_alone_is_no_caution() -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    got = answer(png(black), reference=png(np.ones((64, 64), np.bool_)))
+    assert (got.measured_iou, codes(got)) == (0.0, [])
+
+
+def test_a_reference_of_several_levels_is_taken_from_half_of_the_range_with_a_caution() -> None:
+    levels = draw(2)[..., 0]
+    got = answer(png(draw(1)), reference=png(levels))
+    assert codes(got) == ["reference_not_binary"]
+    assert got.accuracy == pytest.approx((mask_of(draw(1)) == (levels >= 128)).mean())
+
+
+def test_an_image_unlike_the_training_images_is_segmented_with_a_caution() -> None:
+    got = answer(png(draw()), FakeEngine(make_card(unlike_from=1e-3)))
+    assert codes(got) == ["unlike_training_images"]
+    assert got.area_px == mask_of(draw()).sum()
+
+
+def test_every_caution_has_a_code_of_the_closed_set_and_a_sentence() -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    engine = FakeEngine(make_card(unlike_from=1e-3))
+    faint = np.zeros((64, 64), np.uint8)
+    faint[0, :2] = 10, 20
+    cautions = answer(png(black), engine, reference=png(faint)).cautions
+    assert [caution.code for caution in cautions] == list(CODES)
+    assert all(len(caution.message) > 20 for caution in cautions)
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (b"", UnknownImageFormat),
+        (b"no image", UnknownImageFormat),
+        (png(draw())[:200], DamagedImage),
+        (png(np.zeros((64, 65, 3), np.uint8)), ImageTooLarge),
+    ],
+)
+def test_unusable_images_and_references_are_refused_before_they_are_queued(
+    image: bytes, error: type[BadUpload]
+) -> None:
+    engine = FakeEngine(make_card())
+
+    async def use(segmenter: Segmenter) -> None:
+        with pytest.raises(error):
+            await segment(segmenter, image)
+        with pytest.raises(error, match="in the reference: "):
+            await segment(segmenter, png(draw()), reference=image)
+
+    run(use, engine, max_pixels=64 * 64)
+    assert engine.batches == []
+
+
+def test_a_reference_of_another_size_is_refused_with_both_sizes() -> None:
+    with pytest.raises(ReferenceMismatch, match="65 × 64 pixels, the image 64 × 64"):
+        answer(png(draw()), reference=png(np.ones((64, 65), np.bool_)))
+
+
+def test_a_frame_that_a_single_image_lacks_is_refused() -> None:
+    with pytest.raises(FrameNeeded):
+        answer(png(draw()), frame=1)
+
+
+def test_stages_add_up_within_the_total() -> None:
+    async def use(segmenter: Segmenter) -> None:
+        arrived = time.monotonic() - 10
+        got = await segmenter.segment(Upload(image=png(draw())), arrived=arrived)
+        latency = got.latency
+        stages = [latency.decode, latency.queue, latency.inference, latency.postprocess]
+        assert all(math.isfinite(stage) and stage >= 0 for stage in stages)
+        assert latency.inference >= 0.02
+        assert 10 + sum(stages) <= latency.total <= time.monotonic() - arrived
+
+    run(use, FakeEngine(make_card(), delay_s=0.02))
+
+
+def test_waiting_for_the_device_counts_as_queue_and_not_as_inference() -> None:
+    gate = threading.Event()
+    engine = FakeEngine(make_card(), gate=gate)
+
+    async def use(segmenter: Segmenter) -> None:
+        first = asyncio.create_task(segment(segmenter, png(draw(1))))
+        await until(lambda: engine.batches == [1])
+        second = asyncio.create_task(segment(segmenter, png(draw(2))))
+        await asyncio.sleep(0.2)
+        gate.set()
+        held, waited = (await first).latency, (await second).latency
+        assert held.inference > 0.1 > held.queue
+        assert waited.queue > waited.inference
+
+    run(use, engine)
+
+
+def test_a_mask_is_the_same_alone_and_in_a_batch_of_any_sizes() -> None:
+    images = [png(draw(seed, 40 + 9 * seed, 100 - 7 * seed)) for seed in range(6)]
+    alone = [answer(image).mask_png for image in images]
+    gate = threading.Event()
+    engine = FakeEngine(make_card(), gate=gate)
+
+    async def use(segmenter: Segmenter) -> None:
+        first = asyncio.create_task(segment(segmenter, images[0]))
+        await until(lambda: engine.batches == [1])
+        others = [asyncio.create_task(segment(segmenter, image, probability=True)) for image in images]
+        await until(lambda: segmenter._batcher.queued == len(images))
+        gate.set()
+        got = await asyncio.gather(first, *others)
+        assert [segmentation.mask_png for segmentation in got] == [alone[0], *alone]
+        assert [segmentation.batch_size for segmentation in got] == [1] + [6] * 6
+
+    run(use, engine)
+
+
+def test_a_real_network_gives_the_same_mask_alone_and_in_a_batch(tmp_path: Path) -> None:
+    ones = (1.0,) * len(FEATURES)
+    usual = TrainingImages(features=FEATURES, mean=ones, scale=ones, limit=1e6)
+    engine = TorchEngine.load(publish_tiny(tmp_path, training_images=usual), device="cpu", precision="float32")
+    images = [png(draw(seed, 64, 96 + seed)) for seed in range(3)]
+
+    async def use(segmenter: Segmenter) -> None:
+        alone = [await segment(segmenter, image, probability=True) for image in images]
+        together = await asyncio.gather(*[segment(segmenter, image, probability=True) for image in images])
+        for one, other in zip(alone, together, strict=True):
+            assert (one.mask_png, one.probability_png) == (other.mask_png, other.probability_png)
+
+    run(use, engine)
+
+
+def test_one_bad_image_fails_alone() -> None:
+    async def use(segmenter: Segmenter) -> None:
+        uploads = [segment(segmenter, png(image)) for image in (draw(1), poisonous(), draw(2))]
+        first, bad, second = await asyncio.gather(*uploads, return_exceptions=True)
+        assert isinstance(bad, EngineFailed)
+        assert isinstance(first, Segmentation)
+        assert first.area_px == mask_of(draw(1)).sum()
+        assert isinstance(second, Segmentation)
+
+    run(use)
+
+
+def test_a_deadline_that_passes_while_decoding_is_told_at_once() -> None:
+    engine, busy = FakeEngine(make_card()), threading.Event()
+
+    async def use(segmenter: Segmenter) -> None:
+        holder = asyncio.get_running_loop().run_in_executor(segmenter._pool, busy.wait, 60)
+        with pytest.raises(DeadlineExceeded):
+            await segment(segmenter, png(draw()), within_s=0.05)
+        assert not holder.done()
+        busy.set()
+        await holder
+        assert (await segment(segmenter, png(draw()))).batch_size == 1
+
+    run(use, engine, workers=1)
+    assert engine.batches == [1]
+
+
+def test_a_deadline_that_has_passed_is_told_before_anything_is_decoded() -> None:
+    async def use(segmenter: Segmenter) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await segment(segmenter, b"never looked at", within_s=-1)
+
+    run(use)
+
+
+def test_a_deadline_that_passes_in_the_engine_is_told_at_once() -> None:
+    gate = threading.Event()
+
+    async def use(segmenter: Segmenter) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await segment(segmenter, png(draw()), within_s=0.1)
+        gate.set()
+
+    run(use, FakeEngine(make_card(), gate=gate))
+
+
+def test_uploads_being_decoded_count_against_the_queue() -> None:
+    busy = threading.Event()
+
+    async def use(segmenter: Segmenter) -> None:
+        holder = asyncio.get_running_loop().run_in_executor(segmenter._pool, busy.wait, 60)
+        admitted = [asyncio.create_task(segment(segmenter, png(draw(seed)))) for seed in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await segment(segmenter, png(draw()))
+        busy.set()
+        await asyncio.gather(holder, *admitted)
+
+    run(use, max_queued=2, workers=1)
+
+
+def test_callers_cancelled_in_any_stage_make_room_and_disturb_nobody() -> None:
+    busy, gate = threading.Event(), threading.Event()
+    engine = FakeEngine(make_card(), gate=gate)
+
+    async def use(segmenter: Segmenter) -> None:
+        running = asyncio.create_task(segment(segmenter, png(draw(1))))
+        await until(lambda: engine.batches == [1])
+        queued = asyncio.create_task(segment(segmenter, png(draw(2))))
+        await until(lambda: segmenter._batcher.queued == 1)
+        holder = asyncio.get_running_loop().run_in_executor(segmenter._pool, busy.wait, 60)
+        decoding = asyncio.create_task(segment(segmenter, png(draw(3))))
+        await asyncio.sleep(0)
+        for task in (running, queued, decoding):
+            task.cancel()
+        outcomes = await asyncio.gather(running, queued, decoding, return_exceptions=True)
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+        busy.set()
+        gate.set()
+        await holder
+        both = await asyncio.gather(*[segment(segmenter, png(draw(seed))) for seed in (4, 5)])
+        assert [got.area_px for got in both] == [mask_of(draw(seed)).sum() for seed in (4, 5)]
+
+    run(use, engine, workers=1, max_queued=2)
+
+
+def test_without_its_pool_a_segmenter_says_that_the_replica_has_stopped() -> None:
+    async def use(segmenter: Segmenter) -> None:
+        segmenter._pool.shutdown()
+        with pytest.raises(ShuttingDown):
+            await segment(segmenter, png(draw()))
+        assert segmenter._decoding == 0
+
+    run(use)
+
+
+def test_a_card_with_features_of_another_version_is_refused() -> None:
+    other = TrainingImages(features=("red",), mean=(1.0,), scale=(1.0,), limit=1.0)
+
+    async def use(_segmenter: Segmenter) -> None:
+        raise AssertionError("it must not be made")
+
+    with pytest.raises(BadCheckpoint, match="features"):
+        run(use, FakeEngine(make_card(training_images=other)))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - what is waited for happens in another thread
+            await asyncio.sleep(0.001)

@@ -1,0 +1,79 @@
+"""Runs `alnet train` in a process of its own, on images so small and so few that it takes seconds."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.store.card import Card
+from service.store.checkpoint import Checkpoint
+from service.training.config import configure
+from service.training.run_folder import EPOCHS, RunFolder
+from service.training.state import STATE
+
+OPTIONS = (
+    *("--data", "drawn:retina:8", "--input", "fit:64x64", "--crop", "64", "--batch-size", "2"),
+    *("--steps-per-epoch", "2", "--epochs", "4", "--precision", "float32", "--learning-rate", "0.01"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where one run and its own model store lie."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def command(self) -> list[str]:
+        where = ("--run", str(self.path), "--store", str(self.store))
+        return [sys.executable, "-m", "service.cli", "train", *OPTIONS, *where]
+
+    @property
+    def has_state(self) -> bool:
+        return (self.path / STATE).exists()
+
+    def epochs(self) -> list[dict[str, str]]:
+        """Return the lines of epochs.csv, without the time they took."""
+        with (self.path / EPOCHS).open(newline="") as file:
+            return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+    def card(self) -> Card:
+        result = RunFolder(self.path).result()
+        assert result is not None
+        return Checkpoint.read(Path(result.checkpoint)).card
+
+
+def train(run: Run, *extra: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; `extra` options win."""
+    return subprocess.run([*run.command, *extra], capture_output=True, text=True, check=False, timeout=250)
+
+
+def train_until(run: Run, line: str, number: signal.Signals) -> tuple[int, str]:
+    """Start the command, send it the signal when it has said a line that begins so; return exit code and stderr."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        run.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        for said in process.stdout:
+            if said.startswith(line):
+                process.send_signal(number)
+                break
+        _, complaint = process.communicate(timeout=60)
+    return process.returncode, complaint
+
+
+def tiny_config(**changes: object):  # type: ignore[no-untyped-def]
+    """Return a quick configuration with `changes` to its fields."""
+    return configure("somewhere", "retina", "quick", changes)

@@ -1,0 +1,146 @@
+"""The whole job: resumed as if nothing had happened, finished once, and sound on awkward data."""
+
+import json
+import math
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import BadConfig
+from service.imaging.policy import InputPolicy
+from service.store.checkpoint import Checkpoint
+from service.training.config import configure
+from service.training.job import run as run_job
+from service.training.run_folder import CONFIG, SPLIT
+from service.training.state import STATE
+from tests.training.alnet_train import Run, train, train_until
+from tests.training.folders import picture, write
+
+
+def _config(data: str | Path, **changes: object):  # type: ignore[no-untyped-def]
+    quick = {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "precision": "float32"}
+    return configure(str(data), "own", "quick", quick | changes)
+
+
+def _folder(path: Path, count: int, *, filled: bool) -> Path:
+    for index in range(count):
+        image = picture(index, height=40, width=50)
+        write(path / "images" / f"{index}.png", image)
+        write(path / "masks" / f"{index}.png", np.where(image[..., 0] > 127, 255 * filled, 0).astype(np.uint8))
+    return path
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_and_killed_ends_with_the_numbers_of_an_undisturbed_one(
+    tmp_path: Path, undisturbed: Run
+) -> None:
+    disturbed = Run(tmp_path)
+    code, complaint = train_until(disturbed, "epoch 1/4", signal.SIGINT)
+    assert (code, complaint) == (130, "alnet: interrupted; the same command goes on after the last finished epoch\n")
+    code, _ = train_until(disturbed, "epoch 2/4", signal.SIGKILL)  # said when the third begins
+    assert code == -signal.SIGKILL
+    assert len(disturbed.epochs()) == 2
+    assert not disturbed.store.exists()
+
+    done = train(disturbed)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("epoch")] == ["3/4", "4/4"]
+    assert disturbed.epochs() == undisturbed.epochs()
+    assert len(undisturbed.epochs()) == 4
+    duration = {"training": {"duration_s"}}
+    assert disturbed.card().model_dump(exclude=duration) == undisturbed.card().model_dump(exclude=duration)
+
+
+def test_a_run_leaves_what_a_person_wants_to_look_at(undisturbed: Run) -> None:
+    names = {path.relative_to(undisturbed.path).as_posix() for path in undisturbed.path.rglob("*.*")}
+    assert {"config.json", "split.json", "epochs.csv", "curves.png", "expected_iou.png", "result.json"} <= names
+    split = json.loads((undisturbed.path / SPLIT).read_bytes())
+    assert {f"samples/{name}.png" for name in split["test"]} <= names
+    assert not [name for name in names if "draft" in name]
+
+
+def test_a_log_holds_a_line_an_epoch_and_no_bars(tmp_path: Path, undisturbed: Run) -> None:
+    (tmp_path / "run").mkdir()
+    for name in (CONFIG, SPLIT, STATE, "best.safetensors"):
+        (tmp_path / "run" / name).write_bytes((undisturbed.path / name).read_bytes())
+    finished_but_unpublished = train(Run(tmp_path))
+    assert finished_but_unpublished.stderr == ""
+    assert Run(tmp_path).card().weights_sha256 == undisturbed.card().weights_sha256
+    assert Run(tmp_path).epochs() == undisturbed.epochs()
+
+
+def test_the_card_tells_the_truth_about_the_run(undisturbed: Run) -> None:
+    card = undisturbed.card()
+    assert 3_445_000 <= card.parameters <= 3_455_000
+    assert card.parameters < card.parameters_in_training
+    assert card.largest_logit_difference < 1e-9
+    assert (card.modality, card.version, card.label, card.data.name) == ("retina", "1", "vessel", "drawn:retina")
+    assert (card.data.n_train, card.data.n_validation, card.data.n_test) == (4, 2, 2)
+    assert card.test is not None
+    assert card.test.n == 2
+    best = max(undisturbed.epochs(), key=lambda row: float(row["validation_iou"]))
+    assert card.training.best_epoch == int(best["epoch"]) + 1
+    assert (card.training.epochs, card.training.config["crop_px"], card.input.kind) == (4, 64, "fit")
+
+
+def test_a_finished_run_is_neither_trained_nor_published_again(undisturbed: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.folder.rglob("*") if path.is_file()}
+    config = configure_as(undisturbed)
+    said: list[str] = []
+    result = run_job(config, undisturbed.path, undisturbed.store, said.append)
+    assert result is not None
+    assert result.checkpoint == str(undisturbed.store / "retina" / "1")
+    assert said == [f"{undisturbed.path} is finished already; pick another folder with --run to train anew"]
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_of_another_run_is_refused_with_the_field_that_differs(undisturbed: Run) -> None:
+    config = configure_as(undisturbed).model_copy(update={"batch_size": 3})
+    with pytest.raises(BadConfig, match="batch_size was 2 and is now 3"):
+        run_job(config, undisturbed.path, undisturbed.store, print)
+
+
+def test_awkward_data_is_trained_on_and_published(tmp_path: Path) -> None:
+    """One validation image, no foreground at all, images smaller than the grid, a crop larger than it."""
+    data = _folder(tmp_path / "data", 4, filled=False)
+    grid = InputPolicy(kind="tile", height=64, width=64, overlap=8)
+    config = _config(data, input=grid, crop_px=128)
+    result = run_job(config, tmp_path / "run", tmp_path / "store", print)
+    assert result is not None
+    card = Checkpoint.read(Path(result.checkpoint)).card
+    assert (card.data.n_validation, card.label) == (1, "foreground")
+    assert math.isfinite(result.validation_iou)
+
+    (data / "images" / "0.png").write_bytes((data / "images" / "1.png").read_bytes())
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(BadConfig, match="the data changed since"):
+        run_job(config, tmp_path / "run", tmp_path / "store", print)
+
+
+def test_without_test_images_and_without_a_store_the_checkpoint_stays_in_the_run(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 3, filled=True)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    config = _config(data, input=grid, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4)
+    result = run_job(config, tmp_path / "run", None, print)
+    assert result is not None
+    assert result.checkpoint == str(tmp_path / "run" / "checkpoint" / "own" / "1")
+    assert result.summary.endswith("no test images")
+    assert Checkpoint.read(Path(result.checkpoint)).card.test is None
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 3, filled=True)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    config = _config(data, input=grid, steps_per_epoch=3, fractions=(0.6, 0.4, 0), learning_rate=1e30, crop_px=None)
+    with pytest.raises(BadConfig, match="smaller --learning-rate"):
+        run_job(config, tmp_path / "run", None, print)
+    assert not (tmp_path / "run" / STATE).exists()
+
+
+def configure_as(run: Run):  # type: ignore[no-untyped-def]
+    """Return the configuration that the run was made with."""
+    from service.training.config import Config
+
+    return Config.model_validate_json((run.path / CONFIG).read_bytes())

@@ -1,0 +1,120 @@
+"""The resumable state: whole at any moment, complete, and refused where it does not belong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from service.errors import BadConfig
+from service.training.state import EpochRecord, Progress, load_state, save_state, write_atomically
+
+RECORD = EpochRecord(0, 0.01, 1.2, 0.4, 0.9, 3.0)
+
+KILLED_WHILE_WRITING = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+from torch import nn
+from torch.optim import Adam
+from service.training.state import EpochRecord, Progress, load_state, save_state
+
+path = Path(sys.argv[1])
+network = nn.Linear(400, 400)
+optimizer = Adam(network.parameters())
+
+def write(epochs):
+    nn.init.constant_(network.weight, epochs)
+    save_state(path, network, optimizer, Progress([EpochRecord(n, 0.1, 1.0, None, None, 1.0) for n in range(epochs)]))
+
+write(1)
+seen = set()
+for kill in range(25):
+    writer = os.fork()
+    if not writer:
+        epochs = kill
+        while True:
+            epochs += 1
+            write(epochs)
+    time.sleep(random.Random(kill).uniform(0, 0.03))
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    progress = load_state(path, network, optimizer)
+    assert bool((network.weight == progress.next_epoch).all()), kill
+    seen.add(progress.next_epoch)
+assert len(seen) > 1
+"""
+
+
+def _trained(seed: int = 0) -> tuple[nn.Module, Optimizer]:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+    optimizer = Adam(network.parameters(), lr=0.1)
+    _step(network, optimizer)
+    return network, optimizer
+
+
+def _step(network: nn.Module, optimizer: Optimizer) -> None:
+    optimizer.zero_grad()
+    network(torch.arange(192.0).reshape(1, 3, 8, 8) / 192).square().mean().backward()
+    optimizer.step()
+
+
+def test_killed_at_any_moment_of_its_writing_the_state_is_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path / "state.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_restored_goes_on_exactly_as_what_was_saved(tmp_path: Path) -> None:
+    network, optimizer = _trained()
+    progress = Progress([RECORD, EpochRecord(1, 0.01, 1.1, None, None, 2.5)], best_epoch=0, best_iou=0.4)
+    save_state(tmp_path / "state", network, optimizer, progress)
+    other_network, other_optimizer = _trained(seed=1)
+    assert load_state(tmp_path / "state", other_network, other_optimizer) == progress
+    for _ in range(3):
+        _step(network, optimizer)
+        _step(other_network, other_optimizer)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, other_network.state_dict()[name]), name
+
+
+def test_moments_are_restored_in_their_parameters_memory_layout(tmp_path: Path) -> None:
+    network, optimizer = _trained()
+    save_state(tmp_path / "state", network, optimizer, Progress())
+    load_state(tmp_path / "state", network, optimizer)
+    for parameter, moments in optimizer.state.items():
+        assert moments["exp_avg"].stride() == parameter.stride()
+        assert moments["step"].ndim == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"no safetensors", bytes(64)], ids=["empty", "text", "zeros"])
+def test_a_damaged_state_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(content)
+    with pytest.raises(BadConfig, match=f"{path} is no state of this run"):
+        load_state(path, *_trained())
+
+
+def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    network = nn.Linear(2, 2)
+    save_state(tmp_path / "state", network, Adam(network.parameters()), Progress())
+    with pytest.raises(BadConfig, match="no state of this run"):
+        load_state(tmp_path / "state", *_trained())
+
+
+def test_time_left_is_what_the_epochs_so_far_took() -> None:
+    assert Progress([RECORD, RECORD]).seconds_left(epochs=10) == 8 * 3.0
+    assert Progress([RECORD]).seconds_left(epochs=1) == 0
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    (tmp_path / ".file.draft").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
