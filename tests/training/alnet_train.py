@@ -10,7 +10,6 @@ from pathlib import Path
 
 from service.store.card import Card
 from service.store.checkpoint import Checkpoint
-from service.training.config import configure
 from service.training.run_folder import EPOCHS, RunFolder
 from service.training.state import STATE
 
@@ -18,6 +17,10 @@ OPTIONS = (
     *("--data", "drawn:retina:8", "--input", "fit:64x64", "--crop", "64", "--batch-size", "2"),
     *("--steps-per-epoch", "2", "--epochs", "4", "--precision", "float32", "--learning-rate", "0.01"),
 )
+
+
+ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+"""Each line at once; one thread, which is quicker for so little, and beside other work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +59,15 @@ class Run:
 
 def train(run: Run, *extra: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end; `extra` options win."""
-    return subprocess.run([*run.command, *extra], capture_output=True, text=True, check=False, timeout=250)
+    return subprocess.run(
+        [*run.command, *extra], capture_output=True, text=True, check=False, timeout=250, env=ENVIRONMENT
+    )
 
 
 def train_until(run: Run, line: str, number: signal.Signals) -> tuple[int, str]:
     """Start the command, send it the signal when it has said a line that begins so; return exit code and stderr."""
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        run.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        run.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as process:
         assert process.stdout is not None
         for said in process.stdout:
@@ -72,8 +76,3 @@ def train_until(run: Run, line: str, number: signal.Signals) -> tuple[int, str]:
                 break
         _, complaint = process.communicate(timeout=60)
     return process.returncode, complaint
-
-
-def tiny_config(**changes: object):  # type: ignore[no-untyped-def]
-    """Return a quick configuration with `changes` to its fields."""
-    return configure("somewhere", "retina", "quick", changes)

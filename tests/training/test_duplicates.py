@@ -78,7 +78,7 @@ def test_many_copies_of_one_picture_are_all_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["retina", "cell", "skin"])
 def test_drawings_are_no_duplicates_of_each_other(kind: str) -> None:
-    assert near_duplicates(open_dataset(f"drawn:{kind}:40").pairs) == []
+    assert near_duplicates(open_dataset(f"drawn:{kind}:24").pairs) == []
 
 
 def test_flat_pictures_are_not_alike(tmp_path: Path) -> None:

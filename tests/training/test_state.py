@@ -11,11 +11,12 @@ from torch.optim import Adam, Optimizer
 
 from service.errors import BadConfig
 from service.training.state import EpochRecord, Progress, load_state, save_state, write_atomically
+from tests.training.alnet_train import ENVIRONMENT
 
 RECORD = EpochRecord(0, 0.01, 1.2, 0.4, 0.9, 3.0)
 
 KILLED_WHILE_WRITING = """
-import os, random, signal, sys, time
+import itertools, os, random, signal, sys, time
 from pathlib import Path
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from torch.optim import Adam
 from service.training.state import EpochRecord, Progress, load_state, save_state
 
 path = Path(sys.argv[1])
-network = nn.Linear(400, 400)
+network = nn.Linear(1000, 1000)
 optimizer = Adam(network.parameters())
 
 def write(epochs):
@@ -31,21 +32,16 @@ def write(epochs):
     save_state(path, network, optimizer, Progress([EpochRecord(n, 0.1, 1.0, None, None, 1.0) for n in range(epochs)]))
 
 write(1)
-seen = set()
-for kill in range(25):
+for kill in range(12):
     writer = os.fork()
     if not writer:
-        epochs = kill
-        while True:
-            epochs += 1
+        for epochs in itertools.cycle(range(1, 4)):
             write(epochs)
-    time.sleep(random.Random(kill).uniform(0, 0.03))
+    time.sleep(random.Random(kill).uniform(0.02, 0.2))
     os.kill(writer, signal.SIGKILL)
     os.waitpid(writer, 0)
     progress = load_state(path, network, optimizer)
     assert bool((network.weight == progress.next_epoch).all()), kill
-    seen.add(progress.next_epoch)
-assert len(seen) > 1
 """
 
 
@@ -65,7 +61,7 @@ def _step(network: nn.Module, optimizer: Optimizer) -> None:
 
 def test_killed_at_any_moment_of_its_writing_the_state_is_whole(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path / "state.safetensors")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
 
 

@@ -15,7 +15,7 @@ def draw_cells(rng: np.random.Generator, size: int) -> tuple[Picture, NDArray[np
     """Return the micrograph, its three channels equal, and where the inside of cells is."""
     bent_x, bent_y = (line + np.float32(0.028) * clouds(rng, size, 6) for line in grid(size))
     gap, width, tone = _tessellate(rng, bent_x, bent_y)
-    depth: Plane = gap - width / 2  # how far inside its cell a place is
+    depth: Plane = np.subtract(gap, width / 2, dtype=np.float32)  # how far inside its cell a place is
     membrane: Plane = (1 - ramp(depth * np.float32(size / 2))) * np.clip(0.88 + 0.22 * clouds(rng, size, 8), 0.45, 1)
 
     grey: Plane = (

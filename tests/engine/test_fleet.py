@@ -1,0 +1,357 @@
+"""All modalities behind one server: loading, failing, serving and leaving."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.engine.batcher import BatchReport
+from service.engine.fleet import Fleet
+from service.engine.segmenter import Segmentation, Segmenter, Upload
+from service.errors import BadCheckpoint, EngineFailed, NotReady, ShuttingDown, UnknownModality
+from service.imaging.statistics import FEATURES
+from service.settings import Settings
+from service.store.card import Card, TrainingImages
+from service.store.checkpoint import Checkpoint
+from tests.checkpoints import publish_tiny
+from tests.doubles import FakeEngine, draw, make_card, mask_of, png
+from tests.engine.waiting import until
+
+Pixels = NDArray[np.uint8]
+BLACK = np.zeros((64, 64, 3), np.uint8)
+
+
+class Scripted(FakeEngine):
+    """A FakeEngine that, for tiles that are not black, answers `answers`; with over `fits` tiles memory runs out."""
+
+    def __init__(self, card: Card, *, answers: Any = None, fits: int = 1000) -> None:
+        super().__init__(card)
+        self._answers, self._fits = answers, fits
+
+    def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
+        maps = super().predict(tiles)
+        if len(tiles) > self._fits:
+            raise MemoryError
+        return [self._answers] * len(tiles) if self._answers is not None and tiles[0].any() else maps
+
+
+def settings(store: Path = Path("no-such-store"), **changes: Any) -> Settings:
+    return Settings.read(
+        {}, **({"store": store, "device": "cpu", "precision": "float32", "max_batch_size": 2} | changes)
+    )
+
+
+def publish_usable(store: Path, modality: str, **changes: Any) -> Checkpoint:
+    ones = (1.0,) * len(FEATURES)
+    usual = TrainingImages(features=FEATURES, mean=ones, scale=ones, limit=1e6)
+    return publish_tiny(store, modality, **({"training_images": usual} | changes))
+
+
+async def segment(segmenter: Segmenter, image: Pixels) -> Segmentation:
+    return await segmenter.segment(Upload(image=png(image)), arrived=asyncio.get_running_loop().time())
+
+
+def tasks_besides_this() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def own_threads() -> list[str]:
+    prefixes = ("pixels", "device-")
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(prefixes) and thread.is_alive()]
+
+
+def test_engines_that_are_handed_in_are_served() -> None:
+    async def main() -> None:
+        engines = {"retina": FakeEngine(make_card("retina")), "cell": FakeEngine(make_card("cell"))}
+        async with Fleet(settings(), engines=engines) as fleet:
+            await fleet.wait_loaded()
+            assert fleet.is_ready
+            assert not fleet.why_not_ready
+            assert {name: card.modality for name, card in fleet.cards.items()} == {"retina": "retina", "cell": "cell"}
+            got = await segment(fleet.segmenter("cell"), draw())
+            assert got.area_px == mask_of(draw()).sum()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("largest", [1, 2, 3, 8])
+def test_the_warm_up_runs_the_powers_of_two_and_the_largest_batch(largest: int) -> None:
+    async def main() -> None:
+        engine = FakeEngine(make_card())
+        async with Fleet(settings(max_batch_size=largest), engines={"retina": engine}) as fleet:
+            await fleet.wait_loaded()
+            assert engine.batches == sorted({1, 2, 4, 8, largest} & set(range(largest + 1)))
+
+    asyncio.run(main())
+
+
+def test_a_device_too_small_for_the_largest_batch_serves_smaller_ones() -> None:
+    async def main() -> None:
+        engine = Scripted(make_card(), fits=4)
+        async with Fleet(settings(max_batch_size=8), engines={"retina": engine}) as fleet:
+            await fleet.wait_loaded()
+            segmenter = fleet.segmenter("retina")
+            got = await asyncio.gather(*[segment(segmenter, draw(seed)) for seed in range(12)])
+            assert max(one.batch_size for one in got) <= 4
+            assert engine.batches.count(8) == 1
+
+    asyncio.run(main())
+
+
+def test_a_device_too_small_for_one_image_fails_its_modality() -> None:
+    async def main() -> None:
+        async with Fleet(settings(), engines={"retina": Scripted(make_card(), fits=0)}) as fleet:
+            await fleet.wait_loaded()
+            assert "MemoryError" in fleet.states["retina"].reason
+
+    asyncio.run(main())
+
+
+def test_an_engine_of_another_shape_fails_at_start_up_and_the_others_serve() -> None:
+    async def main() -> None:
+        lame = FakeEngine(make_card("cell"), answers_of=(32, 64))
+        async with Fleet(settings(), engines={"cell": lame, "skin": FakeEngine(make_card("skin"))}) as fleet:
+            await fleet.wait_loaded()
+            assert [state.status for state in fleet.states.values()] == ["failed", "ready"]
+            assert "other shapes" in fleet.why_not_ready
+            assert not fleet.is_ready
+            with pytest.raises(NotReady, match="other shapes"):
+                fleet.segmenter("cell")
+            assert (await segment(fleet.segmenter("skin"), draw())).width == 64
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answers", [np.zeros((32, 32), np.uint8), np.full((64, 64), np.nan), np.zeros((64, 64, 1))])
+def test_an_engine_that_answers_one_batch_with_nonsense_fails_that_upload_only(answers: Any) -> None:
+    async def main() -> None:
+        async with Fleet(settings(), engines={"retina": Scripted(make_card(), answers=answers)}) as fleet:
+            await fleet.wait_loaded()
+            segmenter = fleet.segmenter("retina")
+            with pytest.raises(EngineFailed, match="other shapes"):
+                await segment(segmenter, draw())
+            assert (await segment(segmenter, BLACK)).area_px == 0
+
+    asyncio.run(main())
+
+
+def test_while_a_modality_loads_callers_are_told_to_come_back_soon() -> None:
+    async def main() -> None:
+        gate = threading.Event()
+        async with Fleet(settings(), engines={"retina": FakeEngine(make_card(), gate=gate)}) as fleet:
+            await asyncio.sleep(0)
+            assert fleet.states["retina"].status == "loading"
+            assert "retina loading" in fleet.why_not_ready
+            assert fleet.queued("retina") == 0
+            with pytest.raises(NotReady) as caught:
+                fleet.segmenter("retina")
+            assert caught.value.retry_after_s <= 10
+            gate.set()
+            await fleet.wait_loaded()
+            assert fleet.segmenter("retina").card.modality == "retina"
+
+    asyncio.run(main())
+
+
+def test_an_unknown_modality_is_answered_with_those_that_exist() -> None:
+    async def main() -> None:
+        async with Fleet(settings(), engines={"retina": FakeEngine(make_card())}) as fleet:
+            with pytest.raises(UnknownModality, match="served are: retina"):
+                fleet.segmenter("liver")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_an_empty_or_missing_store_is_never_ready(tmp_path: Path, make: bool) -> None:
+    store = tmp_path / "store"
+    if make:
+        store.mkdir()
+
+    async def main() -> None:
+        async with Fleet(settings(store)) as fleet:
+            await fleet.wait_loaded()
+            assert fleet.why_not_ready == "the model store holds no checkpoint"
+            with pytest.raises(UnknownModality, match="the model store is empty"):
+                fleet.segmenter("retina")
+
+    asyncio.run(main())
+
+
+def test_a_store_that_cannot_be_listed_is_told_on_entering(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.write_text("a file")
+
+    async def main() -> None:
+        with pytest.raises(BadCheckpoint, match="cannot be listed"):
+            async with Fleet(settings(store)):
+                pass
+
+    asyncio.run(main())
+
+
+def test_sound_checkpoints_serve_beside_damaged_and_missing_ones(tmp_path: Path) -> None:
+    publish_usable(tmp_path, "retina")
+    publish_usable(tmp_path, "cell")
+    publish_usable(tmp_path, "skin")
+    (tmp_path / "cell" / "1" / "weights.safetensors").write_bytes(b"damaged")
+    (tmp_path / "skin" / "1" / "card.json").write_bytes(b"{")
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, modalities="cell, skin, liver ,retina,")) as fleet:
+            await fleet.wait_loaded()
+            states = {name: state.status for name, state in fleet.states.items()}
+            assert states == {"cell": "failed", "skin": "failed", "liver": "failed", "retina": "ready"}
+            assert fleet.states["retina"].version == "1"
+            for fault in ("sha256", "card.json", "no modality 'liver'"):
+                assert fault in fleet.why_not_ready
+            with pytest.raises(NotReady) as caught:
+                fleet.segmenter("liver")
+            assert caught.value.retry_after_s > 10
+            assert (await segment(fleet.segmenter("retina"), draw(0, 50, 70))).height == 50
+
+    asyncio.run(main())
+
+
+def test_only_the_modalities_asked_for_are_loaded_and_the_newest_version_of_each(tmp_path: Path) -> None:
+    for version in ("1", "2", "10"):
+        publish_usable(tmp_path, "cell", version=version)
+    publish_usable(tmp_path, "retina")
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, modalities="cell")) as fleet:
+            await fleet.wait_loaded()
+            assert {name: card.version for name, card in fleet.cards.items()} == {"cell": "10"}
+
+    asyncio.run(main())
+
+
+def test_every_batch_is_reported_with_its_modality() -> None:
+    async def main() -> None:
+        heard: list[tuple[str, BatchReport]] = []
+        engines = {"retina": FakeEngine(make_card("retina")), "cell": FakeEngine(make_card("cell"))}
+        fleet = Fleet(settings(), engines=engines, on_batch=lambda modality, report: heard.append((modality, report)))
+        async with fleet:
+            await fleet.wait_loaded()
+            await segment(fleet.segmenter("cell"), draw())
+            await segment(fleet.segmenter("retina"), draw())
+        assert [(modality, report.size, report.failed) for modality, report in heard] == [
+            ("cell", 1, False),
+            ("retina", 1, False),
+        ]
+
+    asyncio.run(main())
+
+
+def test_draining_refuses_new_uploads_and_answers_those_that_have_begun() -> None:
+    async def main() -> None:
+        gate = threading.Event()
+        gate.set()
+        engine = FakeEngine(make_card(), gate=gate)
+        async with Fleet(settings(), engines={"retina": engine}) as fleet:
+            await fleet.wait_loaded()
+            gate.clear()
+            begun = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
+            await until(lambda: len(engine.batches) == 3)
+            fleet.drain()
+            assert (fleet.is_ready, fleet.why_not_ready) == (False, "shutting down")
+            with pytest.raises(ShuttingDown):
+                fleet.segmenter("retina")
+            with pytest.raises(UnknownModality):
+                fleet.segmenter("liver")
+            gate.set()
+            assert (await begun).area_px == mask_of(draw()).sum()
+
+    asyncio.run(main())
+
+
+def test_leaving_answers_what_runs_or_is_queued_and_refuses_what_is_still_decoded() -> None:
+    async def main() -> None:
+        gate, busy = threading.Event(), threading.Event()
+        gate.set()
+        engine = FakeEngine(make_card(), gate=gate)
+        fleet = Fleet(settings(decode_threads=1, max_batch_size=1), engines={"retina": engine})
+        async with fleet:
+            await fleet.wait_loaded()
+            segmenter = fleet.segmenter("retina")
+            gate.clear()
+            runs = asyncio.create_task(segment(segmenter, draw(1)))
+            await until(lambda: len(engine.batches) == 2)
+            waits = asyncio.create_task(segment(segmenter, draw(2)))
+            await until(lambda: fleet.queued("retina") == 1)
+            holder = asyncio.get_running_loop().run_in_executor(fleet._pool, busy.wait, 60)
+            decodes = asyncio.create_task(segment(segmenter, draw(3)))
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_later(0.05, gate.set)
+        busy.set()
+        await holder
+        ran, waited, decoded = await asyncio.gather(runs, waits, decodes, return_exceptions=True)
+        assert [type(ran), type(waited), type(decoded)] == [Segmentation, Segmentation, ShuttingDown]
+
+    asyncio.run(main())
+
+
+def test_a_segmenter_that_outlives_its_fleet_refuses() -> None:
+    async def main() -> None:
+        async with Fleet(settings(), engines={"retina": FakeEngine(make_card())}) as fleet:
+            await fleet.wait_loaded()
+            segmenter = fleet.segmenter("retina")
+        with pytest.raises(ShuttingDown):
+            await segment(segmenter, draw())
+
+    asyncio.run(main())
+
+
+def test_leaving_while_an_engine_warms_up_does_not_wait_for_it_and_leaves_no_task() -> None:
+    async def main() -> None:
+        gate = threading.Event()
+        engine = FakeEngine(make_card(), gate=gate)
+        async with Fleet(settings(), engines={"retina": engine, "cell": FakeEngine(make_card("cell"))}) as fleet:
+            await until(lambda: engine.batches == [1])
+        assert not gate.is_set()
+        assert tasks_besides_this() == set()
+        assert fleet.states["cell"].status == "loading"
+        gate.set()
+        await until(lambda: own_threads() == [])
+        assert engine.batches in ([1], [1, 2])
+
+    asyncio.run(main())
+
+
+def test_leaving_at_once_loads_nothing() -> None:
+    async def main() -> None:
+        engine = FakeEngine(make_card())
+        async with Fleet(settings(), engines={"retina": engine}):
+            pass
+        assert tasks_besides_this() == set()
+        await until(lambda: own_threads() == [])
+        assert engine.batches == []
+
+    asyncio.run(main())
+
+
+def test_after_serving_no_task_and_no_thread_is_left() -> None:
+    async def main() -> None:
+        async with Fleet(settings(), engines={"retina": FakeEngine(make_card())}) as fleet:
+            await fleet.wait_loaded()
+            await asyncio.gather(*[segment(fleet.segmenter("retina"), draw(seed)) for seed in range(4)])
+            assert own_threads()
+        assert tasks_besides_this() == set()
+        await until(lambda: own_threads() == [])
+
+    asyncio.run(main())
+
+
+def test_an_error_in_the_body_is_passed_on_and_leaves_no_task() -> None:
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with Fleet(settings(), engines={"retina": FakeEngine(make_card())}):
+                raise ZeroDivisionError
+        assert tasks_besides_this() == set()
+
+    asyncio.run(main())

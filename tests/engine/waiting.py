@@ -1,0 +1,11 @@
+"""Waiting for what happens in another thread."""
+
+import asyncio
+from collections.abc import Callable
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return as soon as the condition holds; TimeoutError if it does not within a minute."""
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.001)

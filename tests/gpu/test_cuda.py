@@ -1,0 +1,40 @@
+"""What only a machine with a CUDA device can show; skipped elsewhere."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.engine.torch_engine import TorchEngine
+from service.training.config import configure
+from service.training.job import run
+from tests.checkpoints import publish_tiny
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
+def test_the_gpu_answers_as_the_cpu_does(precision: str, tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    on_gpu = TorchEngine.load(checkpoint, device="cuda", precision=precision)
+    on_cpu = TorchEngine.load(checkpoint, device="cpu", precision="float32")
+    tiles = list(np.random.default_rng(0).integers(0, 256, (5, *checkpoint.card.input.grid, 3), np.uint8))
+    for found, expected in zip(on_gpu.predict(tiles), on_cpu.predict(tiles), strict=True):
+        assert np.abs(found.astype(int) - expected).mean() < 2
+
+
+def test_an_answer_on_the_gpu_does_not_depend_on_batch_mates(tmp_path: Path) -> None:
+    engine = TorchEngine.load(publish_tiny(tmp_path), device="cuda")
+    tiles = list(np.random.default_rng(0).integers(0, 256, (4, *engine.card.input.grid, 3), np.uint8))
+    alone = [engine.predict([tile])[0] for tile in tiles]
+    for found, expected in zip(engine.predict(tiles), alone, strict=True):
+        assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+def test_a_short_training_on_the_gpu_publishes(tmp_path: Path) -> None:
+    changes = {"epochs": 2, "steps_per_epoch": 2, "crop_px": 64}
+    config = configure("drawn:skin:8", "skin", "quick", changes)
+    result = run(config, tmp_path / "run", tmp_path / "store", lambda _line: None)
+    assert result is not None
+    assert (tmp_path / "store" / "skin" / "1" / "weights.safetensors").is_file()

@@ -1,0 +1,189 @@
+"""Views, windows, shifts and random changes: image and mask always move together."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from service.imaging.policy import InputPolicy
+from service.training.augment import VIEWS, TrainingItems, random_changes, shifted, view, window
+from service.training.config import Config, configure
+from service.training.order import EpochOrder
+
+Array = NDArray[np.uint8]
+GRID = InputPolicy(kind="stretch", height=64, width=96)
+
+
+def _config(**changes: object) -> Config:
+    plain = {"input": GRID, "crop_px": None, "scale": 0, "rotation_deg": 0, "colour": 0}
+    return configure("data", "retina", "quick", plain | changes)
+
+
+def _noise(height: int, width: int) -> Array:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _waves(height: int, width: int) -> Array:
+    """Return an image without symmetry, so smooth that half a pixel changes little of it."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    plane = 127 + 60 * np.sin(7 * x + 3 * y) + 60 * np.cos(9 * y - 2 * x * x)
+    return np.repeat(plane.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _mask_of(image: Array) -> Array:
+    """Return the mask that every image here has: a function of its pixels, so that it can be checked anywhere."""
+    return (image[..., 0] > 127).astype(np.uint8)
+
+
+def _load(index: int) -> tuple[Array, Array]:
+    image = _waves(60 + index, 90)
+    return image, _mask_of(image)
+
+
+def _items(**changes: object) -> TrainingItems:
+    return TrainingItems(_load, 4, _config(**changes))
+
+
+def test_the_eight_views_are_the_rotations_and_reflections_of_the_square() -> None:
+    image = _noise(5, 5)
+    found = {view(image, _mask_of(image), number)[0].tobytes() for number in range(VIEWS)}
+    turns = [np.rot90(flipped, quarter) for flipped in (image, np.fliplr(image)) for quarter in range(4)]
+    assert len(found) == VIEWS
+    assert found == {turn.tobytes() for turn in turns}
+
+
+@pytest.mark.parametrize("number", range(VIEWS))
+def test_a_view_turns_the_mask_with_its_image(number: int) -> None:
+    image, mask = view(_noise(4, 7), _mask_of(_noise(4, 7)), number)
+    assert np.array_equal(mask, _mask_of(image))
+    assert mask.shape == ((7, 4) if number & 4 else (4, 7))
+
+
+def test_views_0_to_2_are_the_image_and_its_flips() -> None:
+    image = _noise(4, 7)
+    for number, expected in ((0, image), (1, image[:, ::-1]), (2, image[::-1])):
+        assert np.array_equal(view(image, _mask_of(image), number)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [
+        (0, [[0, 1, 2], [3, 4, 5], [6, 7, 8]]),
+        (1, [[3, 4, 5], [6, 7, 8], [6, 7, 8]]),
+        (2, [[0, 1, 2], [0, 1, 2], [3, 4, 5]]),
+        (3, [[1, 2, 2], [4, 5, 5], [7, 8, 8]]),
+        (4, [[0, 0, 1], [3, 3, 4], [6, 6, 7]]),
+    ],
+    ids=["none", "up", "down", "left", "right"],
+)
+def test_a_shift_fills_what_it_uncovers_by_reflection(direction: int, expected: list[list[int]]) -> None:
+    mask = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    image = np.repeat(mask[..., None], 3, axis=2)
+    moved_image, moved_mask = shifted(image, mask, 1, direction)
+    assert moved_mask.tolist() == expected
+    assert np.array_equal(moved_image[..., 2], moved_mask)
+
+
+def test_windows_of_a_large_canvas_reach_every_pixel() -> None:
+    image = _noise(40, 70)
+    canvas = np.arange(40 * 70, dtype=np.uint32).reshape(40, 70)
+    random, seen = np.random.default_rng(0), np.zeros((40, 70), bool)
+    for _ in range(2000):
+        part, places = window(image, canvas, (32, 32), random)  # type: ignore[arg-type]
+        assert part.shape == (32, 32, 3)
+        seen.ravel()[places.ravel()] = True
+    assert seen.all()
+
+
+def test_a_window_as_large_as_the_canvas_is_all_of_it() -> None:
+    image = _noise(32, 32)
+    part, mask = window(image, _mask_of(image), (32, 32), np.random.default_rng(0))
+    assert np.array_equal(part, image)
+    assert np.array_equal(mask, _mask_of(image))
+
+
+def test_an_item_is_the_view_itself_where_nothing_is_to_change() -> None:
+    image = _noise(64, 96)
+    items = TrainingItems(lambda _: (image, _mask_of(image)), 1, _config())
+    pixels, mask = items[0, 0, 2]
+    assert pixels.dtype == mask.dtype == torch.float32
+    assert np.array_equal(pixels.numpy(), image[::-1].transpose(2, 0, 1).astype(np.float32))
+    assert np.array_equal(mask.numpy()[0], _mask_of(image[::-1]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shift_px": 20},
+        {"crop_px": 32},
+        {"crop_px": 32, "scale": 0.3, "rotation_deg": 40},
+        {"rotation_deg": 180},
+        {"crop_px": 32, "scale": 0.3, "rotation_deg": 40, "shift_px": 9},
+    ],
+    ids=["shift", "crop", "zoom and turn", "turn", "all"],
+)
+def test_image_and_mask_change_together(changes: dict[str, object]) -> None:
+    items = _items(**changes)
+    for key in ((0, position, position % 32) for position in range(16)):
+        pixels, mask = items[key]
+        sure = (pixels[:1] - 127).abs() > 16  # nearer to the edge, bilinear and nearest may differ
+        assert sure.float().mean() > 0.3
+        assert torch.equal((pixels[:1] > 127)[sure], mask.bool()[sure])
+        assert set(mask.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_light_changes_the_image_alone() -> None:
+    changed, plain = _items(colour=0.5), _items()
+    differ = 0
+    for key in ((0, position, position) for position in range(16)):
+        assert torch.equal(changed[key][1], plain[key][1])
+        differ += not torch.equal(changed[key][0], plain[key][0])
+        assert 0 <= changed[key][0].min() <= changed[key][0].max() <= 255
+    assert differ > 8
+
+
+@pytest.mark.parametrize(("crop", "size"), [(None, (64, 96)), (32, (32, 32)), (96, (64, 96)), (512, (64, 96))])
+def test_a_crop_is_never_larger_than_the_grid(crop: int | None, size: tuple[int, int]) -> None:
+    pixels, mask = _items(crop_px=crop)[0, 0, 0]
+    assert (pixels.shape, mask.shape) == ((3, *size), (1, *size))
+
+
+@pytest.mark.parametrize("kind", ["fit", "stretch", "tile"])
+def test_images_of_any_size_fill_the_grid(kind: str) -> None:
+    image = _noise(10, 300)
+    policy = InputPolicy(kind=kind, height=64, width=96)  # type: ignore[arg-type]
+    items = TrainingItems(lambda _: (image, _mask_of(image)), 1, _config(input=policy, shift_px=32))
+    assert {tuple(items[0, 0, number][0].shape) for number in range(VIEWS)} == {(3, 64, 96)}
+
+
+RICH = {"crop_px": 32, "scale": 0.3, "rotation_deg": 40, "shift_px": 9, "colour": 0.4}
+
+
+def test_the_same_key_gives_the_same_item_whatever_came_before() -> None:
+    items, others = _items(**RICH), _items(**RICH)
+    first = [items[2, position, 5] for position in range(4)]
+    for position in reversed(range(4)):
+        for one, other in zip(first[position], others[2, position, 5], strict=True):
+            assert torch.equal(one, other)
+    assert not torch.equal(first[0][0], first[1][0])
+    assert not torch.equal(first[0][0], items[3, 0, 5][0])
+
+
+def test_items_are_plain_tensors() -> None:
+    assert {type(tensor) for tensor in _items(**RICH)[0, 0, 0]} == {torch.Tensor}
+
+
+@pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
+def test_batches_do_not_depend_on_the_number_of_loading_processes() -> None:
+    items, order = _items(**RICH), EpochOrder(4 * VIEWS, length=8, seed=0)
+    alone = list(DataLoader(items, 2, sampler=order))
+    helped = list(DataLoader(items, 2, sampler=order, num_workers=2))
+    for one, other in zip(alone, helped, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+def test_a_configuration_that_asks_for_nothing_has_no_transforms() -> None:
+    assert random_changes(_config()) is None
+    assert len(TrainingItems(_load, 4, _config())) == 32

@@ -1,0 +1,111 @@
+"""What a run folder records, refuses and forgives."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import BadConfig
+from service.training.config import Config, configure
+from service.training.dataset import Dataset, open_dataset
+from service.training.run_folder import CONFIG, EPOCHS, RESULT, SPLIT, Result, RunFolder
+from service.training.split import Split
+from service.training.state import STATE, EpochRecord, Progress
+
+ONE = Split(train=("a", "b"), validation=("c",), test=(), how="by hand")
+OTHER = Split(train=("a",), validation=("b",), test=("c",), how="by hand")
+RESULT_OF_A_RUN = Result(
+    best_epoch=3,
+    validation_iou=0.61,
+    test_iou_mean=0.6,
+    test_iou_std=0.05,
+    test_accuracy_mean=0.9,
+    test_accuracy_std=0.01,
+    test_images=6,
+    temperature=1.2,
+    checkpoint="store/retina/1",
+)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return open_dataset("drawn:skin:3")
+
+
+def _config(**changes: object) -> Config:
+    return configure("somewhere", "retina", "quick", changes)
+
+
+def _begun(path: Path, dataset: Dataset) -> RunFolder:
+    """Return the folder of a run that has finished an epoch."""
+    folder = RunFolder(path)
+    folder.begin(_config(), ONE, dataset.digest)
+    (path / STATE).touch()
+    return folder
+
+
+def test_the_same_configuration_goes_on_with_the_split_it_began_with(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    folder.check(_config())
+    assert folder.split(dataset, lambda: OTHER) == ONE
+
+
+def test_another_configuration_is_refused_with_the_field_that_differs(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    with pytest.raises(BadConfig, match="learning_rate was 0.003 and is now 0.1") as refused:
+        folder.check(_config(learning_rate=0.1))
+    assert "--run" in str(refused.value)
+
+
+def test_a_run_that_never_finished_an_epoch_may_be_started_otherwise(tmp_path: Path, dataset: Dataset) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin(_config(batch_size=4096), ONE, "of data with a fault")
+    folder.check(_config())
+    assert folder.split(dataset, lambda: OTHER) == OTHER
+    folder.begin(_config(), OTHER, dataset.digest)
+    assert Config.model_validate_json((tmp_path / CONFIG).read_bytes()) == _config()
+
+
+def test_nothing_is_written_before_the_run_begins(tmp_path: Path, dataset: Dataset) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.check(_config())
+    folder.split(dataset, lambda: ONE)
+    assert folder.result() is None
+    assert not folder.path.exists()
+
+
+def test_data_that_changed_since_is_refused(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    with pytest.raises(BadConfig, match="the data changed since"):
+        folder.split(open_dataset("drawn:skin:4"), lambda: ONE)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"data_digest": "x"}'])
+def test_damaged_files_are_named(tmp_path: Path, dataset: Dataset, content: str) -> None:
+    folder = _begun(tmp_path, dataset)
+    for name in (CONFIG, SPLIT, RESULT):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(BadConfig, match=CONFIG):
+        folder.check(_config())
+    with pytest.raises(BadConfig, match=SPLIT):
+        folder.split(dataset, lambda: ONE)
+    with pytest.raises(BadConfig, match=RESULT):
+        folder.result()
+
+
+def test_epochs_are_a_line_each_and_empty_where_not_validated(tmp_path: Path) -> None:
+    history = [EpochRecord(0, 0.1, 1.5, None, None, 2.0), EpochRecord(1, 0.05, 1.25, 0.5, 0.75, 2.5)]
+    RunFolder(tmp_path).write_epochs(Progress(history))
+    assert (tmp_path / EPOCHS).read_text().splitlines() == [
+        "epoch,learning_rate,loss,validation_iou,validation_accuracy,seconds",
+        "0,0.1,1.5,,,2.0",
+        "1,0.05,1.25,0.5,0.75,2.5",
+    ]
+
+
+def test_a_result_is_read_back_and_told_in_a_line(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_result(RESULT_OF_A_RUN)
+    assert folder.result() == RESULT_OF_A_RUN
+    assert RESULT_OF_A_RUN.summary == (
+        "best epoch 3, validation IoU 0.6100; test IoU 0.6000 ± 0.0500, accuracy 0.9000 ± 0.0100 (6 images)"
+    )
