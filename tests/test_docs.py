@@ -113,7 +113,8 @@ def test_every_phony_target_exists_and_is_listed_by_help() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)", document.read_text(), re.MULTILINE))
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", document.read_text(), re.DOTALL))
+    named = set(re.findall(r"(?:^|`|\$ )make ([a-z]+)", code, re.MULTILINE))
     assert named <= set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
 
 

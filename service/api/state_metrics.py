@@ -26,6 +26,11 @@ class StateMetrics(Collector):
             "alnet_requests_in_flight", "Uploads being received or answered.", value=self._traffic.in_flight
         )
         yield GaugeMetricFamily("alnet_ready", "1 if /readyz says so.", value=self._fleet.is_ready)
+        yield GaugeMetricFamily(
+            "alnet_device_memory_bytes",
+            "GPU memory held by the networks; 0 on the CPU.",
+            value=self._fleet.device_memory_bytes,
+        )
         yield from self._modalities()
         yield from self._models()
 

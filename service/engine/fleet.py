@@ -18,7 +18,7 @@ from service.engine.device import Device
 from service.engine.engine import Engine, checked_predict
 from service.engine.memory import is_out_of_memory
 from service.engine.segmenter import Segmenter, TileBatcher
-from service.engine.torch_engine import TorchEngine
+from service.engine.torch_engine import TorchEngine, memory_held_bytes
 from service.errors import AlnetError, NotReady, ShuttingDown, UnknownModality
 from service.settings import Settings
 from service.store.card import Card
@@ -133,6 +133,11 @@ class Fleet:
     def queued(self, modality: str) -> int:
         """Return how many uploads wait for the device."""
         return self._served[modality].batcher.queued if modality in self._served else 0
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """The GPU memory that the networks hold; 0 on the CPU."""
+        return memory_held_bytes()
 
     def drain(self) -> None:
         """Take no new uploads from now on; those that have begun are still answered."""

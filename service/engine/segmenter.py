@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.engine.batcher import Batcher
 from service.engine.engine import Engine
 from service.engine.quality import Agreement, Probability, agreement, expected_iou, foreground
-from service.errors import BadCheckpoint, BadUpload, DeadlineExceeded, ReferenceMismatch, ShuttingDown
+from service.errors import BadCheckpoint, BadUpload, DeadlineExceeded, FrameNeeded, ReferenceMismatch, ShuttingDown
 from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.encode import encode_png
 from service.imaging.placement import Placement, prepare, restore
@@ -194,13 +194,22 @@ class Segmenter:
         if upload.reference is None:
             return None
         try:
-            reference = decode_mask(upload.reference, max_pixels=self._max_pixels)
+            reference = self._decode_reference(upload.reference, upload.frame)
         except BadUpload as error:
             raise type(error)(f"in the reference: {error}") from error
         if reference.mask.shape != decoded.pixels.shape[:2]:
             (height, width), (rows, columns) = decoded.pixels.shape[:2], reference.mask.shape
             raise ReferenceMismatch(f"the reference is {columns} × {rows} pixels, the image {width} × {height}")
         return reference
+
+    def _decode_reference(self, content: bytes, frame: int | None) -> DecodedMask:
+        """Decode a mask; of a stack of masks, the frame that was picked of the stack of images."""
+        try:
+            return decode_mask(content, max_pixels=self._max_pixels)
+        except FrameNeeded:
+            if frame is None:
+                raise
+            return decode_mask(content, max_pixels=self._max_pixels, frame=frame)
 
     def _after(
         self, upload: Upload, prepared: _Prepared, maps: Sequence[NDArray[np.uint8]], threshold: float

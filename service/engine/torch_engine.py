@@ -137,6 +137,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
+def memory_held_bytes() -> int:
+    """Return the GPU memory that PyTorch holds for this process, whether in use or kept for reuse; 0 on the CPU."""
+    return torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
+
+
 def precisions(device: torch.device, asked: str) -> list[str]:
     """Return the names of the dtypes to try, best first: what was asked for, or what the device has in hardware."""
     if asked != "auto":

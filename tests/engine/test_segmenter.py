@@ -249,6 +249,22 @@ def test_a_reference_of_another_size_is_refused_with_both_sizes() -> None:
         answer(png(draw()), reference=png(np.ones((64, 65), np.bool_)))
 
 
+def stack(*pages: Pixels) -> bytes:
+    """Return a TIFF of several pages."""
+    buffer = io.BytesIO()
+    first, *others = (Image.fromarray(page) for page in pages)
+    first.save(buffer, "TIFF", save_all=True, append_images=others)
+    return buffer.getvalue()
+
+
+def test_a_frame_picks_the_page_of_image_and_reference_alike() -> None:
+    images = [draw(), np.ascontiguousarray(draw()[::-1])]
+    found = [read_png(answer(png(image)).mask_png) for image in images]
+    both = answer(stack(*images), frame=1, reference=stack(*found))
+    assert both.measured_iou == 1.0
+    assert answer(stack(*images), frame=1, reference=png(found[1])).measured_iou == 1.0
+
+
 def test_a_frame_that_a_single_image_lacks_is_refused() -> None:
     with pytest.raises(FrameNeeded):
         answer(png(draw()), frame=1)
