@@ -27,6 +27,9 @@ format: .venv/.installed-dev ## format the code and mend what can be mended
 
 install: .venv/.installed-dev ## make .venv with everything: server, training, tests
 
+pictures: .venv/.installed-dev ## draw docs/images anew with the shipped checkpoints
+	$(BIN)/python docs/draw_pictures.py
+
 clean: ## remove .venv and whatever else can be made again
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find service tests -name __pycache__ -prune -exec rm -rf {} +
@@ -43,6 +46,3 @@ $(BIN)/python:
 .venv/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[serve,train,dev]'
 	touch .venv/.installed-serve $@
-
-pictures: .venv/.installed-dev ## draw docs/images anew with the shipped checkpoints
-	$(BIN)/python docs/draw_pictures.py

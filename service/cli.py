@@ -1,6 +1,7 @@
 """alnet: the command line. Every command imports what it needs when it runs, so that --help is quick."""
 
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -24,10 +25,13 @@ app.command("segment")(segment.segment)
 app.add_typer(models.app, name="models")
 
 
-def main() -> None:
-    """Run the command line. An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, on `arguments` or else the process's own, and exit.
+
+    An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong.
+    """
     try:
-        app()
+        app(arguments)
     except (AlnetError, OSError) as error:
         print(f"alnet: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)

@@ -70,7 +70,6 @@ def train(
     preset and the modality.
     """
     from service.training.config import configure
-    from service.training.job import run as run_job
 
     drawn = data.split(":")[1] if data.startswith("drawn:") else None
     name = modality or drawn
@@ -96,6 +95,8 @@ def train(
     given |= {"steps_per_epoch": steps_per_epoch or None} if steps_per_epoch is not None else {}
     given |= {"crop_px": crop or None} if crop is not None else {}
     config = configure(data, name, preset, given)
+    from service.training.job import run as run_job  # only now: a wrong option is refused without loading torch
+
     try:
         result = run_job(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, typer.echo)
     except KeyboardInterrupt:

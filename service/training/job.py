@@ -150,6 +150,7 @@ class Job:
             temperature=temperature,
             threshold=THRESHOLD,
             data=_data(self.parts),
+            commit=self.folder.commit,
             best_epoch=progress.best_epoch,
             seconds=progress.seconds,
             device=_device_name(self.device),

@@ -4,7 +4,6 @@ import copy
 import datetime as dt
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -52,6 +51,7 @@ class Trained:
     temperature: float
     threshold: float
     data: Data
+    commit: str
     best_epoch: int
     seconds: float
     device: str
@@ -150,7 +150,7 @@ def _training(trained: Trained) -> Training:
     config = trained.config.model_dump(mode="json", exclude={"modality", "label", "input", "preset", "seed"})
     return Training(
         seed=trained.config.seed,
-        commit=_commit(),
+        commit=trained.commit,
         preset=trained.config.preset,
         config=config | {"data": Path(trained.config.data).name},  # a path says nothing on another machine
         versions={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
@@ -164,17 +164,3 @@ def _training(trained: Trained) -> Training:
 def _training_images(likeness: Likeness) -> TrainingImages:
     mean, scale = (tuple(round(float(value), 6) for value in values) for values in (likeness.mean, likeness.scale))
     return TrainingImages(features=FEATURES, mean=mean, scale=scale, limit=round(likeness.limit, 4))
-
-
-def _commit() -> str:
-    """Return the commit of the code that runs, "-dirty" if it was changed since, or "unknown" outside a checkout."""
-    try:
-        _git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy may lie in another's checkout
-        return _git("describe", "--always", "--abbrev=12", "--exclude=*", "--dirty")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - ours

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from service.errors import BadConfig
+from service.training.code_version import code_commit
 from service.training.config import Config
 from service.training.dataset import Dataset
 from service.training.split import Split
@@ -83,10 +84,18 @@ class RunFolder:
             raise BadConfig(f"the data changed since {path} was written; start anew in another folder with --run")
         return chosen
 
+    @property
+    def commit(self) -> str:
+        """The commit of the code that the run began with; of the code that runs if it is to begin."""
+        path = self.path / SPLIT
+        if not self._has_begun() or not path.exists():
+            return code_commit()
+        return str(json.loads(path.read_bytes()).get("code_commit", "unknown"))
+
     def begin(self, config: Config, split: Split, digest: str) -> None:
         """Write configuration and split down, over those of a run that never finished an epoch."""
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"data_digest": digest, **split.to_json()}
+        content = {"code_commit": self.commit, "data_digest": digest, **split.to_json()}
         write_atomically(self.path / SPLIT, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
         write_atomically(self.path / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
 

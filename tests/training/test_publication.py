@@ -41,6 +41,7 @@ def _trained(**changes: Any) -> Trained:
         "temperature": 1.5,
         "threshold": 0.5,
         "data": Data(name="mine", digest="a" * 64, n_train=5, n_validation=2, n_test=3, split="by hand"),
+        "commit": "0123456789ab",
         "best_epoch": 4,
         "seconds": 12.34,
         "device": "a CPU",

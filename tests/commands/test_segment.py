@@ -1,0 +1,187 @@
+"""alnet segment: masks on each image's grid, the service's own; what fails is named, the rest goes on."""
+
+import asyncio
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from typer.testing import CliRunner, Result
+
+from service.cli import app
+from service.engine.batcher import Batcher
+from service.engine.device import Device
+from service.engine.segmenter import Segmentation, Segmenter, TileBatcher, Upload
+from service.engine.torch_engine import TorchEngine
+from service.errors import BadCheckpoint, BadParameter, BadSettings, UnknownModality
+from service.imaging.policy import InputPolicy
+from service.store.checkpoint import Checkpoint
+from tests.checkpoints import publish_tiny
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    grid = InputPolicy(kind="tile", height=64, width=64, overlap=8)
+    return publish_tiny(tmp_path_factory.mktemp("store"), input=grid, threshold=0.5)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for name, height, width in (("a.png", 64, 64), ("b.bmp", 100, 130), ("c.JPG", 9, 7), ("d.tif", 200, 30)):
+        _picture(height, width).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_text("no image either")
+    (folder / "deeper.png").mkdir()
+    return folder
+
+
+def _picture(height: int, width: int) -> PillowImage.Image:
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return PillowImage.fromarray(pixels)
+
+
+def _segment(published: Checkpoint, *arguments: str | Path, modality: str = "retina") -> Result:
+    store = published.folder.parents[1]
+    options = ["--modality", modality, "--store", str(store), "--device", "cpu"]
+    return CliRunner().invoke(app, ["segment", *map(str, arguments), *options])
+
+
+def _served(checkpoint: Checkpoint, image: bytes) -> Segmentation:
+    """Return what the service's Segmenter makes of an upload."""
+
+    async def segment() -> Segmentation:
+        engine = TorchEngine.load(checkpoint, device="cpu")
+        with ThreadPoolExecutor(1) as pool:
+            async with Device("network") as device:
+                batcher: TileBatcher = Batcher(engine.predict, device=device, max_size=8, max_wait_s=0, max_queued=8)
+                async with batcher:
+                    segmenter = Segmenter(engine, batcher, pool=pool, max_pixels=10**6)
+                    upload = Upload(image=image, probability=True)
+                    return await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
+
+    return asyncio.run(segment())
+
+
+def _pixels(png: bytes) -> NDArray[np.uint8]:
+    with PillowImage.open(io.BytesIO(png)) as picture:
+        assert (picture.format, picture.mode) == ("PNG", "L")
+        return np.asarray(picture)
+
+
+def test_each_image_of_a_folder_gets_a_mask_on_its_own_grid(
+    published: Checkpoint, images: Path, tmp_path: Path
+) -> None:
+    result = _segment(published, images, "--out", tmp_path / "new" / "masks")
+    assert (result.exit_code, result.stdout) == (0, f"4 of 4 masks in {tmp_path / 'new' / 'masks'}\n")
+    found = {path.name: _pixels(path.read_bytes()) for path in (tmp_path / "new" / "masks").iterdir()}
+    shapes = {name: mask.shape for name, mask in found.items()}
+    assert shapes == {"a.png": (64, 64), "b.png": (100, 130), "c.png": (9, 7), "d.png": (200, 30)}
+    assert all(set(np.unique(mask)) <= {0, 255} for mask in found.values())
+
+
+def test_a_mask_is_the_one_that_the_service_gives(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    result = _segment(published, images / "b.bmp", "--out", tmp_path, "--probability")
+    assert result.exit_code == 0
+    served = _served(published, (images / "b.bmp").read_bytes())
+    assert served.probability_png is not None
+    assert np.array_equal(_pixels((tmp_path / "b.png").read_bytes()), _pixels(served.mask_png))
+    probability = _pixels((tmp_path / "b.probability.png").read_bytes())
+    assert np.array_equal(probability, _pixels(served.probability_png))
+    assert len(np.unique(probability)) > 2
+
+
+def test_a_threshold_of_ones_own_is_taken(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    assert _segment(published, images / "a.png", "--out", tmp_path, "--threshold", "0").exit_code == 0
+    assert _pixels((tmp_path / "a.png").read_bytes()).min() == 255
+
+
+def test_files_that_fail_are_named_and_the_others_go_on(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    broken, cut = tmp_path / "broken.png", tmp_path / "cut.png"
+    broken.write_bytes(b"no image")
+    cut.write_bytes((images / "a.png").read_bytes()[:2000])
+    result = _segment(published, broken, images / "a.png", cut, images / "c.JPG", "--out", tmp_path / "masks")
+    assert (result.exit_code, result.stdout) == (1, f"2 of 4 masks in {tmp_path / 'masks'}\n")
+    assert sorted(line.split(": ")[:2] for line in result.stderr.splitlines()) == [
+        ["alnet", str(broken)],
+        ["alnet", str(cut)],
+    ]
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"a.png", "c.png"}
+
+
+def test_a_mask_that_cannot_be_written_fails_its_file_alone(
+    published: Checkpoint, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").mkdir()
+    result = _segment(published, images / "a.png", images / "c.JPG", "--out", tmp_path)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith(f"alnet: {images / 'a.png'}: [Errno 21] Is a directory")
+    assert (tmp_path / "c.png").is_file()
+
+
+def test_a_file_named_twice_is_segmented_once(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    again = images / ".." / images.name / "a.png"
+    result = _segment(published, images / "a.png", again, images / "a.png", "--out", tmp_path)
+    assert result.stdout.startswith("1 of 1 masks")
+
+
+def test_images_whose_masks_would_collide_are_refused(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "a.bmp"
+    _picture(5, 5).save(twin)
+    result = _segment(published, images, twin, "--out", tmp_path / "masks")
+    assert isinstance(result.exception, BadParameter)
+    assert str(result.exception).startswith(f"{images / 'a.png'} and {twin} would both give a.png")
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_probability_map_does_not_collide_with_a_mask(published: Checkpoint, tmp_path: Path) -> None:
+    for name in ("a.bmp", "a.probability.bmp"):
+        _picture(5, 5).save(tmp_path / name)
+    result = _segment(published, tmp_path, "--out", tmp_path / "masks", "--probability")
+    assert "would both give a.probability.png" in str(result.exception)
+
+
+def test_an_image_is_never_written_over_by_its_mask(published: Checkpoint, tmp_path: Path) -> None:
+    _picture(5, 5).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    result = _segment(published, tmp_path, "--out", tmp_path)
+    assert isinstance(result.exception, BadParameter)
+    assert "would be written over" in str(result.exception)
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "empty"])
+def test_nothing_to_segment_is_an_error(published: Checkpoint, tmp_path: Path, missing: str) -> None:
+    (tmp_path / "empty").mkdir()
+    result = _segment(published, tmp_path / missing, "--out", tmp_path / "masks")
+    assert isinstance(result.exception, BadParameter)
+    assert missing in str(result.exception)
+
+
+def test_an_unknown_modality_is_refused_with_those_that_exist(
+    published: Checkpoint, images: Path, tmp_path: Path
+) -> None:
+    result = _segment(published, images, "--out", tmp_path / "masks", modality="liver")
+    assert isinstance(result.exception, UnknownModality)
+    assert "it has: retina" in str(result.exception)
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_damaged_checkpoint_is_one_error(images: Path, tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path / "store")
+    checkpoint.weights_path.write_bytes(b"damaged")
+    result = _segment(checkpoint, images, "--out", tmp_path / "masks")
+    assert isinstance(result.exception, BadCheckpoint)
+    assert result.stderr == ""
+
+
+def test_an_unknown_device_is_refused(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    result = _segment(published, images, "--out", tmp_path, "--device", "tpu")
+    assert result.exit_code != 0
+    result = CliRunner().invoke(
+        app, ["segment", str(images), "--modality", "retina", "--out", str(tmp_path), "--device", "tpu"]
+    )
+    assert isinstance(result.exception, BadSettings)

@@ -1,0 +1,88 @@
+"""Scoring a published checkpoint on images with masks."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.engine.torch_engine import TorchEngine
+from service.errors import BadDataset, BadParameter
+from service.training.dataset import load, open_dataset
+from service.training.evaluate import COLUMNS, evaluate, table
+from service.training.scores import mean_and_std, score
+from service.training.split import Split
+from tests.checkpoints import publish_tiny
+
+DATA = "drawn:retina:3"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> TorchEngine:
+    return TorchEngine.load(publish_tiny(tmp_path_factory.mktemp("store")), device="cpu", precision="float32")
+
+
+def _split(path: Path, **parts: tuple[str, ...]) -> Path:
+    whole = {"train": (), "validation": (), "test": ()} | parts
+    path.write_text(json.dumps({"data_digest": "x", **Split(**whole, how="by hand").to_json()}))
+    return path
+
+
+def test_scores_are_those_of_the_engine_on_each_image(engine: TorchEngine) -> None:
+    scores = evaluate(DATA, engine)
+    pairs = open_dataset(DATA).pairs
+    policy, threshold = engine.card.input, engine.card.threshold
+    assert scores == score([(pair.name, load(pair)) for pair in pairs], engine.predict, policy, threshold)
+
+
+def test_another_threshold_gives_other_masks(engine: TorchEngine) -> None:
+    whole = evaluate(DATA, engine, threshold=0.0)
+    for found, pair in zip(whole, open_dataset(DATA).pairs, strict=True):
+        assert found.agreement.iou == pytest.approx(load(pair)[1].mean())
+
+
+def test_a_split_leaves_only_its_part(engine: TorchEngine, tmp_path: Path) -> None:
+    path = _split(tmp_path / "split.json", test=("retina-002",), train=("retina-000", "retina-001"))
+    assert [found.name for found in evaluate(DATA, engine, split=path)] == ["retina-002"]
+    assert [found.name for found in evaluate(DATA, engine, split=path, part="train")] == ["retina-000", "retina-001"]
+    with pytest.raises(BadParameter, match="no validation images"):
+        evaluate(DATA, engine, split=path, part="validation")
+    with pytest.raises(BadParameter, match="there are train, validation, test"):
+        evaluate(DATA, engine, split=path, part="unused")
+
+
+def test_a_part_without_a_split_is_refused(engine: TorchEngine) -> None:
+    with pytest.raises(BadParameter, match="--split"):
+        evaluate(DATA, engine, part="test")
+
+
+def test_an_image_of_the_split_that_is_not_there_is_named(engine: TorchEngine, tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match="retina-007"):
+        evaluate(DATA, engine, split=_split(tmp_path / "split.json", test=("retina-007",)))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '"text"', "3"])
+def test_what_is_no_split_is_refused_by_name(engine: TorchEngine, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(content)
+    with pytest.raises(BadParameter, match="no split.json of a run"):
+        evaluate(DATA, engine, split=path)
+
+
+def test_csv_and_table_agree_with_the_scores(engine: TorchEngine, tmp_path: Path) -> None:
+    scores = evaluate(DATA, engine, out=tmp_path / "out")
+    with (tmp_path / "out" / "scores.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert tuple(head) == COLUMNS
+    assert [row[0] for row in rows] == ["retina-000", "retina-001", "retina-002"]
+    assert [float(row[1]) for row in rows] == [found.agreement.iou for found in scores]
+    assert [float(row[2]) for row in rows] == [found.agreement.accuracy for found in scores]
+    assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == {f"{row[0]}.png" for row in rows}
+
+    lines = [line.split() for line in table(scores).splitlines()]
+    assert lines[0] == list(COLUMNS)
+    assert lines[1] == ["retina-000", *(f"{float(value):.4f}" for value in rows[0][1:])]
+    mean, std = mean_and_std(found.agreement.iou for found in scores)
+    assert [lines[-2][:2], lines[-1][:2]] == [["mean", f"{mean:.4f}"], ["std", f"{std:.4f}"]]
+    assert np.isfinite([float(value) for value in lines[-1][1:]]).all()

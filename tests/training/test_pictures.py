@@ -1,0 +1,48 @@
+"""Pictures of a run show what they say."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from service.engine.quality import Agreement
+from service.imaging.policy import InputPolicy
+from service.training.pictures import MISSED, RIGHT, WRONG, draw_curves, draw_expected, draw_samples, errors
+from service.training.scores import ImageScore
+from service.training.state import EpochRecord
+
+
+def _red(tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    return [tile[..., 0] for tile in tiles]
+
+
+def test_errors_are_told_by_colour() -> None:
+    mask = np.array([[True, True, False, False]])
+    reference = np.array([[1, 0, 1, 0]], np.uint8)
+    shown = errors(np.full((1, 4, 3), 100, np.uint8), mask, reference)
+    assert [tuple(pixel) for pixel in shown[0].tolist()] == [RIGHT, WRONG, MISSED, (60, 60, 60)]
+
+
+def test_a_sample_stands_beside_its_reference_mask_and_errors(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    tall = np.zeros((1200, 30, 3), np.uint8)
+    named = [("one", (image, np.ones((40, 30), np.uint8))), ("tall", (tall, np.zeros((1200, 30), np.uint8)))]
+    draw_samples(named, _red, InputPolicy(kind="tile", height=64, width=64, overlap=8), tmp_path / "samples", 0.5)
+    with PillowImage.open(tmp_path / "samples" / "one.png") as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (40, 120, 3)
+    assert np.array_equal(pixels[:, :30], image)
+    found = np.where((image[..., :1] > 127), RIGHT, MISSED)
+    assert np.array_equal(pixels[:, 90:], found)
+    with PillowImage.open(tmp_path / "samples" / "tall.png") as picture:
+        assert picture.height == 512
+
+
+def test_curves_and_expected_iou_are_drawn_even_of_little(tmp_path: Path) -> None:
+    draw_curves([EpochRecord(0, 0.1, 1.0, None, None, 1.0)], tmp_path / "curves.png")
+    draw_expected([ImageScore("one", Agreement(0.5, 0.9, 0.7), 0.6)], tmp_path / "expected.png")
+    for name in ("curves.png", "expected.png"):
+        with PillowImage.open(tmp_path / name) as picture:
+            assert picture.format == "PNG"
