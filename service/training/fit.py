@@ -160,9 +160,14 @@ def set_learning_rate(optimizer: Optimizer, config: Config, epoch: int) -> float
     return rate
 
 
+def make_loss() -> nn.Module:
+    """Return Dice + BCE (paper, Eqs. 4 to 6) of logits and masks, both (N, 1, h, w); Dice is taken image by image."""
+    return DiceCELoss(sigmoid=True)
+
+
 def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
     """Take one step a batch; return the mean loss, a number."""
-    loss_of = DiceCELoss(sigmoid=True)
+    loss_of = make_loss()
     fitting.order.start(epoch)
     fitting.wrapped.train()
     total = torch.zeros((), device=fitting.fabric.device)

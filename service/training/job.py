@@ -67,7 +67,7 @@ def run(config: Config, path: Path, store: Path | None, say: Say) -> Result | No
         say(f"{path} is finished already; pick another folder with --run to train anew")
         return result
     fabric = make_fabric(config)
-    parts = read_parts(config, folder, say if fabric.is_global_zero else _nothing)
+    parts = read_parts(config, folder, say if fabric.is_global_zero else lambda _: None)
     if fabric.is_global_zero:
         folder.begin(config, parts.split, parts.dataset.digest)
     normalisation, likeness = study(parts.train)
@@ -211,10 +211,6 @@ class Job:
 def shown(pairs: PairCache, title: str) -> Iterator[tuple[str, tuple[Image, Mask]]]:
     """Yield the named pairs behind a progress bar, if a terminal is there to show it."""
     yield from tqdm(pairs.named(), title, len(pairs), leave=False, unit="image", disable=None)
-
-
-def _nothing(_: str) -> None:
-    """Say nothing: what the other processes of a run have to say, rank 0 says."""
 
 
 def _test_scores(parts: Parts, scores: Sequence[ImageScore], likeness: Likeness) -> Scores:

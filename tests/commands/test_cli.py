@@ -1,6 +1,5 @@
 """The command line as a whole: help that teaches, errors of one line, exit codes."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +8,18 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli import app, main
 from service.settings import Settings
 
 COMMANDS = ("serve", "train", "evaluate", "segment", "models")
 
 
-def _alnet(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, env=os.environ | environment
-    )
+def _alnet(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of a call."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, *capsys.readouterr()
 
 
 def _help(*command: str) -> str:
@@ -58,31 +58,35 @@ def test_the_help_of_serve_lists_every_setting() -> None:
         (("train", "--data", "nowhere", "--modality", "own"), 1, "alnet: nowhere"),
         (("segment", "nowhere.png", "--modality", "retina", "--out", "masks"), 2, "alnet: nowhere.png does not exist"),
         (("evaluate", "drawn:retina", "--modality", "liver", "--store", "."), 1, "alnet: no modality 'liver'"),
+        (("models", "show", "liver", "--store", "."), 1, "alnet: no modality 'liver'"),
     ],
-    ids=["config", "dataset", "parameter", "store"],
+    ids=["config", "dataset", "parameter", "evaluate", "models"],
 )
-def test_an_error_is_one_line_and_an_exit_code(arguments: tuple[str, ...], code: int, complaint: str) -> None:
-    done = _alnet(*arguments)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.startswith(complaint)
-    assert done.stderr.count("\n") == 1
+def test_an_error_is_one_line_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, complaint: str
+) -> None:
+    ended, said, complained = _alnet(capsys, *arguments)
+    assert (ended, said) == (code, "")
+    assert complained.startswith(complaint)
+    assert complained.count("\n") == 1
 
 
-def test_a_file_in_the_way_is_one_line_too(tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_one_line_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    grid = ("--input", "fit:32x32", "--epochs", "1", "--steps-per-epoch", "1", "--batch-size", "1")
-    done = _alnet("train", "--data", "drawn:skin:3", *grid, "--run", tmp_path / "file" / "run")
-    assert done.returncode == 1
-    assert done.stderr == f"alnet: [Errno 20] Not a directory: '{tmp_path / 'file' / 'run'}'\n"
+    run = tmp_path / "file" / "run"
+    ended, _, complained = _alnet(capsys, "train", "--data", "drawn:skin:3", "--input", "fit:32x32", "--run", run)
+    assert (ended, complained) == (1, f"alnet: [Errno 20] Not a directory: '{run}'\n")
 
 
-def test_a_misspelt_variable_is_one_line(tmp_path: Path) -> None:
-    done = _alnet("serve", "--store", tmp_path, ALNET_PROT="80")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "alnet: unknown setting ALNET_PROT; `alnet serve --help` lists those that exist\n"
-
-
-def test_help_is_quick_since_it_loads_no_torch() -> None:
-    program = "import sys; from service.cli import app; app(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+def test_a_wrong_option_is_refused_before_torch_is_loaded() -> None:
+    done = _python("-m", "service.cli", "train", "--data", "drawn:retina", "--epochs", "0")
+    assert done.returncode == 2
+    assert done.stderr == "alnet: epochs: Input should be greater than or equal to 1\n"
+    program = "import sys; from service.cli import app; app(['train', '--help'], standalone_mode=False)"
+    done = _python("-c", f"{program}; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)

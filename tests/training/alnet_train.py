@@ -15,7 +15,7 @@ from service.training.state import STATE
 
 OPTIONS = (
     *("--data", "drawn:retina:8", "--input", "fit:64x64", "--crop", "64", "--batch-size", "2"),
-    *("--steps-per-epoch", "2", "--epochs", "4", "--precision", "float32", "--learning-rate", "0.01"),
+    *("--steps-per-epoch", "2", "--epochs", "4", "--precision", "float32", "--learning-rate", "0.001"),
 )
 
 
@@ -60,7 +60,7 @@ class Run:
 def train(run: Run, *extra: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end; `extra` options win."""
     return subprocess.run(
-        [*run.command, *extra], capture_output=True, text=True, check=False, timeout=250, env=ENVIRONMENT
+        [*run.command, *extra], capture_output=True, text=True, check=False, timeout=600, env=ENVIRONMENT
     )
 
 
@@ -74,5 +74,5 @@ def train_until(run: Run, line: str, number: signal.Signals) -> tuple[int, str]:
             if said.startswith(line):
                 process.send_signal(number)
                 break
-        _, complaint = process.communicate(timeout=60)
+        _, complaint = process.communicate(timeout=300)
     return process.returncode, complaint

@@ -42,5 +42,5 @@ def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     for file in tmp_path.glob("images/*.png"):
         file.unlink()
     assert cache(0)[0].shape == (12, 10, 3)
-    with pytest.raises(BadDataset, match="1.png"):
+    with pytest.raises(BadDataset, match=r"1\.png"):
         cache(1)

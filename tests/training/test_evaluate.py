@@ -66,7 +66,7 @@ def test_an_image_of_the_split_that_is_not_there_is_named(engine: TorchEngine, t
 def test_what_is_no_split_is_refused_by_name(engine: TorchEngine, tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
-    with pytest.raises(BadParameter, match="no split.json of a run"):
+    with pytest.raises(BadParameter, match=r"no split\.json of a run"):
         evaluate(DATA, engine, split=path)
 
 

@@ -3,7 +3,9 @@
 import json
 import math
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.store.checkpoint import Checkpoint
-from service.training.config import configure
+from service.training.config import Config, configure
 from service.training.job import run as run_job
 from service.training.run_folder import CONFIG, SPLIT
 from service.training.state import STATE
@@ -19,7 +21,7 @@ from tests.training.alnet_train import Run, train, train_until
 from tests.training.folders import picture, write
 
 
-def _config(data: str | Path, **changes: object):  # type: ignore[no-untyped-def]
+def _config(data: str | Path, **changes: object) -> Config:
     quick = {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "precision": "float32"}
     return configure(str(data), "own", "quick", quick | changes)
 
@@ -33,6 +35,7 @@ def _folder(path: Path, count: int, *, filled: bool) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_interrupted_and_killed_ends_with_the_numbers_of_an_undisturbed_one(
     tmp_path: Path, undisturbed: Run
 ) -> None:
@@ -49,8 +52,8 @@ def test_a_run_interrupted_and_killed_ends_with_the_numbers_of_an_undisturbed_on
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("epoch")] == ["3/4", "4/4"]
     assert disturbed.epochs() == undisturbed.epochs()
     assert len(undisturbed.epochs()) == 4
-    duration = {"training": {"duration_s"}}
-    assert disturbed.card().model_dump(exclude=duration) == undisturbed.card().model_dump(exclude=duration)
+    of_its_time: Any = {"created": True, "training": {"duration_s", "commit"}}
+    assert disturbed.card().model_dump(exclude=of_its_time) == undisturbed.card().model_dump(exclude=of_its_time)
 
 
 def test_a_run_leaves_what_a_person_wants_to_look_at(undisturbed: Run) -> None:
@@ -61,21 +64,10 @@ def test_a_run_leaves_what_a_person_wants_to_look_at(undisturbed: Run) -> None:
     assert not [name for name in names if "draft" in name]
 
 
-def test_a_log_holds_a_line_an_epoch_and_no_bars(tmp_path: Path, undisturbed: Run) -> None:
-    (tmp_path / "run").mkdir()
-    for name in (CONFIG, SPLIT, STATE, "best.safetensors"):
-        (tmp_path / "run" / name).write_bytes((undisturbed.path / name).read_bytes())
-    finished_but_unpublished = train(Run(tmp_path))
-    assert finished_but_unpublished.stderr == ""
-    assert Run(tmp_path).card().weights_sha256 == undisturbed.card().weights_sha256
-    assert Run(tmp_path).epochs() == undisturbed.epochs()
-
-
 def test_the_card_tells_the_truth_about_the_run(undisturbed: Run) -> None:
     card = undisturbed.card()
     assert 3_445_000 <= card.parameters <= 3_455_000
     assert card.parameters < card.parameters_in_training
-    assert card.largest_logit_difference < 1e-9
     assert (card.modality, card.version, card.label, card.data.name) == ("retina", "1", "vessel", "drawn:retina")
     assert (card.data.n_train, card.data.n_validation, card.data.n_test) == (4, 2, 2)
     assert card.test is not None
@@ -87,7 +79,7 @@ def test_the_card_tells_the_truth_about_the_run(undisturbed: Run) -> None:
 
 def test_a_finished_run_is_neither_trained_nor_published_again(undisturbed: Run) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.folder.rglob("*") if path.is_file()}
-    config = configure_as(undisturbed)
+    config = _config_of(undisturbed)
     said: list[str] = []
     result = run_job(config, undisturbed.path, undisturbed.store, said.append)
     assert result is not None
@@ -97,7 +89,7 @@ def test_a_finished_run_is_neither_trained_nor_published_again(undisturbed: Run)
 
 
 def test_a_folder_of_another_run_is_refused_with_the_field_that_differs(undisturbed: Run) -> None:
-    config = configure_as(undisturbed).model_copy(update={"batch_size": 3})
+    config = _config_of(undisturbed).model_copy(update={"batch_size": 3})
     with pytest.raises(BadConfig, match="batch_size was 2 and is now 3"):
         run_job(config, undisturbed.path, undisturbed.store, print)
 
@@ -112,6 +104,12 @@ def test_awkward_data_is_trained_on_and_published(tmp_path: Path) -> None:
     card = Checkpoint.read(Path(result.checkpoint)).card
     assert (card.data.n_validation, card.label) == (1, "foreground")
     assert math.isfinite(result.validation_iou)
+
+    for lost_when_killed_after_the_last_epoch in ("result.json", "epochs.csv"):
+        (tmp_path / "run" / lost_when_killed_after_the_last_epoch).unlink()
+    again = run_job(config, tmp_path / "run", tmp_path / "store", print)
+    assert again == replace(result, checkpoint=str(tmp_path / "store" / "own" / "2"))
+    assert (tmp_path / "run" / "epochs.csv").read_text().count("\n") == 2
 
     (data / "images" / "0.png").write_bytes((data / "images" / "1.png").read_bytes())
     (tmp_path / "run" / "result.json").unlink()
@@ -139,8 +137,6 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
     assert not (tmp_path / "run" / STATE).exists()
 
 
-def configure_as(run: Run):  # type: ignore[no-untyped-def]
+def _config_of(run: Run) -> Config:
     """Return the configuration that the run was made with."""
-    from service.training.config import Config
-
     return Config.model_validate_json((run.path / CONFIG).read_bytes())

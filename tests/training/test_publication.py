@@ -88,7 +88,7 @@ def test_an_engine_reproduces_the_recorded_probe(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_serves_other_scores_is_not_published(tmp_path: Path) -> None:
     card, weights = describe(_trained())
-    with pytest.raises(BadCheckpoint, match="scores IoU 0.6500; in training 0.7000"):
+    with pytest.raises(BadCheckpoint, match=r"scores IoU 0\.6500; in training 0\.7000"):
         prove_and_publish(card, weights, tmp_path / "store", tmp_path / "run", _scoring(0.65))
     assert not (tmp_path / "store").exists()
 

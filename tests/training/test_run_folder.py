@@ -51,7 +51,7 @@ def test_the_same_configuration_goes_on_with_the_split_it_began_with(tmp_path: P
 
 def test_another_configuration_is_refused_with_the_field_that_differs(tmp_path: Path, dataset: Dataset) -> None:
     folder = _begun(tmp_path, dataset)
-    with pytest.raises(BadConfig, match="learning_rate was 0.003 and is now 0.1") as refused:
+    with pytest.raises(BadConfig, match=r"learning_rate was 0\.003 and is now 0\.1") as refused:
         folder.check(_config(learning_rate=0.1))
     assert "--run" in str(refused.value)
 

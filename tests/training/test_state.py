@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim import Adam, Optimizer
 
 from service.errors import BadConfig
@@ -47,7 +48,8 @@ for kill in range(12):
 
 def _trained(seed: int = 0) -> tuple[nn.Module, Optimizer]:
     torch.manual_seed(seed)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimizer = Adam(network.parameters(), lr=0.1)
     _step(network, optimizer)
     return network, optimizer
