@@ -8,6 +8,7 @@ import typer
 from service.commands import evaluate, models, segment, serve, train
 from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
 
+EXTRAS = "serving needs the extra alnet-service[serve], training and evaluating alnet-service[train]"
 USAGE_ERRORS = (BadConfig, BadParameter, BadSettings)
 
 app = typer.Typer(
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (AlnetError, OSError) as error:
         print(f"alnet: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
+    except ModuleNotFoundError as error:  # the serving image cannot train, and the training image cannot serve
+        print(f"alnet: {error.name} is not installed; {EXTRAS}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class NotReady(Unavailable):
 
 
 class ShuttingDown(Unavailable):
-    """This replica takes no new work."""
+    """No new work is taken: the replica is about to stop."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -90,3 +90,15 @@ def test_a_wrong_option_is_refused_before_torch_is_loaded() -> None:
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+
+
+@pytest.mark.parametrize(
+    ("library", "command"), [("uvicorn", ["serve"]), ("monai", ["train", "--data", "drawn:skin", "--run", "RUN"])]
+)
+def test_a_missing_extra_is_named_in_one_line(library: str, command: list[str], tmp_path: Path) -> None:
+    arguments = [str(tmp_path) if argument == "RUN" else argument for argument in command]
+    code = f"import sys; sys.modules[{library!r}] = None; from service.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"alnet: {library} is not installed; serving needs the extra alnet-service[serve]" in done.stderr
