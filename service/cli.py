@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"alnet: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
     except ModuleNotFoundError as error:  # the serving image cannot train, and the training image cannot serve
-        print(f"alnet: {error.name} is not installed; {EXTRAS}", file=sys.stderr)
+        library = (error.name or str(error)).split(".")[0]
+        print(f"alnet: {library} is not installed; {EXTRAS}", file=sys.stderr)
         sys.exit(2)
 
 
