@@ -76,7 +76,8 @@ def test_each_curl_example_of_the_readme_answers(example: str, server: ServerPro
     command = example.replace("http://127.0.0.1:8000", server.url).replace("mask.png", str(tmp_path / "mask.png"))
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     if "--output" in command:
-        assert Image.open(tmp_path / "mask.png").size == Image.open(ROOT / "docs/images/skin.jpg").size
+        with Image.open(tmp_path / "mask.png") as mask, Image.open(ROOT / "docs/images/skin.jpg") as image:
+            assert (mask.mode, mask.size) == ("L", image.size)
     else:
         assert json.loads(done.stdout)["modality"] in MODALITIES
 

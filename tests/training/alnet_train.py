@@ -67,7 +67,12 @@ def train(run: Run, *extra: str) -> subprocess.CompletedProcess[str]:
 def train_until(run: Run, line: str, number: signal.Signals) -> tuple[int, str]:
     """Start the command, send it the signal when it has said a line that begins so; return exit code and stderr."""
     with subprocess.Popen(
-        run.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        run.command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 - no other thread runs here
     ) as process:
         assert process.stdout is not None
         for said in process.stdout:
@@ -76,3 +81,8 @@ def train_until(run: Run, line: str, number: signal.Signals) -> tuple[int, str]:
                 break
         _, complaint = process.communicate(timeout=300)
     return process.returncode, complaint
+
+
+def _heed_interrupts() -> None:
+    """Undo what a shell does to commands that it starts in the background: they inherit an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
