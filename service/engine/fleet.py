@@ -165,7 +165,7 @@ class Fleet:
     async def _load(self, modality: str) -> None:
         # In the device's thread, although it could be any: a second thread that has called the network keeps a second
         # team of OpenMP threads, and with more of those than cores they sleep at every barrier instead of spinning. A
-        # 256×256 image on two cores took 18 ms so, and 12 ms with one team.
+        # 256×256 image on two cores took 18 ms so, and 13 ms with one team.
         engine = await self._device.run(partial(self._make_engine, modality))
         card, settings = engine.card, self._settings
         self._states[modality] = ModalityState("loading", version=card.version)
