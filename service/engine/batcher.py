@@ -102,11 +102,6 @@ class Batcher(Generic[Item, Result]):
         """Entered, and neither closed nor failed."""
         return self._open and self.failed is None
 
-    @property
-    def has_room(self) -> bool:
-        """Whether an upload that came now would be admitted."""
-        return self.is_running and self.queued < self._max_queued
-
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
         """Return if `submit` would queue an upload that came now, behind `ahead` others that are still on their way.
 

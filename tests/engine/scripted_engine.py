@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from service.engine.batcher import Answer, Batcher, BatchReport
 from service.engine.device import Device
+from service.errors import Unavailable
 from tests.engine.virtual_time import VirtualExecutor, now
 
 
@@ -63,6 +64,15 @@ Call = asyncio.Task[Answer[int]]
 def ask(batcher: Batcher[int, int], items: Iterable[int], *, deadline: float | None = None) -> Call:
     """Let one caller submit `items`, beside the test."""
     return asyncio.create_task(batcher.submit(list(items), deadline=deadline))
+
+
+def has_room(batcher: Batcher[int, int]) -> bool:
+    """Say whether an upload that came now would be admitted."""
+    try:
+        batcher.admit(None)
+    except Unavailable:
+        return False
+    return True
 
 
 async def outcomes(calls: Iterable[Call]) -> list[list[int] | BaseException]:

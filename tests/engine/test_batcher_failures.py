@@ -12,7 +12,7 @@ import pytest
 from service.engine.batcher import Batcher, BatchReport
 from service.engine.device import Device
 from service.errors import EngineFailed, NotReady, UnknownModality
-from tests.engine.scripted_engine import ScriptedEngine, ask, outcomes, serving
+from tests.engine.scripted_engine import ScriptedEngine, ask, has_room, outcomes, serving
 from tests.engine.virtual_time import VirtualExecutor, now, run_virtually
 
 
@@ -236,7 +236,7 @@ def test_a_lost_device_answers_every_caller_and_refuses_new_ones(kind: type[Base
             assert ends[:2] == [[0], [10]]
             assert [type(end) for end in ends[2:]] == [NotReady] * 6
             assert isinstance(batcher.failed, kind)
-            assert (batcher.is_running, batcher.has_room) == (False, False)
+            assert (batcher.is_running, has_room(batcher)) == (False, False)
             with pytest.raises(NotReady):
                 await batcher.submit([9])
         assert len(engine.batches) == 2
