@@ -203,7 +203,7 @@ def _step(fitting: Fitting, images: Tensor, masks: Tensor, loss_of: nn.Module) -
 
 
 def _validate(fitting: Fitting, epoch: int, normalisation: Normalisation, validate: Validate) -> Sequence[ImageScore]:
-    """Score the network in the form and precision in which it would be served."""
+    """Score the network in the form in which it would be served."""
     last = epoch + 1 == fitting.config.epochs
     if (epoch + 1) % fitting.config.validate_every and not last:
         return ()
@@ -214,9 +214,18 @@ def _validate(fitting: Fitting, epoch: int, normalisation: Normalisation, valida
 def best_predictor(
     network: nn.Module, normalisation: Normalisation, device: torch.device, *, temperature: float = 1.0
 ) -> Predictor:
-    """Return what would serve this network, re-parameterised, on this device in its best precision."""
-    dtype = DTYPES[precisions(device, "auto")[0]]
+    """Return what scores this network during the run: re-parameterised, on this device, quickly."""
+    dtype = DTYPES[scoring_precision(device)]
     return Predictor(reparameterize(network), normalisation, temperature=temperature, device=device, dtype=dtype)
+
+
+def scoring_precision(device: torch.device) -> str:
+    """Return bfloat16 where the device has half precision, else float32.
+
+    Never float16, which a GPU serves in: a network half trained may overflow it, and a run must not end by that. What
+    is published is scored once more as it is served.
+    """
+    return "float32" if precisions(device, "auto")[0] == "float32" else "bfloat16"
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from service.training.fit import (
     make_fabric,
     make_loss,
     prepare_fitting,
+    scoring_precision,
     set_learning_rate,
 )
 
@@ -119,3 +120,8 @@ def test_best_weights_that_are_gone_are_named(tmp_path: Path, content: bytes | N
         (tmp_path / BEST).write_bytes(content)
     with pytest.raises(BadConfig, match=BEST):
         load_best(tmp_path, nn.Linear(2, 2))
+
+
+def test_a_network_half_trained_on_a_gpu_is_not_scored_in_float16_which_it_may_overflow() -> None:
+    assert scoring_precision(torch.device("cuda")) == "bfloat16"
+    assert scoring_precision(torch.device("cpu")) in {"bfloat16", "float32"}
