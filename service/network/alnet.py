@@ -58,10 +58,10 @@ class ALNet(nn.Module):
         """Compute Eqs. 1 to 3: fuse the low-level features, add the context, reduce to one logit a pixel."""
         *fine, coarsest = self.encoder(image)
         fused = fuse(fine, _size(image) if self.fusion_stride == 1 else _size(fine[0]))
-        low = upsample(self.low(self.decoder(fused)), _size(image))
-        high = self.high(upsample(upsample(self.context(coarsest), _size(fine[-1])), _size(image)))
-        logits: Tensor = self.out(low + high)
-        return logits
+        # The paper's order is up-sampling first. The 1×1s commute with it, and cost a fraction on the coarse grids.
+        low = upsample(self.out(self.low(self.decoder(fused))), _size(image))
+        high = F.conv2d(self.high(self.context(coarsest)), self.out.weight)
+        return low + upsample(upsample(high, _size(fine[-1])), _size(image))
 
     @torch.no_grad()
     def reparameterize(self) -> "PlainALNet":

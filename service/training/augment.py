@@ -19,17 +19,22 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     from monai.transforms.compose import Compose
     from monai.transforms.intensity.dictionary import (
         RandAdjustContrastd,
+        RandBiasFieldd,
         RandGaussianNoised,
+        RandGaussianSmoothd,
         RandScaleIntensityd,
         RandShiftIntensityd,
     )
-    from monai.transforms.spatial.dictionary import RandAffined
+    from monai.transforms.spatial.dictionary import Rand2DElasticd, RandAffined
 
 from service.imaging.placement import Image, Mask, mask_to_canvas, place, to_canvas
 from service.training.config import Config
 
 VIEWS = 8
 """Each image counts eightfold: itself and its flips, horizontal, vertical and diagonal (paper, § 4.1)."""
+
+ELASTIC_SPACING_PX = (32, 32)
+"""Distance between the points that an elastic deformation moves."""
 
 Load = Callable[[int], tuple[Image, Mask]]
 
@@ -105,29 +110,37 @@ def shifted(image: Image, mask: Mask, px: int, direction: int) -> tuple[Image, M
 def random_changes(config: Config) -> Compose | None:
     """Return MONAI's transforms of an {"image", "mask"} item that the configuration asks for, or None if none."""
     changes: list[Callable[..., Any]] = []
-    if config.crop_px is not None or config.scale or config.rotation_deg:
-        changes.append(_random_affine(config))
+    if config.crop_px is not None or config.scale or config.rotation_deg or config.elastic_px:
+        changes.append(_random_place(config))
+    if config.blur_px:
+        sigma = (0.1, config.blur_px)
+        changes.append(RandGaussianSmoothd(keys="image", prob=0.2, sigma_x=sigma, sigma_y=sigma))
+    if config.illumination:
+        spread = (-config.illumination, config.illumination)
+        changes.append(RandBiasFieldd(keys="image", prob=0.3, degree=2, coeff_range=spread))
     if config.colour:
         changes += _random_light(config.colour)
     return Compose(changes) if changes else None
 
 
-def _random_affine(config: Config) -> RandAffined:
-    """Crop, zoom and rotate in one resampling: the crop is a window moved at random over the canvas."""
+def _random_place(config: Config) -> RandAffined | Rand2DElasticd:
+    """Crop, zoom, rotate and deform in one resampling: the crop is a window moved at random over the canvas."""
     height, width = config.input.grid
     crop = config.crop_px or 0
     size = (min(crop, height), min(crop, width)) if crop else (height, width)
-    return RandAffined(
-        keys=("image", "mask"),
-        prob=1.0,
-        spatial_size=size,
-        translate_range=[(height - size[0]) / 2, (width - size[1]) / 2],
-        scale_range=[config.scale, config.scale],
-        rotate_range=float(np.deg2rad(config.rotation_deg)),
-        mode=("bilinear", "nearest"),
-        padding_mode="reflection",
-        cache_grid=False,
-    )
+    place: dict[str, Any] = {
+        "keys": ("image", "mask"),
+        "prob": 1.0,
+        "spatial_size": size,
+        "translate_range": [(height - size[0]) / 2, (width - size[1]) / 2],
+        "scale_range": [config.scale, config.scale],
+        "rotate_range": float(np.deg2rad(config.rotation_deg)),
+        "mode": ("bilinear", "nearest"),
+        "padding_mode": "reflection",
+    }
+    if config.elastic_px:
+        return Rand2DElasticd(spacing=ELASTIC_SPACING_PX, magnitude_range=(0, config.elastic_px), **place)
+    return RandAffined(cache_grid=False, **place)
 
 
 def _random_light(strength: float) -> Sequence[Callable[..., Any]]:

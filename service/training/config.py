@@ -40,11 +40,20 @@ class Config(BaseModel):
     schedule: Literal["exponential", "cosine"]
     decay: float = Field(0.95, gt=0, le=1, description="exponential: factor after each epoch")
     weight_decay: float = Field(0.0, ge=0)
+    average: float = Field(0.0, ge=0, lt=1, description="decay of the weights' moving average; 0: none is kept")
+    cl_dice: float = Field(0.0, ge=0, le=1, description="weight of clDice beside Dice + BCE, for what is thin")
+    thin: Literal["foreground", "background"] = Field("foreground", description="what clDice takes for thin")
+    coarse_epochs: int = Field(0, ge=0, description="epochs at the start that see half the resolution")
 
     shift_px: int = Field(0, ge=0, description="each view is shifted up, down, left, right by this, or not at all")
     scale: float = Field(0.0, ge=0, lt=1, description="random zoom by up to this fraction")
     rotation_deg: float = Field(0.0, ge=0, le=180, description="random rotation by up to this angle")
+    elastic_px: float = Field(0.0, ge=0, description="random elastic deformation by up to this")
     colour: float = Field(0.0, ge=0, lt=1, description="random gain, offset and gamma by up to this fraction")
+    illumination: float = Field(
+        0.0, ge=0, lt=1, description="random smooth shading of the image by up to this fraction"
+    )
+    blur_px: float = Field(0.0, ge=0, description="random Gaussian blur, of a standard deviation of up to this")
 
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -55,6 +64,8 @@ class Config(BaseModel):
     def _fractions_leave_something(self) -> Self:
         if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] <= 0 or self.fractions[1] <= 0:
             raise ValueError("fractions must be above 0 for train and validation, and sum to 1")
+        if self.coarse_epochs >= self.epochs:
+            raise ValueError("coarse_epochs must leave an epoch at full resolution")
         return self
 
 
@@ -106,12 +117,39 @@ PRESETS: dict[str, dict[str, object]] = {
         "rotation_deg": 15,
         "colour": 0.2,
     },
+    "best": {
+        "epochs": 60,
+        "steps_per_epoch": 50,
+        "batch_size": 4,
+        "crop_px": 256,
+        "optimizer": "adamw",
+        "learning_rate": 3e-3,
+        "schedule": "cosine",
+        "weight_decay": 0.05,
+        "average": 0.995,
+        "scale": 0.3,
+        "rotation_deg": 45,
+        "elastic_px": 6,
+        "colour": 0.3,
+        "illumination": 0.2,
+        "blur_px": 1,
+        "validate_every": 2,
+        "workers": 1,
+    },
 }
-"""`paper`: the recipe of §§ 4.1 and 4.2. `quick`: minutes on two CPU cores; also the default."""
+"""`paper`: the recipe of §§ 4.1 and 4.2. `quick`: minutes on two CPU cores; also the default. `best`: longer and
+broader, what docs/experiments.md found to help."""
+
+BEST: dict[str, dict[str, object]] = {
+    "retina": {"cl_dice": 0.2},
+    "cell": {"cl_dice": 0.2, "thin": "background", "elastic_px": 10},
+    "skin": {"crop_px": None, "batch_size": 8, "steps_per_epoch": 200, "coarse_epochs": 30},
+}
+"""What preset `best` has of its own for a modality."""
 
 
 def configure(data: str, modality: str, preset: str, changes: Mapping[str, object]) -> Config:
-    """Return the configuration: the modality's own values, then the preset's, then `changes`, later ones winning.
+    """Return the configuration: the modality's own values, then the preset's, then `changes`; later ones win.
 
     Raises:
         BadConfig: there is no such preset, or a value is out of its range.
@@ -119,7 +157,8 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
     if preset not in PRESETS:
         raise BadConfig(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
     own = MODALITIES.get(modality, OWN)
-    values = {"data": data, "modality": modality, "preset": preset, **own, **PRESETS[preset], **changes}
+    recipe = PRESETS[preset] | (BEST.get(modality, {}) if preset == "best" else {})
+    values = {"data": data, "modality": modality, "preset": preset, **own, **recipe, **changes}
     try:
         return Config.model_validate(values)
     except ValidationError as error:

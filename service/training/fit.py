@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from tqdm import tqdm
 with warnings.catch_warnings():  # their own imports use what their dependencies deprecate
     warnings.simplefilter("ignore")
     from lightning_fabric import Fabric
-    from monai.losses.dice import DiceCELoss
 
 from service.engine.torch_engine import DTYPES, Predictor, precisions
 from service.errors import BadConfig
@@ -29,7 +29,9 @@ from service.network import reparameterize
 from service.network.normalise import Normalise
 from service.store.card import Normalisation
 from service.training.augment import TrainingItems
+from service.training.average import WeightAverage
 from service.training.config import Config
+from service.training.losses import make_loss
 from service.training.order import EpochOrder
 from service.training.scores import ImageScore, Predict, mean_and_std
 from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
@@ -42,16 +44,25 @@ Validate = Callable[[Predict], Sequence[ImageScore]]
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """All that the loop works on. `network` is in training form, on its device; `wrapped` is what Fabric made of it."""
+    """All that the loop works on. `network` is in training form, on its device; `wrapped` is what Fabric made of it.
+
+    `average` follows `network`, if the configuration wants an average of its weights.
+    """
 
     config: Config
     fabric: Fabric
     network: nn.Module
     wrapped: nn.Module
+    average: WeightAverage | None
     optimizer: Optimizer
     normalise: Normalise
     batches: Batches
     order: EpochOrder
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network that is validated and kept: the average, or the one that is trained."""
+        return self.network if self.average is None else self.average.network
 
 
 def make_fabric(config: Config) -> Fabric:
@@ -80,6 +91,7 @@ def prepare_fitting(
     kind = {"adam": Adam, "adamw": AdamW}[config.optimizer]
     optimizer = kind(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     convert_conv2d_weight_memory_format(network.to(fabric.device, torch.float32), torch.channels_last)
+    average = WeightAverage(network, config.average) if config.average else None
     wrapped, optimizer = fabric.setup(network, optimizer)
     at_once = config.batch_size * fabric.world_size
     length = (config.steps_per_epoch or -(-len(items) // at_once)) * at_once
@@ -93,7 +105,7 @@ def prepare_fitting(
         pin_memory=fabric.device.type == "cuda",
     )
     normalise = Normalise(normalisation.mean, normalisation.std).to(fabric.device)
-    return Fitting(config, fabric, network, wrapped, optimizer, normalise, batches, order)
+    return Fitting(config, fabric, network, wrapped, average, optimizer, normalise, batches, order)
 
 
 def fit(
@@ -111,8 +123,8 @@ def fit(
         BadConfig: the state in `folder` is of another network, the device's memory does not suffice, or the loss is no
             number any more.
     """
-    state, network = folder / STATE, fitting.network
-    progress = load_state(state, network, fitting.optimizer) if state.exists() else Progress()
+    state, trained = folder / STATE, (fitting.network, fitting.optimizer)
+    progress = load_state(state, *trained, fitting.average) if state.exists() else Progress()
     for epoch in range(progress.next_epoch, fitting.config.epochs):
         started = time.monotonic()
         rate = set_learning_rate(fitting.optimizer, fitting.config, epoch)
@@ -123,10 +135,10 @@ def fit(
         if iou is not None and iou > progress.best_iou:
             progress.best_iou, progress.best_epoch = iou, epoch
             if fitting.fabric.is_global_zero:
-                write_atomically(folder / BEST, save(_weights(network)))
+                write_atomically(folder / BEST, save(_weights(fitting.scored)))
         progress.history.append(EpochRecord(epoch, rate, loss, iou, accuracy, time.monotonic() - started))
         if fitting.fabric.is_global_zero:
-            save_state(state, network, fitting.optimizer, progress)
+            save_state(state, *trained, progress, fitting.average)
             on_epoch(progress)
     return progress
 
@@ -160,14 +172,9 @@ def set_learning_rate(optimizer: Optimizer, config: Config, epoch: int) -> float
     return rate
 
 
-def make_loss() -> nn.Module:
-    """Return Dice + BCE (paper, Eqs. 4 to 6) of logits and masks, both (N, 1, h, w); Dice is taken image by image."""
-    return DiceCELoss(sigmoid=True)
-
-
 def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
     """Take one step a batch; return the mean loss, a number."""
-    loss_of = make_loss()
+    loss_of, coarse = make_loss(fitting.config), epoch < fitting.config.coarse_epochs
     fitting.order.start(epoch)
     fitting.wrapped.train()
     total = torch.zeros((), device=fitting.fabric.device)
@@ -175,7 +182,7 @@ def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
     hidden = None if fitting.fabric.is_global_zero else True  # None: shown only to a terminal
     bar = tqdm(fitting.batches, title, unit="step", leave=False, disable=hidden)
     for step, (images, masks) in enumerate(bar, start=1):
-        total += _step(fitting, images, masks, loss_of)
+        total += _step(fitting, (images, masks), loss_of, halved=coarse)
         if step % 5 == 0 or step == len(bar):
             best = f"{progress.best_iou:.3f}" if progress.history else "–"
             bar.set_postfix(loss=f"{total.item() / step:.3f}", best_IoU=best, left=_time_left(fitting, progress))
@@ -184,8 +191,10 @@ def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
     return loss
 
 
-def _step(fitting: Fitting, images: Tensor, masks: Tensor, loss_of: nn.Module) -> Tensor:
+def _step(fitting: Fitting, batch: tuple[Tensor, Tensor], loss_of: nn.Module, *, halved: bool) -> Tensor:
+    """Take one step; `halved` at half the resolution, where masks are the share of foreground, 0 to 1."""
     device = fitting.fabric.device
+    images, masks = (F.avg_pool2d(part, 2) for part in batch) if halved else batch
     pixels = images.to(device, memory_format=torch.channels_last, non_blocking=True)
     try:
         logits = fitting.wrapped(fitting.normalise(pixels))
@@ -193,6 +202,8 @@ def _step(fitting: Fitting, images: Tensor, masks: Tensor, loss_of: nn.Module) -
         fitting.optimizer.zero_grad(set_to_none=True)
         fitting.fabric.backward(loss)
         fitting.optimizer.step()
+        if fitting.average is not None:
+            fitting.average.update()
     except torch.OutOfMemoryError as error:
         size, crop = fitting.config.batch_size, fitting.config.crop_px or "the whole grid"
         raise BadConfig(
@@ -203,12 +214,12 @@ def _step(fitting: Fitting, images: Tensor, masks: Tensor, loss_of: nn.Module) -
 
 
 def _validate(fitting: Fitting, epoch: int, normalisation: Normalisation, validate: Validate) -> Sequence[ImageScore]:
-    """Score the network in the form in which it would be served."""
+    """Score the network in the form in which it would be served, unless it has seen half the resolution only."""
     last = epoch + 1 == fitting.config.epochs
-    if (epoch + 1) % fitting.config.validate_every and not last:
+    if epoch < fitting.config.coarse_epochs or ((epoch + 1) % fitting.config.validate_every and not last):
         return ()
     device = fitting.fabric.device
-    return validate(best_predictor(fitting.network, normalisation, device).predict)
+    return validate(best_predictor(fitting.scored, normalisation, device).predict)
 
 
 def best_predictor(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from service.errors import BadConfig
+from service.training.average import WeightAverage
 
 STATE = "state.safetensors"
 """The state's name in a run folder: where it lies, an epoch has been finished."""
@@ -55,18 +56,23 @@ class Progress:
         return (epochs - self.next_epoch) * self.seconds / self.next_epoch
 
 
-def save_state(path: Path, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
-    """Write network, optimizer and progress to `path`, all or nothing."""
+def save_state(
+    path: Path, network: nn.Module, optimizer: Optimizer, progress: Progress, average: WeightAverage | None = None
+) -> None:
+    """Write network, optimizer, average and progress to `path`, all or nothing."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.network.state_dict().items()}
+        tensors["average_steps"] = torch.tensor(average.steps)
     write_atomically(
         path, save({k: v.contiguous() for k, v in tensors.items()}, {"progress": json.dumps(asdict(progress))})
     )
 
 
-def load_state(path: Path, network: nn.Module, optimizer: Optimizer) -> Progress:
-    """Bring network and optimizer to the state in `path`; return the progress.
+def load_state(path: Path, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None = None) -> Progress:
+    """Bring network, optimizer and average to the state in `path`; return the progress.
 
     Raises:
         BadConfig: the file is no state of this network and optimizer.
@@ -79,6 +85,9 @@ def load_state(path: Path, network: nn.Module, optimizer: Optimizer) -> Progress
             index, _, key = name.partition(".")
             restored["state"].setdefault(int(index), {})[key] = _laid_out(tensor, parameters[int(index)])
         optimizer.load_state_dict(restored)
+        if average is not None:
+            average.network.load_state_dict(_below(tensors, "average."))
+            average.steps = int(tensors["average_steps"])
     except (OSError, SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise BadConfig(f"{path} is no state of this run ({error}); start it in another folder with --run") from error
     return progress

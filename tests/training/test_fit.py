@@ -21,11 +21,11 @@ from service.training.fit import (
     best_predictor,
     load_best,
     make_fabric,
-    make_loss,
     prepare_fitting,
     scoring_precision,
     set_learning_rate,
 )
+from service.training.losses import make_loss
 
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -65,7 +65,7 @@ def test_the_loss_is_dice_plus_binary_cross_entropy() -> None:
     entropy = -(masks * np.log(p) + (1 - masks) * np.log(1 - p)).mean()
     axes = (1, 2, 3)
     dice = 1 - 2 * (p * masks).sum(axes) / (p.sum(axes) + masks.sum(axes))
-    loss = make_loss()(torch.from_numpy(logits), torch.from_numpy(masks))
+    loss = make_loss(_config())(torch.from_numpy(logits), torch.from_numpy(masks))
     assert float(loss) == pytest.approx(entropy + dice.mean(), rel=1e-5)
 
 
