@@ -141,8 +141,7 @@ PRESETS: dict[str, dict[str, object]] = {
 broader, what docs/experiments.md found to help."""
 
 BEST: dict[str, dict[str, object]] = {
-    "retina": {"cl_dice": 0.2},
-    "cell": {"cl_dice": 0.2, "thin": "background", "elastic_px": 10},
+    "cell": {"elastic_px": 10},
     "skin": {"crop_px": None, "batch_size": 8, "steps_per_epoch": 200, "coarse_epochs": 30},
 }
 """What preset `best` has of its own for a modality."""
