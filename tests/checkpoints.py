@@ -18,9 +18,9 @@ from tests.cards import make_card
 TINY: dict[str, Any] = {
     "blocks": [1, 1, 1, 1, 1],
     "widths": [4, 4, 4, 4, 8],
-    "context": 4,
-    "decoder": [4, 4],
-    "head": 4,
+    "context_channels": 4,
+    "decoder_channels": [4, 4],
+    "head_channels": 4,
     "fusion_stride": 2,
 }
 

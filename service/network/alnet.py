@@ -3,65 +3,115 @@
 The paper leaves channel numbers and the grid of the low-level fusion out; our reading is in docs/network.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from service.network.aspp import ASPP
 from service.network.convolution import ConvNormReLU, convolution
 from service.network.lraspp import LRASPP
-from service.network.repvgg import A1_BLOCKS, Encoder, repvgg_encoder
+from service.network.repvgg import A1_BLOCKS, WIDTHS, Encoder, repvgg_encoder
+from service.network.resnet import resnet_encoder
+from service.network.unet import UNet
+from service.network.upsample import upsample
 
-WIDTHS = (48, 48, 96, 144, 320)
-"""Channels of F1 to F5: with them the network has the paper's 3.45 M parameters (Tables 2 to 5)."""
+T = TypeVar("T")
+
+CONTEXTS: dict[str, tuple[Callable[[int, int], nn.Module], int]] = {"lr-aspp": (LRASPP, 64), "aspp": (ASPP, 193)}
+"""Context extractors and the channels with which AL-Net has the parameters of Table 3, re-parameterised."""
+
+DECODERS: dict[str, tuple[int, ...]] = {"a": (32, 32), "u": (24, 24, 16, 16)}
+"""Decoders and the channels of their convolutions with which AL-Net has the parameters of Table 4, re-parameterised."""
+
+
+def al_net(
+    *,
+    encoder: str = "repvgg-a1",
+    context: str = "lr-aspp",
+    decoder: str = "a",
+    blocks: Sequence[int] | None = None,
+    widths: Sequence[int] | None = None,
+    context_channels: int | None = None,
+    decoder_channels: Sequence[int] | None = None,
+    head_channels: int = 48,
+    fusion_stride: int = 2,
+) -> nn.Module:
+    """Return AL-Net, or one of the variants of its ablation study (§ 4.4, Tables 2 to 4), as it is trained.
+
+    Args:
+        encoder: repvgg-a1, or resnet34 (Table 2).
+        context: lr-aspp, or aspp (Table 3).
+        decoder: a, the asymmetric one, or u, that of U-Net (Table 4).
+        blocks: RepVGG blocks a stage; None: those of RepVGG-A1.
+        widths: channels of RepVGG's F1 to F5; None: `WIDTHS`.
+        context_channels: channels of the context extractor; None: as in `CONTEXTS`.
+        decoder_channels: of the a-decoder's two convolutions, or the u-decoder's four levels; None: as in `DECODERS`.
+        head_channels: channels in which the a-decoder adds low and high-level features.
+        fusion_stride: grid on which the a-decoder fuses F1 to F4: 1 the image's (Eq. 2 read literally), 2 that of F1.
+
+    Raises:
+        ValueError: a value is none of these, or belongs to a part that is not used.
+    """
+    features = _encoder(encoder, blocks, widths)
+    extractor, usual_channels = _one_of("context", CONTEXTS, context)
+    between = usual_channels if context_channels is None else context_channels
+    extracted = extractor(features.widths[-1], between)
+    usual_decoder = _one_of("decoder", DECODERS, decoder)
+    channels = usual_decoder if decoder_channels is None else decoder_channels
+    if decoder == "u":
+        if fusion_stride != 2:
+            raise ValueError("fusion_stride is the a-decoder's; the u-decoder fuses level by level")
+        return UNet(features, extracted, context_channels=between, decoder_channels=channels)
+    return ALNet(
+        features,
+        extracted,
+        context_channels=between,
+        decoder_channels=channels,
+        head_channels=head_channels,
+        fusion_stride=fusion_stride,
+    )
 
 
 class ALNet(nn.Module):
-    """The network as it is trained; `reparameterize` gives the one that is served.
+    """AL-Net as it is trained; `reparameterize` gives the one that is served.
 
-    Takes (N, 3, H, W), normalised; gives logits (N, 1, H, W). Any size from 1 × 1.
-
-    Args:
-        blocks: RepVGG blocks a stage.
-        widths: channels of F1 to F5.
-        context: channels of Lite R-ASPP.
-        decoder: channels of the decoder's two 3×3 convolutions.
-        head: channels in which low and high-level features are added.
-        fusion_stride: grid on which F1 to F4 are fused: 1 the image's (Eq. 2 read literally), 2 that of F1.
+    Takes (N, 3, H, W), normalised; gives logits (N, 1, H, W). Any size from 1 × 1. The arguments are those of `al_net`,
+    with the encoder and the context extractor as modules.
     """
 
     def __init__(
         self,
+        encoder: Encoder,
+        context: nn.Module,
         *,
-        blocks: Sequence[int] = A1_BLOCKS,
-        widths: Sequence[int] = WIDTHS,
-        context: int = 64,
-        decoder: Sequence[int] = (32, 32),
-        head: int = 48,
-        fusion_stride: int = 2,
+        context_channels: int,
+        decoder_channels: Sequence[int],
+        head_channels: int,
+        fusion_stride: int,
     ) -> None:
         super().__init__()
-        if fusion_stride not in (1, 2):
+        if fusion_stride not in {1, 2}:
             raise ValueError(f"fusion_stride must be 1 or 2, not {fusion_stride}")
+        first, second = decoder_channels
         self.fusion_stride = fusion_stride
-        self.encoder = repvgg_encoder(blocks, widths)
-        self.context = LRASPP(widths[-1], context)
-        self.decoder = nn.Sequential(
-            ConvNormReLU(sum(widths[:-1]), decoder[0], 3), ConvNormReLU(decoder[0], decoder[1], 3)
-        )
-        self.low = nn.Conv2d(decoder[1], head, 1)
-        self.high = nn.Conv2d(context, head, 1)
-        self.out = nn.Conv2d(head, 1, 1)
+        self.encoder = encoder
+        self.context = context
+        self.decoder = nn.Sequential(ConvNormReLU(sum(encoder.widths[:-1]), first, 3), ConvNormReLU(first, second, 3))
+        self.low = nn.Conv2d(second, head_channels, 1)
+        self.high = nn.Conv2d(context_channels, head_channels, 1)
+        self.out = nn.Conv2d(head_channels, 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute Eqs. 1 to 3: fuse the low-level features, add the context, reduce to one logit a pixel."""
         *fine, coarsest = self.encoder(image)
-        fused = fuse(fine, _size(image) if self.fusion_stride == 1 else _size(fine[0]))
+        fused = fuse(fine, image if self.fusion_stride == 1 else fine[0])
         # The paper's order is up-sampling first. The 1×1s commute with it, and cost a fraction on the coarse grids.
-        low = upsample(self.out(self.low(self.decoder(fused))), _size(image))
+        low = upsample(self.out(self.low(self.decoder(fused))), image)
         high = F.conv2d(self.high(self.context(coarsest)), self.out.weight)
-        return low + upsample(upsample(high, _size(fine[-1])), _size(image))
+        return low + upsample(upsample(high, fine[-1]), image)
 
     @torch.no_grad()
     def reparameterize(self) -> "PlainALNet":
@@ -105,24 +155,31 @@ class PlainALNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Compute Eqs. 1 to 3 with every 1×1 convolution before its up-sampling."""
         *fine, coarsest = self.encoder(image)
-        fused = fuse(fine, _size(image) if self.fusion_stride == 1 else _size(fine[0]))
-        low = upsample(self.low(self.decoder(fused)), _size(image))
-        high = upsample(upsample(self.high(self.context(coarsest)), _size(fine[-1])), _size(image))
+        fused = fuse(fine, image if self.fusion_stride == 1 else fine[0])
+        low = upsample(self.low(self.decoder(fused)), image)
+        high = upsample(upsample(self.high(self.context(coarsest)), fine[-1]), image)
         return low + high
 
 
-def fuse(features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Bring all features to one size, bilinearly, and concatenate their channels (our reading of "+" in Eq. 2)."""
-    return torch.cat([upsample(feature, size) for feature in features], 1)
+def fuse(features: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Bring all features to the size of `like` and concatenate their channels (our reading of "+" in Eq. 2)."""
+    return torch.cat([upsample(feature, like) for feature in features], 1)
 
 
-def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (N, C, H, W) to `size` bilinearly, pixel centres aligned; nothing is done if it has that size."""
-    return x if _size(x) == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+def _encoder(kind: str, blocks: Sequence[int] | None, widths: Sequence[int] | None) -> Encoder:
+    if kind == "repvgg-a1":
+        return repvgg_encoder(A1_BLOCKS if blocks is None else blocks, WIDTHS if widths is None else widths)
+    if kind != "resnet34":
+        raise ValueError(f"encoder must be repvgg-a1 or resnet34, not {kind!r}")
+    if blocks is not None or widths is not None:
+        raise ValueError("blocks and widths are RepVGG's; resnet34 has its own")
+    return resnet_encoder("resnet34")
 
 
-def _size(x: Tensor) -> tuple[int, int]:
-    return x.shape[2], x.shape[3]
+def _one_of(what: str, choices: Mapping[str, T], choice: str) -> T:
+    if choice not in choices:
+        raise ValueError(f"{what} must be {' or '.join(choices)}, not {choice!r}")
+    return choices[choice]
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

@@ -5,22 +5,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ConvNormReLU(nn.Module):
-    """A convolution of odd `size` (stride 1, size kept), batch norm and ReLU. Takes (N, C_in, H, W)."""
+class ConvNorm(nn.Module):
+    """A convolution of odd `size`, padded so that it keeps the image's size at stride 1, and batch norm.
 
-    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+    Takes (N, in_channels, H, W); gives (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int, *, stride: int = 1, dilation: int = 1, groups: int = 1
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
+        padding = dilation * (size // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, size, stride, padding, dilation, groups, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C_out, H, W), at least 0."""
-        return F.relu(self.norm(self.conv(x)))
+        """Return the normalised convolution."""
+        y: Tensor = self.norm(self.conv(x))
+        return y
 
     @torch.no_grad()
-    def reparameterize(self) -> nn.Sequential:
+    def reparameterize(self) -> nn.Module:
+        """Return the one convolution that computes the same in evaluation mode."""
+        return convolution(*fold(self.conv.weight, self.norm), like=self.conv)
+
+
+class ConvNormReLU(ConvNorm):
+    """`ConvNorm`, then ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised convolution, at least 0."""
+        return F.relu(super().forward(x))
+
+    def reparameterize(self) -> nn.Module:
         """Return the convolution and ReLU that compute the same in evaluation mode."""
-        return nn.Sequential(convolution(*fold(self.conv.weight, self.norm), like=self.conv), nn.ReLU())
+        return nn.Sequential(super().reparameterize(), nn.ReLU())
 
 
 def fold(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -35,10 +54,14 @@ def fold(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def convolution(kernel: Tensor, bias: Tensor, *, like: nn.Conv2d) -> nn.Conv2d:
-    """Return a plain convolution of `kernel` and `bias`, size kept, with the stride, dtype and device of `like`."""
+    """Return a plain convolution of the odd `kernel` and `bias`, padded so that stride 1 keeps the image's size.
+
+    Stride, dilation, groups, dtype and device are those of `like`.
+    """
     out_channels, in_channels, height, width = kernel.shape
-    stride = (like.stride[0], like.stride[1])
-    plain = nn.Conv2d(in_channels, out_channels, (height, width), stride, (height // 2, width // 2))
+    stride, dilation = (like.stride[0], like.stride[1]), (like.dilation[0], like.dilation[1])
+    padding = (dilation[0] * (height // 2), dilation[1] * (width // 2))
+    plain = nn.Conv2d(in_channels * like.groups, out_channels, (height, width), stride, padding, dilation, like.groups)
     plain.weight.data = kernel.to(like.weight)
     plain.bias = nn.Parameter(bias.to(like.weight))
     return plain

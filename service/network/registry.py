@@ -7,9 +7,21 @@ from typing import Protocol, runtime_checkable
 from torch import nn
 
 from service.errors import BadConfig
-from service.network.alnet import ALNet
+from service.network.alnet import al_net
+from service.network.cenet import CENet
+from service.network.deeplabv3plus import DeepLabV3Plus
+from service.network.pyconvunet import PyConvUNet
+from service.network.repvgg_unet import repvgg_unet
+from service.network.unetplusplus import UNetPlusPlus
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"al-net": ALNet}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "al-net": al_net,
+    "repvgg-unet": repvgg_unet,
+    "deeplabv3plus": DeepLabV3Plus,
+    "cenet": CENet,
+    "unetplusplus": UNetPlusPlus,
+    "pyconvunet": PyConvUNet,
+}
 """Every architecture that `build` knows; each takes (N, 3, H, W) and gives logits (N, 1, H, W)."""
 
 

@@ -11,6 +11,9 @@ from service.network.convolution import convolution, fold
 A1_BLOCKS = (1, 2, 4, 14, 1)
 """Blocks a stage of RepVGG-A1 (its Table 2); the AL-Net paper keeps them and reduces the channels."""
 
+WIDTHS = (48, 48, 96, 144, 320)
+"""The reduced channels of F1 to F5: with them AL-Net has the paper's 3.45 M parameters (Tables 2 to 5)."""
+
 
 class RepVGGBlock(nn.Module):
     """3×3 + 1×1 + identity, each batch-normalised, summed, then ReLU (RepVGG paper, Fig. 2b; AL-Net paper, Fig. 2).
@@ -38,8 +41,8 @@ class RepVGGBlock(nn.Module):
         return F.relu(y)
 
     @torch.no_grad()
-    def reparameterize(self) -> nn.Sequential:
-        """Return the one 3×3 convolution and ReLU that compute the same in evaluation mode (RepVGG paper, § 3.3)."""
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Return the 3×3 kernel and bias (float64) that compute all branches at once (RepVGG paper, § 3.3)."""
         branches = [
             fold(self.conv3x3.weight, self.norm3x3),
             fold(F.pad(self.conv1x1.weight, (1, 1, 1, 1)), self.norm1x1),
@@ -48,13 +51,19 @@ class RepVGGBlock(nn.Module):
             branches.append(fold(nn.init.dirac_(torch.empty_like(self.conv3x3.weight)), self.identity))
         kernel = torch.stack([kernel for kernel, _ in branches]).sum(0)
         bias = torch.stack([bias for _, bias in branches]).sum(0)
-        return nn.Sequential(convolution(kernel, bias, like=self.conv3x3), nn.ReLU())
+        return kernel, bias
+
+    @torch.no_grad()
+    def reparameterize(self) -> nn.Sequential:
+        """Return the one 3×3 convolution and ReLU that compute the same in evaluation mode."""
+        return nn.Sequential(convolution(*self.kernel_and_bias(), like=self.conv3x3), nn.ReLU())
 
 
 class Encoder(nn.Module):
-    """Stages in a row, each of stride 2; gives the output of every stage.
+    """Stages in a row; gives the output of every stage.
 
-    Takes (N, 3, H, W); gives F1 to F5 at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size (rounded up), of `widths` channels.
+    Takes (N, 3, H, W); gives F1, F2, … of `widths` channels. With stages of stride 2, as here, F1 to F5 have 1/2, 1/4,
+    1/8, 1/16 and 1/32 of the image's size (rounded up).
     """
 
     def __init__(self, stages: Sequence[nn.Module], widths: Sequence[int]) -> None:

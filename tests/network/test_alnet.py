@@ -41,7 +41,13 @@ def test_both_forms_of_random_networks_agree(
 ) -> None:
     torch.manual_seed(seed)
     network = build(
-        "al-net", widths=widths, blocks=blocks, context=4, decoder=(5, 3), head=4, fusion_stride=fusion_stride
+        "al-net",
+        widths=widths,
+        blocks=blocks,
+        context_channels=4,
+        decoder_channels=(5, 3),
+        head_channels=4,
+        fusion_stride=fusion_stride,
     )
     network = as_if_trained(network.double())
     image = torch.randn(2, 3, height, width, dtype=torch.double)
