@@ -34,6 +34,7 @@ RUN mkdir data runs model_store && chown 10001:10001 runs model_store
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp USER=alnet MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
-STOPSIGNAL SIGTERM
+# The first process of a container ignores SIGTERM, as it has no handler; an interrupt ends a run with a word about it.
+STOPSIGNAL SIGINT
 ENTRYPOINT ["alnet"]
 CMD ["train", "--help"]

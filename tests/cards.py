@@ -3,7 +3,16 @@
 from typing import Any
 
 from service.imaging.policy import InputPolicy
-from service.store.card import Card, Data, Normalisation, Probe, Scores, Training, TrainingImages
+from service.store.card import (
+    CalibrationError,
+    Card,
+    Data,
+    Normalisation,
+    Probe,
+    Scores,
+    Training,
+    TrainingImages,
+)
 from service.store.checkpoint import sha256
 
 WEIGHTS = b"weights that no test parses"
@@ -47,6 +56,8 @@ def make_scores() -> Scores:
         accuracy_std=0.01,
         dice_mean=0.82,
         expected_iou_error=0.04,
+        plain_iou_error=0.06,
+        calibration_error=CalibrationError(bins=15, before=0.02, after=0.01),
         flagged_fraction=0.0,
     )
 

@@ -198,6 +198,27 @@ def test_the_training_job_waits_behind_its_profile_and_cannot_touch_the_data() -
     assert [volume.endswith(":ro") for volume in train["volumes"] if ":/data" in volume] == [True]
 
 
+def test_the_training_image_runs_whichever_command_follows_and_goes_on_after_a_stop() -> None:
+    image = final_stage(TRAINING)
+    assert json.loads(image["ENTRYPOINT"]) == ["alnet"]
+    assert json.loads(image["CMD"]) == ["train", "--help"]
+    assert image["STOPSIGNAL"] == "SIGINT"  # the first process of a container ignores SIGTERM; this ends a run in order
+
+
+def test_the_training_job_writes_its_runs_and_the_store_of_the_service() -> None:
+    train, service = services(CPU)["train"], services(CPU)["service"]
+    where = {target: source for source, _, target in (volume.rpartition(":") for volume in train["volumes"])}
+    assert {"/runs", "/model_store"} <= set(where)
+    assert service["volumes"] == [f"{where['/model_store']}:/app/model_store:ro"]
+    assert train["read_only"] is True
+    assert train["tmpfs"] == ["/tmp"]
+
+
+def test_the_training_job_has_shared_memory_for_loading_processes() -> None:
+    """Docker's own 64 MB hold one batch of whole images."""
+    assert services(CPU)["train"]["shm_size"] == "1gb"
+
+
 @pytest.mark.parametrize("name", ["prometheus", "grafana"])
 def test_images_of_others_are_pinned(name: str) -> None:
     assert re.fullmatch(r".+:v?\d+\.\d+\.\d+", services(CPU)[name]["image"])

@@ -23,15 +23,17 @@ def evaluate(
     """Score a published checkpoint against reference masks: a line an image, then mean ± standard deviation.
 
     It is the engine of the service that answers. Overlays show the image, the reference, the mask, and errors: green is
-    right, red was missed, yellow is too much.
+    right, red was missed, yellow is too much. The last line is the mean absolute error of the expected IoU.
     """
     from service.engine.torch_engine import TorchEngine
     from service.store.model_store import ModelStore
     from service.training.evaluate import evaluate as run
     from service.training.evaluate import table
+    from service.training.scores import expected_iou_error
 
     engine = TorchEngine.load(ModelStore(store).open(modality, version), device=device)
     scores = run(data, engine, split=split, part=part, threshold=threshold, out=out)
     typer.echo(table(scores))
+    typer.echo(f"expected IoU is off by {expected_iou_error(scores):.4f} on average")
     if out is not None:
         typer.echo(f"scores and overlays: {out}")

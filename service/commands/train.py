@@ -1,106 +1,131 @@
 """`alnet train`: from a folder of images and masks to a published checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from service.commands import train_options as options
 from service.errors import BadParameter
 
 if TYPE_CHECKING:
     from service.imaging.policy import InputPolicy
+    from service.training.config import Config
 
 
 def train(
     *,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="Folder with images/ and masks/ (or STARE, ISBI 2012, ISIC 2018 as shipped), or drawn:retina, "
-            "drawn:cell, drawn:skin: images that the code draws."
-        ),
-    ],
-    modality: Annotated[
-        str | None, typer.Option(help="retina, cell, skin, or a name of your own; of drawn data its own name.")
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(help="quick: minutes on two CPU cores; paper: the AL-Net paper's recipe, 150 epochs.")
-    ] = "quick",
-    run: Annotated[
-        Path | None, typer.Option(help="Run folder; runs/MODALITY-PRESET by default. Interrupted runs go on.")
-    ] = None,
-    store: Annotated[
-        Path, typer.Option(envvar="ALNET_STORE", help="Model store to publish into, as the next version.")
-    ] = Path("model_store"),
-    publish: Annotated[bool, typer.Option(help="Or leave the checkpoint in the run folder.")] = True,
-    label: Annotated[str | None, typer.Option(help="What the foreground is, in a word.")] = None,
-    grid: Annotated[
-        str | None,
-        typer.Option("--input", help="fit:605x700, stretch:512x512 or tile:512x512:64 (height x width : overlap)."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs in all; the learning rate falls over them.")] = None,
-    steps_per_epoch: Annotated[int | None, typer.Option(help="Batches an epoch; all views of all images if 0.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in one step; fewer need less memory.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of random crops in pixels; 0 for the whole grid.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of the first epoch; lower it if the loss jumps.")] = None,
-    fusion_stride: Annotated[int | None, typer.Option(help="Grid of the decoder's fusion: 2, or 1 (finer).")] = None,
-    fractions: Annotated[
-        tuple[float, float, float] | None, typer.Option(help="Shares of train, validation and test images.")
-    ] = None,
-    case_pattern: Annotated[
-        str | None, typer.Option(help="Regex whose first group names the case (patient): cases are never split.")
-    ] = None,
-    series: Annotated[
-        bool | None, typer.Option(help="Images are neighbouring slices of one volume; split into blocks.")
-    ] = None,
-    validate_every: Annotated[int | None, typer.Option(help="Epochs between validations.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Data-loading processes beside the training itself.")] = None,
-    cache_gib: Annotated[
-        float | None, typer.Option(help="Decoded images kept in memory by each such process, GiB.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the split, the first weights and all random changes: same seed, same run.")
-    ] = None,
+    data: options.Data,
+    modality: options.Modality = None,
+    label: options.Label = None,
+    grid: options.Grid = None,
+    fractions: options.Fractions = None,
+    case_pattern: options.CasePattern = None,
+    series: options.Series = None,
+    folds: options.Folds = None,
+    fold: options.Fold = None,
+    seed: options.Seed = None,
+    preset: options.Preset = "quick",
+    architecture: options.Architecture = None,
+    network_option: options.NetworkOption = None,
+    fusion_stride: options.FusionStride = None,
+    encoder_weights: options.EncoderWeights = None,
+    epochs: options.Epochs = None,
+    steps_per_epoch: options.StepsPerEpoch = None,
+    coarse_epochs: options.CoarseEpochs = None,
+    batch_size: options.BatchSize = None,
+    crop: options.Crop = None,
+    optimizer: options.Optimizer = None,
+    learning_rate: options.LearningRate = None,
+    schedule: options.Schedule = None,
+    decay: options.Decay = None,
+    weight_decay: options.WeightDecay = None,
+    average: options.Average = None,
+    cl_dice: options.ClDice = None,
+    thin: options.Thin = None,
+    validate_every: options.ValidateEvery = None,
+    shift: options.Shift = None,
+    scale: options.Scale = None,
+    rotation: options.Rotation = None,
+    elastic: options.Elastic = None,
+    colour: options.Colour = None,
+    illumination: options.Illumination = None,
+    blur: options.Blur = None,
+    precision: options.Precision = None,
+    workers: options.Workers = None,
+    cache_gib: options.CacheGib = None,
+    run: options.Run = None,
+    store: options.Store = Path("model_store"),
+    publish: options.Publish = True,
 ) -> None:
     """Train AL-Net on images with masks, and publish the best epoch as a checkpoint with a card.
 
     Give the same command again after an interruption, and the run goes on from its last epoch. The run folder holds the
-    configuration, the split, epochs.csv, curves.png, samples/ and the resumable state. Options left out come from the
-    preset and the modality.
+    configuration, the split, epochs.csv, curves.png, samples/, TensorBoard's scalars and the resumable state. Options
+    left out come from the preset and the modality. `torchrun -m service.cli train …` uses several GPUs or nodes.
     """
-    from service.training.config import configure
+    from service.training.config import configure, file_identity
 
     drawn = data.split(":")[1] if data.startswith("drawn:") else None
     name = modality or drawn
     if name is None:
         raise BadParameter("--modality is missing: retina, cell, skin, or a name of your own")
+    if fusion_stride is not None and architecture not in {None, "al-net"}:
+        raise BadParameter(f"--fusion-stride is al-net's, not {architecture}'s")
     changes = {
         "label": label,
         "input": parse_input(grid) if grid else None,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "fusion_stride": fusion_stride,
         "fractions": fractions,
         "case_pattern": case_pattern,
         "series": series,
+        "folds": folds,
+        "fold": fold,
+        "seed": seed,
+        "architecture": architecture,
+        "network": parse_network_options(network_option) if network_option else None,
+        "fusion_stride": fusion_stride,
+        "encoder_weights": file_identity(encoder_weights) if encoder_weights else None,
+        "epochs": epochs,
+        "coarse_epochs": coarse_epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "decay": decay,
+        "weight_decay": weight_decay,
+        "average": average,
+        "cl_dice": cl_dice,
+        "thin": thin,
         "validate_every": validate_every,
+        "shift_px": shift,
+        "scale": scale,
+        "rotation_deg": rotation,
+        "elastic_px": elastic,
+        "colour": colour,
+        "illumination": illumination,
+        "blur_px": blur,
         "precision": precision,
         "workers": workers,
         "cache_gib": cache_gib,
-        "seed": seed,
     }
     given: dict[str, object] = {key: value for key, value in changes.items() if value is not None}
     given |= {"steps_per_epoch": steps_per_epoch or None} if steps_per_epoch is not None else {}
     given |= {"crop_px": crop or None} if crop is not None else {}
     config = configure(data, name, preset, given)
-    from service.training.job import run as run_job  # only now: a wrong option is refused without loading torch
+    _run(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, encoder_weights)
+
+
+def _run(config: "Config", folder: Path, store: Path | None, encoder_weights: Path | None) -> None:
+    """Run the job and print its result, in the process that speaks for all."""
+    from service.training.job import run  # only now: a wrong option is refused without loading torch
+    from service.training.processes import leads
 
     try:
-        result = run_job(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, typer.echo)
+        result = run(config, folder, store, typer.echo, encoder_weights=encoder_weights)
     except KeyboardInterrupt:
-        typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
+        if leads():
+            typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
         raise typer.Exit(130) from None
     if result is not None:
         typer.echo(result.summary)
@@ -126,3 +151,22 @@ def parse_input(text: str) -> "InputPolicy":
             return InputPolicy(kind=kind, height=int(height), width=int(width), overlap=int(overlap or 0))
         case _:
             raise BadParameter(f"--input {text!r}: the kind is fit, stretch or tile")
+
+
+def parse_network_options(pairs: Sequence[str]) -> dict[str, int | str | list[int]]:
+    """Return what `name=value` texts say: a whole number, several between commas, or a word.
+
+    Raises:
+        BadParameter: a text is no such pair, or a name comes twice.
+    """
+    found: dict[str, int | str | list[int]] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not (equals and name.isidentifier() and text) or name in found:
+            raise BadParameter(f"--network-option {pair!r}: write each once, as encoder=resnet34 or widths=16,16,32")
+        numbers = text.split(",")
+        if all(number.isdecimal() for number in numbers):
+            found[name] = [int(number) for number in numbers] if "," in text else int(text)
+        else:
+            found[name] = text
+    return found

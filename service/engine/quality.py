@@ -1,15 +1,27 @@
-"""How good a mask is: measured against a reference, or expected from the probabilities alone. numpy only."""
+"""How good a mask is: measured against a reference, or expected from the probabilities alone.
+
+All of it follows from how many pixels have each of a map's 256 levels, so one pass over the pixels is enough.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.store.card import IouEstimate
+
 Probability = NDArray[np.uint8]
 """uint8 (H, W): 255 × the calibrated probability of foreground, rounded."""
 
 LEVELS = np.arange(256) / 255
 """The probability, float64, that each uint8 level stands for."""
+
+LevelCounts = NDArray[np.int64]
+"""int64 (256,): how many pixels have each level of a Probability."""
+
+UNDECIDED_FROM, DECIDED_FROM = 0.25, 0.75
+LEAST_DECIDED, MOST_DECIDED = 0.01, 0.99
+"""Beyond these a decidedness says no more: its logit would outweigh everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +48,82 @@ def lowest_level(threshold: float) -> int:
 
 def agreement(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Agreement:
     """Compare a mask with a reference of the same shape (H, W)."""
-    both = int(np.count_nonzero(mask & reference))
-    in_mask, in_reference = int(np.count_nonzero(mask)), int(np.count_nonzero(reference))
+    return agreement_of_counts(
+        both=int(np.count_nonzero(mask & reference)),
+        in_mask=int(np.count_nonzero(mask)),
+        in_reference=int(np.count_nonzero(reference)),
+        pixels=mask.size,
+    )
+
+
+def agreement_of_counts(*, both: int, in_mask: int, in_reference: int, pixels: int) -> Agreement:
+    """Return the scores of a mask of which so many of the image's `pixels` are in it, in the reference, and in both."""
     either = in_mask + in_reference - both
     return Agreement(
         iou=both / either if either else 1.0,
-        accuracy=1.0 - (either - both) / mask.size,
+        accuracy=1.0 - (either - both) / pixels,
         dice=2 * both / (in_mask + in_reference) if either else 1.0,
     )
 
 
-def expected_iou(probability: Probability, threshold: float) -> float:
-    """Return the IoU to expect of `foreground(probability, threshold)`, 0 to 1, if the probabilities are calibrated.
+def level_counts(probability: Probability) -> LevelCounts:
+    """Return how many of the pixels (H, W) have each level."""
+    return np.bincount(probability.ravel(), minlength=256)
+
+
+def expected_iou(probability: Probability, threshold: float, estimate: IouEstimate | None = None) -> float:
+    """Return the IoU to expect of `foreground(probability, threshold)`, 0 to 1; without an `estimate`, the plain one.
+
+    The plain estimate errs where probabilities do, image by image. A checkpoint's `estimate`, learnt on its validation
+    images, corrects that as far as the map shows it (docs/adr/0010-expected-iou-learns-from-validation-images.md).
+    """
+    return expected_iou_of_counts(level_counts(probability), threshold, estimate)
+
+
+def expected_iou_of_counts(counts: LevelCounts, threshold: float, estimate: IouEstimate | None = None) -> float:
+    """Return what `expected_iou` does, of a map whose levels are counted already."""
+    plain = plain_iou(counts, threshold)
+    if estimate is None:
+        return plain
+    return float(corrected_iou(np.array(plain), np.array(decidedness(counts)), estimate))
+
+
+def plain_iou(counts: LevelCounts, threshold: float) -> float:
+    """Return the IoU that the probabilities themselves expect of the mask from `threshold` on, 0 to 1.
 
     For a mask M it is Σ_M p / (|M| + Σ_outside p): the expected intersection over the expected union. Where no pixel
     has any probability at all, it is 1: an empty mask of an empty image.
     """
-    counts = np.bincount(probability.ravel(), minlength=256)
     mass = counts * LEVELS
     lowest = lowest_level(threshold)
     union = float(counts[lowest:].sum() + mass[:lowest].sum())
     return float(mass[lowest:].sum()) / union if union else 1.0
+
+
+def decidedness(counts: LevelCounts) -> float:
+    """Return how sharply a map tells foreground from background, 0 to 1, whatever the threshold.
+
+    It is the share of the pixels with a probability of at least 1/4 that have at least 3/4; 0 if there are none.
+    """
+    likely = int(counts[lowest_level(UNDECIDED_FROM) :].sum())
+    return int(counts[lowest_level(DECIDED_FROM) :].sum()) / likely if likely else 0.0
+
+
+def corrected_iou(
+    plain: NDArray[np.float64], decided: NDArray[np.float64], estimate: IouEstimate
+) -> NDArray[np.float64]:
+    """Return the `estimate` of IoUs from plain ones and decidedness, float64 of one shape, each 0 to 1.
+
+    A plain 0 or 1 stays as it is: nothing but certainty gives it.
+    """
+    certain = (plain <= 0) | (plain >= 1)
+    logit = (
+        estimate.offset
+        + estimate.plain * _logit(np.where(certain, 0.5, plain))
+        + estimate.decided * _logit(np.clip(decided, LEAST_DECIDED, MOST_DECIDED))
+    )
+    return np.where(certain, plain, 1 / (1 + np.exp(-logit)))
+
+
+def _logit(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(share) - np.log1p(-share)

@@ -224,7 +224,7 @@ class Segmenter:
             probability_png=encode_png(probability) if upload.probability else None,
             area_px=int(np.count_nonzero(mask)),
             measured=measured,
-            expected_iou=expected_iou(probability, threshold),
+            expected_iou=expected_iou(probability, threshold, self.card.expected_iou),
             cautions=(BOTH_EMPTY,) if both_empty else (),
         )
 

@@ -26,6 +26,31 @@ class Normalisation(_Frozen):
     std: tuple[Positive, Positive, Positive]
 
 
+class IouEstimate(_Frozen):
+    """How the IoU of one answer is estimated, learnt on validation images.
+
+    logit(expected) = offset + plain · logit(plain IoU) + decided · logit(decidedness), where the plain IoU and the
+    decidedness are those of the probability map (service/engine/quality.py). Neither weight is negative, so what looks
+    better is never expected to be worse.
+    """
+
+    offset: float = Field(ge=-4, le=4)
+    plain: float = Field(ge=0, le=4)
+    decided: float = Field(ge=0, le=4)
+
+
+class CalibrationError(_Frozen):
+    """Expected calibration error (Guo et al., ICML 2017, Eq. 3) of the foreground's probability on the test images.
+
+    All their pixels, on their own grids, fall into `bins` bins of equal width by probability. It is the mean over
+    pixels of |share of foreground − mean probability| of their bin. `before` is at temperature 1.
+    """
+
+    bins: int = Field(ge=1)
+    before: Fraction
+    after: Fraction
+
+
 class Scores(_Frozen):
     """Quality on images held out from training: mean ± population standard deviation over images (paper, Eqs. 7, 8)."""
 
@@ -38,6 +63,8 @@ class Scores(_Frozen):
     accuracy_std: float = Field(ge=0)
     dice_mean: Fraction
     expected_iou_error: float = Field(ge=0, description="mean absolute error of the expected IoU on these images")
+    plain_iou_error: float | None = Field(None, ge=0, description="the same of the plain estimate, if it was measured")
+    calibration_error: CalibrationError | None = Field(None, description="None if it was not measured")
     flagged_fraction: Fraction = Field(description="of these images, flagged as unlike the training images")
 
 
@@ -119,7 +146,8 @@ class Card(_Frozen):
     input: InputPolicy
     normalisation: Normalisation
     temperature: float = Field(gt=0, description="logits are divided by it before the sigmoid")
-    threshold: Fraction = Field(description="probability from which a pixel is foreground")
+    threshold: Fraction = Field(description="probability from which a pixel is foreground, chosen on validation images")
+    expected_iou: IouEstimate | None = Field(None, description="None: the plain estimate, uncorrected")
     test: Scores | None = Field(description="None if no image was held out")
     data: Data
     training: Training

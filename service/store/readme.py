@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from service.imaging.policy import InputPolicy
-from service.store.card import Card, Scores
+from service.store.card import Card, IouEstimate, Scores
 
 Row = tuple[str, object]
 FEW_IMAGES = 100
@@ -52,12 +52,35 @@ def _scores(scores: Scores | None) -> str:
         ("IoU", f"{scores.iou_mean:.4f} ± {scores.iou_std:.4f}"),
         ("Accuracy", f"{scores.accuracy_mean:.4f} ± {scores.accuracy_std:.4f}"),
         ("Dice", f"{scores.dice_mean:.4f}"),
-        ("Mean absolute error of the expected IoU", f"{scores.expected_iou_error:.4f}"),
+        ("Mean absolute error of the expected IoU", _expected_iou_error(scores)),
+        *_calibration_error(scores),
         ("Flagged as unlike the training images", f"{scores.flagged_fraction:.1%}"),
     ]
     return (
         f"## Scores\n\nOn {scores.n} images of {scores.dataset} held out from training ({scores.split}), "
         f"mean ± population standard deviation over images.\n\n{_table(('Score', 'Value'), rows)}"
+    )
+
+
+def _expected_iou_error(scores: Scores) -> str:
+    plain = "" if scores.plain_iou_error is None else f" (plain estimate: {scores.plain_iou_error:.4f})"
+    return f"{scores.expected_iou_error:.4f}{plain}"
+
+
+def _calibration_error(scores: Scores) -> list[Row]:
+    error = scores.calibration_error
+    if error is None:
+        return []
+    value = f"{error.after:.4f} (at temperature 1: {error.before:.4f})"
+    return [(f"Expected calibration error, {error.bins} bins over all pixels", value)]
+
+
+def _estimate(estimate: IouEstimate | None) -> str:
+    if estimate is None:
+        return "plain"
+    return (
+        f"logit = {estimate.offset} + {estimate.plain} × logit(plain estimate) "
+        f"+ {estimate.decided} × logit(decidedness)"
     )
 
 
@@ -68,6 +91,7 @@ def _input(card: Card) -> str:
         ("Standard deviation of R, G, B", _numbers(card.normalisation.std)),
         ("Temperature", card.temperature),
         ("Threshold", card.threshold),
+        ("IoU estimate", _estimate(card.expected_iou)),
     ]
     return f"## Input and output\n\n{_table(('What', 'Value'), rows)}\n\nThe mask has the size of the upload."
 

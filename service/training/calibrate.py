@@ -1,6 +1,10 @@
-"""Temperature scaling (Guo et al., ICML 2017): one number that makes probabilities mean what they say."""
+"""What a network's answers are worth, learnt on validation images: temperature, threshold and estimate of IoU.
 
-from collections.abc import Iterable
+The temperature (Guo et al., ICML 2017) is one number that makes probabilities mean what they say.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +12,40 @@ from numpy.typing import NDArray
 from service.engine.torch_engine import Predictor
 from service.imaging.placement import Image, Mask, cut, mask_to_canvas, place, tiles, to_canvas
 from service.imaging.policy import InputPolicy
+from service.store.card import IouEstimate
+from service.training.cache import PairCache
+from service.training.iou_estimate import fit_estimate
+from service.training.parts import shown
+from service.training.scores import count_levels
+from service.training.threshold import choose_threshold
 
 PIXELS_AN_IMAGE = 20_000
 LOWEST, HIGHEST = 0.25, 4.0
+
+PredictorAt = Callable[[float], Predictor]
+"""Returns the network's predictor at a temperature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What is learnt on validation images once the weights are fixed; each field is the card's of that name."""
+
+    temperature: float
+    threshold: float
+    expected_iou: IouEstimate
+
+
+def calibrate(images: PairCache, predictor_at: PredictorAt, policy: InputPolicy, seed: int) -> Calibration:
+    """Learn from `images`, at least one: first the temperature, then at that the threshold, then for that the estimate.
+
+    `seed` draws the pixels that the temperature is fitted on.
+    """
+    pairs = (pair for _, pair in shown(images, "fitting the temperature"))
+    temperature = fit_temperature(*sample_logits(pairs, predictor_at(1.0), policy, seed))
+    named = shown(images, "choosing the threshold")
+    counted = count_levels(named, predictor_at(temperature).predict, policy)
+    threshold = choose_threshold(counted)
+    return Calibration(temperature, threshold, fit_estimate(counted, threshold))
 
 
 def fit_temperature(logits: NDArray[np.float64], masks: NDArray[np.bool_]) -> float:

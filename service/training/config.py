@@ -1,6 +1,8 @@
 """What one training run is: presets, modalities and the frozen configuration that a run folder records."""
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,6 +12,9 @@ from service.imaging.policy import InputPolicy
 from service.store.card import NAME
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+OF_THE_MACHINE = ("workers", "cache_gib")
+"""Fields that change nothing but time and memory: a run that was interrupted may go on with others."""
 
 
 class Config(BaseModel):
@@ -27,12 +32,16 @@ class Config(BaseModel):
     fractions: tuple[Fraction, Fraction, Fraction] = Field((0.5, 0.2, 0.3), description="train, validation, test")
     case_pattern: str | None = Field(None, description="regex whose first group names the case in an image's name")
     series: bool | None = Field(None, description="images are slices of one volume; None: as the layout says")
+    folds: int | None = Field(None, ge=2, description="so many folds, of which one is the test part")
+    fold: int | None = Field(None, ge=1, description="which of them, counted from 1")
 
     architecture: str = "al-net"
     fusion_stride: Literal[1, 2] = 2
+    network: dict[str, int | str | list[int]] = Field({}, description="the architecture's other options")
+    encoder_weights: str | None = Field(None, description="the file that the encoder begins with: see file_identity")
 
     epochs: int = Field(ge=1, le=100_000)
-    steps_per_epoch: int | None = Field(None, ge=1, description="None: every image in every view, once")
+    steps_per_epoch: int | None = Field(None, ge=1, description="None: each image in each view, once")
     batch_size: int = Field(ge=1, le=4096)
     crop_px: int | None = Field(None, ge=32, multiple_of=32, description="None: the whole grid")
     optimizer: Literal["adam", "adamw"]
@@ -64,9 +73,19 @@ class Config(BaseModel):
     def _fractions_leave_something(self) -> Self:
         if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] <= 0 or self.fractions[1] <= 0:
             raise ValueError("fractions must be above 0 for train and validation, and sum to 1")
+        if (self.fold is None) != (self.folds is None) or (self.fold or 1) > (self.folds or 1):
+            raise ValueError("fold and folds go together, and fold is at most folds")
         if self.coarse_epochs >= self.epochs:
             raise ValueError("coarse_epochs must leave an epoch at full resolution")
         return self
+
+    def is_same_run(self, other: "Config") -> bool:
+        """Return whether a run of one goes on as one of the other: they differ in what the machine bears, if at all."""
+        return self.of_the_run() == other.of_the_run()
+
+    def of_the_run(self) -> dict[str, object]:
+        """Return the fields on which a run's numbers depend."""
+        return self.model_dump(exclude=set(OF_THE_MACHINE))
 
 
 MODALITIES: dict[str, dict[str, object]] = {
@@ -118,7 +137,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "colour": 0.2,
     },
     "best": {
-        "epochs": 60,
+        "epochs": 40,
         "steps_per_epoch": 50,
         "batch_size": 4,
         "crop_px": 256,
@@ -141,10 +160,31 @@ PRESETS: dict[str, dict[str, object]] = {
 broader, what docs/experiments.md found to help."""
 
 BEST: dict[str, dict[str, object]] = {
-    "cell": {"elastic_px": 10},
-    "skin": {"crop_px": None, "batch_size": 8, "steps_per_epoch": 200, "coarse_epochs": 30},
+    "cell": {"epochs": 35, "elastic_px": 10},
+    "skin": {
+        "crop_px": None,
+        "batch_size": 8,
+        "epochs": 44,
+        "steps_per_epoch": 200,
+        "coarse_epochs": 30,
+        "validate_every": 1,
+    },
 }
 """What preset `best` has of its own for a modality."""
+
+
+def file_identity(path: Path) -> str:
+    """Return a file's name and digest, which say what it is on any machine: "NAME sha256:HEX".
+
+    Raises:
+        BadConfig: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
+    return f"{path.name} sha256:{digest.hexdigest()}"
 
 
 def configure(data: str, modality: str, preset: str, changes: Mapping[str, object]) -> Config:

@@ -43,7 +43,7 @@ def evaluate(
     level = card.threshold if threshold is None else threshold
     pairs = PairCache(_chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
     named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False, disable=None)
-    scores = score(named, engine.predict, card.input, level)
+    scores = score(named, engine.predict, card.input, level, card.expected_iou)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _write_csv(scores, out / "scores.csv")

@@ -1,14 +1,13 @@
 """The training loop: epochs of Dice + BCE (paper, Eqs. 4 to 6), best by validation IoU, resumable after any epoch."""
 
-import logging
 import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -16,7 +15,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim import Adam, AdamW, Optimizer
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 with warnings.catch_warnings():  # their own imports use what their dependencies deprecate
@@ -31,14 +29,16 @@ from service.store.card import Normalisation
 from service.training.augment import TrainingItems
 from service.training.average import WeightAverage
 from service.training.config import Config
+from service.training.loading import Batch, Batches, loaded, make_batches
 from service.training.losses import make_loss
 from service.training.order import EpochOrder
+from service.training.processes import check_shared
+from service.training.resources import memory_for_a_step, memory_for_validation
 from service.training.scores import ImageScore, Predict, mean_and_std
 from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
 
 BEST = "best.safetensors"
 
-Batches = DataLoader[tuple[Tensor, Tensor]]
 Validate = Callable[[Predict], Sequence[ImageScore]]
 
 
@@ -65,28 +65,17 @@ class Fitting:
         return self.network if self.average is None else self.average.network
 
 
-def make_fabric(config: Config) -> Fabric:
-    """Return Lightning Fabric: it picks the device, the precision, and joins the processes that torchrun started."""
-    cuda = torch.cuda.is_available()
-    name = config.precision
-    if name == "auto":
-        name = "bfloat16" if cuda or precisions(torch.device("cpu"), "auto")[0] == "bfloat16" else "float32"
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if name == "bfloat16" else "32-true"
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision again and again
-    with warnings.catch_warnings():  # Fabric tells CPU users that they have no GPU, and so on
-        warnings.simplefilter("ignore")
-        fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices="auto" if cuda else 1, precision=precision)
-        fabric.launch()
-    return fabric
-
-
 def prepare_fitting(
     config: Config, fabric: Fabric, network: nn.Module, items: TrainingItems, normalisation: Normalisation
 ) -> Fitting:
     """Join network, optimizer and loader on the fabric's device.
 
     With several processes `batch_size` is each one's own, and all take the same number of steps: one that took fewer
-    would leave the others waiting for its gradients.
+    would leave the others waiting for its gradients. So what does not fill a last batch in all of them is left out; of
+    another epoch's shuffle that is something else.
+
+    Batch norms are not synchronised: each process normalises by its own batch, as one that trains alone. The running
+    statistics are those of rank 0, which are handed to the others before each step, validated, and kept.
     """
     kind = {"adam": Adam, "adamw": AdamW}[config.optimizer]
     optimizer = kind(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -94,16 +83,15 @@ def prepare_fitting(
     average = WeightAverage(network, config.average) if config.average else None
     wrapped, optimizer = fabric.setup(network, optimizer)
     at_once = config.batch_size * fabric.world_size
-    length = (config.steps_per_epoch or -(-len(items) // at_once)) * at_once
-    order = EpochOrder(len(items), length=length, seed=config.seed, rank=fabric.global_rank, world=fabric.world_size)
-    batches: Batches = DataLoader(
-        items,
-        config.batch_size,
-        sampler=order,
-        num_workers=config.workers,
-        persistent_workers=config.workers > 0,
-        pin_memory=fabric.device.type == "cuda",
+    order = EpochOrder(
+        len(items),
+        length=(config.steps_per_epoch or max(1, len(items) // at_once)) * at_once,
+        seed=config.seed,
+        anew=config.steps_per_epoch is None,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
     )
+    batches = make_batches(items, order, config, fabric.device)
     normalise = Normalise(normalisation.mean, normalisation.std).to(fabric.device)
     return Fitting(config, fabric, network, wrapped, average, optimizer, normalise, batches, order)
 
@@ -117,29 +105,32 @@ def fit(
 ) -> Progress:
     """Train to the last epoch, from where `folder`'s state left off; the best network's weights lie in BEST afterwards.
 
-    `validate` scores a predictor on the validation images; `on_epoch` sees the progress after each epoch is saved.
+    `validate` scores a predictor on the validation images; `on_epoch` sees the progress after each epoch is saved. Of
+    several processes only that of rank 0 validates and writes, while the others wait; it alone returns the whole
+    progress.
 
     Raises:
-        BadConfig: the state in `folder` is of another network, the device's memory does not suffice, or the loss is no
-            number any more.
+        BadConfig: the state in `folder` is of another network, or not the one that rank 0 found; memory does not
+            suffice; a loading process died; or the loss is no number any more.
+        BadDataset: an image cannot be read any more.
+        OSError: `folder` cannot be written; what was there before is whole.
     """
     state, trained = folder / STATE, (fitting.network, fitting.optimizer)
     progress = load_state(state, *trained, fitting.average) if state.exists() else Progress()
+    check_shared(fitting.fabric, progress.next_epoch)
     for epoch in range(progress.next_epoch, fitting.config.epochs):
         started = time.monotonic()
         rate = set_learning_rate(fitting.optimizer, fitting.config, epoch)
         loss = _train_epoch(fitting, epoch, progress)
-        scores = _validate(fitting, epoch, normalisation, validate)
-        iou = mean_and_std(score.agreement.iou for score in scores)[0] if scores else None
-        accuracy = mean_and_std(score.agreement.accuracy for score in scores)[0] if scores else None
-        if iou is not None and iou > progress.best_iou:
-            progress.best_iou, progress.best_epoch = iou, epoch
-            if fitting.fabric.is_global_zero:
-                write_atomically(folder / BEST, save(_weights(fitting.scored)))
-        progress.history.append(EpochRecord(epoch, rate, loss, iou, accuracy, time.monotonic() - started))
         if fitting.fabric.is_global_zero:
+            iou, accuracy = _validated(fitting, epoch, normalisation, validate)
+            if iou is not None and iou > progress.best_iou:
+                progress.best_iou, progress.best_epoch = iou, epoch
+                write_atomically(folder / BEST, save(_weights(fitting.scored)))
+            progress.history.append(EpochRecord(epoch, rate, loss, iou, accuracy, time.monotonic() - started))
             save_state(state, *trained, progress, fitting.average)
             on_epoch(progress)
+        fitting.fabric.barrier()
     return progress
 
 
@@ -173,53 +164,63 @@ def set_learning_rate(optimizer: Optimizer, config: Config, epoch: int) -> float
 
 
 def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
-    """Take one step a batch; return the mean loss, a number."""
-    loss_of, coarse = make_loss(fitting.config), epoch < fitting.config.coarse_epochs
+    """Take one step a batch; return the mean loss of all processes, a number."""
+    config, fabric = fitting.config, fitting.fabric
+    loss_of, coarse = make_loss(config), epoch < config.coarse_epochs
+    torch.manual_seed(_seed(config.seed, epoch, fabric.global_rank))
     fitting.order.start(epoch)
     fitting.wrapped.train()
-    total = torch.zeros((), device=fitting.fabric.device)
-    title = f"epoch {epoch + 1}/{fitting.config.epochs}"
-    hidden = None if fitting.fabric.is_global_zero else True  # None: shown only to a terminal
-    bar = tqdm(fitting.batches, title, unit="step", leave=False, disable=hidden)
-    for step, (images, masks) in enumerate(bar, start=1):
-        total += _step(fitting, (images, masks), loss_of, halved=coarse)
-        if step % 5 == 0 or step == len(bar):
+    total = torch.zeros((), device=fabric.device)
+    title, steps = f"epoch {epoch + 1}/{config.epochs}", len(fitting.batches)
+    hidden = None if fabric.is_global_zero else True  # None: shown only to a terminal
+    bar = tqdm(loaded(fitting.batches), title, steps, unit="step", leave=False, disable=hidden)
+    for step, batch in enumerate(bar, start=1):
+        with memory_for_a_step(config, fabric.device):
+            total += _step(fitting, batch, loss_of, halved=coarse)
+        if step % 5 == 0 or step == steps:
             best = f"{progress.best_iou:.3f}" if progress.history else "–"
             bar.set_postfix(loss=f"{total.item() / step:.3f}", best_IoU=best, left=_time_left(fitting, progress))
-    if not math.isfinite(loss := total.item() / len(fitting.batches)):
+    loss = float(torch.as_tensor(fabric.all_reduce(total / steps)))  # the mean of their means
+    if not math.isfinite(loss):
         raise BadConfig(f"the loss is {loss} in epoch {epoch + 1}: start anew with a smaller --learning-rate and --run")
     return loss
 
 
-def _step(fitting: Fitting, batch: tuple[Tensor, Tensor], loss_of: nn.Module, *, halved: bool) -> Tensor:
+def _step(fitting: Fitting, batch: Batch, loss_of: nn.Module, *, halved: bool) -> Tensor:
     """Take one step; `halved` at half the resolution, where masks are the share of foreground, 0 to 1."""
     device = fitting.fabric.device
     images, masks = (F.avg_pool2d(part, 2) for part in batch) if halved else batch
     pixels = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-    try:
-        logits = fitting.wrapped(fitting.normalise(pixels))
-        loss: Tensor = loss_of(logits.float(), masks.to(device, non_blocking=True))
-        fitting.optimizer.zero_grad(set_to_none=True)
-        fitting.fabric.backward(loss)
-        fitting.optimizer.step()
-        if fitting.average is not None:
-            fitting.average.update()
-    except torch.OutOfMemoryError as error:
-        size, crop = fitting.config.batch_size, fitting.config.crop_px or "the whole grid"
-        raise BadConfig(
-            f"out of memory on {device} with batches of {size} and crops of {crop}: "
-            "start anew with a smaller --batch-size or --crop, in another folder with --run"
-        ) from error
+    logits = fitting.wrapped(fitting.normalise(pixels))
+    loss: Tensor = loss_of(logits.float(), masks.to(device, non_blocking=True))
+    fitting.optimizer.zero_grad(set_to_none=True)
+    fitting.fabric.backward(loss)
+    fitting.optimizer.step()
+    if fitting.average is not None:
+        fitting.average.update()
     return loss.detach()
 
 
-def _validate(fitting: Fitting, epoch: int, normalisation: Normalisation, validate: Validate) -> Sequence[ImageScore]:
-    """Score the network in the form in which it would be served, unless it has seen half the resolution only."""
+def _validated(
+    fitting: Fitting, epoch: int, normalisation: Normalisation, validate: Validate
+) -> tuple[float, float] | tuple[None, None]:
+    """Return mean IoU and accuracy of the network in the form in which it would be served.
+
+    None in the epochs between validations, and while the network has seen half the resolution only.
+    """
     last = epoch + 1 == fitting.config.epochs
     if epoch < fitting.config.coarse_epochs or ((epoch + 1) % fitting.config.validate_every and not last):
-        return ()
+        return None, None
     device = fitting.fabric.device
-    return validate(best_predictor(fitting.scored, normalisation, device).predict)
+    with memory_for_validation(fitting.config, device):
+        scores = validate(best_predictor(fitting.scored, normalisation, device).predict)
+    agreements = [score.agreement for score in scores]
+    return mean_and_std(a.iou for a in agreements)[0], mean_and_std(a.accuracy for a in agreements)[0]
+
+
+def _seed(seed: int, epoch: int, rank: int) -> int:
+    """Return what a network's own randomness (dropout) begins an epoch with: another in each process."""
+    return int(np.random.default_rng([seed, epoch, rank]).integers(2**31))
 
 
 def best_predictor(

@@ -3,113 +3,82 @@
 import itertools
 import os
 import platform
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 from tqdm import tqdm
 
 from service.engine.torch_engine import Predictor
-from service.imaging.placement import Image, Mask
-from service.imaging.statistics import Likeness, features
-from service.network import build
-from service.store.card import Data, Normalisation, Scores
+from service.imaging.statistics import Likeness
+from service.store.card import Data, Normalisation
 from service.training.augment import TrainingItems
-from service.training.cache import PairCache
-from service.training.calibrate import fit_temperature, sample_logits
+from service.training.calibrate import calibrate
 from service.training.config import Config
-from service.training.dataset import Dataset, check, open_dataset
-from service.training.fit import best_predictor, fit, load_best, make_fabric, prepare_fitting
+from service.training.fit import best_predictor, fit, load_best, prepare_fitting
+from service.training.initial import architecture_config, begin_encoder, build_network
+from service.training.measure import measure
+from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
+from service.training.processes import make_fabric, part
 from service.training.publication import Trained, describe, prove_and_publish
+from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
-from service.training.scores import ImageScore, Predict, mean_and_std, score
-from service.training.split import Split, split
+from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
+from service.training.tensorboard import ScalarLog
 
-GIB = 1 << 30
-THRESHOLD = 0.5
+VALIDATION_THRESHOLD = 0.5
+"""By which epochs are compared; the checkpoint's own is chosen once the best one is known."""
 SAMPLES = 6
 
-Say = Callable[[str], None]
 
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The dataset's three parts, each decoded once as far as the cache reaches."""
-
-    dataset: Dataset
-    split: Split
-    train: PairCache
-    validation: PairCache
-    test: PairCache
-
-
-def run(config: Config, path: Path, store: Path | None, say: Say) -> Result | None:
+@room_on_disk()
+def run(
+    config: Config, path: Path, store: Path | None, say: Say, *, encoder_weights: Path | None = None
+) -> Result | None:
     """Train as `config` says in the run folder `path`, going on where it was interrupted; publish into `store`.
 
     Without a `store` the checkpoint stays in the run folder. A finished run is not run again: its result is returned.
-    Of several processes only that of rank 0 writes, speaks and publishes; the others return None.
+    A run that starts anew takes its encoder from the file `encoder_weights`, if `config` speaks of one. Of several
+    processes only that of rank 0 writes, speaks and publishes; the others return None.
 
     Raises:
-        BadConfig: `path` holds another run, or its state does not fit.
+        BadConfig: `path` holds another run, or its state does not fit; the network cannot be built as `config` says;
+            memory does not suffice, or a data-loading process died.
         BadDataset: a file of the dataset cannot be used; the message names it.
         BadCheckpoint: the checkpoint, loaded back, does not score as the network did.
+        OSError: the run folder or the store cannot be written. Whatever was written before is whole.
     """
-    folder = RunFolder(path)
+    folder, fabric = RunFolder(path), make_fabric(config)
+    leads = fabric.is_global_zero
+    say = say if leads else _say_nothing
     folder.check(config)
     if (result := folder.result()) is not None:
         say(f"{path} is finished already; pick another folder with --run to train anew")
-        return result
-    fabric = make_fabric(config)
-    parts = read_parts(config, folder, say if fabric.is_global_zero else lambda _: None)
-    if fabric.is_global_zero:
+        return result if leads else None
+    network = build_network(config)  # early: what cannot be built is refused before the data are read
+    if config.encoder_weights and not folder.has_begun:
+        say(begin_encoder(network, encoder_weights))
+    parts = read_parts(config, folder, say, leads=leads)
+    if leads:
         folder.begin(config, parts.split, parts.dataset.digest)
-    normalisation, likeness = study(parts.train)
+    normalisation, likeness = study(parts.train, quiet=not leads)
     job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
-    progress = job.train(fabric)
-    if not fabric.is_global_zero:
+    progress = job.train(fabric, network)
+    part(fabric)
+    if not leads:
         return None
     trained, predictor = job.finish(progress)
-    job.draw(predictor)
+    job.draw(predictor, trained.threshold)
     result = job.publish(trained, store, progress)
     folder.write_result(result)  # at once: a run that is killed before it is finished publishes again
     return result
-
-
-def read_parts(config: Config, folder: RunFolder, say: Say) -> Parts:
-    """Open and check the dataset; split it, or take the split that the run began with."""
-    dataset = open_dataset(config.data, series=config.series)
-    check(dataset, progress=sys.stderr.isatty())
-    chosen = folder.split(
-        dataset,
-        lambda: split(dataset, fractions=config.fractions, seed=config.seed, case_pattern=config.case_pattern),
-    )
-    sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
-    say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}")
-    pairs = {pair.name: pair for pair in dataset.pairs}
-
-    def cache(names: Sequence[str]) -> PairCache:
-        return PairCache([pairs[name] for name in names], config.cache_gib * GIB * len(names) / len(pairs))
-
-    return Parts(dataset, chosen, cache(chosen.train), cache(chosen.validation), cache(chosen.test))
-
-
-def study(images: PairCache) -> tuple[Normalisation, Likeness]:
-    """Return mean and spread of the training images' channels, and what they look like."""
-    sums, squares, pixels, rows = np.zeros(3), np.zeros(3), 0, []
-    for _, (image, _) in shown(images, "studying"):
-        values = image.reshape(-1, 3) / 255.0
-        sums, squares, pixels = sums + values.sum(0), squares + np.square(values).sum(0), pixels + len(values)
-        rows.append(features(image))
-    mean = sums / pixels
-    std = np.sqrt(np.maximum(squares / pixels - np.square(mean), 1e-4))
-    return Normalisation(mean=_rgb(mean), std=_rgb(std)), Likeness.fit(np.stack(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,44 +93,56 @@ class Job:
     device: torch.device
     say: Say
 
-    def train(self, fabric: Fabric) -> Progress:
-        """Run the epochs that are still to run, with a line and fresh curves for each."""
+    def train(self, fabric: Fabric, network: nn.Module) -> Progress:
+        """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each."""
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
-        fitting = prepare_fitting(self.config, fabric, self._build(), items, self.normalisation)
-        return fit(fitting, self.folder.path, self.normalisation, self._validate, self._report)
+        fitting = prepare_fitting(self.config, fabric, network, items, self.normalisation)
+        with closing(ScalarLog(self.folder.path / "tensorboard")) as log:
+
+            def on_epoch(progress: Progress) -> None:
+                self._report(progress)
+                log.record(progress)
+
+            progress = fit(fitting, self.folder.path, self.normalisation, self._validate, on_epoch)
+            if fabric.is_global_zero:
+                log.record(progress)  # a run killed right after its last state lacks that epoch
+        return progress
 
     def finish(self, progress: Progress) -> tuple[Trained, Predictor]:
-        """Take the best epoch's network, calibrate it on validation images, and score it once on test images."""
+        """Take the best epoch's network, calibrate it on validation images, and measure it on test images."""
         self._record(progress)  # again: a run killed right after its last state lacks that epoch's line
-        network = load_best(self.folder.path, self._build())
-        raw = best_predictor(network, self.normalisation, self.device)
-        pairs = (pair for _, pair in shown(self.parts.validation, "calibrating"))
-        temperature = fit_temperature(*sample_logits(pairs, raw, self.config.input, self.config.seed))
-        predictor = best_predictor(network, self.normalisation, self.device, temperature=temperature)
-        scores = self._test(predictor.predict)
-        if scores:
+        network = load_best(self.folder.path, build_network(self.config))
+
+        def predictor_at(temperature: float) -> Predictor:
+            return best_predictor(network, self.normalisation, self.device, temperature=temperature)
+
+        policy, test = self.config.input, None
+        calibration = calibrate(self.parts.validation, predictor_at, policy, self.config.seed)
+        if len(self.parts.test):
+            test, scores = measure(self.parts, predictor_at, calibration, self.likeness, policy)
             draw_expected(scores, self.folder.path / "expected_iou.png")
         trained = Trained(
             config=self.config,
             network=network,
-            architecture_config=self._architecture_config(),
+            architecture_config=architecture_config(self.config),
             normalisation=self.normalisation,
             likeness=self.likeness,
-            temperature=temperature,
-            threshold=THRESHOLD,
+            temperature=calibration.temperature,
+            threshold=calibration.threshold,
+            expected_iou=calibration.expected_iou,
             data=_data(self.parts),
             commit=self.folder.commit,
             best_epoch=progress.best_epoch,
             seconds=progress.seconds,
             device=_device_name(self.device),
-            test=_test_scores(self.parts, scores, self.likeness) if scores else None,
+            test=test,
         )
-        return trained, predictor
+        return trained, predictor_at(calibration.temperature)
 
     def publish(self, trained: Trained, store: Path | None, progress: Progress) -> Result:
         """Publish what was trained, and say what came of the run."""
         card, weights = describe(trained)
-        published = prove_and_publish(card, weights, store, self.folder.path, self._test)
+        published = prove_and_publish(card, weights, store, self.folder.path, partial(self._test, trained.threshold))
         self.say(f"published {published}" if store else f"checkpoint in {published}")
         test = trained.test
         return Result(
@@ -174,26 +155,22 @@ class Job:
             test_images=test.n if test else 0,
             temperature=trained.temperature,
             checkpoint=str(published),
+            threshold=trained.threshold,
+            calibration_error=test.calibration_error.after if test and test.calibration_error else None,
+            expected_iou_error=test.expected_iou_error if test else None,
         )
 
-    def draw(self, predictor: Predictor) -> None:
+    def draw(self, predictor: Predictor, threshold: float) -> None:
         """Draw a few test images (validation images if there are none) with reference, mask and errors."""
         source = self.parts.test if len(self.parts.test) else self.parts.validation
         named = itertools.islice(source.named(), SAMPLES)
-        draw_samples(named, predictor.predict, self.config.input, self.folder.path / "samples", THRESHOLD)
-
-    def _build(self) -> nn.Module:
-        torch.manual_seed(self.config.seed)
-        return build(self.config.architecture, **self._architecture_config())
-
-    def _architecture_config(self) -> dict[str, int | str | list[int]]:
-        return {"fusion_stride": self.config.fusion_stride}
+        draw_samples(named, predictor.predict, self.config.input, self.folder.path / "samples", threshold)
 
     def _validate(self, predict: Predict) -> Sequence[ImageScore]:
-        return score(shown(self.parts.validation, "validating"), predict, self.config.input, THRESHOLD)
+        return score(shown(self.parts.validation, "validating"), predict, self.config.input, VALIDATION_THRESHOLD)
 
-    def _test(self, predict: Predict) -> Sequence[ImageScore]:
-        return score(shown(self.parts.test, "testing"), predict, self.config.input, THRESHOLD)
+    def _test(self, threshold: float, predict: Predict) -> Sequence[ImageScore]:
+        return score(shown(self.parts.test, "testing"), predict, self.config.input, threshold)
 
     def _report(self, progress: Progress) -> None:
         last = progress.history[-1]
@@ -208,27 +185,8 @@ class Job:
         draw_curves(progress.history, self.folder.path / "curves.png")
 
 
-def shown(pairs: PairCache, title: str) -> Iterator[tuple[str, tuple[Image, Mask]]]:
-    """Yield the named pairs behind a progress bar, if a terminal is there to show it."""
-    yield from tqdm(pairs.named(), title, len(pairs), leave=False, unit="image", disable=None)
-
-
-def _test_scores(parts: Parts, scores: Sequence[ImageScore], likeness: Likeness) -> Scores:
-    iou_mean, iou_std = mean_and_std(score.agreement.iou for score in scores)
-    accuracy_mean, accuracy_std = mean_and_std(score.agreement.accuracy for score in scores)
-    flagged = [likeness.distance(image) > likeness.limit for _, (image, _) in parts.test.named()]
-    return Scores(
-        dataset=parts.dataset.name,
-        split=f"test part; {parts.split.how}",
-        n=len(scores),
-        iou_mean=iou_mean,
-        iou_std=iou_std,
-        accuracy_mean=accuracy_mean,
-        accuracy_std=accuracy_std,
-        dice_mean=mean_and_std(score.agreement.dice for score in scores)[0],
-        expected_iou_error=mean_and_std(abs(score.expected_iou - score.agreement.iou) for score in scores)[0],
-        flagged_fraction=float(np.mean(flagged)),
-    )
+def _say_nothing(_: str) -> None:
+    pass
 
 
 def _data(parts: Parts) -> Data:
@@ -240,11 +198,6 @@ def _data(parts: Parts) -> Data:
         n_test=len(parts.test),
         split=parts.split.how,
     )
-
-
-def _rgb(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float, float]:
-    red, green, blue = (round(float(value), 6) for value in values)
-    return red, green, blue
 
 
 def _device_name(device: torch.device) -> str:

@@ -13,11 +13,15 @@ class EpochOrder(Sampler[Key]):
     """Shuffled passes over `views` items, cut into epochs of `length` items; call `start(epoch)` before each epoch.
 
     Passes follow each other across epochs, so that with short epochs every item is still seen as often as any other.
-    With several processes each takes every `world`-th position, so that no item is seen twice in a pass.
+    If `anew`, each epoch begins a pass of its own, so that in one no longer than a pass no item is seen twice.
+    With several processes each takes every `world`-th position, so that no two of them see the same item of a pass.
     """
 
-    def __init__(self, views: int, *, length: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, views: int, *, length: int, seed: int, anew: bool = False, rank: int = 0, world: int = 1
+    ) -> None:
         self._views, self._length, self._seed = views, length, seed
+        self._stride = -(-length // views) * views if anew else length
         self._rank, self._world, self._epoch = rank, world, 0
         self._shuffle = -1
         self._order = np.arange(0)
@@ -30,7 +34,7 @@ class EpochOrder(Sampler[Key]):
         return len(range(self._rank, self._length, self._world))
 
     def __iter__(self) -> Iterator[Key]:
-        first = self._epoch * self._length
+        first = self._epoch * self._stride
         positions = range(self._rank, self._length, self._world)
         yield from ((self._epoch, position, self._item(first + position)) for position in positions)
 

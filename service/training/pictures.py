@@ -13,7 +13,7 @@ from service.engine.quality import foreground
 from service.imaging.encode import overlay
 from service.imaging.placement import Image, Mask
 from service.imaging.policy import InputPolicy
-from service.training.scores import ImageScore, Predict, probability_of
+from service.training.scores import ImageScore, Predict, expected_iou_error, probability_of
 from service.training.state import EpochRecord
 
 MISSED, WRONG, RIGHT = (230, 60, 60), (250, 200, 40), (40, 200, 120)
@@ -38,11 +38,13 @@ def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
 
 def draw_expected(scores: Sequence[ImageScore], path: Path) -> None:
     """Draw each test image's expected IoU against its true IoU into a PNG; a perfect estimate lies on the diagonal."""
-    figure = Figure(figsize=(4, 4), layout="constrained")
+    figure = Figure(figsize=(4.5, 4.8), layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="expected = true")
     axes.scatter([score.agreement.iou for score in scores], [score.expected_iou for score in scores], s=12, alpha=0.6)
-    axes.set(xlabel="true IoU", ylabel="expected IoU", xlim=(0, 1), ylim=(0, 1), title="test images")
+    title = f"{len(scores)} test images, mean absolute error {expected_iou_error(scores):.3f}"
+    axes.set(xlabel="true IoU", ylabel="expected IoU", xlim=(0, 1), ylim=(0, 1), aspect="equal", title=title)
+    axes.legend(loc="upper left")
     axes.grid(alpha=0.3)
     _write(figure, path)
 

@@ -21,7 +21,7 @@ from service.imaging.probe import probe
 from service.imaging.statistics import FEATURES, Likeness
 from service.network import count_parameters, reparameterize
 from service.network.normalise import Normalise
-from service.store.card import Card, Data, Normalisation, Probe, Scores, Training, TrainingImages
+from service.store.card import Card, Data, IouEstimate, Normalisation, Probe, Scores, Training, TrainingImages
 from service.store.checkpoint import sha256
 from service.store.model_store import ModelStore, next_version
 from service.store.publish import publish
@@ -50,6 +50,7 @@ class Trained:
     likeness: Likeness
     temperature: float
     threshold: float
+    expected_iou: IouEstimate | None = None
     data: Data
     commit: str
     best_epoch: int
@@ -78,6 +79,7 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
         normalisation=trained.normalisation,
         temperature=trained.temperature,
         threshold=trained.threshold,
+        expected_iou=trained.expected_iou,
         test=trained.test,
         data=trained.data,
         training=_training(trained),
@@ -147,7 +149,7 @@ def _probe(plain: nn.Module, image: Image, trained: Trained) -> Probe:
 
 
 def _training(trained: Trained) -> Training:
-    config = trained.config.model_dump(mode="json", exclude={"modality", "label", "input", "preset", "seed"})
+    config = trained.config.model_dump(mode="json", exclude={"modality", "label", "input", "preset", "seed", "network"})
     return Training(
         seed=trained.config.seed,
         commit=trained.commit,

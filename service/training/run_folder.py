@@ -21,7 +21,10 @@ CONFIG, SPLIT, EPOCHS, RESULT = "config.json", "split.json", "epochs.csv", "resu
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a finished run gave: its test scores (None without test images) and where its checkpoint lies."""
+    """What a finished run gave: its test scores (None without test images) and where its checkpoint lies.
+
+    The last three have defaults for the results of runs that were finished before there was such a field.
+    """
 
     best_epoch: int
     validation_iou: float
@@ -32,6 +35,9 @@ class Result:
     test_images: int
     temperature: float
     checkpoint: str
+    threshold: float = 0.5
+    calibration_error: float | None = None
+    expected_iou_error: float | None = None
 
     @property
     def summary(self) -> str:
@@ -50,20 +56,25 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an epoch has been finished here."""
+        return (self.path / STATE).exists()
+
     def check(self, config: Config) -> None:
-        """Check that no epoch of another configuration has been finished here. Nothing is written.
+        """Check that no epoch of another run has been finished here. Nothing is written.
 
         Raises:
             BadConfig: the folder holds a run of another configuration; the message names the first difference.
         """
         recorded = self.path / CONFIG
-        if not self._has_begun() or not recorded.exists():
+        if not self.has_begun or not recorded.exists():
             return
         try:
             before = Config.model_validate_json(recorded.read_bytes())
         except ValidationError as error:
             raise BadConfig(f"{recorded} is damaged; remove {self.path} or pick another folder with --run") from error
-        if before != config:
+        if not config.is_same_run(before):
             raise BadConfig(f"{self.path} holds another run ({_difference(before, config)}); pick one with --run")
 
     def split(self, dataset: Dataset, make: Callable[[], Split]) -> Split:
@@ -73,7 +84,7 @@ class RunFolder:
             BadConfig: the data changed since the run began, or the file is damaged.
         """
         path = self.path / SPLIT
-        if not self._has_begun() or not path.exists():
+        if not self.has_begun or not path.exists():
             return make()
         try:
             recorded = json.loads(path.read_bytes())
@@ -88,7 +99,7 @@ class RunFolder:
     def commit(self) -> str:
         """The commit of the code that the run began with; of the code that runs if it is to begin."""
         path = self.path / SPLIT
-        if not self._has_begun() or not path.exists():
+        if not self.has_begun or not path.exists():
             return code_commit()
         return str(json.loads(path.read_bytes()).get("code_commit", "unknown"))
 
@@ -125,11 +136,8 @@ class RunFolder:
         except (ValueError, TypeError) as error:
             raise BadConfig(f"{path} is damaged; remove it, and the same command finishes the run again") from error
 
-    def _has_begun(self) -> bool:
-        return (self.path / STATE).exists()
-
 
 def _difference(before: Config, now: Config) -> str:
-    old, new = before.model_dump(), now.model_dump()
+    old, new = before.of_the_run(), now.of_the_run()
     name = next(name for name in old if old[name] != new[name])
     return f"{name} was {old[name]!r} and is now {new[name]!r}"

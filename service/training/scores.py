@@ -6,14 +6,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.quality import Agreement, Probability, agreement, expected_iou, foreground
+from service.engine.quality import (
+    LEVELS,
+    Agreement,
+    LevelCounts,
+    Probability,
+    agreement_of_counts,
+    expected_iou_of_counts,
+    level_counts,
+    lowest_level,
+)
 from service.imaging.placement import Image, Mask, prepare, restore
 from service.imaging.policy import InputPolicy
+from service.store.card import IouEstimate
 
 Predict = Callable[[Sequence[NDArray[np.uint8]]], list[NDArray[np.uint8]]]
 """What an engine does: tiles of uint8 (h, w, 3) to probabilities of uint8 (h, w)."""
 
+Named = Iterable[tuple[str, tuple[Image, Mask]]]
+"""Images with their masks, which are (H, W) with foreground above 0, by name."""
+
 TILES_AT_ONCE = 4
+BINS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +39,28 @@ class ImageScore:
     expected_iou: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageLevels:
+    """How many of an image's pixels have each level, and how many of those are foreground in its reference.
+
+    With it the image's scores are known at every threshold.
+    """
+
+    name: str
+    pixels: LevelCounts
+    foreground: LevelCounts
+
+    def agreement(self, threshold: float) -> Agreement:
+        """Compare the mask that begins at `threshold` (0 to 1) with the reference."""
+        lowest = lowest_level(threshold)
+        return agreement_of_counts(
+            both=int(self.foreground[lowest:].sum()),
+            in_mask=int(self.pixels[lowest:].sum()),
+            in_reference=int(self.foreground.sum()),
+            pixels=int(self.pixels.sum()),
+        )
+
+
 def probability_of(image: Image, predict: Predict, policy: InputPolicy) -> Probability:
     """Return the probability map, uint8 (H, W), of one image of uint8 (H, W, 3), on its own grid."""
     placement, tiles = prepare(image, policy)
@@ -32,16 +68,45 @@ def probability_of(image: Image, predict: Predict, policy: InputPolicy) -> Proba
     return restore(maps, placement, policy)
 
 
-def score(
-    named: Iterable[tuple[str, tuple[Image, Mask]]], predict: Predict, policy: InputPolicy, threshold: float
-) -> list[ImageScore]:
-    """Return one score an image, in order; masks are (H, W) with foreground above 0."""
-    scores = []
+def count_levels(named: Named, predict: Predict, policy: InputPolicy) -> list[ImageLevels]:
+    """Return the levels of each image, in order, on its own grid."""
+    counted = []
     for name, (image, reference) in named:
         probability = probability_of(image, predict, policy)
-        found = agreement(foreground(probability, threshold), reference > 0)
-        scores.append(ImageScore(name, found, expected_iou(probability, threshold)))
-    return scores
+        counted.append(ImageLevels(name, level_counts(probability), level_counts(probability[reference > 0])))
+    return counted
+
+
+def score(
+    named: Named, predict: Predict, policy: InputPolicy, threshold: float, estimate: IouEstimate | None = None
+) -> list[ImageScore]:
+    """Return one score an image, in order; `estimate` is a card's `expected_iou`."""
+    return scores_of(count_levels(named, predict, policy), threshold, estimate)
+
+
+def scores_of(images: Iterable[ImageLevels], threshold: float, estimate: IouEstimate | None = None) -> list[ImageScore]:
+    """Return what `score` does, of images that are counted already."""
+    return [
+        ImageScore(image.name, image.agreement(threshold), expected_iou_of_counts(image.pixels, threshold, estimate))
+        for image in images
+    ]
+
+
+def expected_iou_error(scores: Iterable[ImageScore]) -> float:
+    """Return the mean absolute error of the expected IoU."""
+    return mean_and_std(abs(score.expected_iou - score.agreement.iou) for score in scores)[0]
+
+
+def calibration_error(images: Sequence[ImageLevels], bins: int = BINS) -> float:
+    """Return the expected calibration error of all images' pixels together; see `service.store.card.CalibrationError`.
+
+    Of 15 bins each holds 17 levels, the last 18.
+    """
+    pixels = np.sum([image.pixels for image in images], axis=0)
+    foreground = np.sum([image.foreground for image in images], axis=0)
+    bin_of = np.minimum(np.arange(256) * bins // 255, bins - 1)
+    gaps = np.bincount(bin_of, weights=foreground - pixels * LEVELS, minlength=bins)
+    return float(np.abs(gaps).sum() / pixels.sum())
 
 
 def mean_and_std(values: Iterable[float]) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -13,6 +13,12 @@ from service.training.duplicates import near_duplicates
 
 PARTS = ("train", "validation", "test")
 Fractions = tuple[float, float, float]
+
+Fold = tuple[int, int]
+"""Which fold of how many is the test part: (1, 5) to (5, 5)."""
+
+Shares = Mapping[str, float]
+"""The share of each part that is to have one, by the part's name; they sum to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +45,9 @@ class Split:
         return cls(**parts, how=str(content["how"]))
 
 
-def split(dataset: Dataset, *, fractions: Fractions, seed: int, case_pattern: str | None = None) -> Split:
+def split(
+    dataset: Dataset, *, fractions: Fractions, seed: int, case_pattern: str | None = None, fold: Fold | None = None
+) -> Split:
     """Divide a dataset into train, validation and test by `fractions` of its images, as closely as its groups allow.
 
     Images are dealt out in groups: near-duplicates (service/training/duplicates.py) stay together, and so do all
@@ -47,65 +55,106 @@ def split(dataset: Dataset, *, fractions: Fractions, seed: int, case_pattern: st
     name. The slices of a series are cut into blocks, with one slice left unused wherever two blocks meet, unless
     `case_pattern` says which slices belong to one volume. The same seed gives the same split, on every machine.
 
+    With `fold` (i, k) the test part is the i-th of k folds instead, which are about as large as each other and hold
+    each image exactly once; train and validation share the other images in proportion to their `fractions`.
+
     Raises:
-        BadConfig: the fractions are negative, do not sum to 1 or leave nothing to train; or `case_pattern` is no
-            regular expression with a group, or finds nothing in a name.
-        BadDataset: there are too few groups for a part whose fraction is above 0 to have one.
+        BadConfig: the fractions are negative, do not sum to 1 or leave nothing to train; there is no such fold; or
+            `case_pattern` is no regular expression with a group, or finds nothing in a name.
+        BadDataset: there are too few groups for each fold, or each part whose fraction is above 0, to have one.
     """
     _check_fractions(fractions)
+    if fold is not None and not 1 <= fold[0] <= fold[1] >= 2:
+        raise BadConfig(f"there is no fold {fold[0]} of {fold[1]}: folds are two or more, and count from 1")
     if dataset.is_series and case_pattern is None:
-        return _split_series(dataset, fractions, seed)
+        return _split_series(dataset, fractions, seed, fold)
     names = [pair.name for pair in dataset.pairs]
     links = [] if case_pattern is None else _same_case(names, case_pattern)
     links += near_duplicates(dataset.pairs)
     groups = _connected(names, links)
-    dealt = _deal(groups, fractions, seed)
+    dealt = _deal(groups, _shares(fractions), seed) if fold is None else _deal_fold(groups, fractions, seed, fold)
     together = "near-duplicates" if case_pattern is None else f"near-duplicates and cases by {case_pattern!r}"
     count = f"{len(names)} images in {len(groups)} groups, the largest of {max(map(len, groups))}"
+    return Split(**_in_order(names, dealt), how=f"{_origin(seed, fold)}; {together} kept together: {count}")
+
+
+def _split_series(dataset: Dataset, fractions: Fractions, seed: int, fold: Fold | None) -> Split:
+    """Cut a series into one block for each part, or around the fold's test block, with a guard slice between blocks."""
+    names = [pair.name for pair in dataset.pairs]
+    if fold is None:
+        blocks = _cut(names, _shares(fractions), seed)
+        order = f"in the order {', '.join(blocks)}"
+    else:
+        blocks = _cut_fold(names, fractions, seed, fold)
+        order = "around that of the test part"
+    used = set().union(*blocks.values())
     return Split(
-        **{part: tuple(name for name in names if name in dealt[part]) for part in PARTS},
-        how=f"seed {seed}; {together} kept together: {count}",
+        **_in_order(names, blocks),
+        unused=tuple(name for name in names if name not in used),
+        how=f"{_origin(seed, fold)}; contiguous blocks of slices {order}, one slice left out at each border",
     )
 
 
-def _split_series(dataset: Dataset, fractions: Fractions, seed: int) -> Split:
-    """Cut a series into one block for each part, in seeded order, with a guard slice between blocks."""
-    names = [pair.name for pair in dataset.pairs]
-    order = sorted((part for part, share in zip(PARTS, fractions, strict=True) if share > 0), key=_shuffled(seed))
+def _cut(names: Sequence[str], shares: Shares, seed: int) -> dict[str, Sequence[str]]:
+    """Cut names into one block for each part, in seeded order, with one name left out between blocks."""
+    order = sorted(shares, key=_shuffled(seed))
     guards = len(order) - 1
     if len(names) < len(order) + guards:
-        raise BadDataset(f"{dataset.name} has {len(names)} slices; {len(order)} parts need {len(order) + guards}")
-    sizes = _apportion(len(names) - guards, dict(zip(PARTS, fractions, strict=True)))
-    blocks: dict[str, tuple[str, ...]] = dict.fromkeys(PARTS, ())
-    unused, start = [], 0
+        raise BadDataset(f"there are {len(names)} slices; {len(order)} parts need {len(order) + guards}")
+    sizes = _apportion(len(names) - guards, shares)
+    blocks: dict[str, Sequence[str]] = {}
+    start = 0
     for part in order:
-        stop = start + sizes[part]
-        blocks[part] = tuple(names[start:stop])
-        unused += names[stop : stop + 1]
-        start = stop + 1
-    how = f"seed {seed}; contiguous blocks of slices in the order {', '.join(order)}, one slice left out at each border"
-    return Split(**blocks, unused=tuple(unused), how=how)
+        blocks[part] = names[start : start + sizes[part]]
+        start += sizes[part] + 1
+    return blocks
 
 
-def _apportion(total: int, shares: dict[str, float]) -> dict[str, int]:
-    """Return whole numbers that sum to `total`, in proportion to `shares`, at least 1 for each share above 0."""
-    counts = {part: int(share > 0) for part, share in shares.items()}
+def _cut_fold(names: Sequence[str], fractions: Fractions, seed: int, fold: Fold) -> dict[str, Sequence[str]]:
+    """Take the fold's block for testing, leave out the slice on each side of it, and cut up the others.
+
+    What lies behind the block comes first, then what lies before it: the last slice of a series and the first are no
+    neighbours, so one part may hold both.
+    """
+    number, folds = fold
+    shares = _training_shares(fractions)
+    needed = 2 * len(shares) - 1
+    if len(names) - 2 - math.ceil(len(names) / folds) < needed:
+        raise BadDataset(f"{len(names)} slices are too few for {folds} folds with something to train between them")
+    start, stop = len(names) * (number - 1) // folds, len(names) * number // folds
+    around = [*names[stop + 1 :], *names[: max(start - 1, 0)]]
+    return {"test": names[start:stop]} | _cut(around, shares, seed)
+
+
+def _apportion(total: int, shares: Shares) -> dict[str, int]:
+    """Return whole numbers that sum to `total`, in proportion to `shares`, each at least 1."""
+    counts = dict.fromkeys(shares, 1)
     while sum(counts.values()) < total:
-        neediest = max(
-            (part for part in shares if shares[part] > 0), key=lambda part: shares[part] * total - counts[part]
-        )
+        neediest = max(shares, key=lambda part: shares[part] * total - counts[part])
         counts[neediest] += 1
     return counts
 
 
-def _deal(groups: Sequence[Sequence[str]], fractions: Fractions, seed: int) -> dict[str, set[str]]:
+def _deal_fold(groups: Sequence[Sequence[str]], fractions: Fractions, seed: int, fold: Fold) -> dict[str, set[str]]:
+    """Deal all groups to the folds, then those of the other folds to train and validation."""
+    number, folds = fold
+    dealt = _deal(groups, {str(index): 1 / folds for index in range(1, folds + 1)}, seed)
+    others = [[group for group in groups if group[0] not in test] for test in dealt.values()]
+    shares = _training_shares(fractions)
+    if min(map(len, others)) < len(shares):  # of any fold: better now than after others were trained
+        raise BadDataset(
+            f"{len(groups)} images, or groups of images that belong together, are too few for {folds} folds"
+        )
+    return {"test": dealt[str(number)]} | _deal(others[number - 1], shares, seed)
+
+
+def _deal(groups: Sequence[Sequence[str]], shares: Shares, seed: int) -> dict[str, set[str]]:
     """Deal groups out in seeded order, large ones first, each to the part that lacks the most images."""
-    shares = {part: share for part, share in zip(PARTS, fractions, strict=True) if share > 0}
     if len(groups) < len(shares):
         needed = f"{len(shares)} parts need {len(shares)}"
         raise BadDataset(f"there are {len(groups)} images, or groups of images that belong together; {needed}")
     total = sum(map(len, groups))
-    dealt: dict[str, set[str]] = {part: set() for part in PARTS}
+    dealt: dict[str, set[str]] = {part: set() for part in shares}
     shuffled = sorted(groups, key=lambda group: _shuffled(seed)(group[0]))
     for left, group in zip(range(len(groups), 0, -1), sorted(shuffled, key=len, reverse=True), strict=True):
         empty = [part for part in shares if not dealt[part]]
@@ -150,6 +199,25 @@ def _same_case(names: Sequence[str], pattern: str) -> list[tuple[str, str]]:
             raise BadConfig(f"case pattern {pattern!r} finds no case in {name!r}")
         links.append((first.setdefault(match[1], name), name))
     return links
+
+
+def _shares(fractions: Fractions) -> dict[str, float]:
+    return {part: share for part, share in zip(PARTS, fractions, strict=True) if share > 0}
+
+
+def _training_shares(fractions: Fractions) -> dict[str, float]:
+    """Return the shares of train and validation in what is not tested."""
+    total = fractions[0] + fractions[1]
+    return {part: share / total for part, share in _shares(fractions).items() if part != "test"}
+
+
+def _in_order(names: Sequence[str], parts: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+    """Return each part's names in the dataset's order."""
+    return {part: tuple(name for name in names if name in parts.get(part, ())) for part in PARTS}
+
+
+def _origin(seed: int, fold: Fold | None) -> str:
+    return f"seed {seed}" if fold is None else f"fold {fold[0]} of {fold[1]}, seed {seed}"
 
 
 def _check_fractions(fractions: Fractions) -> None:

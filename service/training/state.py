@@ -3,6 +3,7 @@
 No pickle: tensors are named, and what is no tensor is JSON in the file's own header.
 """
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -59,7 +60,11 @@ class Progress:
 def save_state(
     path: Path, network: nn.Module, optimizer: Optimizer, progress: Progress, average: WeightAverage | None = None
 ) -> None:
-    """Write network, optimizer, average and progress to `path`, all or nothing."""
+    """Write network, optimizer, average and progress to `path`, all or nothing.
+
+    Raises:
+        OSError: as `write_atomically` does.
+    """
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
@@ -94,13 +99,22 @@ def load_state(path: Path, network: nn.Module, optimizer: Optimizer, average: We
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`: a reader, and a run killed at any moment, sees the old file or the new one."""
+    """Replace `path` by `content`: a reader, and a run killed at any moment, sees the old file or the new one.
+
+    Raises:
+        OSError: the disk is full or cannot be written; `path` is as it was.
+    """
     draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()  # on a full disk what it takes is needed
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not say of which file
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:

@@ -27,8 +27,11 @@ def test_it_prints_a_line_an_image_and_the_mean(store: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert [line.split()[0] for line in result.stdout.splitlines()] == [
         *("image", "retina-000", "retina-001"),
-        *("mean", "std"),
+        *("mean", "std", "expected"),
     ]
+    rows = [line.split() for line in result.stdout.splitlines()]
+    errors = [abs(float(row[1]) - float(row[4])) for row in rows[1:3]]
+    assert float(rows[-1][5]) == pytest.approx(sum(errors) / 2, abs=2e-4)
 
 
 def test_it_writes_scores_and_overlays_and_says_where(store: Path, tmp_path: Path) -> None:

@@ -3,12 +3,19 @@
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.commands.train import parse_input
+from service.commands.train import parse_input, parse_network_options
 from service.errors import BadConfig, BadDataset, BadParameter
 from service.imaging.policy import InputPolicy
+from service.training.config import Config
+
+GROUP = get_command(app)
+assert isinstance(GROUP, TyperGroup)
+COMMAND = GROUP.commands["train"]
 
 
 def _train(*arguments: str | Path) -> Result:
@@ -39,6 +46,69 @@ def test_sizes_that_no_network_could_take_are_refused() -> None:
         parse_input("tile:100x100")
 
 
+def test_network_options_are_numbers_lists_and_words() -> None:
+    texts = ["encoder=resnet34", "context_channels=128", "decoder_channels=32,16"]
+    assert parse_network_options(texts) == {
+        "encoder": "resnet34",
+        "context_channels": 128,
+        "decoder_channels": [32, 16],
+    }
+
+
+@pytest.mark.parametrize("texts", [["encoder"], ["=3"], ["encoder="], ["a b=3"], ["encoder=a", "encoder=b"]], ids=str)
+def test_what_is_no_network_option_is_refused_with_an_example(texts: list[str]) -> None:
+    with pytest.raises(BadParameter, match=r"--network-option .* as encoder=resnet34"):
+        parse_network_options(texts)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("--fractions", "1 0 0", "fractions"),
+        ("--seed", "-1", "seed"),
+        ("--fusion-stride", "3", "fusion_stride"),
+        ("--steps-per-epoch", "-1", "steps_per_epoch"),
+        ("--coarse-epochs", "-1", "coarse_epochs"),
+        ("--batch-size", "0", "batch_size"),
+        ("--learning-rate", "0", "learning_rate"),
+        ("--decay", "2", "decay"),
+        ("--weight-decay", "-1", "weight_decay"),
+        ("--average", "1", "average"),
+        ("--cl-dice", "2", "cl_dice"),
+        ("--validate-every", "0", "validate_every"),
+        ("--shift", "-1", "shift_px"),
+        ("--scale", "1", "scale"),
+        ("--rotation", "181", "rotation_deg"),
+        ("--elastic", "-1", "elastic_px"),
+        ("--colour", "1", "colour"),
+        ("--illumination", "1", "illumination"),
+        ("--blur", "-1", "blur_px"),
+        ("--workers", "-1", "workers"),
+        ("--cache-gib", "-1", "cache_gib"),
+    ],
+)
+def test_every_option_reaches_its_field_which_names_a_value_out_of_range(option: str, value: str, field: str) -> None:
+    result = _train("--data", "drawn:retina", option, *value.split())
+    assert isinstance(result.exception, BadConfig), result.output
+    assert field in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--optimizer", "--schedule", "--thin", "--precision"])
+def test_an_option_of_a_few_words_takes_no_others(option: str) -> None:
+    result = _train("--data", "drawn:retina", option, "sideways")
+    assert result.exit_code == 2
+    assert "sideways" in result.output
+
+
+@pytest.mark.parametrize("name", sorted(set(Config.model_fields) - {"preset", "modality", "data"}))
+def test_every_field_of_a_configuration_has_an_option(name: str) -> None:
+    """Named alike, but for what --help says in fewer words."""
+    others = {"input": "--input", "crop_px": "--crop", "network": "--network-option"}
+    plain = name.removesuffix("_px").removesuffix("_deg").replace("_", "-")
+    options = [option for parameter in COMMAND.params for option in parameter.opts]
+    assert others.get(name, f"--{plain}") in options
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -50,8 +120,15 @@ def test_sizes_that_no_network_could_take_are_refused() -> None:
         (("--data", "drawn:retina", "--crop", "40"), BadConfig, "crop_px"),
         (("--data", "drawn:retina:8", "--case-pattern", "("), BadConfig, "case pattern"),
         (("--data", "drawn:retina:2"), BadDataset, "3 parts need 3"),
+        (("--data", "drawn:retina", "--architecture", "segnet"), BadConfig, "no architecture 'segnet'"),
+        (("--data", "drawn:retina", "--network-option", "encoder=vgg"), BadConfig, "not 'vgg'"),
+        (("--data", "drawn:retina", "--architecture", "cenet", "--fusion-stride", "1"), BadParameter, "al-net's"),
+        (("--data", "drawn:retina", "--encoder-weights", "no.pth"), BadConfig, "no.pth cannot be read"),
     ],
-    ids=["no modality", "no folder", "no drawing", "preset", "epochs", "crop", "pattern", "too few"],
+    ids=[
+        *("no modality", "no folder", "no drawing", "preset", "epochs", "crop", "pattern", "too few"),
+        *("architecture", "network option", "fusion stride", "encoder weights"),
+    ],
 )
 def test_a_wrong_call_leaves_nothing_behind(
     tmp_path: Path, arguments: tuple[str, ...], error: type[Exception], message: str

@@ -6,13 +6,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from service.engine.quality import agreement, expected_iou, foreground, lowest_level
+from service.engine.quality import (
+    agreement,
+    decidedness,
+    expected_iou,
+    expected_iou_of_counts,
+    foreground,
+    level_counts,
+    lowest_level,
+)
+from service.store.card import IouEstimate
 
 Mask = NDArray[np.bool_]
 Probability = NDArray[np.uint8]
 
 seeds = st.integers(0, 2**32 - 1)
 thresholds = st.floats(0, 1)
+HARD = IouEstimate(offset=-1.5, plain=0.5, decided=2.0)
+SOFT = IouEstimate(offset=4.0, plain=4.0, decided=0.0)
 EVERY_LEVEL = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
@@ -105,3 +116,41 @@ def test_an_empty_mask_where_something_is_likely_is_expected_to_be_wrong() -> No
 def test_expected_iou_of_a_large_image_loses_no_pixel_to_rounding() -> None:
     probability = np.full((1500, 1500), 204, np.uint8)
     assert expected_iou(probability, 0.5) == pytest.approx(0.8, rel=1e-12)
+
+
+def test_expected_iou_does_not_leave_its_range_or_its_certainty_with_an_estimate() -> None:
+    for estimate in (HARD, SOFT):
+        assert expected_iou(np.array([[0, 255, 255]], np.uint8), 0.5, estimate) == 1.0
+        assert expected_iou(np.full((2, 2), 100, np.uint8), 0.5, estimate) == 0.0
+        assert expected_iou(np.full((2, 2), 1, np.uint8), 0.0, estimate) < 1e-3
+
+
+@settings(max_examples=30)
+@given(seeds, thresholds, st.sampled_from([HARD, SOFT]))
+def test_an_estimate_is_the_formula_of_the_card(seed: int, threshold: float, estimate: IouEstimate) -> None:
+    probability = np.random.default_rng(seed).integers(0, 256, (4, 6), dtype=np.uint8)
+    plain, share = expected_iou(probability, threshold), np.mean(probability >= 64)
+    decided = min(max(float(np.mean(probability >= 192) / share) if share else 0.0, 0.01), 0.99)
+    found = expected_iou(probability, threshold, estimate)
+    if plain in (0.0, 1.0):
+        assert found == plain
+    else:
+        odds = (plain / (1 - plain)) ** estimate.plain * (decided / (1 - decided)) ** estimate.decided
+        assert found == pytest.approx(1 - 1 / (1 + odds * np.exp(estimate.offset)), abs=1e-9)
+
+
+def test_an_estimate_that_only_takes_the_plain_one_changes_nothing() -> None:
+    probability = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+    same = IouEstimate(offset=0.0, plain=1.0, decided=0.0)
+    assert expected_iou(probability, 0.4, same) == pytest.approx(expected_iou(probability, 0.4), rel=1e-12)
+
+
+def test_a_map_is_decided_as_far_as_it_is_sure_of_what_it_takes_for_likely() -> None:
+    levels = np.array([[0, 63, 64, 100, 191, 192, 255, 255]], np.uint8)
+    assert decidedness(level_counts(levels)) == pytest.approx(3 / 6)
+    assert decidedness(level_counts(np.zeros((3, 3), np.uint8))) == 0.0
+
+
+def test_counts_alone_give_what_the_map_gives() -> None:
+    probability = np.random.default_rng(1).integers(0, 256, (30, 20), dtype=np.uint8)
+    assert expected_iou_of_counts(level_counts(probability), 0.3, HARD) == expected_iou(probability, 0.3, HARD)

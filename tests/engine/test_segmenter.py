@@ -36,7 +36,7 @@ from service.errors import (
 )
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES
-from service.store.card import TrainingImages
+from service.store.card import IouEstimate, TrainingImages
 from tests.checkpoints import publish_tiny
 from tests.doubles import FakeEngine, draw, make_card, mask_of, png, poisonous, read_png
 from tests.engine.waiting import until
@@ -120,6 +120,15 @@ def test_the_answer_describes_the_image_and_its_mask() -> None:
     assert got.area_fraction == pytest.approx(mask_of(image).mean())
     assert got.expected_iou == expected_iou(image[..., 1], 0.5)
     assert (got.measured_iou, got.accuracy, got.cautions) == (None, None, ())
+
+
+def test_the_iou_to_expect_is_the_checkpoints_estimate_at_the_threshold_asked_for() -> None:
+    image, estimate = draw(), IouEstimate(offset=-1.0, plain=0.5, decided=0.5)
+    engine = FakeEngine(make_card(threshold=0.3, expected_iou=estimate))
+    for threshold in (None, 0.7):
+        expected = expected_iou(image[..., 1], threshold or 0.3, estimate)
+        assert answer(png(image), engine, threshold=threshold).expected_iou == expected
+        assert expected != pytest.approx(expected_iou(image[..., 1], threshold or 0.3), abs=0.01)
 
 
 def test_no_probability_is_encoded_unless_asked_for() -> None:

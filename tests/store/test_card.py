@@ -8,9 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import BadCheckpoint
-from service.store.card import Card
+from service.store.card import Card, IouEstimate
 from service.store.checkpoint import LARGEST_CARD_BYTES, parse_card
 from tests.cards import make_card
+
+ESTIMATE = {"offset": 0.25, "plain": 0.75, "decided": 0.5}
 
 
 def _content(**changes: Any) -> bytes:
@@ -24,13 +26,22 @@ def _nested(field: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_card_survives_the_way_through_json() -> None:
-    card = make_card(architecture_config={"fusion_stride": 2, "channels": [48, 96], "norm": "batch"})
+    architecture_config = {"fusion_stride": 2, "channels": [48, 96], "norm": "batch"}
+    card = make_card(architecture_config=architecture_config, expected_iou=IouEstimate(**ESTIMATE))
     assert parse_card(card.model_dump_json().encode()) == card
 
 
 def test_a_card_without_test_scores_survives_the_way_through_json() -> None:
     card = make_card(test=None)
     assert parse_card(card.model_dump_json().encode()) == card
+
+
+def test_a_card_from_before_calibration_was_measured_says_that_it_was_not() -> None:
+    fields = json.loads(make_card().model_dump_json())
+    del fields["expected_iou"], fields["test"]["plain_iou_error"], fields["test"]["calibration_error"]
+    card = parse_card(json.dumps(fields).encode())
+    assert card.test is not None
+    assert (card.expected_iou, card.test.plain_iou_error, card.test.calibration_error) == (None, None, None)
 
 
 def test_config_values_keep_their_types_through_json() -> None:
@@ -58,6 +69,17 @@ def test_config_values_keep_their_types_through_json() -> None:
         ({"threshold": 1.01}, "threshold"),
         ({"threshold": "0.5"}, "threshold"),
         ({"temperature": 0}, "temperature"),
+        ({"expected_iou": {}}, "expected_iou.offset"),
+        ({"expected_iou": ESTIMATE | {"plain": -0.1}}, "expected_iou.plain"),
+        ({"expected_iou": ESTIMATE | {"decided": 4.1}}, "expected_iou.decided"),
+        ({"expected_iou": ESTIMATE | {"offset": -5.0}}, "expected_iou.offset"),
+        ({"expected_iou": ESTIMATE | {"offset": "0"}}, "expected_iou.offset"),
+        ({"expected_iou": ESTIMATE | {"slope": 1.0}}, "expected_iou.slope"),
+        (
+            {"test": _nested("test", calibration_error={"bins": 0, "before": 0.0, "after": 0.0})},
+            "test.calibration_error.bins",
+        ),
+        ({"test": _nested("test", plain_iou_error=-0.1)}, "test.plain_iou_error"),
         ({"modality": "../retina"}, "modality"),
         ({"modality": "retina\n"}, "modality"),
         ({"version": "01"}, "version"),

@@ -143,6 +143,50 @@ def test_a_publisher_killed_on_the_way_leaves_only_a_draft(tmp_path: Path, event
     assert Checkpoint.read(tmp_path / "retina" / "1").read_weights() == WEIGHTS
 
 
+KILLED_WHILE_PUBLISHING = """
+import itertools, os, random, signal, sys, time
+from pathlib import Path
+from service.store.checkpoint import sha256
+from service.store.model_store import ModelStore, next_version
+from service.store.publish import publish
+from tests.cards import make_card
+
+store = Path(sys.argv[1])
+
+def publish_next():
+    version = next_version(store, "retina")
+    weights = version.encode() * 300_000
+    publish(store, make_card(version=version, weights_sha256=sha256(weights)), weights)
+
+started = time.monotonic()
+publish_next()
+takes_s = time.monotonic() - started
+for kill in range(12):
+    publisher = os.fork()
+    if not publisher:
+        while True:
+            publish_next()
+    time.sleep(random.Random(kill).uniform(0.3, 3) * takes_s)
+    os.kill(publisher, signal.SIGKILL)
+    os.waitpid(publisher, 0)
+    versions = ModelStore(store).versions("retina")
+    assert versions == list(range(1, len(versions) + 1))
+    for version in versions[-2:]:
+        checkpoint = ModelStore(store).open("retina", str(version))
+        assert checkpoint.read_weights() == str(version).encode() * 300_000
+    others = [path.name for path in store.iterdir() if path.name != "retina"]
+    assert all(name.startswith(".draft-") for name in others)
+publish_next()
+assert len(versions) > 1
+"""
+
+
+def test_killed_at_any_moment_publishers_leave_whole_versions_and_hidden_drafts(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED_WHILE_PUBLISHING, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_full_disk_leaves_the_store_as_it_was_and_is_named(tmp_path: Path) -> None:
     publish(tmp_path, make_card("cell"), WEIGHTS)
     before = _tree(tmp_path)

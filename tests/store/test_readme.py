@@ -5,19 +5,22 @@ import re
 import pytest
 
 from service.imaging.policy import InputPolicy
-from service.store.card import INTENDED_USE, Card
+from service.store.card import INTENDED_USE, Card, IouEstimate
 from service.store.readme import card_readme, describe_input
 from tests.cards import make_card, make_scores, make_training
 
 
 def test_the_readme_says_what_a_person_needs() -> None:
-    card = make_card()
+    card = make_card(expected_iou=IouEstimate(offset=0.25, plain=0.75, decided=0.5))
     readme = card_readme(card)
     for said in (
         "# retina 1: vessel",
         INTENDED_USE,
         "3 images of drawn held out from training (test part)",
         "| IoU | 0.7000 ± 0.0500 |",
+        "| Mean absolute error of the expected IoU | 0.0400 (plain estimate: 0.0600) |",
+        "| Expected calibration error, 15 bins over all pixels | 0.0100 (at temperature 1: 0.0200) |",
+        "| IoU estimate | logit = 0.25 + 0.75 × logit(plain estimate) + 0.5 × logit(decidedness) |",
         "Resized to 64 × 96",
         "| Preset | quick |",
         "| Seed | 7 |",
@@ -39,6 +42,14 @@ def test_a_card_without_scores_says_so() -> None:
     assert "no image was held out" in readme
     assert "Quality was not measured" in readme
     assert "IoU |" not in readme
+
+
+def test_what_a_card_of_an_earlier_version_does_not_say_is_left_out() -> None:
+    scores = make_scores().model_copy(update={"plain_iou_error": None, "calibration_error": None})
+    readme = card_readme(make_card(test=scores))
+    assert "| Mean absolute error of the expected IoU | 0.0400 |" in readme
+    assert "calibration error" not in readme
+    assert "| IoU estimate | plain |" in readme
 
 
 def test_a_bar_or_line_break_in_the_card_does_not_break_the_tables() -> None:

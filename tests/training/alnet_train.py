@@ -11,7 +11,6 @@ from pathlib import Path
 from service.store.card import Card
 from service.store.checkpoint import Checkpoint
 from service.training.run_folder import EPOCHS, RunFolder
-from service.training.state import STATE
 
 OPTIONS = (
     *("--data", "drawn:retina:8", "--input", "fit:64x64", "--crop", "64", "--batch-size", "2"),
@@ -21,6 +20,9 @@ OPTIONS = (
 
 ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 """Each line at once; one thread, which is quicker for so little, and beside other work."""
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,12 @@ class Run:
 
     @property
     def command(self) -> list[str]:
-        where = ("--run", str(self.path), "--store", str(self.store))
-        return [sys.executable, "-m", "service.cli", "train", *OPTIONS, *where]
+        where = ("--run-folder", str(self.path), "--store", str(self.store))
+        return [*self.launcher, "-m", "service.cli", "train", *OPTIONS, *where]
 
     @property
-    def has_state(self) -> bool:
-        return (self.path / STATE).exists()
+    def launcher(self) -> list[str]:
+        return [sys.executable]
 
     def epochs(self) -> list[dict[str, str]]:
         """Return the lines of epochs.csv, without the time they took."""
@@ -55,6 +57,14 @@ class Run:
         result = RunFolder(self.path).result()
         assert result is not None
         return Checkpoint.read(Path(result.checkpoint)).card
+
+
+class RunOfTwo(Run):
+    """A run of two processes that torchrun starts."""
+
+    @property
+    def launcher(self) -> list[str]:
+        return TORCHRUN
 
 
 def train(run: Run, *extra: str) -> subprocess.CompletedProcess[str]:

@@ -119,9 +119,10 @@ def test_an_item_is_the_view_itself_where_nothing_is_to_change() -> None:
         {"crop_px": 32},
         {"crop_px": 32, "scale": 0.3, "rotation_deg": 40},
         {"rotation_deg": 180},
-        {"crop_px": 32, "scale": 0.3, "rotation_deg": 40, "shift_px": 9},
+        {"elastic_px": 8},
+        {"crop_px": 32, "scale": 0.3, "rotation_deg": 40, "shift_px": 9, "elastic_px": 8},
     ],
-    ids=["shift", "crop", "zoom and turn", "turn", "all"],
+    ids=["shift", "crop", "zoom and turn", "turn", "elastic", "all"],
 )
 def test_image_and_mask_change_together(changes: dict[str, object]) -> None:
     items = _items(**changes)
@@ -133,14 +134,25 @@ def test_image_and_mask_change_together(changes: dict[str, object]) -> None:
         assert set(mask.flatten().tolist()) <= {0.0, 1.0}
 
 
-def test_light_changes_the_image_alone() -> None:
-    changed, plain = _items(colour=0.5), _items()
+def test_an_elastic_deformation_moves_what_a_crop_alone_would_show() -> None:
+    deformed, plain = _items(elastic_px=8), _items()
+    assert not torch.equal(deformed[0, 0, 0][0], plain[0, 0, 0][0])
+    assert not torch.equal(deformed[0, 0, 0][1], plain[0, 0, 0][1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "least"),
+    [({"colour": 0.5}, 8), ({"illumination": 0.5}, 1), ({"blur_px": 2}, 1)],
+    ids=["colour", "illumination", "blur"],
+)
+def test_light_and_blur_change_the_image_alone(changes: dict[str, object], least: int) -> None:
+    changed, plain = _items(**changes), _items()
     differ = 0
     for key in ((0, position, position) for position in range(16)):
         assert torch.equal(changed[key][1], plain[key][1])
         differ += not torch.equal(changed[key][0], plain[key][0])
         assert 0 <= changed[key][0].min() <= changed[key][0].max() <= 255
-    assert differ > 8
+    assert differ > least
 
 
 @pytest.mark.parametrize(("crop", "size"), [(None, (64, 96)), (32, (32, 32)), (96, (64, 96)), (512, (64, 96))])
@@ -157,7 +169,16 @@ def test_images_of_any_size_fill_the_grid(kind: str) -> None:
     assert {tuple(items[0, 0, number][0].shape) for number in range(VIEWS)} == {(3, 64, 96)}
 
 
-RICH = {"crop_px": 32, "scale": 0.3, "rotation_deg": 40, "shift_px": 9, "colour": 0.4}
+RICH = {
+    "crop_px": 32,
+    "scale": 0.3,
+    "rotation_deg": 40,
+    "shift_px": 9,
+    "elastic_px": 6,
+    "colour": 0.4,
+    "illumination": 0.3,
+    "blur_px": 1,
+}
 
 
 def test_the_same_key_gives_the_same_item_whatever_came_before() -> None:
@@ -174,11 +195,12 @@ def test_items_are_plain_tensors() -> None:
     assert {type(tensor) for tensor in _items(**RICH)[0, 0, 0]} == {torch.Tensor}
 
 
-@pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
-def test_batches_do_not_depend_on_the_number_of_loading_processes() -> None:
+@pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning", "ignore:This DataLoader will:UserWarning")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_do_not_depend_on_the_number_of_loading_processes(workers: int) -> None:
     items, order = _items(**RICH), EpochOrder(4 * VIEWS, length=8, seed=0)
     alone = list(DataLoader(items, 2, sampler=order))
-    helped = list(DataLoader(items, 2, sampler=order, num_workers=2))
+    helped = list(DataLoader(items, 2, sampler=order, num_workers=workers))
     for one, other in zip(alone, helped, strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])

@@ -1,4 +1,4 @@
-"""Temperature scaling finds the temperature that the logits were made with."""
+"""Calibration finds the temperature that the logits were made with, and what follows from it."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from service.engine.torch_engine import Predictor
 from service.imaging.policy import InputPolicy
 from service.store.card import Normalisation
-from service.training.calibrate import HIGHEST, LOWEST, PIXELS_AN_IMAGE, fit_temperature, sample_logits
+from service.training.cache import PairCache
+from service.training.calibrate import HIGHEST, LOWEST, PIXELS_AN_IMAGE, calibrate, fit_temperature, sample_logits
+from service.training.dataset import open_dataset
+from service.training.iou_estimate import fit_estimate
+from service.training.scores import count_levels
+from service.training.threshold import choose_threshold
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.7])
@@ -59,3 +64,26 @@ def test_a_large_image_gives_no_more_pixels_than_it_should() -> None:
     policy = InputPolicy(kind="stretch", height=320, width=320)
     logits, _ = sample_logits([_pair(320, 320)] * 2, _predictor(), policy, seed=0)
     assert PIXELS_AN_IMAGE <= len(logits) / 2 <= PIXELS_AN_IMAGE + 1
+
+
+def test_threshold_and_estimate_are_learnt_at_the_temperature_that_was_fitted() -> None:
+    policy = InputPolicy(kind="stretch", height=32, width=32)
+    images = PairCache(open_dataset("drawn:skin:3").pairs, 1e9)
+
+    def predictor_at(temperature: float) -> Predictor:
+        plain = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        return Predictor(_Dark(), plain, temperature=temperature, device=torch.device("cpu"), dtype=torch.float32)
+
+    found = calibrate(images, predictor_at, policy, seed=0)
+    pairs = (pair for _, pair in images.named())
+    assert found.temperature == fit_temperature(*sample_logits(pairs, predictor_at(1.0), policy, seed=0)) != 1.0
+    counted = count_levels(images.named(), predictor_at(found.temperature).predict, policy)
+    assert found.threshold == choose_threshold(counted)
+    assert found.expected_iou == fit_estimate(counted, found.threshold)
+
+
+class _Dark(nn.Module):
+    """Gives logits that are the larger the darker a pixel is: what is known of a lesion without training."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return -image.mean(dim=1, keepdim=True)

@@ -1,10 +1,13 @@
 """Presets and modalities make a configuration; what contradicts itself is refused by name."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
-from service.training.config import MODALITIES, PRESETS, configure
+from service.training.config import BEST, MODALITIES, PRESETS, Config, configure, file_identity
 
 
 @pytest.mark.parametrize("modality", [*MODALITIES, "liver"])
@@ -39,8 +42,56 @@ def test_a_change_wins_over_the_preset_and_the_modality() -> None:
     assert config.batch_size == PRESETS["quick"]["batch_size"]
 
 
+@pytest.mark.parametrize("modality", [*MODALITIES, "liver"])
+def test_the_best_preset_averages_weights_and_changes_images_in_every_way(modality: str) -> None:
+    config = configure("data", modality, "best", {})
+    assert config.average > 0
+    assert min(config.scale, config.rotation_deg, config.elastic_px, config.colour, config.illumination) > 0
+    assert config.coarse_epochs < config.epochs
+    assert config.input == configure("data", modality, "paper", {}).input
+
+
+@pytest.mark.parametrize("modality", BEST)
+def test_the_best_preset_has_what_a_modality_needs_and_other_presets_do_not(modality: str) -> None:
+    values = configure("data", modality, "best", {}).model_dump()
+    assert {name: values[name] for name in BEST[modality]} == BEST[modality]
+    quick = configure("data", modality, "quick", {}).model_dump()
+    assert quick["coarse_epochs"] == 0
+    assert all(quick[name] == configure("data", "liver", "quick", {}).model_dump()[name] for name in BEST[modality])
+
+
+def test_a_change_wins_over_what_the_best_preset_has_for_a_modality() -> None:
+    name, value = next((name, value) for name, value in BEST["skin"].items() if isinstance(value, int))
+    assert getattr(configure("data", "skin", "best", {name: value + 1}), name) == value + 1
+
+
+def test_coarse_epochs_leave_one_at_full_resolution() -> None:
+    assert configure("data", "own", "quick", {"epochs": 3, "coarse_epochs": 2}).coarse_epochs == 2
+    with pytest.raises(BadConfig, match="coarse_epochs must leave"):
+        configure("data", "own", "quick", {"epochs": 3, "coarse_epochs": 3})
+
+
+def test_a_configuration_survives_the_way_through_json() -> None:
+    network = {"encoder": "resnet34", "decoder_channels": [32, 16], "head_channels": 48}
+    config = configure("data", "cell", "best", {"network": network, "encoder_weights": "a.pth sha256:0"})
+    assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_run_goes_on_with_other_workers_and_another_cache_but_nothing_else() -> None:
+    config = configure("data", "cell", "quick", {})
+    assert config.is_same_run(configure("data", "cell", "quick", {"workers": 3, "cache_gib": 0.5}))
+    assert not config.is_same_run(configure("data", "cell", "quick", {"seed": 1}))
+
+
+def test_a_file_is_known_by_its_name_and_content(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"abc")
+    assert file_identity(tmp_path / "weights.pth") == f"weights.pth sha256:{hashlib.sha256(b'abc').hexdigest()}"
+    with pytest.raises(BadConfig, match=r"none\.pth cannot be read"):
+        file_identity(tmp_path / "none.pth")
+
+
 def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(BadConfig, match="no preset 'fast'; there are: paper, quick"):
+    with pytest.raises(BadConfig, match="no preset 'fast'; there are: paper, quick, best"):
         configure("data", "retina", "fast", {})
 
 

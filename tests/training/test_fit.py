@@ -1,14 +1,12 @@
 """The loop's own parts: learning rate, loss, the device's set-up, the best weights."""
 
-import logging
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD
 
 from service.errors import BadConfig
@@ -18,14 +16,17 @@ from service.training.augment import VIEWS, TrainingItems
 from service.training.config import Config, configure
 from service.training.fit import (
     BEST,
+    Fitting,
     best_predictor,
     load_best,
-    make_fabric,
     prepare_fitting,
     scoring_precision,
     set_learning_rate,
 )
-from service.training.losses import make_loss
+from service.training.processes import make_fabric
+from service.training.state import Progress
+from tests.training.full_disk import no_file_above
+from tests.training.tiny_fit import Fit, Network, config
 
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -57,25 +58,6 @@ def test_the_cosine_rises_over_a_tenth_of_the_epochs_and_falls_towards_zero() ->
     assert 0 < rates[-1] < 0.01
 
 
-def test_the_loss_is_dice_plus_binary_cross_entropy() -> None:
-    """Eqs. 4 to 6 of the paper, one value an image, then the mean."""
-    random = np.random.default_rng(0)
-    logits, masks = random.normal(size=(2, 1, 9, 9)), random.integers(0, 2, (2, 1, 9, 9)).astype(float)
-    p = 1 / (1 + np.exp(-logits))
-    entropy = -(masks * np.log(p) + (1 - masks) * np.log(1 - p)).mean()
-    axes = (1, 2, 3)
-    dice = 1 - 2 * (p * masks).sum(axes) / (p.sum(axes) + masks.sum(axes))
-    loss = make_loss(_config())(torch.from_numpy(logits), torch.from_numpy(masks))
-    assert float(loss) == pytest.approx(entropy + dice.mean(), rel=1e-5)
-
-
-def test_fabric_is_quiet(recwarn: pytest.WarningsRecorder) -> None:
-    fabric = make_fabric(_config(precision="bfloat16"))
-    assert (fabric.world_size, fabric.is_global_zero) == (1, True)
-    assert not logging.getLogger("lightning_fabric.utilities.rank_zero").isEnabledFor(logging.INFO)
-    assert not recwarn.list
-
-
 def _items(images: int, config: Config) -> TrainingItems:
     blank = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
     return TrainingItems(lambda _: blank, images, config)
@@ -83,7 +65,7 @@ def _items(images: int, config: Config) -> TrainingItems:
 
 @pytest.mark.parametrize(
     ("steps", "batches"),
-    [(None, math.ceil(3 * VIEWS / 5)), (2, 2)],
+    [(None, 3 * VIEWS // 5), (2, 2)],
     ids=["whole pass", "two steps"],
 )
 def test_an_epoch_has_as_many_batches_as_it_should(steps: int | None, batches: int) -> None:
@@ -125,3 +107,128 @@ def test_best_weights_that_are_gone_are_named(tmp_path: Path, content: bytes | N
 def test_a_network_half_trained_on_a_gpu_is_not_scored_in_float16_which_it_may_overflow() -> None:
     assert scoring_precision(torch.device("cuda")) == "bfloat16"
     assert scoring_precision(torch.device("cpu")) in {"bfloat16", "float32"}
+
+
+def test_the_last_epoch_is_validated_however_rarely_others_are(tmp_path: Path) -> None:
+    run = Fit(config(validate_every=7), tmp_path)
+    _, progress = run.run()
+    assert [record.validation_iou is not None for record in progress.history] == [False, False, False, True]
+    assert (run.validations, progress.best_epoch) == (1, 3)
+    assert (tmp_path / BEST).exists()
+
+
+def test_a_network_that_finds_nothing_still_has_a_best_epoch(tmp_path: Path) -> None:
+    class Nothing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.tensor(-9.0))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return images[:, :1] * 0 + self.bias
+
+    _, progress = Fit(config(learning_rate=1e-6), tmp_path, Nothing()).run()
+    assert (progress.best_epoch, progress.best_iou) == (0, 0)
+    load_best(tmp_path, Nothing())
+
+
+def test_coarse_epochs_see_half_the_resolution_and_are_not_validated(tmp_path: Path) -> None:
+    network = Network()
+    run = Fit(config(coarse_epochs=2), tmp_path, network)
+    _, progress = run.run()
+    assert network.trained_on == [(2, 3, 16, 16)] * 4 + [(2, 3, 32, 32)] * 4
+    assert [record.validation_iou is not None for record in progress.history] == [False, False, True, True]
+    assert run.validations == 2
+    assert progress.best_epoch >= 2
+
+
+def _everything(fitting: Fitting) -> dict[str, Tensor]:
+    """Return all that the loop changes: weights, statistics, moments, average."""
+    tensors = {f"network.{name}": tensor for name, tensor in fitting.network.state_dict().items()}
+    for index, values in fitting.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+    if fitting.average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in fitting.average.network.state_dict().items()}
+    return tensors
+
+
+@pytest.mark.parametrize("changes", [{}, {"average": 0.9}, {"average": 0.9, "coarse_epochs": 2}], ids=str)
+def test_an_interrupted_run_ends_exactly_as_an_undisturbed_one(tmp_path: Path, changes: dict[str, object]) -> None:
+    """With dropout in the network, so that its randomness is resumed, too."""
+
+    def interrupt(progress: Progress) -> None:
+        if progress.next_epoch == 2:
+            raise KeyboardInterrupt
+
+    for name in ("undisturbed", "disturbed"):
+        (tmp_path / name).mkdir()
+    undisturbed, progress = Fit(config(**changes), tmp_path / "undisturbed").run()
+    with pytest.raises(KeyboardInterrupt):
+        Fit(config(**changes), tmp_path / "disturbed", on_epoch=interrupt).run()
+    torch.manual_seed(1)
+    resumed, resumed_progress = Fit(config(**changes), tmp_path / "disturbed").run()
+    for name, tensor in _everything(undisturbed).items():
+        assert torch.equal(tensor, _everything(resumed)[name]), name
+    assert [(r.loss, r.validation_iou) for r in resumed_progress.history] == [
+        (r.loss, r.validation_iou) for r in progress.history
+    ]
+    assert (tmp_path / "disturbed" / BEST).read_bytes() == (tmp_path / "undisturbed" / BEST).read_bytes()
+
+
+def test_of_a_run_with_an_average_the_average_is_kept(tmp_path: Path) -> None:
+    fitting, _ = Fit(config(average=0.9, validate_every=4), tmp_path).run()
+    assert fitting.average is not None
+    kept = load_best(tmp_path, Network()).state_dict()
+    for name, tensor in fitting.average.network.state_dict().items():
+        assert torch.equal(kept[name], tensor), name
+    weight = "layers.0.weight"
+    assert not torch.equal(kept[weight], fitting.network.state_dict()[weight])
+
+
+class Greedy(nn.Module):
+    """Fails in training, or else in validation."""
+
+    def __init__(self, error: Exception, *, in_training: bool) -> None:
+        super().__init__()
+        self.layer, self.error, self.in_training = nn.Conv2d(3, 1, 1), error, in_training
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training == self.in_training:
+            raise self.error
+        logits: Tensor = self.layer(images)
+        return logits
+
+
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=["cuda", "cpu", "cublas", "python"])
+@pytest.mark.parametrize(
+    ("in_training", "advice"), [(True, "smaller --batch-size or --crop"), (False, "in validation.*smaller --input")]
+)
+def test_out_of_memory_is_answered_with_what_needs_less(
+    tmp_path: Path, error: Exception, in_training: bool, advice: str
+) -> None:
+    with pytest.raises(BadConfig, match=f"out of memory on cpu.*{advice}"):
+        Fit(config(), tmp_path, Greedy(error, in_training=in_training)).run()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_what_is_no_lack_of_memory_is_not_taken_for_one(tmp_path: Path, in_training: bool) -> None:
+    with pytest.raises(RuntimeError, match="sizes differ"):
+        Fit(config(), tmp_path, Greedy(RuntimeError("sizes differ"), in_training=in_training)).run()
+
+
+def test_a_full_disk_leaves_the_state_and_the_best_weights_of_the_epoch_before(tmp_path: Path) -> None:
+    Fit(config(epochs=1), tmp_path).run()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with no_file_above(100), pytest.raises(OSError, match="too large"):
+        Fit(config(epochs=2), tmp_path).run()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    _, progress = Fit(config(epochs=2), tmp_path).run()
+    assert progress.next_epoch == 2

@@ -3,22 +3,32 @@
 import json
 import math
 import signal
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
+from service.engine.torch_engine import TorchEngine
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
+from service.network.repvgg import repvgg_encoder
 from service.store.checkpoint import Checkpoint
-from service.training.config import Config, configure
+from service.store.model_store import ModelStore
+from service.training.config import Config, configure, file_identity
+from service.training.encoder_weights import _official_name
+from service.training.evaluate import evaluate
+from service.training.fit import BEST
 from service.training.job import run as run_job
-from service.training.run_folder import CONFIG, SPLIT
+from service.training.run_folder import CONFIG, SPLIT, RunFolder
+from service.training.scores import expected_iou_error, mean_and_std
 from service.training.state import STATE
 from tests.training.alnet_train import Run, train, train_until
 from tests.training.folders import picture, write
+from tests.training.full_disk import no_file_above
 
 
 def _config(data: str | Path, **changes: object) -> Config:
@@ -75,6 +85,26 @@ def test_the_card_tells_the_truth_about_the_run(undisturbed: Run) -> None:
     best = max(undisturbed.epochs(), key=lambda row: float(row["validation_iou"]))
     assert card.training.best_epoch == int(best["epoch"]) + 1
     assert (card.training.epochs, card.training.config["crop_px"], card.input.kind) == (4, 64, "fit")
+
+
+def test_the_card_tells_how_the_network_was_calibrated(undisturbed: Run) -> None:
+    card, result = undisturbed.card(), RunFolder(undisturbed.path).result()
+    assert card.test is not None
+    assert card.test.calibration_error is not None
+    assert card.expected_iou is not None
+    assert result is not None
+    assert (result.temperature, result.threshold) == (card.temperature, card.threshold)
+    assert result.calibration_error == card.test.calibration_error.after
+    assert result.expected_iou_error == card.test.expected_iou_error
+
+
+def test_the_published_engine_scores_test_images_as_the_card_says(undisturbed: Run) -> None:
+    card, split_file = undisturbed.card(), undisturbed.path / SPLIT
+    engine = TorchEngine.load(ModelStore(undisturbed.store).newest("retina"), device="cpu", precision="float32")
+    scores = evaluate("drawn:retina:8", engine, split=split_file)
+    assert card.test is not None
+    assert mean_and_std(score.agreement.iou for score in scores)[0] == pytest.approx(card.test.iou_mean, abs=1e-3)
+    assert expected_iou_error(scores) == pytest.approx(card.test.expected_iou_error, abs=1e-3)
 
 
 def test_a_finished_run_is_neither_trained_nor_published_again(undisturbed: Run) -> None:
@@ -135,6 +165,81 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
     with pytest.raises(BadConfig, match="smaller --learning-rate"):
         run_job(config, tmp_path / "run", None, print)
     assert not (tmp_path / "run" / STATE).exists()
+
+
+def test_a_full_disk_ends_the_run_with_advice_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 3, filled=True)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    config = _config(data, input=grid, epochs=2, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4)
+
+    with ExitStack() as full:
+
+        def say(line: str) -> None:
+            if line.startswith("epoch 1"):
+                full.enter_context(no_file_above(1_000_000))
+
+        with pytest.raises(OSError, match="too large: make room there, and the same command goes on") as failed:
+            run_job(config, tmp_path / "run", tmp_path / "store", say)
+    assert Path(failed.value.filename).parent == tmp_path / "run"
+    said: list[str] = []
+    assert run_job(config, tmp_path / "run", tmp_path / "store", said.append) is not None
+    assert [line.split("  ")[0] for line in said if line.startswith("epoch")] == ["epoch 2/2"]
+
+
+def test_other_networks_are_trained_and_published_with_their_options(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 3, filled=True)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    small = {"blocks": [1, 1, 1, 1, 1], "widths": [8, 8, 8, 8, 8], "decoder": "u"}
+    config = _config(data, input=grid, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4, network=small)
+    result = run_job(config, tmp_path / "run", None, print)
+    assert result is not None
+    card = Checkpoint.read(Path(result.checkpoint)).card
+    assert card.architecture_config == {"fusion_stride": 2, **small}
+    assert card.parameters < 100_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "segnet"}, "no architecture 'segnet'"),
+        ({"network": {"encoder": "vgg"}}, "repvgg-a1 or resnet34, not 'vgg'"),
+        ({"architecture": "cenet", "network": {"colour": 3}}, "cenet does not take"),
+        ({"encoder_weights": "a.pth sha256:0"}, "--encoder-weights"),
+    ],
+    ids=["architecture", "value", "option", "no encoder file"],
+)
+def test_a_network_that_cannot_be_built_is_refused_before_the_data_are_read(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(BadConfig, match=message):
+        run_job(_config(tmp_path / "no data", **changes), tmp_path / "run", None, print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_from_a_file_is_taken_by_a_run_that_starts_anew_alone(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 3, filled=True)
+    file = tmp_path / "repvgg.safetensors"
+    encoder = repvgg_encoder([1] * 5, [8] * 5)
+    save_file({_official_name(name): tensor for name, tensor in encoder.state_dict().items()}, file)
+    config = _config(
+        data,
+        input=InputPolicy(kind="stretch", height=32, width=32),
+        network={"blocks": [1] * 5, "widths": [8] * 5},
+        encoder_weights=file_identity(file),
+        crop_px=None,
+        fractions=(0.6, 0.4, 0),
+        learning_rate=1e-9,
+    )
+    said: list[str] = []
+    assert run_job(config, tmp_path / "run", None, said.append, encoder_weights=file) is not None
+    assert said[0].startswith("encoder weights from repvgg.safetensors")
+    name = "stages.4.0.conv3x3.weight"
+    kept = load_file(tmp_path / "run" / BEST)[f"encoder.{name}"]
+    assert float((kept - encoder.state_dict()[name]).abs().max()) < 1e-6
+
+    (tmp_path / "run" / "result.json").unlink()
+    file.unlink()
+    assert run_job(config, tmp_path / "run", None, said.append) is not None  # goes on from its own state
 
 
 def _config_of(run: Run) -> Config:

@@ -42,6 +42,21 @@ def test_a_later_epoch_does_not_depend_on_those_before() -> None:
     assert list(resumed) == whole[3]
 
 
+def test_an_epoch_of_its_own_pass_shows_no_item_twice_though_some_are_left_out() -> None:
+    """With 24 items in batches of 2 × 5 two steps are taken; what was left out comes in other epochs."""
+    order = EpochOrder(24, length=20, seed=0, anew=True)
+    epochs = [[item for _, _, item in epoch] for epoch in _epochs(8, order)]
+    assert [len(set(epoch)) for epoch in epochs] == [20] * 8
+    assert set(chain.from_iterable(epochs)) == set(range(24))
+    assert epochs[0] != epochs[1]
+
+
+def test_more_to_see_in_an_epoch_than_there_is_begins_another_pass() -> None:
+    first, second = _epochs(2, EpochOrder(8, length=10, seed=0, anew=True))
+    assert sorted(item for _, _, item in first[:8]) == list(range(8))
+    assert sorted(item for _, _, item in second[:8]) == list(range(8))
+
+
 def test_two_ranks_share_an_epoch_without_overlap_or_gap() -> None:
     whole = _epochs(3, EpochOrder(16, length=12, seed=5))
     ranks = [EpochOrder(16, length=12, seed=5, rank=rank, world=2) for rank in (0, 1)]

@@ -16,7 +16,7 @@ from service.errors import BadCheckpoint
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES, Likeness
 from service.network import build
-from service.store.card import Data, Normalisation
+from service.store.card import Data, IouEstimate, Normalisation
 from service.store.checkpoint import Checkpoint, sha256
 from service.store.model_store import ModelStore
 from service.training.config import configure
@@ -39,7 +39,8 @@ def _trained(**changes: Any) -> Trained:
         "normalisation": Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)),
         "likeness": Likeness(np.ones(len(FEATURES)), np.ones(len(FEATURES)), 2.0),
         "temperature": 1.5,
-        "threshold": 0.5,
+        "threshold": 0.4,
+        "expected_iou": IouEstimate(offset=0.25, plain=0.75, decided=0.5),
         "data": Data(name="mine", digest="a" * 64, n_train=5, n_validation=2, n_test=3, split="by hand"),
         "commit": "0123456789ab",
         "best_epoch": 4,
@@ -66,7 +67,8 @@ def test_the_card_describes_the_network_that_was_trained() -> None:
     assert card.training.config["learning_rate"] == CONFIG.learning_rate
     assert card.training.config["data"] == "mine"
     assert torch.__version__.startswith(card.training.versions["torch"])
-    assert (card.temperature, card.threshold, card.input) == (1.5, 0.5, CONFIG.input)
+    assert (card.temperature, card.threshold, card.input) == (1.5, 0.4, CONFIG.input)
+    assert card.expected_iou == trained.expected_iou is not None
     assert card.test == make_scores()
 
 

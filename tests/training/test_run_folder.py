@@ -1,5 +1,7 @@
 """What a run folder records, refuses and forgives."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,9 @@ RESULT_OF_A_RUN = Result(
     test_images=6,
     temperature=1.2,
     checkpoint="store/retina/1",
+    threshold=0.45,
+    calibration_error=0.01,
+    expected_iou_error=0.03,
 )
 
 
@@ -54,6 +59,10 @@ def test_another_configuration_is_refused_with_the_field_that_differs(tmp_path: 
     with pytest.raises(BadConfig, match=r"learning_rate was 0\.003 and is now 0\.1") as refused:
         folder.check(_config(learning_rate=0.1))
     assert "--run" in str(refused.value)
+
+
+def test_a_run_goes_on_with_what_its_machine_bears_now(tmp_path: Path, dataset: Dataset) -> None:
+    _begun(tmp_path, dataset).check(_config().model_copy(update={"workers": 3, "cache_gib": 0.5}))
 
 
 def test_a_run_that_never_finished_an_epoch_may_be_started_otherwise(tmp_path: Path, dataset: Dataset) -> None:
@@ -109,3 +118,13 @@ def test_a_result_is_read_back_and_told_in_a_line(tmp_path: Path) -> None:
     assert RESULT_OF_A_RUN.summary == (
         "best epoch 3, validation IoU 0.6100; test IoU 0.6000 ± 0.0500, accuracy 0.9000 ± 0.0100 (6 images)"
     )
+
+
+def test_a_result_from_before_the_threshold_was_chosen_is_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_result(RESULT_OF_A_RUN)
+    recorded = json.loads((tmp_path / RESULT).read_bytes())
+    for field in ("threshold", "calibration_error", "expected_iou_error"):
+        del recorded[field]
+    (tmp_path / RESULT).write_text(json.dumps(recorded))
+    assert folder.result() == replace(RESULT_OF_A_RUN, threshold=0.5, calibration_error=None, expected_iou_error=None)

@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.engine.quality import Agreement, agreement, expected_iou, foreground
 from service.imaging.policy import InputPolicy
-from service.training.scores import mean_and_std, probability_of, score
+from service.store.card import IouEstimate
+from service.training.scores import (
+    ImageScore,
+    calibration_error,
+    count_levels,
+    expected_iou_error,
+    mean_and_std,
+    probability_of,
+    score,
+    scores_of,
+)
+from tests.training.levels import levels_of
 
 POLICY = InputPolicy(kind="tile", height=32, width=32, overlap=4)
 
@@ -41,3 +53,38 @@ def test_scores_are_those_of_the_papers_equations() -> None:
 def test_the_deviation_is_that_of_the_population() -> None:
     assert mean_and_std([0.2, 0.4, 0.9]) == pytest.approx((0.5, np.sqrt((0.09 + 0.01 + 0.16) / 3)))
     assert mean_and_std([0.7]) == (0.7, 0.0)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.31, 0.5, 1.0])
+def test_counted_levels_give_the_scores_of_the_map_itself(threshold: float) -> None:
+    random = np.random.default_rng(2)
+    image = random.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    reference = random.integers(0, 2, (20, 30), dtype=np.uint8)
+    estimate = IouEstimate(offset=0.5, plain=0.5, decided=0.5)
+    (found,) = scores_of(count_levels([("one", (image, reference))], _red, POLICY), threshold, estimate)
+    assert found.agreement == agreement(foreground(image[..., 0], threshold), reference > 0)
+    assert found.expected_iou == expected_iou(image[..., 0], threshold, estimate)
+
+
+def test_the_error_of_expected_ious_has_no_sign() -> None:
+    scores = [ImageScore("one", Agreement(iou, 1.0, 1.0), expected) for iou, expected in ((0.5, 0.7), (0.9, 0.8))]
+    assert expected_iou_error(scores) == pytest.approx(0.15)
+
+
+def test_the_calibration_error_is_that_of_its_definition_pixel_by_pixel() -> None:
+    random = np.random.default_rng(3)
+    maps = random.integers(0, 256, (3, 40, 50), dtype=np.uint8)
+    references = random.random((3, 40, 50)) < (maps / 255) ** 2
+    probability, true = maps.ravel() / 255, references.ravel()
+    bins = [(probability >= i / 15 - 1e-9) & (probability < (i + 1) / 15 - 1e-9) for i in range(14)]
+    bins.append(probability >= 14 / 15 - 1e-9)
+    gaps = [chosen.sum() * abs(true[chosen].mean() - probability[chosen].mean()) for chosen in bins]
+    images = [levels_of(map_, reference) for map_, reference in zip(maps, references, strict=True)]
+    assert calibration_error(images, bins=15) == pytest.approx(sum(gaps) / true.size)
+    assert calibration_error(images, bins=15) > 0.1
+
+
+def test_certain_and_right_answers_are_calibrated() -> None:
+    certain = np.repeat(np.array([0, 255], np.uint8), 50)
+    assert calibration_error([levels_of(certain, certain > 0)]) == 0.0
+    assert calibration_error([levels_of(certain, certain == 0)]) == 1.0

@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from service.errors import BadConfig, BadDataset
 from service.training.dataset import Dataset, open_dataset
+from service.training.pairs import MemorySource, Pair
 from service.training.split import Split, split
-from tests.training.folders import images_and_masks, slices
+from tests.training.folders import grey, images_and_masks, slices
 
 FRACTIONS = (0.5, 0.2, 0.3)
 
@@ -169,6 +172,108 @@ def test_a_split_says_how_it_was_made(tmp_path: Path) -> None:
     assert "6 images in 6 groups" in how
 
 
+def drawn_in_memory(name: str, seed: int) -> Pair:
+    """Return a pair of an image of noise, unlike those of other seeds and alike to itself."""
+    pixels = grey(seed, height=40, width=40)
+    image, mask = (MemorySource(f"{name}.{kind}.pgm", b"P5\n40 40\n255\n" + pixels.tobytes()) for kind in "im")
+    return Pair(name=name, image=image, mask=mask)
+
+
+def in_folds(dataset: Dataset, folds: int, seed: int) -> list[Split]:
+    return [split(dataset, fractions=FRACTIONS, seed=seed, fold=(fold, folds)) for fold in range(1, folds + 1)]
+
+
+@settings(max_examples=15)
+@given(
+    copies=st.lists(st.integers(1, 4), min_size=3, max_size=8),
+    folds=st.integers(3, 8),
+    seed=st.integers(0, 9),
+)
+def test_folds_test_each_image_once_and_leave_near_duplicates_together(
+    copies: list[int], folds: int, seed: int
+) -> None:
+    assume(folds <= len(copies))
+    pairs = [drawn_in_memory(f"p{image}-{copy}", image) for image, count in enumerate(copies) for copy in range(count)]
+    dataset = Dataset(name="noise", pairs=tuple(pairs), is_series=False, digest="")
+    names = sorted(pair.name for pair in pairs)
+    splits = in_folds(dataset, folds, seed)
+    assert sorted(name for chosen in splits for name in chosen.test) == names
+    for chosen in splits:
+        part = side(chosen)
+        assert sorted(part) == names
+        assert chosen.unused == ()
+        assert min(sizes(chosen)) > 0
+        assert all(part[name] == part[name.split("-")[0] + "-0"] for name in names)
+
+
+@given(
+    slices_and_folds=st.integers(2, 12).flatmap(lambda folds: st.tuples(st.integers(folds + 10, 60), st.just(folds))),
+    seed=st.integers(0, 99),
+    validation=st.floats(0.05, 0.9),
+)
+def test_folds_of_a_series_test_each_slice_once_and_guard_every_border(
+    slices_and_folds: tuple[int, int], seed: int, validation: float
+) -> None:
+    count, folds = slices_and_folds
+    pairs = tuple(drawn_in_memory(str(index), index) for index in range(count))
+    dataset = Dataset(name="volume", pairs=pairs, is_series=True, digest="")
+    tested: list[str] = []
+    for fold in range(1, folds + 1):
+        chosen = split(dataset, fractions=(0.95 - validation, validation, 0.05), seed=seed, fold=(fold, folds))
+        part = side(chosen)
+        along = [part[pair.name] for pair in pairs]
+        assert len(part) == count
+        assert min(sizes(chosen)) > 0
+        assert [int(name) for name in chosen.test] == list(range(int(chosen.test[0]), int(chosen.test[-1]) + 1))
+        assert all(here == there or "unused" in (here, there) for here, there in itertools.pairwise(along))
+        assert len(chosen.unused) <= 3
+        tested += chosen.test
+    assert tested == [pair.name for pair in pairs]
+
+
+def test_folds_are_about_as_large_as_each_other(tmp_path: Path) -> None:
+    dataset = numbered(tmp_path, 20)
+    assert [sizes(chosen) for chosen in in_folds(dataset, 5, seed=0)] == [(11, 5, 4)] * 5
+    volume = series(tmp_path / "s", 30)
+    assert [sizes(chosen) for chosen in in_folds(volume, 5, seed=0)] == [
+        (16, 6, 6),
+        (15, 6, 6),
+        (15, 6, 6),
+        (15, 6, 6),
+        (16, 6, 6),
+    ]
+
+
+def test_cases_stay_in_one_fold(tmp_path: Path) -> None:
+    names = [f"patient{case}_{eye}" for case in range(5) for eye in ("left", "right")]
+    dataset = opened(tmp_path, *names)
+    for fold in range(1, 4):
+        chosen = split(dataset, fractions=FRACTIONS, seed=0, case_pattern=r"^(patient\d+)_", fold=(fold, 3))
+        assert all(side(chosen)[name] == side(chosen)[name.split("_")[0] + "_left"] for name in names)
+
+
+def test_a_fold_says_which_it_is(tmp_path: Path) -> None:
+    assert split(numbered(tmp_path / "p", 6), fractions=FRACTIONS, seed=7, fold=(2, 3)).how.startswith("fold 2 of 3, ")
+    how = split(series(tmp_path / "s", 20), fractions=FRACTIONS, seed=7, fold=(2, 4)).how
+    assert how.startswith("fold 2 of 4, seed 7; contiguous blocks of slices around")
+
+
+@pytest.mark.parametrize("fold", [(0, 5), (6, 5), (1, 1), (1, 0)])
+def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path, fold: tuple[int, int]) -> None:
+    with pytest.raises(BadConfig, match="there is no fold"):
+        split(numbered(tmp_path, 6), fractions=FRACTIONS, seed=0, fold=fold)
+
+
+def test_too_few_images_for_the_folds_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match=r"3 images, or groups .*; 4 parts need 4"):
+        split(numbered(tmp_path / "p", 3), fractions=FRACTIONS, seed=0, fold=(1, 4))
+    for fold in (1, 2):
+        with pytest.raises(BadDataset, match="too few for 2 folds"):
+            split(numbered(tmp_path / "p", 3), fractions=FRACTIONS, seed=0, fold=(fold, 2))
+    with pytest.raises(BadDataset, match="8 slices are too few for 2 folds"):
+        split(series(tmp_path / "s", 8), fractions=FRACTIONS, seed=0, fold=(1, 2))
+
+
 @pytest.mark.parametrize(
     ("folder", "fractions", "expected"),
     [
@@ -190,3 +295,9 @@ def test_the_two_photographs_of_one_eye_in_stare_share_a_part(real_data: Path) -
     for seed in range(5):
         part = side(split(dataset, fractions=FRACTIONS, seed=seed))
         assert part["im0235"] == part["im0236"]
+
+
+def test_the_folds_of_stare_keep_the_two_photographs_of_one_eye_together(real_data: Path) -> None:
+    splits = in_folds(open_dataset(real_data / "stare"), 5, seed=0)
+    assert sorted(len(chosen.test) for chosen in splits) == [4] * 5
+    assert all(side(chosen)["im0235"] == side(chosen)["im0236"] for chosen in splits)

@@ -11,8 +11,10 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim import Adam, Optimizer
 
 from service.errors import BadConfig
+from service.training.average import WeightAverage
 from service.training.state import EpochRecord, Progress, load_state, save_state, write_atomically
 from tests.training.alnet_train import ENVIRONMENT
+from tests.training.full_disk import no_file_above
 
 RECORD = EpochRecord(0, 0.01, 1.2, 0.4, 0.9, 3.0)
 
@@ -89,6 +91,29 @@ def test_moments_are_restored_in_their_parameters_memory_layout(tmp_path: Path) 
         assert moments["step"].ndim == 0
 
 
+def test_an_average_is_restored_with_its_steps(tmp_path: Path) -> None:
+    network, optimizer = _trained()
+    average = WeightAverage(network, 0.9)
+    _step(network, optimizer)
+    average.update()
+    save_state(tmp_path / "state", network, optimizer, Progress(), average)
+    other_network, other_optimizer = _trained(seed=1)
+    other = WeightAverage(other_network, 0.9)
+    load_state(tmp_path / "state", other_network, other_optimizer, other)
+    assert other.steps == 1
+    for one in (average, other):
+        one.update()
+    for name, tensor in average.network.state_dict().items():
+        assert torch.equal(tensor, other.network.state_dict()[name]), name
+
+
+def test_a_state_without_an_average_is_refused_where_one_is_to_go_on(tmp_path: Path) -> None:
+    network, optimizer = _trained()
+    save_state(tmp_path / "state", network, optimizer, Progress())
+    with pytest.raises(BadConfig, match="no state of this run"):
+        load_state(tmp_path / "state", network, optimizer, WeightAverage(network, 0.9))
+
+
 @pytest.mark.parametrize("content", [b"", b"no safetensors", bytes(64)], ids=["empty", "text", "zeros"])
 def test_a_damaged_state_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "state"
@@ -116,3 +141,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_a_full_disk_leaves_the_old_state_and_no_draft(tmp_path: Path) -> None:
+    network, optimizer = _trained()
+    save_state(tmp_path / "state", network, optimizer, Progress([RECORD]))
+    with no_file_above(500), pytest.raises(OSError, match="too large"):
+        save_state(tmp_path / "state", network, optimizer, Progress([RECORD, RECORD]))
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert load_state(tmp_path / "state", *_trained(seed=1)).next_epoch == 1

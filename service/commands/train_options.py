@@ -1,0 +1,164 @@
+"""The options of `alnet train`, by the panel of its help in which they stand."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DATA, RECIPE, CHANGES, MACHINE, RUN = "Data", "Recipe", "Random changes of the images", "Machine", "Run"
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Folder with images/ and masks/ (or STARE, ISBI 2012, ISIC 2018 as shipped), or drawn:retina, "
+        "drawn:cell, drawn:skin: images that the code draws.",
+        rich_help_panel=DATA,
+    ),
+]
+Modality = Annotated[
+    str | None,
+    typer.Option(help="retina, cell, skin, or a name of your own; of drawn data its own name.", rich_help_panel=DATA),
+]
+Label = Annotated[str | None, typer.Option(help="What the foreground is, in a word.", rich_help_panel=DATA)]
+Grid = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        help="fit:605x700, stretch:512x512 or tile:512x512:64 (height x width : overlap).",
+        rich_help_panel=DATA,
+    ),
+]
+Fractions = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(help="Shares of train, validation and test images.", rich_help_panel=DATA),
+]
+CasePattern = Annotated[
+    str | None,
+    typer.Option(help="Regex whose first group names the case (patient): cases are never split.", rich_help_panel=DATA),
+]
+Series = Annotated[
+    bool | None,
+    typer.Option(help="Images are neighbouring slices of one volume; split into blocks.", rich_help_panel=DATA),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Of the split, the first weights and all random changes: same seed, same run.", rich_help_panel=DATA
+    ),
+]
+
+Folds = Annotated[int | None, typer.Option(help="Into so many folds, instead of by --fractions.", rich_help_panel=DATA)]
+Fold = Annotated[int | None, typer.Option(help="Which of them is the test part, counted from 1.", rich_help_panel=DATA)]
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="quick: minutes on two CPU cores; paper: the AL-Net paper's recipe, 150 epochs; best: longer and broader, "
+        "hours on two CPU cores.",
+        rich_help_panel=RECIPE,
+    ),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(help="al-net, repvgg-unet, cenet, deeplabv3plus, pyconvunet or unetplusplus.", rich_help_panel=RECIPE),
+]
+NetworkOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What the network is built with, as encoder=resnet34 or widths=16,16,32,48,64; may be repeated.",
+        rich_help_panel=RECIPE,
+    ),
+]
+FusionStride = Annotated[
+    int | None, typer.Option(help="Grid of AL-Net's fusion: 2, or 1 (finer).", rich_help_panel=RECIPE)
+]
+EncoderWeights = Annotated[
+    Path | None,
+    typer.Option(
+        help="RepVGG training checkpoint (.pth or .safetensors) for the encoder to begin with.", rich_help_panel=RECIPE
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Epochs in all; the learning rate falls over them.", rich_help_panel=RECIPE)
+]
+StepsPerEpoch = Annotated[
+    int | None, typer.Option(help="Batches an epoch; all views of all images if 0.", rich_help_panel=RECIPE)
+]
+CoarseEpochs = Annotated[
+    int | None, typer.Option(help="Epochs at the start that see half the resolution.", rich_help_panel=RECIPE)
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Images in one step of each process; fewer need less memory.", rich_help_panel=RECIPE),
+]
+Crop = Annotated[
+    int | None, typer.Option(help="Side of random crops in pixels; 0 for the whole grid.", rich_help_panel=RECIPE)
+]
+Optimizer = Annotated[Literal["adam", "adamw"] | None, typer.Option(help="The optimizer.", rich_help_panel=RECIPE)]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Its peak; lower it if the loss jumps.", rich_help_panel=RECIPE)
+]
+Schedule = Annotated[
+    Literal["exponential", "cosine"] | None,
+    typer.Option(help="exponential: × --decay after each epoch; cosine: warm-up, then to 0.", rich_help_panel=RECIPE),
+]
+Decay = Annotated[float | None, typer.Option(help="Of the exponential schedule.", rich_help_panel=RECIPE)]
+WeightDecay = Annotated[float | None, typer.Option(help="Pull of all weights towards 0.", rich_help_panel=RECIPE)]
+Average = Annotated[
+    float | None,
+    typer.Option(help="Decay of the weights' moving average, which is then kept; 0 for none.", rich_help_panel=RECIPE),
+]
+ClDice = Annotated[
+    float | None,
+    typer.Option(help="Weight of clDice, 0 to 1, beside Dice + BCE: for what is thin.", rich_help_panel=RECIPE),
+]
+Thin = Annotated[
+    Literal["foreground", "background"] | None, typer.Option(help="What clDice takes for thin.", rich_help_panel=RECIPE)
+]
+ValidateEvery = Annotated[int | None, typer.Option(help="Epochs between validations.", rich_help_panel=RECIPE)]
+
+Shift = Annotated[
+    int | None, typer.Option(help="Up, down, left or right by so many pixels, or not.", rich_help_panel=CHANGES)
+]
+Scale = Annotated[float | None, typer.Option(help="Zoom by up to this fraction.", rich_help_panel=CHANGES)]
+Rotation = Annotated[float | None, typer.Option(help="Rotation by up to so many degrees.", rich_help_panel=CHANGES)]
+Elastic = Annotated[
+    float | None, typer.Option(help="Elastic deformation by up to so many pixels.", rich_help_panel=CHANGES)
+]
+Colour = Annotated[
+    float | None, typer.Option(help="Gain, offset and gamma of each channel, 0 to 1.", rich_help_panel=CHANGES)
+]
+Illumination = Annotated[
+    float | None, typer.Option(help="Smooth shading by up to this fraction.", rich_help_panel=CHANGES)
+]
+Blur = Annotated[
+    float | None,
+    typer.Option(help="Gaussian blur of a deviation of up to so many pixels.", rich_help_panel=CHANGES),
+]
+
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"] | None,
+    typer.Option(help="auto: bfloat16 where the device computes in it.", rich_help_panel=MACHINE),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Data-loading processes beside each training process.", rich_help_panel=MACHINE)
+]
+CacheGib = Annotated[
+    float | None,
+    typer.Option(help="Decoded images kept in memory by each such process, GiB.", rich_help_panel=MACHINE),
+]
+
+Run = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        "--run-folder",
+        help="Run folder; runs/MODALITY-PRESET by default. Interrupted runs go on.",
+        rich_help_panel=RUN,
+    ),
+]
+Store = Annotated[
+    Path,
+    typer.Option(envvar="ALNET_STORE", help="Model store to publish into, as the next version.", rich_help_panel=RUN),
+]
+Publish = Annotated[bool, typer.Option(help="Or leave the checkpoint in the run folder.", rich_help_panel=RUN)]

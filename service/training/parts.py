@@ -1,0 +1,83 @@
+"""The data of one run: read, checked and split, each part decoded once as far as the cache reaches."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from service.imaging.placement import Image, Mask
+from service.imaging.statistics import Likeness, features
+from service.store.card import Normalisation
+from service.training.cache import PairCache
+from service.training.config import Config
+from service.training.dataset import Dataset, check, open_dataset
+from service.training.run_folder import RunFolder
+from service.training.split import Split, split
+
+GIB = 1 << 30
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The dataset's three parts, each decoded once as far as the cache reaches."""
+
+    dataset: Dataset
+    split: Split
+    train: PairCache
+    validation: PairCache
+    test: PairCache
+
+
+def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = True) -> Parts:
+    """Open and check the dataset; split it, or take the split that the run began with.
+
+    Of several processes only the one that `leads` checks every file.
+    """
+    dataset = open_dataset(config.data, series=config.series)
+    if leads:
+        check(dataset, progress=sys.stderr.isatty())
+    chosen = folder.split(
+        dataset,
+        lambda: split(
+            dataset,
+            fractions=config.fractions,
+            seed=config.seed,
+            case_pattern=config.case_pattern,
+            fold=(config.fold, config.folds) if config.fold and config.folds else None,
+        ),
+    )
+    sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
+    say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}")
+    pairs = {pair.name: pair for pair in dataset.pairs}
+
+    def cache(names: Sequence[str]) -> PairCache:
+        return PairCache([pairs[name] for name in names], config.cache_gib * GIB * len(names) / len(pairs))
+
+    return Parts(dataset, chosen, cache(chosen.train), cache(chosen.validation), cache(chosen.test))
+
+
+def study(images: PairCache, *, quiet: bool = False) -> tuple[Normalisation, Likeness]:
+    """Return mean and spread of the training images' channels, and what they look like."""
+    sums, squares, pixels, rows = np.zeros(3), np.zeros(3), 0, []
+    for _, (image, _) in shown(images, "studying", quiet=quiet):
+        values = image.reshape(-1, 3) / 255.0
+        sums, squares, pixels = sums + values.sum(0), squares + np.square(values).sum(0), pixels + len(values)
+        rows.append(features(image))
+    mean = sums / pixels
+    std = np.sqrt(np.maximum(squares / pixels - np.square(mean), 1e-4))
+    return Normalisation(mean=_rgb(mean), std=_rgb(std)), Likeness.fit(np.stack(rows))
+
+
+def shown(pairs: PairCache, title: str, *, quiet: bool = False) -> Iterator[tuple[str, tuple[Image, Mask]]]:
+    """Yield the named pairs behind a progress bar, unless `quiet` or without a terminal to show it."""
+    hidden = True if quiet else None
+    yield from tqdm(pairs.named(), title, len(pairs), leave=False, unit="image", disable=hidden)
+
+
+def _rgb(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float, float]:
+    red, green, blue = (round(float(value), 6) for value in values)
+    return red, green, blue

@@ -1,0 +1,99 @@
+"""The processes of one run: one by itself, or those that torchrun started, on one node or several."""
+
+import logging
+import os
+import warnings
+from datetime import timedelta
+from typing import Literal
+
+import torch
+import torch.distributed
+
+with warnings.catch_warnings():  # their own imports use what their dependencies deprecate
+    warnings.simplefilter("ignore")
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+from service.engine.torch_engine import precisions
+from service.errors import BadConfig
+from service.training.config import Config
+
+LONGEST_WAIT = timedelta(days=1)
+"""How long the others wait for the process of rank 0, which alone validates and writes.
+
+Only processes that hang come to this limit: when one ends in an error, torchrun ends the others.
+"""
+
+
+def make_fabric(config: Config) -> Fabric:
+    """Return Lightning Fabric: it picks device and precision, and joins the processes that torchrun started.
+
+    A process that torchrun did not start trains alone, on one device, whatever else the machine has.
+
+    Raises:
+        BadConfig: torchrun started more processes on this node than it has GPUs, or not as many on every node.
+    """
+    cuda = torch.cuda.is_available()
+    here, nodes = _here_and_nodes() if _by_torchrun() else (1, 1)
+    if cuda and here > torch.cuda.device_count():
+        raise BadConfig(f"{here} processes on a node with {torch.cuda.device_count()} GPUs: start one for each GPU")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision again and again
+    with warnings.catch_warnings():  # Fabric tells CPU users that they have no GPU, and so on
+        warnings.simplefilter("ignore")
+        fabric = Fabric(
+            accelerator="cuda" if cuda else "cpu",
+            devices=here,
+            num_nodes=nodes,
+            strategy=DDPStrategy(timeout=LONGEST_WAIT) if here * nodes > 1 else "auto",
+            precision=_precision(config, cuda=cuda),
+            plugins=[TorchElasticEnvironment() if _by_torchrun() else LightningEnvironment()],
+        )
+        fabric.launch()
+    return fabric
+
+
+def part(fabric: Fabric) -> None:
+    """Let the processes go their own ways, once all have come here."""
+    fabric.barrier()
+    if fabric.world_size > 1:
+        torch.distributed.destroy_process_group()
+
+
+def check_shared(fabric: Fabric, epochs_done: int) -> None:
+    """Check that all processes go on from the same epoch: one that does not see the run folder starts with the first.
+
+    Raises:
+        BadConfig: this process found another state than that of rank 0.
+    """
+    of_rank_0 = fabric.broadcast(epochs_done)
+    if epochs_done != of_rank_0:
+        raise BadConfig(
+            f"rank {fabric.global_rank} found {epochs_done} finished epochs in the run folder, rank 0 {of_rank_0}: "
+            "--run must be a folder that all nodes share"
+        )
+
+
+def leads() -> bool:
+    """Return whether this process is the one that writes and speaks: that of rank 0, or the only one."""
+    return not _by_torchrun() or os.environ["RANK"] == "0"
+
+
+def _by_torchrun() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+
+
+def _here_and_nodes() -> tuple[int, int]:
+    """Return the number of processes on this node, and that of nodes."""
+    here, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    if world % here:
+        raise BadConfig(f"{here} of {world} processes are on this node: start as many on every node")
+    return here, world // here
+
+
+def _precision(config: Config, *, cuda: bool) -> Literal["bf16-mixed", "32-true"]:
+    name = config.precision
+    if name == "auto":
+        name = "bfloat16" if cuda or precisions(torch.device("cpu"), "auto")[0] == "bfloat16" else "float32"
+    return "bf16-mixed" if name == "bfloat16" else "32-true"

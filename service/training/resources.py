@@ -1,0 +1,74 @@
+"""Memory and disk that do not suffice: each library says so in its own way, and a person is told what to do."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from service.errors import BadConfig
+from service.training.config import Config
+
+NO_MEMORY = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "out of memory")
+"""What is in the message of a RuntimeError that stands for a lack of memory."""
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether Python, PyTorch or a CUDA library failed for want of memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+@contextmanager
+def memory_for_a_step(config: Config, device: torch.device) -> Iterator[None]:
+    """Tell what a training step needs less memory with.
+
+    Raises:
+        BadConfig: the memory does not suffice; else whatever is raised inside.
+    """
+    size, crop = config.batch_size, config.crop_px or "the whole grid"
+    advice = "start anew with a smaller --batch-size or --crop, in another folder with --run"
+    with _memory(f"out of memory on {device} with batches of {size} and crops of {crop}: {advice}"):
+        yield
+
+
+@contextmanager
+def memory_for_validation(config: Config, device: torch.device) -> Iterator[None]:
+    """Tell what validation, on whole images, needs less memory with.
+
+    Raises:
+        BadConfig: the memory does not suffice; else whatever is raised inside.
+    """
+    height, width = config.input.grid
+    advice = "close what else uses it, or start anew with a smaller --input, in another folder with --run"
+    with _memory(f"out of memory on {device} in validation, on a grid of {height} × {width}: {advice}"):
+        yield
+
+
+@contextmanager
+def room_on_disk() -> Iterator[None]:
+    """Say what to do about a full disk.
+
+    Raises:
+        OSError: the same, with that advice; else whatever is raised inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        advice = "make room there, and the same command goes on from the last finished epoch"
+        raise OSError(error.errno, f"{error.strerror}: {advice}", error.filename) from error
+
+
+@contextmanager
+def _memory(message: str) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if lacks_memory(error):
+            raise BadConfig(message) from error
+        raise

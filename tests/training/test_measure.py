@@ -1,0 +1,83 @@
+"""What the card says of the test images, against the same scores taken one by one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from service.engine.torch_engine import Predictor
+from service.imaging.policy import InputPolicy
+from service.imaging.statistics import Likeness, features
+from service.store.card import IouEstimate, Normalisation
+from service.training.cache import PairCache
+from service.training.calibrate import Calibration
+from service.training.dataset import Pair, load, open_dataset
+from service.training.measure import measure
+from service.training.parts import Parts
+from service.training.scores import calibration_error, count_levels, expected_iou_error, mean_and_std, score
+from service.training.split import Split
+
+POLICY = InputPolicy(kind="stretch", height=32, width=32)
+CALIBRATION = Calibration(temperature=2.0, threshold=0.4, expected_iou=IouEstimate(offset=-1, plain=0.5, decided=0.5))
+
+
+class _Dark(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return -4 * image.mean(dim=1, keepdim=True)
+
+
+def _predictor_at(temperature: float) -> Predictor:
+    plain = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return Predictor(_Dark(), plain, temperature=temperature, device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def parts() -> Parts:
+    dataset = open_dataset("drawn:skin:5")
+    names = [pair.name for pair in dataset.pairs]
+
+    def cache(pairs: Sequence[Pair]) -> PairCache:
+        return PairCache(pairs, 1e9)
+
+    return Parts(
+        dataset,
+        Split(train=(names[0],), validation=(names[1],), test=tuple(names[2:]), how="by hand"),
+        cache(dataset.pairs[:1]),
+        cache(dataset.pairs[1:2]),
+        cache(dataset.pairs[2:]),
+    )
+
+
+def test_scores_are_those_at_the_calibration(parts: Parts) -> None:
+    first = load(parts.dataset.pairs[0])[0]
+    of_card, scores = measure(parts, _predictor_at, CALIBRATION, Likeness.fit(features(first)[None]), POLICY)
+    predict = _predictor_at(CALIBRATION.temperature).predict
+    assert scores == score(parts.test.named(), predict, POLICY, 0.4, CALIBRATION.expected_iou)
+    assert [found.name for found in scores] == list(parts.split.test)
+    assert (of_card.dataset, of_card.split, of_card.n) == ("drawn:skin", "test part; by hand", 3)
+    assert (of_card.iou_mean, of_card.iou_std) == mean_and_std(found.agreement.iou for found in scores)
+    assert of_card.expected_iou_error == expected_iou_error(scores)
+    plain = score(parts.test.named(), predict, POLICY, 0.4)
+    assert of_card.plain_iou_error == expected_iou_error(plain) != of_card.expected_iou_error
+
+
+def test_the_calibration_error_before_is_that_at_temperature_1(parts: Parts) -> None:
+    first = load(parts.dataset.pairs[0])[0]
+    of_card, _ = measure(parts, _predictor_at, CALIBRATION, Likeness.fit(features(first)[None]), POLICY)
+    before, after = (
+        calibration_error(count_levels(parts.test.named(), _predictor_at(temperature).predict, POLICY))
+        for temperature in (1.0, 2.0)
+    )
+    assert of_card.calibration_error is not None
+    assert (of_card.calibration_error.before, of_card.calibration_error.after) == (before, after)
+    assert before != after
+
+
+@pytest.mark.parametrize(("limit", "flagged"), [(1e-9, 1.0), (1e9, 0.0)])
+def test_test_images_beyond_the_limit_are_counted_as_flagged(parts: Parts, limit: float, flagged: float) -> None:
+    described = features(load(parts.dataset.pairs[0])[0])
+    likeness = Likeness(described, np.ones_like(described), limit)
+    of_card, _ = measure(parts, _predictor_at, CALIBRATION, likeness, POLICY)
+    assert of_card.flagged_fraction == flagged
