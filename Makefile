@@ -4,10 +4,10 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format install pictures clean
+.PHONY: help serve test check format install pictures reproduce clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 serve: .venv/.installed-serve ## run the service; ALNET_ variables set it up (docs/operations.md)
 	$(BIN)/alnet serve
@@ -29,6 +29,15 @@ install: .venv/.installed-dev ## make .venv with everything: server, training, t
 
 pictures: .venv/.installed-dev ## draw docs/images anew with the shipped checkpoints
 	$(BIN)/python docs/draw_pictures.py
+
+# What a small budget is; BUDGET='--preset paper' gives the paper's (docs/experiments.md).
+BUDGET ?= --preset quick --epochs 10
+
+reproduce: .venv/.installed-dev ## the paper's accuracy tables, small; DATA= is the folder of stare, isbi2012, isic2018
+	@test -n "$(DATA)" || { echo 'make reproduce DATA=FOLDER: the folder that holds stare, isbi2012 and isic2018'; exit 2; }
+	$(BIN)/alnet reproduce --modality retina --data "$(DATA)/stare" $(BUDGET)
+	$(BIN)/alnet reproduce --modality cell --data "$(DATA)/isbi2012" $(BUDGET)
+	$(BIN)/alnet reproduce --modality skin --data "$(DATA)/isic2018" $(BUDGET)
 
 clean: ## remove .venv and whatever else can be made again
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from service.cli import app, main
 from service.settings import Settings
 
-COMMANDS = ("serve", "train", "evaluate", "segment", "models")
+COMMANDS = ("serve", "train", "evaluate", "segment", "reproduce", "benchmark", "models")
 
 
 def _alnet(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -35,7 +35,7 @@ def test_help_lists_every_command() -> None:
     assert "Not a medical device" in text
 
 
-@pytest.mark.parametrize("command", COMMANDS[:4])
+@pytest.mark.parametrize("command", COMMANDS[:5])
 def test_every_option_says_what_it_does(command: str) -> None:
     group = get_command(app)
     found = group.commands[command].params  # type: ignore[attr-defined]

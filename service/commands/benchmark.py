@@ -1,0 +1,120 @@
+"""`alnet benchmark`: how fast things are on this machine."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from service.errors import BadParameter
+
+if TYPE_CHECKING:
+    from service.reproduction.paper import Compared
+
+SIZES = ("512x512", "605x700")
+BATCHES = (1, 8)
+SMALLEST_PX = 32
+
+app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+
+
+@app.callback()
+def benchmark() -> None:
+    """Measure speed and memory on this machine."""
+
+
+@app.command("networks")
+def networks(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for networks.md, networks.json and networks.png.")] = Path(
+        "benchmark"
+    ),
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Height x width of the images; may be repeated.", show_default=" ".join(SIZES)),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Images in one forward pass; may be repeated.", show_default="1 8"),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Passes timed of each network; the median counts.")] = 10,
+    warm_up: Annotated[int, typer.Option(min=0, help="Passes before them that do not count.")] = 3,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(help="Key of a network, as al-net or cenet; may be repeated.", show_default="all of the paper's"),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="auto: half precision where the device has it in hardware, as the server does."),
+    ] = "auto",
+    scores: Annotated[
+        Path | None,
+        typer.Option(help='JSON of IoU by network, as {"al-net": 0.7}, for the plot; the paper\'s if left out.'),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the CPU and, where there is one, the GPU.")
+    ] = "auto",
+) -> None:
+    """Compare the networks of the AL-Net paper (its Table 5 and Fig. 8): parameters, GMAC, latency, peak memory.
+
+    All networks take turns in one process, so that noise hits them alike; AL-Net appears before and after
+    re-parameterisation. The files are written anew after each image and batch size, so an interruption loses only one.
+    """
+    from service.reproduction.scores_file import read_scores
+
+    compared = choose(network or [])
+    sizes = [parse_size(text) for text in size or SIZES]
+    iou = read_scores(scores) if scores else None
+    # Below this level PyTorch's profiler, which counts the CPU's memory, announces each of its starts on stderr. The
+    # level is read when torch is loaded, which is only now.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from service.reproduction.networks import benchmark as measure
+    from service.reproduction.networks import devices
+    from service.reproduction.networks_folder import write
+    from service.reproduction.networks_table import networks_table
+
+    places = devices(device)
+    out.mkdir(parents=True, exist_ok=True)
+    reports = measure(
+        compared,
+        places=places,
+        precision=precision,
+        sizes=list(dict.fromkeys(sizes)),
+        batches=list(dict.fromkeys(batch or BATCHES)),
+        warm_up=warm_up,
+        repeat=repeat,
+    )
+    try:
+        for report in reports:
+            write(report, out, iou)
+    except KeyboardInterrupt:
+        typer.echo(f"alnet: interrupted; what was measured until then is in {out}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(networks_table(report))
+    typer.echo(f"table, figures and plot: {out}")
+
+
+def choose(keys: list[str]) -> "list[Compared]":
+    """Return the networks with these keys, in the paper's order; all of them if there are no keys.
+
+    Raises:
+        BadParameter: the paper compares no such network.
+    """
+    from service.reproduction.paper import PAPER_NETWORKS
+
+    known = [compared.key for compared in PAPER_NETWORKS]
+    if unknown := [key for key in keys if key not in known]:
+        raise BadParameter(f"--network {unknown[0]!r}: there are {', '.join(known)}")
+    return [compared for compared in PAPER_NETWORKS if not keys or compared.key in keys]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of `HEIGHTxWIDTH`.
+
+    Raises:
+        BadParameter: the text is no size, or one smaller than networks with five strides of 2 can use.
+    """
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and min(int(height), int(width)) >= SMALLEST_PX):
+        raise BadParameter(f"--size {text!r}: write height x width as 512x512, each {SMALLEST_PX} or more")
+    return int(height), int(width)

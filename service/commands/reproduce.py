@@ -1,0 +1,165 @@
+"""`alnet reproduce`: the accuracy tables of the AL-Net paper on one's own machine."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from service.commands import train_options as options
+from service.commands.train import parse_input
+from service.errors import BadParameter
+
+if TYPE_CHECKING:
+    from service.reproduction.experiment import Experiment
+    from service.reproduction.paper import Compared
+
+
+def reproduce(
+    context: typer.Context,
+    *,
+    data: Annotated[str, typer.Option(help="Folder with STARE, ISBI 2012 or ISIC 2018, or drawn:retina and so on.")],
+    modality: Annotated[
+        Literal["retina", "cell", "skin"] | None,
+        typer.Option(help="What the data show; if left out, what --table is about, or what is drawn."),
+    ] = None,
+    table: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Number of a table of the paper: 2 to 4 (ablations, cell), 6 (retina), 7 (cell), 8 (skin); may be "
+            "repeated.",
+            show_default="all of the modality",
+        ),
+    ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(help="Key of a network, as al-net or cenet; may be repeated.", show_default="all of the tables"),
+    ] = None,
+    grid: options.Grid = None,
+    seed: options.Seed = None,
+    preset: options.Preset = "quick",
+    epochs: options.Epochs = None,
+    steps_per_epoch: options.StepsPerEpoch = None,
+    coarse_epochs: options.CoarseEpochs = None,
+    batch_size: options.BatchSize = None,
+    crop: options.Crop = None,
+    learning_rate: options.LearningRate = None,
+    precision: options.Precision = None,
+    workers: options.Workers = None,
+    cache_gib: options.CacheGib = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Train each network so often that every image is a test image once.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs and tables, in a folder for each modality.")] = Path(
+        "runs/reproduce"
+    ),
+) -> None:
+    """Train the networks of the AL-Net paper alike, and print its accuracy tables with our figures beside its own.
+
+    A line is printed for each network as soon as it is trained; progress goes to stderr. The folder OUT/MODALITY
+    (OUT/MODALITY-5-fold with --folds 5) then holds table.md, table.json, scores.json, curves.png, pictures.png, and a
+    run folder for each network. Give the same command again after an interruption: finished runs are not repeated, and
+    the interrupted one goes on. Nothing is published. The exit code is 1 if a network could not be trained.
+    """
+    from service.training.config import configure
+
+    shown = subject(data, modality, table or [])
+    changes = {
+        "input": parse_input(grid) if grid else None,
+        "seed": seed,
+        "epochs": epochs,
+        "coarse_epochs": coarse_epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "precision": precision,
+        "workers": workers,
+        "cache_gib": cache_gib,
+    }
+    given: dict[str, object] = {key: value for key, value in changes.items() if value is not None}
+    given |= {"steps_per_epoch": steps_per_epoch or None} if steps_per_epoch is not None else {}
+    given |= {"crop_px": crop or None} if crop is not None else {}
+    recipe, networks = configure(data, shown, preset, given), choose(shown, table or [], network or [])
+    from service.reproduction.experiment import Experiment  # only now: a wrong option is refused without loading torch
+
+    name = shown if folds is None else f"{shown}-{folds}-fold"
+    experiment = Experiment(networks=tuple(networks), recipe=recipe, folds=folds, folder=out / name)
+    try:
+        failed = run(experiment, command_line(context))
+    except KeyboardInterrupt:
+        typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
+        raise typer.Exit(130) from None
+    if failed:
+        raise typer.Exit(1)
+
+
+def run(experiment: "Experiment", command: str) -> bool:
+    """Run the experiment, printing a line for each network; return whether one of them could not be trained."""
+    from service.reproduction.accuracy_folder import draw_pictures, write
+    from service.reproduction.accuracy_report import AccuracyReport
+    from service.reproduction.accuracy_table import heading, network_row, paper_row
+    from service.reproduction.experiment import run_experiment
+
+    report = AccuracyReport(command=command, recipe=experiment.recipe, folds=experiment.folds)
+    for score in run_experiment(experiment, lambda line: typer.echo(line, err=True)):
+        if not report.networks:
+            typer.echo(heading())
+        report = report.model_copy(update={"networks": (*report.networks, score)})
+        write(report, experiment)
+        typer.echo(network_row(score, paper_row(score.network, experiment.recipe.modality)))
+    if report.networks:
+        draw_pictures(report, experiment)
+        typer.echo(f"tables, learning curves and pictures: {experiment.folder}", err=True)
+    return len(report.scored) < len(report.networks)
+
+
+def subject(data: str, modality: str | None, tables: list[int]) -> str:
+    """Return the modality: the one that is given, or else that of the tables, or else what is drawn.
+
+    Raises:
+        BadParameter: the paper has no such accuracy table, the tables are of another modality, or nothing names one.
+    """
+    from service.reproduction.paper import ACCURACY_TABLES, INPUT_SIZES
+
+    known = {table.number: table.modality for table in ACCURACY_TABLES}
+    if unknown := [number for number in tables if number not in known]:
+        hint = "; speed, its Table 5, is what `alnet benchmark networks` measures" if unknown[0] == 5 else ""
+        raise BadParameter(f"--table {unknown[0]}: there are {', '.join(map(str, known))}{hint}")
+    drawn = data.split(":")[1] if data.startswith("drawn:") else None
+    found = modality or next((known[number] for number in tables), drawn)
+    if found is None:
+        raise BadParameter(f"--modality is missing: {', '.join(INPUT_SIZES)}")
+    if found not in INPUT_SIZES:
+        raise BadParameter(f"{data!r}: there are {', '.join(f'drawn:{name}' for name in INPUT_SIZES)}")
+    if others := [number for number in tables if known[number] != found]:
+        raise BadParameter(f"--table {others[0]} is of {known[others[0]]} data, not {found}; pick --network instead")
+    return found
+
+
+def choose(modality: str, tables: list[int], keys: list[str]) -> "list[Compared]":
+    """Return the networks with these keys, in the paper's order; without keys those of the tables.
+
+    Raises:
+        BadParameter: the paper compares no such network, or not in these tables.
+    """
+    from service.reproduction.paper import ACCURACY_TABLES, PAPER_NETWORKS
+
+    asked = [table for table in ACCURACY_TABLES if table.modality == modality and table.number in (tables or range(9))]
+    rows = {key for table in asked for key in table.rows}
+    known = [compared.key for compared in PAPER_NETWORKS if not tables or compared.key in rows]
+    if unknown := [key for key in keys if key not in known]:
+        raise BadParameter(f"--network {unknown[0]!r}: there are {', '.join(known)}")
+    return [compared for compared in PAPER_NETWORKS if compared.key in (keys or rows)]
+
+
+def command_line(context: typer.Context) -> str:
+    """Return the command as it was given, option by option, for the head of the table."""
+    words = ["alnet", "reproduce"]
+    for option in context.command.params:
+        name = option.name or ""
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            value = context.params[name]
+            words += [
+                word for one in (value if isinstance(value, list) else [value]) for word in (option.opts[0], str(one))
+            ]
+    return shlex.join(words)

@@ -1,0 +1,46 @@
+"""What a network gets to see in training, beside what the paper gave it: an accuracy means little without."""
+
+from service.reproduction.paper import INPUT_SIZES
+from service.training.augment import VIEWS
+from service.training.config import Config
+
+PAPER_EPOCHS = 150
+"""§ 4.2; each of them shows every training image in its flips (§ 4.1)."""
+
+
+def describe_budget(recipe: Config, images: int) -> str:
+    """Return the budget of `recipe` with `images` training images in words, and its share of the paper's pixels.
+
+    The paper's is that of the recipe's modality, with as many training images.
+    """
+    height, width = INPUT_SIZES[recipe.modality]
+    paper_views = PAPER_EPOCHS * images * VIEWS
+    share = training_pixels(recipe, images) / (paper_views * height * width)
+    verdict = "a smaller budget than the paper's" if share < 1 else "no smaller a budget"
+    return (
+        f"{_in_words(recipe, images)}. The paper's: {PAPER_EPOCHS} epochs of {images} images in {VIEWS} flips, whole "
+        f"({height}×{width}), {paper_views:,} views. This is {100 * share:.3g} % of its pixels: {verdict}."
+    )
+
+
+def training_pixels(recipe: Config, images: int) -> float:
+    """Return how many pixels a network sees in training; in coarse epochs a quarter of those that a view has."""
+    height, width = _view(recipe)
+    return (recipe.epochs - 0.75 * recipe.coarse_epochs) * _steps(recipe, images) * recipe.batch_size * height * width
+
+
+def _in_words(recipe: Config, images: int) -> str:
+    height, width = _view(recipe)
+    kind = "whole images" if recipe.crop_px is None else "crops"
+    steps = _steps(recipe, images)
+    views = f"{recipe.epochs * steps * recipe.batch_size:,} views"
+    coarse = f", the first {recipe.coarse_epochs} at half the resolution" if recipe.coarse_epochs else ""
+    return f"{recipe.epochs} epochs{coarse}, of {steps} steps of {recipe.batch_size} {kind} ({height}×{width}), {views}"
+
+
+def _steps(recipe: Config, images: int) -> int:
+    return recipe.steps_per_epoch or max(1, images * VIEWS // recipe.batch_size)
+
+
+def _view(recipe: Config) -> tuple[int, int]:
+    return recipe.input.grid if recipe.crop_px is None else (recipe.crop_px, recipe.crop_px)

@@ -1,0 +1,85 @@
+"""alnet benchmark networks: options, and what it leaves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image as PillowImage
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from service.cli import app
+from service.commands.benchmark import choose, parse_size
+from service.errors import BadParameter, BadSettings
+from service.reproduction.networks_report import Report
+from service.reproduction.networks_table import networks_table
+from service.reproduction.paper import PAPER_NETWORKS
+
+SMALL = ("--size", "64x64", "--batch", "1", "--repeat", "2", "--warm-up", "1", "--network", "al-net")
+
+
+def _networks(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["benchmark", "networks", "--device", "cpu", *map(str, arguments)])
+
+
+def test_it_prints_the_table_and_leaves_it_with_the_figures_and_a_plot(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    result = _networks(*SMALL, "--out", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    report = Report.model_validate_json((out / "networks.json").read_bytes())
+    assert [one.title for one in report.measurements] == ["AL-Net (training form)", "AL-Net"]
+    assert [len(one.times_ms) for one in report.measurements] == [2, 2]
+    table = (out / "networks.md").read_text()
+    assert table == networks_table(report)
+    assert result.stdout == f"{table}\ntable, figures and plot: {out}\n"
+    with PillowImage.open(out / "networks.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_wrong_call_leaves_nothing_behind(tmp_path: Path) -> None:
+    scores = tmp_path / "scores.json"
+    scores.write_text("{}}")
+    for arguments in (("--size", "64"), ("--network", "u-net"), ("--scores", scores)):
+        result = _networks(*arguments, "--out", tmp_path / "out")
+        assert isinstance(result.exception, BadParameter), result.output
+    for arguments in (("--batch", "0"), ("--repeat", "0"), ("--warm-up", "-1"), ("--precision", "int8")):
+        assert _networks(*arguments, "--out", tmp_path / "out").exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    result = _networks(*SMALL, "--device", "cuda", "--out", tmp_path / "out")
+    assert isinstance(result.exception, BadSettings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sizes_are_height_by_width() -> None:
+    assert parse_size("605x700") == (605, 700)
+
+
+@pytest.mark.parametrize("text", ["", "512", "512x", "x512", "512×512", "512x512x3", "-1x64", "31x64", "64x0"])
+def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(BadParameter, match="512x512"):
+        parse_size(text)
+
+
+def test_networks_are_chosen_by_key_and_keep_their_order() -> None:
+    assert [compared.key for compared in choose(["cenet", "al-net"])] == ["al-net", "cenet"]
+    assert choose([]) == list(PAPER_NETWORKS)
+    with pytest.raises(BadParameter, match=r"'u-net': there are al-net, .*pyconvunet"):
+        choose(["u-net"])
+
+
+def test_every_option_says_what_it_does() -> None:
+    group = get_command(app)
+    command = group.commands["benchmark"].commands["networks"]  # type: ignore[attr-defined]
+    assert [option.name for option in command.params if not option.help] == []
+
+
+def test_the_document_names_every_option_and_every_network() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    group = get_command(app)
+    command = group.commands["benchmark"].commands["networks"]  # type: ignore[attr-defined]
+    names = [option.opts[0] for option in command.params] + [compared.key for compared in PAPER_NETWORKS]
+    assert [name for name in names if f"`{name}`" not in document] == []

@@ -1,0 +1,116 @@
+"""A whole reproduction, small: every network alike, nothing twice, what fails is said."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from service.errors import BadConfig, BadDataset
+from service.reproduction.accuracy_folder import draw_pictures, write
+from service.reproduction.accuracy_report import AccuracyReport, NetworkScore, trial_checkpoint
+from service.reproduction.accuracy_table import accuracy_tables
+from service.reproduction.experiment import Experiment, run_experiment
+from service.reproduction.paper import Compared
+from service.reproduction.scores_file import read_scores
+from service.training.config import Config
+from service.training.run_folder import CONFIG, SPLIT
+from tests.reproduction.experiments import NETWORKS, make_experiment
+
+BROKEN = Compared("cenet", "CE-Net", "cenet", {"no_such_option": 1})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """For tensors so small one thread is quickest, above all beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    folder = tmp_path_factory.mktemp("experiment") / "retina"
+    return make_experiment(folder, NETWORKS["al-net"], BROKEN, NETWORKS["al-net-u"])
+
+
+@pytest.fixture(scope="module")
+def scores(experiment: Experiment) -> list[NetworkScore]:
+    return list(run_experiment(experiment, lambda _: None))
+
+
+def test_a_network_that_fails_says_so_and_the_others_go_on(scores: list[NetworkScore]) -> None:
+    assert [score.network for score in scores] == ["al-net", "cenet", "al-net-u"]
+    assert [score.failure is None for score in scores] == [True, False, True]
+    assert "no_such_option" in str(scores[1].failure)
+
+
+def test_all_networks_have_one_split_and_one_recipe(experiment: Experiment, scores: list[NetworkScore]) -> None:
+    one, other = (experiment.folder / score.network for score in scores if score.failure is None)
+    assert json.loads((one / SPLIT).read_bytes()) == json.loads((other / SPLIT).read_bytes())
+    of_one, of_other = (Config.model_validate_json((run / CONFIG).read_bytes()) for run in (one, other))
+    assert (of_one.network, of_other.network) == ({}, {"decoder": "u"})
+    assert of_one.model_dump(exclude={"network"}) == of_other.model_dump(exclude={"network"})
+
+
+def test_scores_are_those_of_the_cards(experiment: Experiment, scores: list[NetworkScore]) -> None:
+    for score in (score for score in scores if score.failure is None):
+        card = trial_checkpoint(experiment.folder / score.network).card
+        assert card.test is not None
+        assert (score.iou.mean, score.iou.std) == pytest.approx((card.test.iou_mean, card.test.iou_std))
+        assert (score.parameters, score.runs[0].images) == (card.parameters, card.test.n)
+    assert scores[2].parameters != scores[0].parameters
+
+
+def test_finished_networks_are_not_trained_again(experiment: Experiment, scores: list[NetworkScore]) -> None:
+    said: list[str] = []
+    again = list(run_experiment(experiment, said.append))
+    assert again == scores
+    assert all(line.startswith("cenet: ") for line in said)
+
+
+def test_it_leaves_tables_scores_curves_and_pictures(experiment: Experiment, scores: list[NetworkScore]) -> None:
+    report = AccuracyReport(command="alnet", recipe=experiment.recipe, folds=None, networks=tuple(scores))
+    write(report, experiment)
+    draw_pictures(report, experiment)
+    folder = experiment.folder
+    assert (folder / "table.md").read_text() == accuracy_tables(report)
+    assert AccuracyReport.model_validate_json((folder / "table.json").read_bytes()) == report
+    assert read_scores(folder / "scores.json") == {
+        score.network: pytest.approx(score.iou.mean, abs=1e-4) for score in scores if score.failure is None
+    }
+    for name in ("curves.png", "pictures.png"):
+        with PillowImage.open(folder / name) as picture:
+            assert picture.format == "PNG"
+
+
+def test_another_recipe_is_refused_before_anything_is_trained(
+    experiment: Experiment, scores: list[NetworkScore]
+) -> None:
+    networks = (NETWORKS["pyconvunet"], *experiment.networks)
+    other = make_experiment(experiment.folder, *networks, learning_rate=0.002)
+    with pytest.raises(BadConfig, match=r"learning_rate was 0\.001 and is now 0\.002.*--out"):
+        list(run_experiment(other, print))
+    assert not (experiment.folder / "pyconvunet").exists()
+
+
+def test_folds_test_every_image_once_and_are_scored_together(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "retina", NETWORKS["al-net"], folds=2)
+    (score,) = run_experiment(experiment, lambda _: None)
+    runs = [planned.path for planned in experiment.runs(NETWORKS["al-net"])]
+    assert [path.relative_to(tmp_path / "retina" / "al-net").name for path in runs] == ["fold-1", "fold-2"]
+    tested = [name for path in runs for name in json.loads((path / SPLIT).read_bytes())["test"]]
+    assert sorted(tested) == [f"retina-{index:03}" for index in range(6)]
+    assert [(run.folder, run.images) for run in score.runs] == [("fold-1", 3), ("fold-2", 3)]
+    assert score.iou.mean == pytest.approx(sum(run.iou.mean for run in score.runs) / 2)
+    draw_pictures(AccuracyReport(command="", recipe=experiment.recipe, folds=2, networks=(score,)), experiment)
+    assert (tmp_path / "retina" / "pictures.png").exists()
+
+
+def test_data_that_no_network_can_use_end_it(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path, NETWORKS["al-net"], NETWORKS["cenet"], data="drawn:retina:2")
+    with pytest.raises(BadDataset, match="3 parts need 3"):
+        list(run_experiment(experiment, print))

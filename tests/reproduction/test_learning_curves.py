@@ -1,0 +1,29 @@
+from pathlib import Path
+
+from PIL import Image as PillowImage
+
+from service.reproduction.learning_curves import draw_learning_curves, read_curves
+from service.training.run_folder import RunFolder
+from service.training.state import EpochRecord, Progress
+
+
+def run(path: Path) -> Path:
+    """Make the folder of a run of three epochs, the second of which was not validated."""
+    ious = (0.1, None, 0.3)
+    history = [EpochRecord(epoch, 0.01, 1.0 - 0.1 * epoch, iou, iou, 2.0) for epoch, iou in enumerate(ious)]
+    path.mkdir()
+    RunFolder(path).write_epochs(Progress(history=history))
+    return path
+
+
+def test_curves_count_epochs_from_one_and_skip_what_was_not_validated(tmp_path: Path) -> None:
+    curves = read_curves(run(tmp_path / "run"))
+    assert curves.loss == [(1, 1.0), (2, 0.9), (3, 0.8)]
+    assert curves.validation_iou == [(1, 0.1), (3, 0.3)]
+
+
+def test_all_runs_are_drawn_into_one_plot(tmp_path: Path) -> None:
+    runs = {"al-net": [run(tmp_path / "fold-1"), run(tmp_path / "fold-2")], "cenet": [run(tmp_path / "cenet")]}
+    draw_learning_curves(runs, tmp_path / "curves.png")
+    with PillowImage.open(tmp_path / "curves.png") as picture:
+        assert picture.size == (1100, 400)

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.engine.torch_engine import TorchEngine
+from service.imaging.statistics import FEATURES, Likeness
+from service.network import build
+from service.reproduction.accuracy_report import trial_checkpoint
+from service.reproduction.paper import PAPER_NETWORKS, Compared
+from service.store.card import Data, Normalisation
+from service.training.initial import architecture_config
+from service.training.publication import Trained, describe, prove_and_publish
+from tests.network.as_if_trained import as_if_trained
+from tests.reproduction.experiments import make_experiment
+
+
+@pytest.mark.parametrize("compared", PAPER_NETWORKS, ids=lambda compared: compared.key)
+def test_what_a_run_keeps_of_any_network_is_served_as_it_was_trained(tmp_path: Path, compared: Compared) -> None:
+    (planned,) = make_experiment(tmp_path, compared).runs(compared)
+    config = planned.config
+    options = architecture_config(config)
+    trained = Trained(
+        config=config,
+        network=as_if_trained(build(config.architecture, **options)),
+        architecture_config=options,
+        normalisation=Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)),
+        likeness=Likeness(np.ones(len(FEATURES)), np.ones(len(FEATURES)), 2.0),
+        temperature=1.0,
+        threshold=0.5,
+        data=Data(name="mine", digest="a" * 64, n_train=5, n_validation=2, n_test=0, split="by hand"),
+        commit="unknown",
+        best_epoch=0,
+        seconds=1.0,
+        device="a CPU",
+        test=None,
+    )
+    card, weights = describe(trained)
+    prove_and_publish(card, weights, None, planned.path, lambda _: [])
+    engine = TorchEngine.load(trial_checkpoint(planned.path), device="cpu", precision="float32")
+    assert engine.card.architecture == compared.architecture
+    assert engine.probe_difference() < 1e-4
