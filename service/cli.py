@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from service.commands import benchmark, evaluate, models, reproduce, segment, serve, train
+from service.commands import benchmark, evaluate, keys, models, reproduce, segment, serve, train
 from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
 
 EXTRAS = "serving needs the extra alnet-service[serve], training and evaluating alnet-service[train]"
@@ -25,6 +25,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("segment")(segment.segment)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.add_typer(benchmark.app, name="benchmark")
 
 

@@ -5,6 +5,7 @@ AlnetError
 │   ├── BadMultipart              the body is no well-formed multipart/form-data, or lacks its `image`
 │   ├── BadParameter              a query parameter, header or option is out of its range
 │   ├── NotAcceptable             none of the representations we have is accepted
+│   ├── KeyNeeded                 no API key was sent, or one that is not known here
 │   └── UploadTooSlow             the body did not arrive within the time allowed
 ├── BadUpload                 what the caller sent cannot be used
 │   ├── UploadTooLarge            more bytes than the body limit
@@ -16,8 +17,10 @@ AlnetError
 ├── UnknownModality           the model store has no such modality
 ├── Unavailable               the service cannot take this work now
 │   ├── Overloaded                the queue is full; try again later
+│   ├── RateLimited               this caller has sent more requests than its limit allows
 │   ├── NotReady                  starting, or without that modality's checkpoint
 │   ├── ShuttingDown              this replica takes no new work
+│   ├── DeviceLost                what runs the networks is gone for good; the process ends, to be started anew
 │   └── DeadlineExceeded          the caller's deadline (or the server's) passed first
 ├── EngineFailed              the network could not be run on a sound image
 ├── BadCheckpoint             the store's files contradict each other, or the engine does not reproduce them
@@ -48,6 +51,14 @@ class BadParameter(BadRequest):
 
 class NotAcceptable(BadRequest):
     """None of the representations we have is accepted."""
+
+
+class KeyNeeded(BadRequest):
+    """No API key was sent, or (`was_sent`) one that is not known here."""
+
+    def __init__(self, message: str, *, was_sent: bool = False) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
 
 
 class UploadTooSlow(BadRequest):
@@ -98,12 +109,20 @@ class Overloaded(Unavailable):
     """The queue is full; try again later."""
 
 
+class RateLimited(Unavailable):
+    """The caller has sent more requests than the rate limit allows; others are not affected."""
+
+
 class NotReady(Unavailable):
     """Starting, or without that modality's checkpoint."""
 
 
 class ShuttingDown(Unavailable):
     """No new work is taken: the replica is about to stop."""
+
+
+class DeviceLost(Unavailable):
+    """What runs the networks is gone for good: the process ends, so that its supervisor starts a new one."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -25,6 +25,9 @@ class Settings(BaseModel):
 
     store: Path = Field(Path("model_store"), description="Folder of checkpoints: <modality>/<version>/.")
     modalities: str = Field("", description="Comma-separated modalities to serve; empty: all that the store has.")
+    store_poll_s: float = Field(
+        5.0, ge=0, le=3600, description="Time between looks at the store for other versions, s; 0: only at the start."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the networks run; auto: CUDA if there is."
     )
@@ -46,6 +49,16 @@ class Settings(BaseModel):
     upload_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest time for a request body to arrive, s.")
     drain_timeout_s: float = Field(
         25.0, ge=0, le=3600, description="Longest time to answer what is queued on SIGTERM, s."
+    )
+    api_keys: str = Field("", description="File of API keys, made by `alnet keys new`; without one, none is asked for.")
+    metrics_access: Literal["open", "key"] = Field(
+        "open", description="Whether /metrics needs a key too, once there are API keys."
+    )
+    rate_limit: int = Field(
+        0, ge=0, le=100_000, description="Requests a minute of each key (without keys: client address); 0: no limit."
+    )
+    rate_burst: int = Field(
+        0, ge=0, le=100_000, description="Requests that may come at once; 0: as many as a minute's."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
 

@@ -25,23 +25,22 @@ TINY: dict[str, Any] = {
 }
 
 
-def publish_tiny(store: Path, modality: str = "retina", **changes: Any) -> Checkpoint:
-    """Publish a tiny AL-Net that reproduces its probe, with `changes` to its card's fields."""
-    torch.manual_seed(0)
+def publish_tiny(store: Path, modality: str = "retina", *, seed: int = 0, **changes: Any) -> Checkpoint:
+    """Publish a tiny AL-Net of random weights that reproduces its probe, with `changes` to its card's fields."""
+    torch.manual_seed(seed)
     trained = build("al-net", **TINY)
     network = reparameterize(trained)
     weights = save(network.state_dict())
-    card = make_card(
-        modality,
-        architecture_config=TINY,
-        parameters=count_parameters(network),
-        parameters_in_training=count_parameters(trained),
-        weights_sha256=sha256(weights),
-    )
+    fields = {
+        "architecture_config": TINY,
+        "parameters": count_parameters(network),
+        "parameters_in_training": count_parameters(trained),
+        "weights_sha256": sha256(weights),
+    } | changes
+    card = make_card(modality, **fields)
     predictor = Predictor(
         network, card.normalisation, temperature=card.temperature, device=torch.device("cpu"), dtype=torch.float32
     )
     answer = predictor.predict([probe(card.input.grid, card.normalisation.mean, card.normalisation.std)])[0] / 255.0
     recorded = Probe(rows=4, columns=4, answer=raster(answer, 4, 4), tolerance=0.02)
-    card = make_card(**(card.model_dump(exclude={"probe"}) | {"probe": recorded} | changes))
-    return Checkpoint.read(publish(store, card, weights))
+    return Checkpoint.read(publish(store, make_card(modality, **({"probe": recorded} | fields)), weights))

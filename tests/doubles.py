@@ -3,7 +3,7 @@
 import io
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,8 @@ from tests.cards import make_card as any_card
 
 POISON = (255, 0, 255)
 """A tile that is all of this colour cannot be run by a FakeEngine."""
+
+Colour = tuple[int, int, int]
 
 Pixels = NDArray[np.uint8]
 
@@ -50,8 +52,9 @@ def make_card(
 class FakeEngine:
     """Says that a pixel's probability is its green channel.
 
-    Each call takes `delay_s` (unless all its tiles are black, as those of the warm-up are), then waits until `gate` is
-    set, if there is one; `batches` lists the calls' sizes.
+    Each call takes `delay_s`, then waits until `gate` is set, if there is one; `batches` lists the calls' sizes. Then
+    memory runs out if there are more tiles than `room`, and a tile that is all of one colour raises what `raises` has
+    for that colour. Black tiles, as those of the warm-up are, take neither time nor memory.
     With `answers_of` (height, width) it gives answers of that size, whatever its card says.
     """
 
@@ -61,12 +64,16 @@ class FakeEngine:
         *,
         delay_s: float = 0.0,
         gate: threading.Event | None = None,
+        room: int = 1000,
+        raises: Mapping[Colour, BaseException] | None = None,
         answers_of: tuple[int, int] | None = None,
     ) -> None:
         self._card = card
         self._height, self._width = answers_of or card.input.grid
         self._delay_s = delay_s
         self._gate = gate
+        self._room = room
+        self._raises = {POISON: EngineFailed("a poisonous tile")} | dict(raises or {})
         self.batches: list[int] = []
 
     @property
@@ -79,12 +86,16 @@ class FakeEngine:
 
     def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
         self.batches.append(len(tiles))
-        if any(tile.any() for tile in tiles):
+        black = not any(tile.any() for tile in tiles)
+        if not black:
             time.sleep(self._delay_s)
         if self._gate is not None and not self._gate.wait(timeout=120):
             raise EngineFailed("nobody opened the gate")
-        if any((tile == POISON).all() for tile in tiles):
-            raise EngineFailed("a poisonous tile")
+        if not black and len(tiles) > self._room:
+            raise MemoryError
+        for colour, error in self._raises.items():
+            if any((tile == colour).all() for tile in tiles):
+                raise error
         return [np.ascontiguousarray(tile[: self._height, : self._width, 1]) for tile in tiles]
 
 
@@ -93,9 +104,14 @@ def draw(seed: int = 0, height: int = 64, width: int = 64) -> Pixels:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
 
 
+def flat(colour: Colour) -> Pixels:
+    """Return an image of one colour, uint8 (64, 64, 3); resizing leaves it so."""
+    return np.full((64, 64, 3), colour, np.uint8)
+
+
 def poisonous() -> Pixels:
-    """Return an image that a FakeEngine cannot be run on, even after resizing."""
-    return np.full((64, 64, 3), POISON, np.uint8)
+    """Return an image that a FakeEngine cannot be run on."""
+    return flat(POISON)
 
 
 def mask_of(pixels: Pixels, threshold: float = 0.5) -> NDArray[np.bool_]:

@@ -27,10 +27,9 @@ LARGE_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One segmentation and what it is an answer to."""
+    """One segmentation and the request that it is an answer to."""
 
     request_id: str
-    card: Card
     segmentation: Segmentation
 
 
@@ -58,7 +57,8 @@ def _json_bytes(answer: Answer) -> bytes:
 
 def document(answer: Answer) -> SegmentationAnswer:
     """Return the JSON document of an answer."""
-    card, done = answer.card, answer.segmentation
+    done = answer.segmentation
+    card = done.card
     return SegmentationAnswer(
         request_id=answer.request_id,
         modality=card.modality,
@@ -104,7 +104,8 @@ def _iou(test: Scores | None, done: Segmentation) -> Iou:
 
 
 def _png_headers(answer: Answer) -> dict[str, str]:
-    card, done = answer.card, answer.segmentation
+    done = answer.segmentation
+    card = done.card
     headers = {
         "X-Segmentation-Model": f"{card.modality}/{card.version}",
         "X-Segmentation-IoU-Expected": f"{done.expected_iou:.4f}",

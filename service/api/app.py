@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from service import __version__
 from service.api import health, logs, models, openapi, pages, problems, segmentation
 from service.api.exchange import Exchange
+from service.api.gate import Gate
 from service.api.parts import Parts
 from service.api.request_context import RequestContext
 from service.api.state_metrics import StateMetrics
@@ -29,9 +30,19 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
 
     Loading begins when the app starts and goes on behind it: `/readyz` says when it is done. `app.state.parts` holds
     the Parts for whoever runs the app.
+
+    Raises:
+        BadSettings: the settings name a key file that cannot be used.
     """
+    gate = Gate.of(settings)
     traffic, telemetry = Traffic(), Telemetry()
-    fleet = Fleet(settings, engines=engines, on_batch=telemetry.record_batch)
+    fleet = Fleet(
+        settings,
+        engines=engines,
+        on_batch=telemetry.record_batch,
+        on_modality=lambda modality: telemetry.expect([modality]),
+        on_checkpoint=telemetry.record_checkpoint,
+    )
     telemetry.registry.register(StateMetrics(fleet, traffic))
 
     @asynccontextmanager
@@ -51,11 +62,12 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         lifespan=lifespan,
         docs_url=None,  # FastAPI's page draws its code from the internet; ours is in `pages`
         redoc_url=None,
+        dependencies=[Depends(gate)] if gate.is_needed else [],
     )
     app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, telemetry=telemetry)
     app.add_middleware(RequestContext, is_draining=lambda: traffic.is_draining, on_answered=on_answered)
     problems.install(app)
     for router in (segmentation.router, models.router, health.router, pages.router()):
         app.include_router(router)
-    app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = partial(openapi.document, app, gate)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

@@ -3,7 +3,7 @@
 import re
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -21,7 +21,7 @@ class Exchange:
     """Filled in on the way.
 
     `arrived` is a time of the event loop's clock, but read finely (uvloop's has steps of a millisecond); `problem` is
-    the slug of the error that was answered, if one was.
+    the slug of the error that was answered, if one was; `headers` go out with the answer, whatever it is.
     """
 
     request_id: str
@@ -33,6 +33,7 @@ class Exchange:
     sent_bytes: int = 0
     seconds: float = 0.0
     problem: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, scope: Scope) -> "Exchange":

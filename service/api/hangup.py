@@ -1,8 +1,8 @@
 """A caller who hangs up costs nobody anything: his work is cancelled."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -10,28 +10,31 @@ from starlette.types import Receive
 T = TypeVar("T")
 
 
-async def unless_hung_up(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def unless_hung_up(receive: Receive, work: Awaitable[T]) -> T:
     """Return what `work` returns, or raise what it raises; cancel it if the caller hangs up first.
 
-    To be called once the request's body was read: until then its bytes come through the same `receive`.
+    To be called once the request's body was read: until then its bytes come through the same `receive`. `work` begins
+    at once and in this task, so that in a burst a refusal does not wait for the turns of all the others.
 
     Raises:
         ClientDisconnect: the caller hung up; `work` has ended.
     """
-    working = asyncio.create_task(work)
-    watching = asyncio.create_task(_hang_up(receive))
+    working = asyncio.current_task()
+    assert working is not None  # noqa: S101 -- coroutines run in tasks
+    cancelled_before = working.cancelling()
+    watching = asyncio.create_task(_hang_up(receive, working))
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if watching.done() and working.uncancel() <= cancelled_before:
+            raise ClientDisconnect from None
+        raise
     finally:
-        working.cancel()
         watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _hang_up(receive: Receive) -> None:
-    """Return when the caller is gone."""
+async def _hang_up(receive: Receive, working: asyncio.Task[object]) -> None:
+    """Cancel `working` when the caller is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+    working.cancel()

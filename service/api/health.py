@@ -22,7 +22,10 @@ async def livez() -> Health:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=openapi.problems_of(NotReady), summary="May it get work?")
 async def readyz(parts: TheParts) -> Health:
-    """Answer 200 once every modality is loaded, compared with its card and warmed up, until the replica drains."""
+    """Answer 200 once every modality is loaded, compared with its card and warmed up, until the replica drains.
+
+    503 meanwhile if a batch runs for longer than any caller may wait, and for good once the device is lost.
+    """
     if not parts.fleet.is_ready:
         raise NotReady(parts.fleet.why_not_ready)
     return Health(status="ready")

@@ -11,11 +11,14 @@ access = logging.getLogger("service.access")
 
 
 def configure(level: str) -> None:
-    """Send the log of `level` and above to stderr, and the access lines as they are to stdout."""
+    """Send the log of `level` and above to stderr, and the access lines as they are to stdout.
+
+    Of libraries it holds warnings and worse, whatever the level: Pillow's debug lines, for one, repeat EXIF values.
+    """
     logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # our own lines say when it listens and stops
+    logging.getLogger("service").setLevel(level.upper())
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # repeats bytes of broken forms
     lines = logging.StreamHandler(sys.stdout)
     lines.setFormatter(logging.Formatter("%(message)s"))

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from service.api import openapi
 from service.api.parts import Modality, TheParts
-from service.api.schemas import InputGrid, ModelList, ModelScores, ModelSummary
-from service.engine.fleet import ModalityState
+from service.api.schemas import InputGrid, ModelList, ModelScores, ModelSummary, RefusedVersion
+from service.engine.modality import ModalityState
 from service.errors import NotReady, ShuttingDown, UnknownModality
 from service.store.card import Card
 
@@ -33,7 +33,14 @@ async def card(parts: TheParts, modality: Modality) -> Card:
 
 
 def _summary(modality: str, state: ModalityState, card: Card | None) -> ModelSummary:
-    summary = ModelSummary(modality=modality, status=state.status, reason=state.reason or None, version=state.version)
+    summary = ModelSummary(
+        modality=modality,
+        status=state.status,
+        reason=state.reason or None,
+        version=state.version,
+        pinned=state.is_pinned,
+        refused=None if state.refused is None else RefusedVersion(**asdict(state.refused)),
+    )
     if card is None:
         return summary
     known = {

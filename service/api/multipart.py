@@ -8,14 +8,16 @@ from service.errors import BadMultipart
 KNOWN = (b"image", b"reference")
 MAX_PARTS = 8
 """A form needs two; a few more are forgiven."""
+MAX_PART_HEADERS = 8
+MAX_PART_HEADER_BYTES = 4096
 
 
 class FormReader:
     """Takes a form chunk by chunk and keeps the content of its files `image` and `reference`; all else is dropped.
 
     Raises:
-        BadMultipart: at any call: the form is broken, has more than MAX_PARTS parts, or sends one of the two twice or
-            not as a file.
+        BadMultipart: at any call: the form is broken, has more than MAX_PARTS parts or a part with more or longer
+            headers than the limits above, or sends one of the two twice or not as a file.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -41,6 +43,8 @@ class FormReader:
                     "on_part_data": self._add_content,
                     "on_end": self._end,
                 },
+                max_header_count=MAX_PART_HEADERS,
+                max_header_size=MAX_PART_HEADER_BYTES,
             )
         except FormParserError as error:
             raise BadMultipart("the form's boundary is too long") from error

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from service import errors
 from service.api import problems
+from service.api.gate import Gate
 from service.api.negotiation import Representation
 from service.api.schemas import Problem
 
@@ -109,7 +110,7 @@ _ANSWERED: Responses = {
     },
 }
 SEGMENT_RESPONSES: Responses = _ANSWERED | problems_of(
-    *(kind for kind, status in problems.STATUS.items() if status != 500), errors.EngineFailed
+    *(kind for kind, status in problems.STATUS.items() if status not in {401, 500}), errors.EngineFailed
 )
 
 SEGMENT_EXTRA: Json = {
@@ -150,9 +151,27 @@ METRICS_RESPONSES: Responses = {
 }
 
 
-def document(app: FastAPI) -> Json:
-    """Return the app's OpenAPI document with the schema that problem answers refer to."""
+SECURITY_SCHEMES: Json = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key of this service."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
+
+
+def document(app: FastAPI, gate: Gate) -> Json:
+    """Return the app's OpenAPI document with the schema of problems and, if callers need keys, where they send them."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        if gate.asks_for_keys:
+            _declare_keys(schema, gate)
     return FastAPI.openapi(app)
+
+
+def _declare_keys(schema: Json, gate: Gate) -> None:
+    schema["components"]["securitySchemes"] = SECURITY_SCHEMES
+    refused = _problem(401, [errors.KeyNeeded]) | {"headers": {"WWW-Authenticate": _header("How to send a key.")}}
+    for path, operations in schema["paths"].items():
+        if gate.guards(path):
+            for operation in operations.values():
+                operation["security"] = [{name: []} for name in SECURITY_SCHEMES]
+                operation["responses"]["401"] = refused

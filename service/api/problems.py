@@ -17,12 +17,14 @@ from service.api.exchange import CALLER_LEFT, Exchange
 from service.api.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
+CHALLENGE = 'Bearer realm="alnet-service"'
 INTERNAL = "internal-error"
 FAILED = "the service failed on this request; the request id finds the reason in its log"
 
 STATUS: dict[type[errors.AlnetError], int] = {
     errors.BadMultipart: 400,
     errors.BadParameter: 400,
+    errors.KeyNeeded: 401,
     errors.NotAcceptable: 406,
     errors.UploadTooSlow: 408,
     errors.UploadTooLarge: 413,
@@ -33,8 +35,10 @@ STATUS: dict[type[errors.AlnetError], int] = {
     errors.ReferenceMismatch: 422,
     errors.UnknownModality: 404,
     errors.Overloaded: 429,
+    errors.RateLimited: 429,
     errors.NotReady: 503,
     errors.ShuttingDown: 503,
+    errors.DeviceLost: 503,
     errors.DeadlineExceeded: 504,
     errors.EngineFailed: 500,
     errors.BadCheckpoint: 500,
@@ -132,8 +136,12 @@ def _response(document: Problem, headers: Mapping[str, str] | None = None) -> Re
 
 def _headers(error: errors.AlnetError) -> dict[str, str]:
     match error:
-        case errors.Overloaded() | errors.NotReady() | errors.ShuttingDown():
+        case (
+            errors.Overloaded() | errors.RateLimited() | errors.NotReady() | errors.ShuttingDown() | errors.DeviceLost()
+        ):
             return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        case errors.KeyNeeded():
+            return {"WWW-Authenticate": CHALLENGE + (', error="invalid_token"' if error.was_sent else "")}  # RFC 6750
         case errors.NotAcceptable():
             return {"Vary": "Accept"}
         case errors.UploadTooSlow():
@@ -154,6 +162,8 @@ def _advice(status: int) -> str:
             return "no such path; /docs lists those that exist"
         case 405:
             return "that path exists, but not with this method; the Allow header lists those that it has"
+        case 431:
+            return "the request's line and headers, or the trailers behind its body, are longer than 64 KiB"
         case _:
             return HTTPStatus(status).description or HTTPStatus(status).phrase
 

@@ -94,6 +94,7 @@ class _Outgoing:
         elapsed_s = time.monotonic() - self._exchange.arrived
         headers["X-Request-ID"] = self._exchange.request_id
         headers["Cache-Control"] = "no-store"
+        headers.update(self._exchange.headers)
         headers.setdefault("Server-Timing", f"total;dur={elapsed_s * 1000:.1f}")
         if self._is_draining():
             headers["Connection"] = "close"

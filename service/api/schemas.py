@@ -138,13 +138,26 @@ class ModelScores(Document):
         return cls.model_validate(scores.model_dump(include=set(cls.model_fields)))
 
 
+class RefusedVersion(Document):
+    """What the store asks for, and why it is not served."""
+
+    version: str | None = Field(description="null if no one can tell which version the store asks for")
+    reason: str
+
+
 class ModelSummary(Document):
     """One modality of the model store; what a checkpoint says is null until it is loaded."""
 
     modality: str
     status: Literal["loading", "ready", "failed"]
     reason: str | None = Field(None, description="why it failed, else null")
-    version: str | None = None
+    version: str | None = Field(None, description="that serves; null before one is known")
+    pinned: bool = Field(
+        False, description="whether a pin in the store chose this version, which need not be the newest"
+    )
+    refused: RefusedVersion | None = Field(
+        None, description="the version that the store asks for, if it cannot be served; another one may serve on"
+    )
     architecture: str | None = None
     label: str | None = None
     input: InputGrid | None = None

@@ -69,6 +69,7 @@ async def segment(
     segmenter = parts.fleet.segmenter(modality)
     representation = choose(request.headers.getlist("accept"))
     deadline = exchange.arrived + min(settings.request_timeout_s, math.inf if timeout_ms is None else timeout_ms / 1000)
+    segmenter.admit(deadline)  # before the body has to travel
     async with parts.traffic.upload():
         body = await receive_parts(
             request,
@@ -86,4 +87,4 @@ async def segment(
         work = segmenter.segment(upload, arrived=exchange.arrived, deadline=deadline)
         segmentation = await unless_hung_up(request.receive, work)
     parts.telemetry.record_segmentation(modality, segmentation)
-    return await respond(Answer(exchange.request_id, segmenter.card, segmentation), representation)
+    return await respond(Answer(exchange.request_id, segmentation), representation)

@@ -1,21 +1,21 @@
 """The server process: listens, and on SIGTERM or SIGINT answers what it has accepted before it stops."""
 
 import asyncio
+import faulthandler
 import logging
+import os
 import signal
 import socket
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api import logs, problems
+from service.api import logs
 from service.api.app import create_app
-from service.api.exchange import Exchange
 from service.api.parts import Parts
+from service.api.protocol import Protocol
 from service.engine.engine import Engine
 from service.settings import Settings
 
@@ -24,6 +24,12 @@ KEEP_ALIVE_S = 75
 
 SEND_TIMEOUT_S = 5
 """How long, once all answers are made, slow callers may take to receive theirs before the server stops."""
+
+LAST_WORDS_S = 2.5
+"""How long a server that has lost its device goes on saying so: each caller hears it, and so does who asks /readyz."""
+
+EXIT_DEVICE_LOST = 70
+"""The exit code of a process that has lost its device (EX_SOFTWARE): its supervisor should start another."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -62,6 +68,8 @@ class Server(uvicorn.Server):
 
     From the signal on `/readyz` says 503 and new uploads are refused, while the socket stays open so that callers get
     an answer. Once nothing is in flight, or the time to drain is over, the server stops. More signals change nothing.
+
+    If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`.
     """
 
     def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
@@ -85,6 +93,26 @@ class Server(uvicorn.Server):
             for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)  # one more must not break off what is left of the exit
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and to watch the device."""
+        await super().startup(sockets)
+        self._watching = asyncio.get_running_loop().create_task(self._end_with_the_device())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; from here on the device is not lost but let go."""
+        self._watching.cancel()
+        await super().shutdown(sockets)
+
+    async def _end_with_the_device(self) -> None:
+        """End the process once the device is lost, whatever hangs with it; the interpreter's own exit may."""
+        lost = await self._parts.fleet.wait_device_lost()
+        faulthandler.dump_traceback_later(LAST_WORDS_S + 1.5, exit=True)  # should the event loop come to a stop as well
+        logger.critical("%s; the process ends, to be started anew", lost, exc_info=lost)
+        self._parts.traffic.drain(0.1)  # for those who still send; who waits for the device is being told already
+        await asyncio.sleep(LAST_WORDS_S)
+        logging.shutdown()
+        os._exit(EXIT_DEVICE_LOST)
+
     def _drain(self) -> None:
         if self._stopping is None:
             logger.info("draining: %d uploads in flight", self._parts.traffic.in_flight)
@@ -100,14 +128,3 @@ class Server(uvicorn.Server):
         port = listeners[0].getsockname()[1]
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         logger.info("listening on http://%s:%d", host, port)
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, but what is no HTTP is answered like every other error: with a problem."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's signature
-        """Answer bytes that cannot be parsed, and close."""
-        answer = problems.of_status(400, Exchange(request_id=uuid.uuid4().hex, method="", arrived=0.0))
-        headers = [b"%b: %b" % header for header in [*answer.raw_headers, (b"connection", b"close")]]
-        self.transport.write(b"\r\n".join([b"HTTP/1.1 400 Bad Request", *headers, b"", bytes(answer.body)]))
-        self.transport.close()

@@ -37,10 +37,15 @@ class StateMetrics(Collector):
     def _modalities(self) -> Iterator[Metric]:
         ready = GaugeMetricFamily("alnet_modality_ready", "1 if the modality can be served.", labels=["modality"])
         depth = GaugeMetricFamily("alnet_queue_depth", "Uploads that wait for the network.", labels=["modality"])
+        refused = GaugeMetricFamily(
+            "alnet_checkpoint_refused", "1 if what the store asks for cannot be served.", labels=["modality"]
+        )
         for modality, state in self._fleet.states.items():
             ready.add_metric([modality], state.status == "ready")
             depth.add_metric([modality], self._fleet.queued(modality))
+            refused.add_metric([modality], state.refused is not None)
         yield ready
+        yield refused
         yield depth
 
     def _models(self) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from service.api import problems
 from service.api.exchange import CALLER_LEFT, Exchange
 from service.engine.batch_runner import BatchReport
+from service.engine.modality import OUTCOMES, Outcome
 from service.engine.segmenter import CODES, Segmentation
 
 UNKNOWN = "unknown"
@@ -33,6 +34,9 @@ class Telemetry:
         self._refused = self._counter("refused", "Segmentation requests refused, by kind of problem.", "reason")
         self._warnings = self._counter("warnings", "Warnings in answers.", "modality", "code")
         self._failed_batches = self._counter("failed_batches", "Forward passes that failed.", "modality")
+        self._checkpoints = self._counter(
+            "checkpoints", "Checkpoints that were loaded from the store, by what became of them.", "modality", "outcome"
+        )
         self._stages = self._histogram(
             "stage_seconds", "Time of an upload in each stage.", SECONDS, "modality", "stage"
         )
@@ -56,10 +60,13 @@ class Telemetry:
             for status in STATUSES:
                 self._requests.labels(modality, str(status))
         for modality in self._modalities:
-            for code in CODES:
-                self._warnings.labels(modality, code)
-            for stage in STAGES:
-                self._stages.labels(modality, stage)
+            for series, values in (
+                (self._warnings, CODES),
+                (self._stages, STAGES),
+                (self._checkpoints, OUTCOMES),
+            ):
+                for value in values:
+                    series.labels(modality, value)
             for series in (self._failed_batches, self._batch_size, self._iou, self._foreground):
                 series.labels(modality)
 
@@ -81,6 +88,10 @@ class Telemetry:
         self._foreground.labels(modality).observe(done.area_fraction)
         for caution in done.cautions:
             self._warnings.labels(modality, caution.code).inc()
+
+    def record_checkpoint(self, modality: str, outcome: Outcome) -> None:
+        """Count a checkpoint that was swapped in or refused."""
+        self._checkpoints.labels(modality, outcome).inc()
 
     def record_batch(self, modality: str, report: BatchReport) -> None:
         """Measure one forward pass."""

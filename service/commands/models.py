@@ -1,4 +1,4 @@
-"""`alnet models`: what the model store holds, and whether it is sound."""
+"""`alnet models`: what the model store holds, whether it is sound, and which version of it servers are to serve."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from service.store.checkpoint import Checkpoint
     from service.store.model_store import ModelStore
 
-app = typer.Typer(help="List, show and verify the checkpoints of a model store.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify and pin the checkpoints of a model store.", no_args_is_help=True)
 
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="ALNET_STORE", help="Folder of checkpoints.")]
 DEFAULT_STORE = Path("model_store")
-COLUMNS = ("MODALITY", "VERSION", "LABEL", "ARCHITECTURE", "PARAMETERS", "TEST IOU", "SIZE")
+COLUMNS = ("MODALITY", "VERSION", "SERVED", "LABEL", "ARCHITECTURE", "PARAMETERS", "TEST IOU", "SIZE")
 
 
 @app.command("list")
 def list_checkpoints(store: StoreFolder = DEFAULT_STORE) -> None:
-    """List every published checkpoint; the newest version of a modality is the one that is served."""
+    """List every published checkpoint; the newest version of a modality is served unless another one is pinned."""
     from service.store.model_store import ModelStore
 
     models = ModelStore(store)
-    rows = [_row(models.open(modality, version)) for modality, version in _published(models)]
+    rows = [_row(models, models.open(modality, version)) for modality, version in _published(models)]
     if not rows:
         typer.echo(f"no checkpoints in {store}")
         return
@@ -66,6 +66,53 @@ def verify_checkpoints(
         raise typer.Exit(1)
 
 
+@app.command("pin")
+def pin_version(
+    modality: Annotated[str, typer.Argument(help="retina, cell, skin, or your own.")],
+    version: Annotated[str, typer.Argument(help="A published version.")],
+    store: StoreFolder = DEFAULT_STORE,
+) -> None:
+    """Have this version served, whatever is published, until it is unpinned; running servers swap to it."""
+    from service.store.model_store import ModelStore
+
+    _pin(ModelStore(store), modality, version)
+
+
+@app.command("unpin")
+def unpin_version(
+    modality: Annotated[str, typer.Argument(help="retina, cell, skin, or your own.")],
+    store: StoreFolder = DEFAULT_STORE,
+) -> None:
+    """Have the newest version served again."""
+    from service.store.model_store import ModelStore
+    from service.store.pin import remove_pin
+
+    newest = ModelStore(store).published(modality)[-1]
+    was_pinned = remove_pin(store, modality)
+    typer.echo(f"{modality}: {'no longer' if was_pinned else 'was not'} pinned; version {newest} is to be served")
+
+
+@app.command("rollback")
+def roll_back(
+    modality: Annotated[str, typer.Argument(help="retina, cell, skin, or your own.")],
+    store: StoreFolder = DEFAULT_STORE,
+) -> None:
+    """Pin the version before the one that is to be served now: before the pinned one, or else before the newest."""
+    from service.store.model_store import ModelStore
+
+    models = ModelStore(store)
+    _pin(models, modality, models.before(modality, models.wanted(modality).version))
+
+
+def _pin(models: "ModelStore", modality: str, version: str) -> None:
+    """Pin a version that is published and whose files are whole."""
+    from service.store.pin import write_pin
+
+    models.open(modality, version).read_weights()
+    write_pin(models.folder, modality, version)
+    typer.echo(f"{modality}: pinned to version {version}")
+
+
 def _verify(models: "ModelStore", modality: str, version: str) -> bool:
     """Print one line on the checkpoint; return whether it is at fault."""
     from service.engine.torch_engine import TorchEngine
@@ -86,12 +133,16 @@ def _published(models: "ModelStore", modality: str | None = None) -> Iterator[tu
             yield name, str(version)
 
 
-def _row(checkpoint: "Checkpoint") -> tuple[str, ...]:
+def _row(models: "ModelStore", checkpoint: "Checkpoint") -> tuple[str, ...]:
     card, test = checkpoint.card, checkpoint.card.test
+    pinned = models.pinned(card.modality)
+    newest = models.published(card.modality)[-1]
+    served = "pinned" if card.version == pinned else "yes" if pinned is None and card.version == newest else "no"
     size_bytes = sum(file.stat().st_size for file in checkpoint.folder.iterdir() if file.is_file())
     return (
         card.modality,
         card.version,
+        served,
         card.label,
         card.architecture,
         f"{card.parameters:,}",

@@ -90,7 +90,7 @@ def _load(settings: Settings, modality: str) -> "Engine":
     from service.engine.torch_engine import TorchEngine
     from service.store.model_store import ModelStore
 
-    checkpoint = ModelStore(settings.store).newest(modality)
+    checkpoint = ModelStore(settings.store).current(modality)
     return TorchEngine.load(checkpoint, device=settings.device, precision=settings.precision, threads=settings.threads)
 
 

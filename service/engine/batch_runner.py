@@ -55,7 +55,7 @@ class BatchRunner(Generic[Item, Result]):
         """Run the batch; return once each of its items has a result, has failed its upload, or is wanted no more.
 
         Raises:
-            NotReady: the device is lost; the callers are not answered yet.
+            DeviceLost: the device is lost; the callers are not answered yet.
         """
         portions = [batch]  # a stack: the first half comes first, so that results arrive in order
         while portions:

@@ -21,7 +21,7 @@ from service.engine.device import Device
 from service.engine.pending import Answer, Item, Part, Pending, Result
 from service.engine.recent_batches import RecentBatches
 from service.engine.round_robin import RoundRobin
-from service.errors import DeadlineExceeded, NotReady, Overloaded, ShuttingDown
+from service.errors import DeadlineExceeded, DeviceLost, Overloaded, ShuttingDown
 
 __all__ = ["Answer", "BatchReport", "Batcher"]
 
@@ -35,8 +35,9 @@ class Batcher(Generic[Item, Result]):
     context manager: leaving it answers what is queued and refuses what comes then. If the leaving is cancelled (the
     time to drain is over), those still waiting get ShuttingDown at once.
 
-    What becomes of a batch that fails is for BatchRunner to say. If the device is lost, every caller gets NotReady, new
-    ones are refused, and `failed` tells why. `on_batch` hears of every call of `run`. `clock` counts the seconds of the
+    What becomes of a batch that fails is for BatchRunner to say. If the device is lost, every caller gets DeviceLost,
+    and so do new ones. A batcher that ends by a fault of its own gives the device up, so that the process is replaced
+    rather than one modality gone for good. `on_batch` hears of every call of `run`. `clock` counts the seconds of the
     event loop's clock, but finely: uvloop's own goes in steps of a millisecond.
     """
 
@@ -59,7 +60,6 @@ class Batcher(Generic[Item, Result]):
         self._recent = RecentBatches()
         self._changed = asyncio.Event()
         self._open = False
-        self._failed: BaseException | None = None
 
     async def __aenter__(self) -> Self:
         self._open = True
@@ -93,27 +93,26 @@ class Batcher(Generic[Item, Result]):
         return self._runner.max_size
 
     @property
-    def failed(self) -> BaseException | None:
-        """What ended this batcher or its device for good; None while both work."""
-        return self._device.failed or self._failed
+    def failed(self) -> DeviceLost | None:
+        """Why this batcher will answer nobody any more; None while its device works."""
+        return self._device.failed
 
     @property
     def is_running(self) -> bool:
-        """Entered, and neither closed nor failed."""
+        """Entered, not closed, and its device works."""
         return self._open and self.failed is None
 
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
         """Return if `submit` would queue an upload that came now, behind `ahead` others that are still on their way.
 
         Raises:
-            DeadlineExceeded, Overloaded, ShuttingDown, NotReady: as `submit` does.
+            DeadlineExceeded, Overloaded, ShuttingDown, DeviceLost: as `submit` does.
         """
         if deadline is not None and deadline <= self._clock():
             raise _too_late()
+        self._device.check()
         if not self._open:
             raise ShuttingDown("this replica takes no new work; another one may")
-        if self.failed is not None:
-            raise NotReady("the engine has stopped; this replica must be restarted") from self.failed
         if (waiting := self.queued + ahead) >= self._max_queued:
             retry_after_s = self._recent.retry_after_s(waiting)
             message = f"{waiting} uploads wait already; try again in {retry_after_s:.0f} s"
@@ -130,7 +129,7 @@ class Batcher(Generic[Item, Result]):
             DeadlineExceeded: the deadline has passed; raised at that moment, even while a batch runs.
             Overloaded: `max_queued` uploads wait already; `retry_after_s` says when those should be through.
             ShuttingDown: the batcher is closed, or the time to drain is over.
-            NotReady: the batcher or its device has failed.
+            DeviceLost: the device is lost, or the batcher itself has failed.
             EngineFailed: `run` raised what is chained on one of the items, or gave a wrong number of results.
             AlnetError: `run` raised it on one of the items.
         """
@@ -165,11 +164,19 @@ class Batcher(Generic[Item, Result]):
     def _end(self, task: asyncio.Task[None]) -> None:
         """Leave no caller behind, however the serving task has ended."""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is not None:
-            self._failed = error
-            logger.error("the batcher on %s was stopped", self._device.name, exc_info=error)
+        was_left = task.cancelled() and not self._open
+        if error is not None and not was_left:
+            logger.error("the batcher on %s has failed", self._device.name, exc_info=error)
+            self._device.fail(error, f"its batcher was ended by {type(error).__name__}")
         for upload in list(self._unanswered):
-            upload.fail(_stopped(error))
+            upload.fail(self._stopped())
+
+    def _stopped(self) -> DeviceLost | ShuttingDown:
+        try:
+            self._device.check()
+        except DeviceLost as lost:
+            return lost
+        return ShuttingDown("the replica stopped first")
 
     async def _work_waits(self) -> bool:
         """Wait for an upload and return True; return False once the intake is closed and nothing is queued."""
@@ -213,10 +220,3 @@ class Batcher(Generic[Item, Result]):
 
 def _too_late() -> DeadlineExceeded:
     return DeadlineExceeded("the deadline passed before there was an answer; allow more time")
-
-
-def _stopped(error: BaseException | None) -> NotReady | ShuttingDown:
-    cancelled = isinstance(error, asyncio.CancelledError)
-    stopped = ShuttingDown("the replica stopped first") if cancelled else NotReady("the engine stopped first")
-    stopped.__cause__ = error
-    return stopped

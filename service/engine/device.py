@@ -1,13 +1,18 @@
 """A device runs one batch at a time: one thread, and a fair line of those who want it. Knows no tensors."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-from service.errors import NotReady
+from service.engine.device_loss import why_lost
+from service.errors import DeviceLost
+
+RETRY_AFTER_S = 10.0
+"""What callers of a lost device are told: about the time in which a new process loads its checkpoints."""
 
 T = TypeVar("T")
 
@@ -28,13 +33,20 @@ class Device:
 
     It is an async context manager; leaving it ends the thread once its running work is done, without waiting for that.
     `executor` must run one thing at a time; by default it is a thread of the device's own.
+
+    A device that is lost stays lost: CUDA gives a process no second context after a fault such as a device-side assert.
     """
 
-    def __init__(self, name: str, *, executor: Executor | None = None) -> None:
+    def __init__(
+        self, name: str, *, executor: Executor | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name = name
         self.turn = asyncio.Lock()
+        self._clock = clock
+        self._began: float | None = None
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix=f"device-{name}")
-        self._failed: BaseException | None = None
+        self._failed: DeviceLost | None = None
+        self._has_failed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,9 +57,32 @@ class Device:
         self._executor.shutdown(wait=False)
 
     @property
-    def failed(self) -> BaseException | None:
-        """What ended the device for good; None while it works."""
+    def failed(self) -> DeviceLost | None:
+        """Why the device is lost, and from which error; None while it works."""
         return self._failed
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has been running what it runs at this moment; 0 if that is nothing."""
+        return 0.0 if self._began is None else self._clock() - self._began
+
+    async def wait_failed(self) -> DeviceLost:
+        """Return, as soon as the device is lost, what `failed` is from then on."""
+        await self._has_failed.wait()
+        assert self._failed is not None  # noqa: S101 -- `fail` sets both
+        return self._failed
+
+    def fail(self, error: BaseException, reason: str) -> None:
+        """Give the device up because of `error`; `reason` may be shown to callers. Only the first time counts."""
+        if self._failed is None:
+            self._failed = DeviceLost(f"the device {self.name} is lost: {reason}", retry_after_s=RETRY_AFTER_S)
+            self._failed.__cause__ = error
+            self._has_failed.set()
+
+    def check(self) -> None:
+        """Return while the device works; else raise a DeviceLost of the caller's own."""
+        if self._failed is not None:
+            raise DeviceLost(str(self._failed), retry_after_s=RETRY_AFTER_S) from self._failed.__cause__
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns; it is called in the device's thread, so the event loop goes on meanwhile.
@@ -56,31 +91,30 @@ class Device:
 
         Raises:
             Exception: whatever `work` raised.
-            NotReady: the device has failed, now or before: `work` raised a BaseException that is no Exception (a thread
-                told to exit), or the thread takes no work any more.
+            DeviceLost: the device is lost, now or before: `work` raised what `why_lost` takes for that (a CUDA fault, a
+                thread told to exit), or the thread takes no work any more.
         """
-        if self._failed is not None:
-            raise self._lost() from self._failed
+        self.check()
         try:
-            running = self._executor.submit(_call, work)
+            running = self._executor.submit(self._call, work)
         except RuntimeError as error:  # its executor was shut down or is broken
-            self._failed = error
-            raise self._lost() from error
+            self.fail(error, "its thread takes no work any more")
+            self.check()
+            raise
         outcome = await asyncio.wrap_future(running)
         if not isinstance(outcome, _Raised):
             return outcome
-        if isinstance(outcome.error, Exception):
-            raise outcome.error
-        self._failed = outcome.error
-        raise self._lost() from outcome.error
+        if reason := why_lost(outcome.error):
+            self.fail(outcome.error, reason)
+            self.check()
+        raise outcome.error
 
-    def _lost(self) -> NotReady:
-        return NotReady(f"the device {self.name} has stopped; this replica must be restarted")
-
-
-def _call(work: Callable[[], T]) -> T | _Raised:
-    """Catch what no future can carry: a StopIteration or CancelledError would leave its waiter hanging."""
-    try:
-        return work()
-    except BaseException as error:  # noqa: BLE001 - handed over to the waiter, whatever it is
-        return _Raised(error)
+    def _call(self, work: Callable[[], T]) -> T | _Raised:
+        """Catch what no future can carry: a StopIteration or CancelledError would leave its waiter hanging."""
+        self._began = self._clock()
+        try:
+            return work()
+        except BaseException as error:  # noqa: BLE001 - handed over to the waiter, whatever it is
+            return _Raised(error)
+        finally:
+            self._began = None

@@ -1,4 +1,4 @@
-"""All modalities that one process serves: loaded behind a running server, drained before it ends."""
+"""All modalities that one process serves: they follow the model store while it runs, and are drained before it ends."""
 
 import asyncio
 import logging
@@ -6,48 +6,36 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self
-
-import numpy as np
+from typing import Self
 
 from service.engine.batcher import Batcher, BatchReport
 from service.engine.device import Device
 from service.engine.engine import Engine, checked_predict
-from service.engine.memory import is_out_of_memory
+from service.engine.loading import MakeEngine, load, warm_up
+from service.engine.modality import Modality, ModalityState, Outcome
 from service.engine.segmenter import Segmenter, TileBatcher
+from service.engine.serving import Serving, Version
 from service.engine.torch_engine import TorchEngine, memory_held_bytes
-from service.errors import AlnetError, NotReady, ShuttingDown, UnknownModality
+from service.errors import AlnetError, BadCheckpoint, DeviceLost, NotReady, ShuttingDown, UnknownModality
 from service.settings import Settings
 from service.store.card import Card
-from service.store.model_store import ModelStore
+from service.store.model_store import ModelStore, Wanted
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ModalityState:
-    """Where a modality stands. `reason` says why it is not ready; `version` is None until its card was read."""
-
-    status: Literal["loading", "ready", "failed"]
-    reason: str = ""
-    version: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    segmenter: Segmenter
-    batcher: TileBatcher
-
-
 class Fleet:
-    """One Segmenter a modality; all share one device and one pool of threads for decoding.
+    """Every modality of the model store; all share one device and one pool of threads for decoding.
 
-    An async context manager. Entering returns at once, and checkpoints load one after another behind it; ready
-    `engines` by modality, if handed in, are taken instead of the store's. Leaving answers what is queued, and refuses
-    with ShuttingDown what is still being decoded. `on_batch` hears of every batch, with its modality.
+    An async context manager. Entering returns at once; checkpoints load one after another behind it, and every
+    `store_poll_s` the store is asked what it wants served now. Leaving answers what is queued, and refuses with
+    ShuttingDown what is still being decoded.
+
+    `make_engine` builds the engines, with PyTorch by default; ready `engines` by modality, if handed in, are taken
+    instead of a store. `on_batch` hears of every batch, with its modality; `on_modality` of every modality as soon as
+    it is known; `on_checkpoint` of every version that is served or refused.
     """
 
     def __init__(
@@ -55,84 +43,97 @@ class Fleet:
         settings: Settings,
         *,
         engines: Mapping[str, Engine] | None = None,
+        make_engine: MakeEngine | None = None,
         on_batch: Callable[[str, BatchReport], None] = lambda _modality, _report: None,
+        on_modality: Callable[[str], None] = lambda _modality: None,
+        on_checkpoint: Callable[[str, Outcome], None] = lambda _modality, _outcome: None,
     ) -> None:
-        self._settings, self._engines, self._on_batch = settings, engines, on_batch
+        self._settings, self._engines = settings, engines
+        self._make_engine = make_engine or _torch_engines(settings)
+        self._on_batch, self._on_modality, self._on_checkpoint = on_batch, on_modality, on_checkpoint
         self._store = ModelStore(settings.store)
-        self._states: dict[str, ModalityState] = {}
-        self._served: dict[str, _Served] = {}
+        self._store_fault = ""
+        self._modalities: dict[str, Modality] = {}
+        self._following: asyncio.Task[None] | None = None
+        self._loaded = asyncio.Event()
         self._draining = False
 
     async def __aenter__(self) -> Self:
-        self._states = {modality: ModalityState("loading") for modality in self._wanted()}
+        names = self._names()
         self._stack = AsyncExitStack()
         workers = self._settings.decode_threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pixels")
         self._stack.callback(self._pool.shutdown, wait=False)
         self._device = await self._stack.enter_async_context(Device("network"))
-        self._loading = asyncio.create_task(self._load_all(), name="loading checkpoints")
+        self._stack.push_async_callback(self._close_modalities)
+        for name in names:
+            self._add(name)
+        self._following = asyncio.create_task(self._follow_store(), name="following the model store")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.drain()
-        self._loading.cancel()
-        await asyncio.wait([self._loading])
+        if self._following is not None:
+            await asyncio.wait([self._following])
         await self._stack.aclose()
 
     @property
     def states(self) -> Mapping[str, ModalityState]:
         """Every modality that is, or should be, served."""
-        return self._states
+        return {name: modality.state for name, modality in self._modalities.items()}
 
     @property
     def cards(self) -> Mapping[str, Card]:
-        """The cards of those that are ready."""
-        return {modality: served.segmenter.card for modality, served in self._served.items()}
+        """The cards of the versions that serve."""
+        return {name: serving.card for name, serving in self._serving.items()}
 
     @property
     def is_ready(self) -> bool:
-        """Every modality answers, there is at least one, and new work is taken."""
+        """Every modality answers that has to, there is at least one, and new work is taken."""
         return not self.why_not_ready
 
     @property
     def why_not_ready(self) -> str:
-        """What keeps this replica from being ready, for people; empty if nothing does."""
+        """What keeps this replica from being ready, for people; empty if nothing does.
+
+        A modality that was added to the store of a ready replica is no such thing until it has once been served: a new
+        checkpoint must not take replicas out of service that do their work. A batch that runs for longer than any
+        caller may wait is taken for stuck, until it ends after all.
+        """
         if self._draining:
             return "shutting down"
-        if not self._states:
+        if self._device.failed is not None:
+            return str(self._device.failed)
+        if not self._modalities:
             return "the model store holds no checkpoint"
-        faults = [
-            f"{name} {state.status} {state.reason}".strip()
-            for name, state in self._states.items()
-            if state.status != "ready"
-        ]
-        stopped = [f"{name} has stopped" for name, served in self._served.items() if served.batcher.failed]
-        return "; ".join(faults + stopped)
+        faults = [modality.fault for modality in self._modalities.values() if modality.is_required and modality.fault]
+        if not faults and (busy_s := self._device.busy_s) > self._settings.request_timeout_s:
+            return f"the device is stuck: it has been busy with one batch for {busy_s:.0f} s"
+        return "; ".join(faults)
 
-    def segmenter(self, modality: str) -> Segmenter:
-        """Return the modality's segmenter.
+    def segmenter(self, modality: str) -> Serving:
+        """Return what segments uploads of a modality; it stays the same whatever versions are swapped in.
 
         Raises:
             UnknownModality: it is not served; the message lists those that are.
             ShuttingDown: `drain` was called.
             NotReady: its checkpoint is loading, or could not be loaded.
         """
-        if modality not in self._states:
-            known = ", ".join(self._states) or "none: the model store is empty"
+        if modality not in self._modalities:
+            known = ", ".join(self._modalities) or "none: the model store is empty"
             raise UnknownModality(f"no such modality; served are: {known}")
         if self._draining:
             raise ShuttingDown("this replica is shutting down; another one may answer", retry_after_s=5)
-        if modality not in self._served:
-            state = self._states[modality]
-            wait_s = 5 if state.status == "loading" else 60
-            raise NotReady(f"{modality} is {state.status} {state.reason}".strip(), retry_after_s=wait_s)
-        return self._served[modality].segmenter
+        wanted = self._modalities[modality]
+        if wanted.serving is None:
+            raise NotReady(wanted.fault, retry_after_s=5 if wanted.state.status == "loading" else 60)
+        return wanted.serving
 
     def queued(self, modality: str) -> int:
         """Return how many uploads wait for the device."""
-        return self._served[modality].batcher.queued if modality in self._served else 0
+        return self._serving[modality].queued if modality in self._serving else 0
 
     @property
     def device_memory_bytes(self) -> int:
@@ -140,36 +141,80 @@ class Fleet:
         return memory_held_bytes()
 
     def drain(self) -> None:
-        """Take no new uploads from now on; those that have begun are still answered."""
+        """Take no new uploads and no new versions from now on; uploads that have begun are still answered."""
         self._draining = True
+        if self._following is not None:
+            self._following.cancel()
+
+    async def wait_device_lost(self) -> DeviceLost:
+        """Return, as soon as the device is lost, why it is."""
+        return await self._device.wait_failed()
 
     async def wait_loaded(self) -> None:
-        """Return once every modality is ready or has failed."""
-        await asyncio.shield(self._loading)
+        """Return once every modality that the store had at first is ready or has failed."""
+        await self._loaded.wait()
 
-    def _wanted(self) -> list[str]:
+    @property
+    def _serving(self) -> Mapping[str, Serving]:
+        return {name: modality.serving for name, modality in self._modalities.items() if modality.serving is not None}
+
+    def _add(self, name: str) -> None:
+        self._modalities[name] = Modality(
+            name, is_required=not self.is_ready, load=self._load, on_checkpoint=self._on_checkpoint
+        )
+        self._on_modality(name)
+
+    async def _close_modalities(self) -> None:
+        await asyncio.gather(*[modality.close() for modality in self._modalities.values()])
+
+    async def _follow_store(self) -> None:
+        try:
+            await self._look()
+        finally:
+            self._loaded.set()
+        while self._engines is None and self._settings.store_poll_s and self._device.failed is None:
+            await asyncio.sleep(self._settings.store_poll_s)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Ask the store what is to be served, and see to it, one modality after another."""
+        try:
+            wanted = await asyncio.to_thread(self._survey, list(self._modalities))
+        except BadCheckpoint as error:
+            if str(error) != self._store_fault:
+                log.error("the model store cannot be read, what is loaded serves on: %s", error)  # noqa: TRY400
+            self._store_fault = str(error)
+            return
+        self._store_fault = ""
+        for name in wanted.keys() - self._modalities.keys():
+            self._add(name)
+        for name, version in wanted.items():
+            await self._modalities[name].renew(version)
+
+    def _survey(self, known: list[str]) -> dict[str, Wanted | AlnetError]:
+        """Return what is to be served of each modality, or why that cannot be told; runs in a thread."""
+        return {name: self._wanted(name) for name in dict.fromkeys([*known, *self._names()])}
+
+    def _wanted(self, name: str) -> Wanted | AlnetError:
+        if self._engines is not None:
+            return Wanted(self._engines[name].card.version, is_pinned=False, stamp=())
+        try:
+            return self._store.wanted(name)
+        except AlnetError as error:
+            return error
+
+    def _names(self) -> list[str]:
+        """Return the modalities to serve: what the settings name, or else all that the store has."""
         if self._engines is not None:
             return list(self._engines)
         asked = [name.strip() for name in self._settings.modalities.split(",") if name.strip()]
         return asked or self._store.modalities()
 
-    async def _load_all(self) -> None:
-        for modality in list(self._states):
-            try:
-                await self._load(modality)
-            except Exception as error:  # noqa: BLE001 - one checkpoint's fault must not keep the others from serving
-                reason = str(error) if isinstance(error, AlnetError) else f"{type(error).__name__}: {error}"
-                self._states[modality] = ModalityState("failed", reason, self._states[modality].version)
-                log.error("%s cannot be served: %s", modality, reason)  # noqa: TRY400 - the reason says it, in one line
-
-    async def _load(self, modality: str) -> None:
-        # In the device's thread, although it could be any: a second thread that has called the network keeps a second
-        # team of OpenMP threads, and with more of those than cores they sleep at every barrier instead of spinning. A
-        # 256×256 image on two cores took 18 ms so, and 13 ms with one team.
-        engine = await self._device.run(partial(self._make_engine, modality))
-        card, settings = engine.card, self._settings
-        self._states[modality] = ModalityState("loading", version=card.version)
-        max_size = await self._device.run(partial(_warm_up, engine, settings.max_batch_size))
+    async def _load(self, modality: str, version: str) -> Version:
+        """Return a version that is verified, compared with its probe and warm."""
+        settings = self._settings
+        engine = await self._engine(modality, version)
+        max_size = await warm_up(engine, self._device, settings.max_batch_size)
         batcher: TileBatcher = Batcher(
             partial(checked_predict, engine),
             device=self._device,
@@ -179,44 +224,13 @@ class Fleet:
             on_batch=partial(self._on_batch, modality),
         )
         max_pixels = int(settings.max_image_megapixels * 1_000_000)
-        segmenter = Segmenter(engine, batcher, pool=self._pool, max_pixels=max_pixels)
-        await self._stack.enter_async_context(batcher)
-        self._served[modality] = _Served(segmenter, batcher)
-        self._states[modality] = ModalityState("ready", version=card.version)
+        return Version(Segmenter(engine, batcher, pool=self._pool, max_pixels=max_pixels), batcher)
 
-    def _make_engine(self, modality: str) -> Engine:
+    async def _engine(self, modality: str, version: str) -> Engine:
         if self._engines is not None:
             return self._engines[modality]
-        settings = self._settings
-        checkpoint = self._store.newest(modality)
-        return TorchEngine.load(
-            checkpoint, device=settings.device, precision=settings.precision, threads=settings.threads
-        )
+        return await load(partial(self._store.open, modality, version), self._make_engine, self._device)
 
 
-def _warm_up(engine: Engine, max_batch_size: int) -> int:
-    """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first time.
-
-    Returns the largest size that the device's memory holds: `max_batch_size`, or less.
-
-    Raises:
-        EngineFailed: the engine cannot be run, or its answers break the contract.
-    """
-    height, width = engine.card.input.grid
-    blank = np.zeros((height, width, 3), np.uint8)
-    fits = 0
-    for size in _batch_sizes(max_batch_size):
-        try:
-            checked_predict(engine, [blank] * size)
-        except Exception as error:
-            if fits == 0 or not is_out_of_memory(error):
-                raise
-            log.warning("%s: batches hold %d at most, memory has no room for %d", engine.card.modality, fits, size)
-            return fits
-        fits = size
-    return fits
-
-
-def _batch_sizes(largest: int) -> list[int]:
-    """Return 1, 2, 4 … up to `largest`, which is the last."""
-    return [1 << bit for bit in range((largest - 1).bit_length())] + [largest]
+def _torch_engines(settings: Settings) -> MakeEngine:
+    return partial(TorchEngine.loading, device=settings.device, precision=settings.precision, threads=settings.threads)

@@ -3,14 +3,16 @@
 import traceback
 from collections.abc import Iterator
 
+OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error`, or an error that it was raised from, says that the host's or a device's memory ran out.
 
     torch.OutOfMemoryError (also known as torch.cuda.OutOfMemoryError) is recognised by its name, and so is that of
-    any other library.
+    any other library. Outside its own allocator torch passes on what CUDA or cuBLAS says.
     """
-    return any(_says_out_of_memory(cause) for cause in _causes(error))
+    return any(_says_out_of_memory(cause) for cause in causes(error))
 
 
 def release(error: BaseException) -> None:
@@ -18,15 +20,17 @@ def release(error: BaseException) -> None:
 
     Otherwise they live as long as the error, and the next attempt has less memory than the one that failed.
     """
-    for cause in _causes(error):
+    for cause in causes(error):
         traceback.clear_frames(cause.__traceback__)
 
 
 def _says_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield `error`, what it was raised from, and so on; each once, since `raise error from error` is a circle."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

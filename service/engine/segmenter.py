@@ -58,8 +58,12 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segmentation:
-    """The answer to one upload. Both PNGs are 8-bit grey on the upload's own grid (height × width, EXIF applied)."""
+    """The answer to one upload, and the card of the checkpoint that gave it.
 
+    Both PNGs are 8-bit grey on the upload's own grid (height × width, EXIF applied).
+    """
+
+    card: Card
     width: int
     height: int
     image_format: str
@@ -116,6 +120,10 @@ class Segmenter:
         self._likeness = likeness(engine.card.training_images)
         self._decoding = 0
 
+    def admit(self, deadline: float | None) -> None:
+        """Return if an upload that came now would be queued; else raise what `segment` would."""
+        self._batcher.admit(deadline, ahead=self._decoding)
+
     async def segment(self, upload: Upload, *, arrived: float, deadline: float | None = None) -> Segmentation:
         """Return the answer to one upload. `arrived` and `deadline` are times of the event loop's clock.
 
@@ -123,9 +131,9 @@ class Segmenter:
             BadUpload: image or reference cannot be used; found before anything is queued.
             Overloaded: as many uploads as are allowed wait or are being decoded.
             DeadlineExceeded: the deadline passed; raised at that moment.
-            ShuttingDown, NotReady, EngineFailed: see `Batcher.submit`.
+            ShuttingDown, DeviceLost, EngineFailed: see `Batcher.submit`.
         """
-        self._batcher.admit(deadline, ahead=self._decoding)
+        self.admit(deadline)
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._segment(upload, arrived, deadline)
@@ -144,6 +152,7 @@ class Segmenter:
         ended = clock()
         height, width = prepared.placement.source
         return Segmentation(
+            card=self.card,
             width=width,
             height=height,
             image_format=prepared.image_format,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from service.engine.probing import mean_difference, raster
-from service.errors import AlnetError, BadCheckpoint, BadConfig, BadSettings, EngineFailed
+from service.engine.steps import Steps, to_end
+from service.errors import AlnetError, BadCheckpoint, BadConfig, BadSettings, DeviceLost, EngineFailed
 from service.imaging.probe import probe
 from service.network import build_reparameterized
 from service.network.normalise import Normalise
@@ -78,7 +79,21 @@ class TorchEngine:
     def load(
         cls, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto", threads: int = 0
     ) -> "TorchEngine":
-        """Build the checkpoint's network, and compare it with its card's recorded probe answer.
+        """Read the checkpoint's weights and do all that `loading` does, without a pause.
+
+        Raises:
+            BadCheckpoint, BadSettings: as `loading`; BadCheckpoint also if the weights' digest is not the card's.
+        """
+        steps = cls.loading(
+            checkpoint.card, checkpoint.read_weights(), device=device, precision=precision, threads=threads
+        )
+        return to_end(steps)
+
+    @classmethod
+    def loading(
+        cls, card: Card, weights: bytes, *, device: str = "auto", precision: str = "auto", threads: int = 0
+    ) -> Steps["TorchEngine"]:
+        """Build the card's network with `weights`, and compare it with the card's recorded probe answer, in steps.
 
         With `precision` "auto", half precision is tried first where the device has it in hardware, and float32 serves
         if half precision does not reproduce the probe. `threads` above 0 sets the CPU threads of this process.
@@ -90,10 +105,13 @@ class TorchEngine:
         if threads:
             torch.set_num_threads(threads)
         where = pick_device(device)
-        card, weights = checkpoint.card, read_state(checkpoint)
+        state = parse_state(card, weights)
         fault = ""
         for name in precisions(where, precision):
-            engine = cls(card, _predictor(card, weights, where, DTYPES[name]), f"{where} {name}")
+            yield
+            predictor = _predictor(card, state, where, DTYPES[name])
+            yield
+            engine = cls(card, predictor, f"{where} {name}")
             fault = engine.probe_fault()
             if not fault:
                 log.info("%s version %s runs on %s", card.modality, card.version, engine.device)
@@ -108,6 +126,8 @@ class TorchEngine:
         except (AlnetError, torch.OutOfMemoryError):  # the batcher answers a lack of memory with smaller batches
             raise
         except RuntimeError as error:
+            if not _answers(self._predictor.device):
+                raise DeviceLost(f"{self.device} does not answer any more") from error
             raise EngineFailed(f"{self.device} could not run a batch of {len(tiles)}") from error
 
     def probe_difference(self) -> float:
@@ -137,6 +157,17 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
+def _answers(device: torch.device) -> bool:
+    """Whether `device` still works; after a fault of CUDA's every further call in the process fails."""
+    if device.type != "cuda":
+        return True
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return False
+    return True
+
+
 def memory_held_bytes() -> int:
     """Return the GPU memory that PyTorch holds for this process, whether in use or kept for reuse; 0 on the CPU."""
     return torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
@@ -160,10 +191,14 @@ def _cpu_has_bfloat16() -> bool:
 
 def read_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Return the checkpoint's tensors. Raises BadCheckpoint if they cannot be read or are not the card's."""
+    return parse_state(checkpoint.card, checkpoint.read_weights())
+
+
+def parse_state(card: Card, weights: bytes) -> dict[str, Tensor]:
+    """Return the tensors in `weights`, a safetensors archive. Raises BadCheckpoint if it is none."""
     try:
-        return load(checkpoint.read_weights())
+        return load(weights)
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a dtype that safetensors cannot give to torch
-        card = checkpoint.card
         raise BadCheckpoint(f"{card.modality}/{card.version}: weights.safetensors is damaged: {error}") from error
 
 

@@ -18,6 +18,9 @@ WEIGHTS = "weights.safetensors"
 README = "README.md"
 LARGEST_CARD_BYTES = 1 << 20
 
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""What a look at a checkpoint's files tells, without reading them: another stamp means other files."""
+
 
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of `data` as 64 lower-case hexadecimal digits, as cards record it."""
@@ -40,6 +43,19 @@ def parse_card(content: bytes) -> Card:
         raise BadCheckpoint(f"{CARD}: {f'field {field}: ' if field else ''}{first['msg']}") from error
     except BadConfig as error:  # the input policy checks itself
         raise BadCheckpoint(f"{CARD}: field input: {error}") from error
+
+
+def stamp(folder: Path) -> Stamp:
+    """Return (inode, size, time of the last change) of the card and of the weights; None for one that is not there."""
+    return _file_stamp(folder / CARD), _file_stamp(folder / WEIGHTS)
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,22 @@
 """What a model store holds: `<modality>/<version>/`, versions counting up from 1. Reading only; `publish` writes."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import BadCheckpoint, UnknownModality
 from service.store.card import NAME, VERSION
-from service.store.checkpoint import Checkpoint
+from service.store.checkpoint import Checkpoint, Stamp, stamp
+from service.store.pin import read_pin
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The version of a modality that the store asks servers for, and the state of its files."""
+
+    version: str
+    is_pinned: bool
+    stamp: Stamp
 
 
 class ModelStore:
@@ -35,9 +46,63 @@ class ModelStore:
             return []
         return sorted(int(name) for name in _folders(self.folder / modality, VERSION))
 
+    def published(self, modality: str) -> list[str]:
+        """Return the names of the published versions of `modality`, oldest first; there is one at least.
+
+        Raises:
+            UnknownModality: there is no such modality; the message lists those that exist.
+            BadCheckpoint: a folder cannot be listed.
+        """
+        versions = [str(number) for number in self.versions(modality)]
+        if not versions:
+            known = ", ".join(self.modalities()) or "none"
+            raise UnknownModality(f"no modality {modality!r} in the model store; it has: {known}")
+        return versions
+
     def newest(self, modality: str) -> Checkpoint:
         """Return the newest version of `modality`; errors as for `open`."""
         return self.open(modality)
+
+    def pinned(self, modality: str) -> str | None:
+        """Return the version that is pinned, published or not; None without a pin.
+
+        Raises:
+            BadCheckpoint: the pin cannot be read, or holds no version.
+        """
+        return read_pin(self.folder, modality)
+
+    def wanted(self, modality: str) -> Wanted:
+        """Return which version of `modality` is to be served: the one that is pinned, or else the newest.
+
+        Cheap enough to be asked every second: one folder is listed, and no card or weights are read.
+
+        Raises:
+            UnknownModality: the store has no such modality, or not the version that is pinned.
+            BadCheckpoint: a folder cannot be listed, or the pin cannot be read or holds no version.
+        """
+        versions = self.published(modality)
+        pinned = self.pinned(modality)
+        if pinned is not None and pinned not in versions:
+            raise UnknownModality(f"{modality} is pinned to version {pinned}; it has: {', '.join(versions)}")
+        version = pinned or versions[-1]
+        return Wanted(version, pinned is not None, stamp(self.folder / modality / version))
+
+    def current(self, modality: str) -> Checkpoint:
+        """Return the version of `modality` that is to be served; errors as for `wanted` and `open`."""
+        return self.open(modality, self.wanted(modality).version)
+
+    def before(self, modality: str, version: str) -> str:
+        """Return the newest published version of `modality` that is older than `version`.
+
+        Raises:
+            UnknownModality: there is none.
+            BadCheckpoint: a folder cannot be listed.
+        """
+        versions = self.published(modality)
+        older = [name for name in versions if int(name) < int(version)]
+        if not older:
+            raise UnknownModality(f"no version of {modality} before {version}; it has: {', '.join(versions)}")
+        return older[-1]
 
     def open(self, modality: str, version: str | None = None) -> Checkpoint:
         """Return one published checkpoint; the newest if `version` is None. Its weights are not read yet.
@@ -46,10 +111,7 @@ class ModelStore:
             UnknownModality: there is no such modality, or no such version of it; the message lists those that exist.
             BadCheckpoint: its folder is broken; the message names the folder, the file or field, and what to do.
         """
-        versions = [str(number) for number in self.versions(modality)]
-        if not versions:
-            known = ", ".join(self.modalities()) or "none"
-            raise UnknownModality(f"no modality {modality!r} in the model store; it has: {known}")
+        versions = self.published(modality)
         if version is None:
             version = versions[-1]
         if version not in versions:

@@ -6,7 +6,6 @@ new one. A publisher killed on the way leaves its draft, which readers pass over
 
 import contextlib
 import errno
-import os
 import shutil
 import tempfile
 import time
@@ -16,12 +15,12 @@ from pathlib import Path
 from service.errors import AlreadyPublished, BadCheckpoint
 from service.store.card import Card
 from service.store.checkpoint import CARD, README, WEIGHTS, parse_card, sha256
+from service.store.durable import sync_folder, write_new
 from service.store.readme import card_readme
 
 DRAFT = ".draft-"
 STALE_AFTER_S = 24 * 3600
 FOLDER_MODE = 0o755
-FILE_MODE = 0o644
 
 
 def publish(store: Path, card: Card, weights: bytes) -> Path:
@@ -42,8 +41,8 @@ def publish(store: Path, card: Card, weights: bytes) -> Path:
         _write_then_rename(store, target, files)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; nothing was published", str(target)) from error
-    _sync(target.parent)
-    _sync(store)
+    sync_folder(target.parent)
+    sync_folder(store)
     return target
 
 
@@ -60,9 +59,9 @@ def _write_then_rename(store: Path, target: Path, files: Mapping[str, bytes]) ->
     draft = Path(tempfile.mkdtemp(dir=store, prefix=DRAFT))
     try:
         for name, content in files.items():
-            _write(draft / name, content)
+            write_new(draft / name, content)
         draft.chmod(FOLDER_MODE)
-        _sync(draft)
+        sync_folder(draft)
         _make_folder(target.parent)
         _rename_to_new(draft, target)
     except BaseException:
@@ -85,23 +84,6 @@ def _make_folder(folder: Path) -> None:
     except FileExistsError:
         return
     folder.chmod(FOLDER_MODE)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        os.fchmod(file.fileno(), FILE_MODE)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Have the folder's entries written to disk: without it, a power cut can undo a rename."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_stale_drafts(store: Path) -> None:

@@ -38,6 +38,17 @@ async def test_an_error_reaches_the_caller_as_it_is() -> None:
         await unless_hung_up(Caller().receive, work())
 
 
+async def test_a_refusal_does_not_wait_for_the_turns_of_others() -> None:
+    async def work() -> int:
+        raise ValueError("full")
+
+    others: list[str] = []
+    asyncio.get_running_loop().call_soon(others.append, "had its turn")
+    with pytest.raises(ValueError, match="full"):
+        await unless_hung_up(Caller().receive, work())
+    assert others == []
+
+
 async def test_the_work_of_a_caller_who_leaves_is_cancelled() -> None:
     caller = Caller()
     ends: list[str] = []

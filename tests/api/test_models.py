@@ -20,6 +20,8 @@ async def test_every_modality_is_listed_with_what_a_caller_needs_to_choose() -> 
         "status": "ready",
         "reason": None,
         "version": "1",
+        "pinned": False,
+        "refused": None,
         "architecture": "al-net",
         "label": "vessel",
         "input": {"kind": "stretch", "height": 64, "width": 64, "overlap": 0},

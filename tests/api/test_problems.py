@@ -87,7 +87,7 @@ async def test_what_the_engine_says_stays_in_the_log(caplog: pytest.LogCaptureFi
     assert answer.headers["x-request-id"] in record.getMessage()
 
 
-@pytest.mark.parametrize("kind", [errors.Overloaded, errors.NotReady, errors.ShuttingDown])
+@pytest.mark.parametrize("kind", [errors.Overloaded, errors.NotReady, errors.ShuttingDown, errors.DeviceLost])
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (1.0, "1"), (2.1, "3"), (60.0, "60")])
 async def test_who_may_come_back_is_told_when_in_whole_seconds(
     kind: type[errors.Unavailable], seconds: float, header: str

@@ -109,6 +109,8 @@ BROKEN_FORMS = {
     "cut off in the reference": (part("image", b"abc") + part("reference", b"abc"), FORM),
     "nine parts": (form(part("image", b"abc"), *[part("more", b"")] * 8), FORM),
     "50 fields": (form(part("image", b"abc"), *[part("more", b"", filename=None)] * 50), FORM),
+    "nine headers in a part": (form(b"--b0undary\r\n" + b"X-More: 1\r\n" * 8 + part("image", b"abc")[12:]), FORM),
+    "a header of 5 KiB": (form(b"--b0undary\r\nX-More: " + b"1" * 5000 + b"\r\n" + part("image", b"abc")[12:]), FORM),
     "no boundary": (form(part("image", b"abc")), "multipart/form-data"),
     "empty boundary": (form(part("image", b"abc")), "multipart/form-data; boundary="),
     "another boundary": (form(part("image", b"abc")), "multipart/form-data; boundary=other"),

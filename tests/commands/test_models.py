@@ -1,4 +1,4 @@
-"""alnet models: list, show, verify."""
+"""alnet models: list, show, verify, pin, unpin, rollback."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,7 @@ from service.errors import BadCheckpoint, UnknownModality
 from service.settings import Settings
 from service.store.card import Probe
 from service.store.checkpoint import sha256
+from service.store.model_store import ModelStore
 from service.store.publish import publish
 from service.store.readme import card_readme
 from tests.cards import WEIGHTS, make_card
@@ -36,7 +37,8 @@ def test_list_prints_a_line_for_each_checkpoint(tmp_path: Path) -> None:
         publish(tmp_path, make_card(modality, version=version), WEIGHTS)
     head, *lines = _run("list", store=tmp_path).stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["retina", "9"], ["retina", "10"], ["skin", "2"]]
-    assert lines[2].split() == ["skin", "2", "lesion", "al-net", "3,453,000", "0.700", "(n=3)", "0.0", "MiB"]
+    assert [line.split()[2] for line in lines] == ["no", "yes", "yes"]
+    assert lines[2].split() == ["skin", "2", "yes", "lesion", "al-net", "3,453,000", "0.700", "(n=3)", "0.0", "MiB"]
     assert {line.index("al-net") for line in lines} == {head.index("ARCHITECTURE")}
 
 
@@ -135,3 +137,63 @@ def test_verify_checks_one_modality_if_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("modality", [[], ["liver"]])
 def test_verify_of_nothing_does_not_pass(tmp_path: Path, modality: list[str]) -> None:
     assert isinstance(_run("verify", *modality, store=tmp_path).exception, UnknownModality)
+
+
+def _publish_versions(store: Path, *versions: str) -> None:
+    for version in versions:
+        publish(store, make_card(version=version), WEIGHTS)
+
+
+def test_pin_unpin_and_rollback_say_and_decide_what_is_to_be_served(tmp_path: Path) -> None:
+    _publish_versions(tmp_path, "1", "2", "10")
+    said, wanted = [], []
+    for call in (["rollback", "retina"], ["rollback", "retina"], ["pin", "retina", "10"], ["unpin", "retina"]):
+        said.append(_run(*call, store=tmp_path).stdout.strip())
+        wanted.append(ModelStore(tmp_path).wanted("retina").version)
+    assert said == [
+        "retina: pinned to version 2",
+        "retina: pinned to version 1",
+        "retina: pinned to version 10",
+        "retina: no longer pinned; version 10 is to be served",
+    ]
+    assert wanted == ["2", "1", "10", "10"]
+    assert "was not pinned" in _run("unpin", "retina", store=tmp_path).stdout
+
+
+def test_list_shows_which_version_is_pinned(tmp_path: Path) -> None:
+    _publish_versions(tmp_path, "1", "2")
+    _run("pin", "retina", "1", store=tmp_path)
+    assert [line.split()[2] for line in _run("list", store=tmp_path).stdout.splitlines()] == ["SERVED", "pinned", "no"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (["pin", "retina", "3"], "no version '3' of retina; it has: 1"),
+        (["pin", "liver", "1"], "no modality 'liver'"),
+        (["unpin", "../retina"], "no modality '../retina'"),
+        (["rollback", "retina"], "no version of retina before 1"),
+        (["rollback", "liver"], "no modality 'liver'"),
+    ],
+)
+def test_what_does_not_exist_can_be_neither_pinned_nor_rolled_back_to(
+    tmp_path: Path, call: list[str], message: str
+) -> None:
+    _publish_versions(tmp_path, "1")
+    result = _run(*call, store=tmp_path)
+    assert isinstance(result.exception, UnknownModality)
+    assert message in str(result.exception)
+    assert ModelStore(tmp_path).pinned("retina") is None
+
+
+def test_a_damaged_version_cannot_be_pinned(tmp_path: Path) -> None:
+    _publish_versions(tmp_path, "1", "2")
+    (tmp_path / "retina" / "1" / "weights.safetensors").write_bytes(b"damaged")
+    assert isinstance(_run("rollback", "retina", store=tmp_path).exception, BadCheckpoint)
+    assert ModelStore(tmp_path).pinned("retina") is None
+
+
+def test_a_pin_that_holds_nonsense_can_be_lifted(tmp_path: Path) -> None:
+    _publish_versions(tmp_path, "1")
+    (tmp_path / "retina" / "pin").write_text("latest")
+    assert "version 1 is to be served" in _run("unpin", "retina", store=tmp_path).stdout

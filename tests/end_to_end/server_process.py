@@ -63,6 +63,10 @@ class ServerProcess:
                 pipe.close()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 

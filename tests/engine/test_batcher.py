@@ -7,7 +7,7 @@ import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.device import Device
-from service.errors import DeadlineExceeded, NotReady, Overloaded, ShuttingDown
+from service.errors import DeadlineExceeded, DeviceLost, Overloaded, ShuttingDown
 from tests.engine.scripted_engine import Call, ScriptedEngine, ask, has_room, outcomes, serving
 from tests.engine.virtual_time import VirtualExecutor, now, run_virtually
 
@@ -353,10 +353,11 @@ def test_if_the_serving_task_is_cancelled_nobody_is_left_hanging() -> None:
             calls = [ask(batcher, [item]) for item in range(5)]
             await asyncio.sleep(0.5)
             assert [task.cancel() for task in _serving_tasks()] == [True]
-            assert [type(end) for end in await outcomes(calls)] == [ShuttingDown] * 5
-            assert isinstance(batcher.failed, asyncio.CancelledError)
+            assert [type(end) for end in await outcomes(calls)] == [DeviceLost] * 5
+            assert batcher.failed is not None
+            assert isinstance(batcher.failed.__cause__, asyncio.CancelledError)
             assert not has_room(batcher)
-            with pytest.raises(NotReady):
+            with pytest.raises(DeviceLost):
                 await batcher.submit([1])
 
     run_virtually(main)

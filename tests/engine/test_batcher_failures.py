@@ -11,7 +11,7 @@ import pytest
 
 from service.engine.batcher import Batcher, BatchReport
 from service.engine.device import Device
-from service.errors import EngineFailed, NotReady, UnknownModality
+from service.errors import DeviceLost, EngineFailed, UnknownModality
 from tests.engine.scripted_engine import ScriptedEngine, ask, has_room, outcomes, serving
 from tests.engine.virtual_time import VirtualExecutor, now, run_virtually
 
@@ -128,7 +128,7 @@ def test_no_kind_of_error_leaves_a_caller_hanging(kind: type[BaseException]) -> 
     async def main() -> None:
         async with serving(ScriptedEngine(raises={1: kind()}).run) as batcher:
             (end,) = await outcomes([ask(batcher, [1])])
-            assert isinstance(end, EngineFailed if issubclass(kind, Exception) else NotReady)
+            assert isinstance(end, EngineFailed if issubclass(kind, Exception) else DeviceLost)
 
     run_virtually(main)
 
@@ -234,10 +234,11 @@ def test_a_lost_device_answers_every_caller_and_refuses_new_ones(kind: type[Base
         async with serving(engine.run, max_size=2) as batcher:
             ends = await outcomes([ask(batcher, [item]) for item in range(8)])
             assert ends[:2] == [[0], [10]]
-            assert [type(end) for end in ends[2:]] == [NotReady] * 6
-            assert isinstance(batcher.failed, kind)
+            assert [type(end) for end in ends[2:]] == [DeviceLost] * 6
+            assert batcher.failed is not None
+            assert isinstance(batcher.failed.__cause__, kind)
             assert (batcher.is_running, has_room(batcher)) == (False, False)
-            with pytest.raises(NotReady):
+            with pytest.raises(DeviceLost):
                 await batcher.submit([9])
         assert len(engine.batches) == 2
 
@@ -254,10 +255,41 @@ def test_a_lost_device_is_lost_for_all_batchers_that_share_it() -> None:
             Batcher(good.run, device=device, max_size=2, max_wait_s=0, max_queued=8, clock=now) as idle,
         ):
             ends = await outcomes([ask(first, [1]), ask(second, [2])])
-            assert [type(end) for end in ends] == [NotReady] * 2
-            assert isinstance(idle.failed, SystemExit)
-            with pytest.raises(NotReady):
+            assert [type(end) for end in ends] == [DeviceLost] * 2
+            assert idle.failed is not None
+            assert isinstance(idle.failed.__cause__, SystemExit)
+            with pytest.raises(DeviceLost):
                 await idle.submit([3])
+
+    run_virtually(main)
+
+
+def test_a_cuda_fault_is_no_poisonous_item_nothing_is_run_again_and_nobody_is_left_waiting() -> None:
+    async def main() -> None:
+        engine = ScriptedEngine(raises={3: RuntimeError("CUDA error: device-side assert triggered")})
+        async with serving(engine.run, max_size=4) as batcher:
+            ends = await outcomes([ask(batcher, [item]) for item in range(12)])
+            assert [type(end) for end in ends] == [DeviceLost] * 12
+            assert {str(end) for end in ends} == {"the device virtual is lost: device-side assert triggered"}
+            assert len({id(end) for end in ends}) == 12
+        assert len(engine.batches) == 1
+
+    run_virtually(main)
+
+
+def test_a_batcher_that_fails_by_a_bug_gives_the_device_up() -> None:
+    async def main() -> None:
+        device = Device("virtual", executor=VirtualExecutor(1.0))
+
+        def clock() -> float:
+            if device.turn.locked():
+                raise ZeroDivisionError
+            return now()
+
+        engine = ScriptedEngine()
+        async with Batcher(engine.run, device=device, max_size=2, max_wait_s=0, max_queued=8, clock=clock) as batcher:
+            assert [type(end) for end in await outcomes([ask(batcher, [1]), ask(batcher, [2])])] == [DeviceLost] * 2
+        assert isinstance((await device.wait_failed()).__cause__, ZeroDivisionError)
 
     run_virtually(main)
 
@@ -271,8 +303,9 @@ def test_a_device_that_takes_no_work_any_more_is_lost() -> None:
             ScriptedEngine().run, device=device, max_size=2, max_wait_s=0, max_queued=8, clock=now
         ) as batcher:
             (end,) = await outcomes([ask(batcher, [1])])
-            assert isinstance(end, NotReady)
-            assert isinstance(batcher.failed, RuntimeError)
+            assert isinstance(end, DeviceLost)
+            assert batcher.failed is not None
+            assert isinstance(batcher.failed.__cause__, RuntimeError)
 
     run_virtually(main)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.engine.batcher import Batcher
 from service.engine.device import Device
-from service.errors import AlnetError, DeadlineExceeded, EngineFailed, NotReady, Overloaded, ShuttingDown
+from service.errors import AlnetError, DeadlineExceeded, DeviceLost, EngineFailed, Overloaded, ShuttingDown
 from tests.engine.virtual_time import VirtualExecutor, now, run_virtually
 
 Item = tuple[int, int]  # caller, index
@@ -190,7 +190,7 @@ def _check_error(history: History, engine: Engine, number: int, error: AlnetErro
             assert 1 <= error.retry_after_s <= 60
         case EngineFailed():
             assert caller.poisonous or engine.miscounted(number)
-        case NotReady():
+        case DeviceLost():
             assert history.dies_at_call is not None
         case ShuttingDown():
             assert caller.arrives >= history.closes or history.drain_s is not None

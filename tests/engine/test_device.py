@@ -8,7 +8,7 @@ import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.device import Device
-from service.errors import NotReady
+from service.errors import DeviceLost
 
 
 def test_work_runs_in_the_devices_own_thread_while_the_event_loop_goes_on() -> None:
@@ -84,10 +84,62 @@ def test_work_that_ends_the_thread_ends_the_device_and_not_the_process() -> None
     async def main() -> None:
         async with Device("cpu") as device:
             for _ in range(2):
-                with pytest.raises(NotReady, match="cpu") as refusal:
+                with pytest.raises(DeviceLost, match="cpu") as refusal:
                     await device.run(leave)
                 assert isinstance(refusal.value.__cause__, SystemExit)
-            assert isinstance(device.failed, SystemExit)
+            assert device.failed is not None
+            assert isinstance(device.failed.__cause__, SystemExit)
+
+    asyncio.run(main())
+
+
+def test_a_cuda_fault_ends_the_device_and_those_who_watch_it_hear_why() -> None:
+    def fault() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\npixels of Jane Doe")
+
+    async def main() -> None:
+        async with Device("cuda") as device:
+            watching = asyncio.create_task(device.wait_failed())
+            with pytest.raises(DeviceLost, match=r"^the device cuda is lost: an illegal memory access was \w+$"):
+                await device.run(fault)
+            assert await watching is device.failed
+            with pytest.raises(DeviceLost) as refusal:
+                await device.run(lambda: None)
+            assert refusal.value is not device.failed
+            assert isinstance(refusal.value.__cause__, RuntimeError)
+
+    asyncio.run(main())
+
+
+def test_only_the_first_reason_counts() -> None:
+    async def main() -> None:
+        device = Device("cuda")
+        device.fail(RuntimeError(), "the first")
+        device.fail(RuntimeError(), "the second")
+        assert str(await device.wait_failed()) == "the device cuda is lost: the first"
+
+    asyncio.run(main())
+
+
+def test_a_device_tells_for_how_long_it_has_been_busy_with_what_it_runs() -> None:
+    go_on, seconds = threading.Event(), [100.0]
+
+    async def main() -> None:
+        began, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def work() -> None:
+            loop.call_soon_threadsafe(began.set)
+            assert go_on.wait(60)
+
+        async with Device("cpu", clock=lambda: seconds[0]) as device:
+            assert device.busy_s == 0
+            running = asyncio.create_task(device.run(work))
+            await began.wait()
+            seconds[0] = 107.5
+            assert device.busy_s == 7.5
+            go_on.set()
+            await running
+            assert device.busy_s == 0
 
     asyncio.run(main())
 
@@ -96,7 +148,7 @@ def test_a_device_that_was_left_refuses_and_its_thread_ends() -> None:
     async def main() -> None:
         async with Device("short-lived") as device:
             await device.run(lambda: None)
-        with pytest.raises(NotReady):
+        with pytest.raises(DeviceLost):
             await device.run(lambda: None)
 
     asyncio.run(main())

@@ -11,13 +11,18 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine.batcher import BatchReport
+from service.engine.engine import Engine
 from service.engine.fleet import Fleet
-from service.engine.segmenter import Segmentation, Segmenter, Upload
+from service.engine.segmenter import Segmentation, Upload
+from service.engine.serving import Serving
+from service.engine.steps import Steps
 from service.errors import BadCheckpoint, EngineFailed, NotReady, ShuttingDown, UnknownModality
 from service.imaging.statistics import FEATURES
 from service.settings import Settings
 from service.store.card import Card, TrainingImages
 from service.store.checkpoint import Checkpoint
+from service.store.publish import publish
+from tests.cards import WEIGHTS
 from tests.checkpoints import publish_tiny
 from tests.doubles import FakeEngine, draw, make_card, mask_of, png
 from tests.engine.waiting import until
@@ -52,7 +57,7 @@ def publish_usable(store: Path, modality: str, **changes: Any) -> Checkpoint:
     return publish_tiny(store, modality, **({"training_images": usual} | changes))
 
 
-async def segment(segmenter: Segmenter, image: Pixels) -> Segmentation:
+async def segment(segmenter: Serving, image: Pixels) -> Segmentation:
     return await segmenter.segment(Upload(image=png(image)), arrived=asyncio.get_running_loop().time())
 
 
@@ -355,3 +360,97 @@ def test_an_error_in_the_body_is_passed_on_and_leaves_no_task() -> None:
         assert tasks_besides_this() == set()
 
     asyncio.run(main())
+
+
+def green(card: Card, _weights: bytes) -> Steps[Engine]:
+    """Make a FakeEngine of a published card."""
+    yield
+    return FakeEngine(card)
+
+
+async def wait_version(fleet: Fleet, version: str) -> None:
+    await until(lambda: fleet.states["retina"].version == version)
+
+
+def publish_fake(store: Path, version: str, height: int = 64) -> None:
+    publish(store, make_card(version=version, height=height), WEIGHTS)
+
+
+def test_an_upload_is_prepared_run_and_described_by_the_version_that_began_it(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+
+    async def main() -> None:
+        held = threading.Event()
+        async with Fleet(settings(tmp_path, decode_threads=1, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            holder = asyncio.get_running_loop().run_in_executor(fleet._pool, held.wait, 60)
+            begun = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
+            await asyncio.sleep(0)
+            publish_fake(tmp_path, "2", height=128)
+            await wait_version(fleet, "2")
+            later = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
+            await asyncio.sleep(0)
+            held.set()
+            await holder
+            assert [(await answer).card.version for answer in (begun, later)] == ["1", "2"]
+            assert (await begun).area_px == mask_of(draw()).sum()
+        assert tasks_besides_this() == set()
+
+    asyncio.run(main())
+
+
+def test_leaving_while_an_old_version_still_owes_an_answer_leaves_no_task(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+
+    async def main() -> None:
+        held = threading.Event()
+        async with Fleet(settings(tmp_path, decode_threads=1, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            asyncio.get_running_loop().run_in_executor(fleet._pool, held.wait, 60)
+            begun = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
+            await asyncio.sleep(0)
+            publish_fake(tmp_path, "2")
+            await wait_version(fleet, "2")
+        held.set()
+        with pytest.raises(ShuttingDown):
+            await begun
+        assert tasks_besides_this() == set()
+
+    asyncio.run(main())
+
+
+def test_with_a_poll_of_0_the_store_is_looked_at_only_once(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            publish_fake(tmp_path, "2")
+            await until(lambda: tasks_besides_this() & {fleet._following} == set())
+            assert fleet.cards["retina"].version == "1"
+
+    asyncio.run(main())
+
+
+def test_a_store_that_goes_away_is_told_once_and_what_is_loaded_serves_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = tmp_path / "store"
+    publish_fake(store, "1")
+
+    async def main() -> None:
+        async with Fleet(settings(store, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            store.rename(tmp_path / "away")
+            store.write_text("a file")
+            await until(lambda: "cannot be read" in caplog.text)
+            await asyncio.sleep(0.1)
+            assert (await segment(fleet.segmenter("retina"), draw())).card.version == "1"
+            assert fleet.is_ready
+            store.unlink()
+            (tmp_path / "away").rename(store)
+            publish_fake(store, "2")
+            await wait_version(fleet, "2")
+
+    asyncio.run(main())
+    assert caplog.text.count("the model store cannot be read") == 1

@@ -20,7 +20,16 @@ def _caused_by(cause: BaseException) -> Exception:
     return error
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError(), DeviceOutOfMemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError(),
+        DeviceOutOfMemoryError(),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_running_out_of_memory_is_recognised_through_any_chain(error: Exception) -> None:
     assert is_out_of_memory(error)
     assert is_out_of_memory(_caused_by(_caused_by(error)))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from service.engine.device_loss import why_lost
 from service.engine.torch_engine import Predictor, TorchEngine, pick_device, precisions, read_state
 from service.errors import BadCheckpoint, BadSettings, EngineFailed
 from service.network import build_reparameterized
@@ -150,6 +151,13 @@ def test_what_the_device_cannot_run_is_an_engine_failure_with_its_cause(checkpoi
     with pytest.raises(EngineFailed, match="batch of 2") as caught:
         engine.predict([draw()] * 2)
     assert "no kernel" in str(caught.value.__cause__)
+
+
+def test_a_fault_of_cudas_stays_recognisable(checkpoint: Checkpoint) -> None:
+    fault = RuntimeError("CUDA error: device-side assert triggered")
+    with pytest.raises(EngineFailed) as caught:
+        TorchEngine(checkpoint.card, predictor(Failing(fault)), "cpu float32").predict([draw()])
+    assert why_lost(caught.value) == "device-side assert triggered"
 
 
 def test_a_lack_of_memory_is_passed_on_as_such(checkpoint: Checkpoint) -> None:

@@ -1,5 +1,7 @@
 """What only a machine with a CUDA device can show; skipped elsewhere."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +40,38 @@ def test_a_short_training_on_the_gpu_publishes(tmp_path: Path) -> None:
     result = run(config, tmp_path / "run", tmp_path / "store", lambda _line: None)
     assert result is not None
     assert (tmp_path / "store" / "skin" / "1" / "weights.safetensors").is_file()
+
+
+TRIP_A_DEVICE_SIDE_ASSERT = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from service.engine.torch_engine import Predictor, TorchEngine
+from service.errors import DeviceLost
+from tests.checkpoints import publish_tiny
+
+class OutOfRange(torch.nn.Module):
+    def forward(self, image):
+        return image[:, :1] + torch.zeros(8, device=image.device)[torch.full((1,), 10**6, device=image.device)]
+
+card = publish_tiny(Path(sys.argv[1])).card
+cuda = torch.device("cuda")
+predictor = Predictor(OutOfRange(), card.normalisation, temperature=1.0, device=cuda, dtype=torch.float32)
+try:
+    TorchEngine(card, predictor, "cuda float32").predict([np.zeros((*card.input.grid, 3), np.uint8)])
+except DeviceLost:
+    print("lost")
+"""
+
+
+def test_after_a_device_side_assert_the_engine_says_that_its_device_is_lost(tmp_path: Path) -> None:
+    ran = subprocess.run(  # in a process of its own: no other test could use CUDA afterwards
+        [sys.executable, "-c", TRIP_A_DEVICE_SIDE_ASSERT, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert "lost" in ran.stdout.split(), ran.stderr

@@ -6,6 +6,7 @@ import pytest
 
 from service.errors import BadCheckpoint, UnknownModality
 from service.store.model_store import ModelStore, next_version
+from service.store.pin import write_pin
 from service.store.publish import publish
 from tests.cards import WEIGHTS, make_card
 
@@ -113,3 +114,40 @@ def test_versions_count_up_from_1(tmp_path: Path) -> None:
     _publish(tmp_path, "retina", 1, 9)
     assert next_version(tmp_path, "retina") == "10"
     assert next_version(tmp_path, "cell") == "1"
+
+
+def test_the_newest_version_is_wanted_unless_another_is_pinned(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 2, 10, 9)
+    store = ModelStore(tmp_path)
+    assert (store.wanted("retina").version, store.wanted("retina").is_pinned) == ("10", False)
+    write_pin(tmp_path, "retina", "2")
+    assert (store.wanted("retina").version, store.wanted("retina").is_pinned) == ("2", True)
+    assert store.pinned("retina") == store.current("retina").card.version == "2"
+
+
+def test_a_pin_to_a_version_that_is_not_published_is_an_error(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 1, 2)
+    write_pin(tmp_path, "retina", "3")
+    with pytest.raises(UnknownModality, match="retina is pinned to version 3; it has: 1, 2"):
+        ModelStore(tmp_path).wanted("retina")
+
+
+def test_nothing_is_wanted_of_an_unknown_modality(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModality, match="no modality 'liver'"):
+        ModelStore(tmp_path).wanted("liver")
+
+
+def test_what_is_wanted_looks_the_same_until_its_files_change(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 1)
+    before = ModelStore(tmp_path).wanted("retina")
+    assert ModelStore(tmp_path).wanted("retina") == before
+    (tmp_path / "retina" / "1" / "weights.safetensors").write_bytes(b"shorter")
+    assert ModelStore(tmp_path).wanted("retina").stamp != before.stamp
+
+
+def test_the_version_before_is_the_next_older_one(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 2, 9, 10)
+    store = ModelStore(tmp_path)
+    assert [store.before("retina", version) for version in ("10", "9", "5")] == ["9", "2", "2"]
+    with pytest.raises(UnknownModality, match="no version of retina before 2; it has: 2, 9, 10"):
+        store.before("retina", "2")

@@ -1,0 +1,96 @@
+"""Who may ask, and how often: looked at once a request's headers are there, before a byte of its body is read."""
+
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from fastapi import Request
+
+from service.api.exchange import Exchange
+from service.api.keys import KeyRing
+from service.api.rate_limit import RateLimiter
+from service.errors import BadSettings
+from service.settings import Settings
+
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/livez", "/readyz"})
+"""What needs no key and counts against no limit: the probes of orchestrators, and pages that hold nobody's data."""
+METRICS = "/metrics"
+UNKNOWN_ADDRESS = "unknown"
+
+
+class Gate:
+    """Guards every route but the open ones, so that a route added later is guarded unless somebody opens it."""
+
+    def __init__(self, keys: KeyRing | None, limiter: RateLimiter | None, open_paths: frozenset[str]) -> None:
+        self._keys = keys
+        self._limiter = limiter
+        self._open_paths = open_paths
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Gate":
+        """Return the gate that the settings ask for.
+
+        Raises:
+            BadSettings: the key file is missing or damaged, or there is none though /metrics is to need a key.
+        """
+        if settings.metrics_access == "key" and not settings.api_keys:
+            raise BadSettings("ALNET_METRICS_ACCESS=key, but there are no keys: set ALNET_API_KEYS too")
+        limit, burst = settings.rate_limit, settings.rate_burst or settings.rate_limit
+        return cls(
+            keys=KeyRing(Path(settings.api_keys)) if settings.api_keys else None,
+            limiter=RateLimiter(limit, burst) if limit else None,
+            open_paths=OPEN_PATHS | ({METRICS} if settings.metrics_access == "open" else set()),
+        )
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to look at; where there is not, no request need pay for it."""
+        return self._keys is not None or self._limiter is not None
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether callers need a key."""
+        return self._keys is not None
+
+    def guards(self, path: str) -> bool:
+        """Whether the route of this path template is behind the gate."""
+        return path not in self._open_paths
+
+    async def __call__(self, request: Request) -> None:
+        """Let the request pass; its answer will say what is left of the caller's allowance, if there is a limit.
+
+        Raises:
+            KeyNeeded: callers need a key, and this one has none that is known.
+            RateLimited: the caller has sent too many requests.
+        """
+        if not self.guards(request.scope["route"].path):
+            return
+        caller = _network(request) if self._keys is None else self._keys.holder(request.headers)
+        if self._limiter is None:
+            return
+        try:
+            self._limiter.spend(caller)
+        finally:
+            Exchange.of(request).headers |= _allowance_headers(self._limiter, caller)
+
+
+def _network(request: Request) -> str:
+    """Return the address that the connection comes from: no header, since anybody can write one.
+
+    Of IPv6 it is the first 64 bits: whoever has one such address has all those that share them.
+    """
+    try:
+        address = ip_address(request.client.host if request.client else "")
+    except ValueError:
+        return UNKNOWN_ADDRESS
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
+
+
+def _allowance_headers(limiter: RateLimiter, caller: str) -> dict[str, str]:
+    """Return the fields of draft-ietf-httpapi-ratelimit-headers (10): quota and window; remaining, and time to full."""
+    allowance = limiter.allowance(caller)
+    return {
+        "RateLimit-Policy": f'"caller";q={limiter.burst};w={limiter.window_s}',
+        "RateLimit": f'"caller";r={allowance.remaining};t={allowance.full_in_s}',
+    }

@@ -1,0 +1,157 @@
+"""The file of API keys: one line for each, `name sha256 digest day`. No key can be got back from it.
+
+A key is 256 random bits, so there is no list of likely keys to try against a digest: one SHA-256 is as sound here as a
+slow, salted hash is for passwords that people choose, and it costs a request no more than a microsecond.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from service.errors import BadParameter, BadSettings
+
+KEY_PREFIX = "alnet_"
+"""What every key begins with, so that a scanner for leaked secrets can know one."""
+RANDOM_BYTES = 32
+MOST_KEYS = 1000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+TITLE = "# API keys of alnet-service: name, hash, digest, day. Changed by `alnet keys`; a running server follows."
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """What is kept of a key: `digest` is the SHA-256 of its text, 32 bytes."""
+
+    name: str
+    digest: bytes
+    created: date
+
+
+def digest_of(key: bytes) -> bytes:
+    """Return the SHA-256 of a key as it is sent."""
+    return hashlib.sha256(key).digest()
+
+
+def read_keys(file: Path) -> list[StoredKey]:
+    """Return the file's keys in their order; a file without keys is sound, and lets nobody in.
+
+    Raises:
+        BadSettings: the file is missing, cannot be read, or has a line that is no key. The line's number is named, its
+            text never.
+    """
+    return [key for key in map(_parse, _checked_lines(file)) if key is not None]
+
+
+def add_key(file: Path, name: str) -> str:
+    """Make a new key, put it into the file (which is made if it is missing), and return it: nobody can show it again.
+
+    Raises:
+        BadParameter: the name is taken, or is not 1 to 64 letters, digits, dots, underscores and hyphens.
+        BadSettings: the file is damaged.
+        OSError: the file cannot be written.
+    """
+    if NAME.fullmatch(name) is None:
+        raise BadParameter("a key's name is 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
+    key = KEY_PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
+    with _locked(file):
+        lines = _checked_lines(file) if file.exists() else [TITLE]
+        names = [stored.name for stored in map(_parse, lines) if stored is not None]
+        if name in names:
+            raise BadParameter(f"there is a key {name!r} already; revoke it first, or take another name")
+        if len(names) >= MOST_KEYS:
+            raise BadParameter(f"{file} holds {MOST_KEYS} keys already; revoke those that nobody uses")
+        _replace(file, [*lines, f"{name} sha256 {digest_of(key.encode()).hex()} {datetime.now(UTC).date()}"])
+    return key
+
+
+def remove_key(file: Path, name: str) -> None:
+    """Take the key of this name out of the file.
+
+    Raises:
+        BadParameter: there is none.
+        BadSettings: the file is missing or damaged.
+        OSError: the file cannot be written.
+    """
+    with _locked(file):
+        lines = _checked_lines(file)
+        kept = [line for line in lines if (stored := _parse(line)) is None or stored.name != name]
+        if len(kept) == len(lines):
+            raise BadParameter(f"{file} has no key {name!r}; `alnet keys list` shows those that it has")
+        _replace(file, kept)
+
+
+def _checked_lines(file: Path) -> list[str]:
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise BadSettings(
+            f"cannot read the API keys in {file}: {reason}; `alnet keys new` makes such a file"
+        ) from error
+    seen: set[str | bytes] = set()
+    for number, line in enumerate(lines, start=1):
+        try:
+            stored = _parse(line)
+        except ValueError:
+            raise BadSettings(f"{file}, line {number}, is no API key: name, sha256, digest and day are") from None
+        if stored is None:
+            continue
+        if {stored.name, stored.digest} & seen:
+            raise BadSettings(f"{file}, line {number}, repeats the name or digest of another key")
+        seen |= {stored.name, stored.digest}
+    if len(seen) > 2 * MOST_KEYS:
+        raise BadSettings(f"{file} holds more than {MOST_KEYS} API keys")
+    return lines
+
+
+def _parse(line: str) -> StoredKey | None:
+    """Return the key of a line, or None for a comment or an empty line.
+
+    Raises:
+        ValueError: the line is neither.
+    """
+    if not line.strip() or line.startswith("#"):
+        return None
+    name, algorithm, digest, created = line.split()
+    if NAME.fullmatch(name) is None or algorithm != "sha256" or DIGEST.fullmatch(digest) is None:
+        raise ValueError
+    return StoredKey(name, bytes.fromhex(digest), date.fromisoformat(created))
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold off whoever else changes the file: the later of two changes must not undo the earlier."""
+    folder = os.open(file.resolve().parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _replace(file: Path, lines: Sequence[str]) -> None:
+    """Write the file anew, all or nothing: mode 0600, and of the owner that it had."""
+    target = file.resolve()  # a symbolic link stays one
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.writelines(f"{line}\n" for line in lines)
+            stream.flush()
+            os.fsync(descriptor)
+            if target.exists():
+                owner = target.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,45 @@
+"""`alnet keys`: who may use a server that asks for API keys."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Make, list and revoke the API keys of a server.", no_args_is_help=True)
+
+KeyFile = Annotated[
+    Path, typer.Option("--file", envvar="ALNET_API_KEYS", help="The file of keys, as the server is told it.")
+]
+Name = Annotated[str, typer.Argument(help="Who the key is for: letters, digits, dots, underscores, hyphens.")]
+
+
+@app.command("new")
+def new_key(name: Name, *, file: KeyFile) -> None:
+    """Make a key, print it this once, and write its hash into the file; a running server takes it within a second."""
+    from service.api.key_file import add_key
+
+    typer.echo(add_key(file, name))
+    typer.echo(f"this key of {name} cannot be shown again: {file} holds only its hash", err=True)
+
+
+@app.command("list")
+def list_keys(*, file: KeyFile) -> None:
+    """List the names of the keys, and the day on which each was made."""
+    from service.api.key_file import read_keys
+
+    keys = read_keys(file)
+    if not keys:
+        typer.echo(f"no keys in {file}")
+        return
+    width = max(len("NAME"), *(len(key.name) for key in keys))
+    for name, created in [("NAME", "CREATED"), *((key.name, key.created.isoformat()) for key in keys)]:
+        typer.echo(f"{name:{width}}  {created}")
+
+
+@app.command("revoke")
+def revoke_key(name: Name, *, file: KeyFile) -> None:
+    """Take a key out of the file; a running server refuses it within a second."""
+    from service.api.key_file import remove_key
+
+    remove_key(file, name)
+    typer.echo(f"revoked {name}")

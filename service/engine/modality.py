@@ -1,0 +1,159 @@
+"""One modality of a fleet: the version of it that serves, and what became of the one that the store asks for."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from service.engine.serving import Serving, Version
+from service.errors import AlnetError, BadCheckpoint
+from service.store.checkpoint import Stamp
+from service.store.model_store import Wanted
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["served", "refused"]
+OUTCOMES: tuple[Outcome, ...] = ("served", "refused")
+"""What can become of a version that the store asks for."""
+
+RETRY_AFTER_S = 60.0
+"""When a version is tried again that was refused for no fault of its files: memory was short, or a device busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the store asks for and cannot be served; `version` None: no one can tell which version it asks for."""
+
+    version: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityState:
+    """Where a modality stands.
+
+    `version` serves, or (not yet ready) is to serve; `is_pinned` says that a pin in the store is the reason. `reason`
+    says why it is not ready. `refused` is what the store asks for and is not served, also while another version is.
+    """
+
+    status: Literal["loading", "ready", "failed"]
+    reason: str = ""
+    version: str | None = None
+    is_pinned: bool = False
+    refused: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A version that was refused, so that no look at the store tries it again before its files have changed."""
+
+    version: str
+    stamp: Stamp
+    again_at: float
+
+
+class Modality:
+    """Follows the store: what it asks for is loaded beside what serves, and swapped in if it is sound.
+
+    `load` makes a version ready to serve, or raises. `on_checkpoint` hears of every version that is served or refused,
+    once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        is_required: bool,
+        load: Callable[[str, str], Awaitable[Version]],
+        on_checkpoint: Callable[[str, Outcome], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name, self.is_required = name, is_required
+        self._load, self._on_checkpoint, self._clock = load, on_checkpoint, clock
+        self._state = ModalityState("loading")
+        self._serving: Serving | None = None
+        self._tried: _Tried | None = None
+
+    @property
+    def state(self) -> ModalityState:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def serving(self) -> Serving | None:
+        """What answers for it; None before its first version is ready."""
+        return self._serving
+
+    @property
+    def fault(self) -> str:
+        """What keeps it from answering, for people; empty if nothing does."""
+        return "" if self._serving is not None else f"{self.name} {self._state.status} {self._state.reason}".strip()
+
+    async def renew(self, wanted: Wanted | AlnetError) -> None:
+        """Serve what the store asks for; if it cannot be told or served, say why once, and serve on what does.
+
+        Returns once the version that served before has answered all that it began.
+        """
+        if isinstance(wanted, AlnetError):
+            self._tried = None
+            self._refuse(None, wanted)
+        elif self._serving is not None and self._state.version == wanted.version:
+            self._tried = None
+            self._state = ModalityState("ready", version=wanted.version, is_pinned=wanted.is_pinned)
+        elif self._is_worth_trying(wanted):
+            await self._try(wanted)
+
+    async def close(self) -> None:
+        """Answer what is queued, and end."""
+        if self._serving is not None:
+            await self._serving.close()
+
+    def _is_worth_trying(self, wanted: Wanted) -> bool:
+        tried = self._tried
+        return (
+            tried is None
+            or (tried.version, tried.stamp) != (wanted.version, wanted.stamp)
+            or self._clock() >= tried.again_at
+        )
+
+    async def _try(self, wanted: Wanted) -> None:
+        if self._serving is None and self._state.status == "loading":
+            self._state = ModalityState("loading", version=wanted.version, is_pinned=wanted.is_pinned)
+        try:
+            version = await self._load(self.name, wanted.version)
+        except Exception as error:  # noqa: BLE001 - one checkpoint's fault must not keep others from serving
+            again_at = float("inf") if isinstance(error, BadCheckpoint) else self._clock() + RETRY_AFTER_S
+            self._tried = _Tried(wanted.version, wanted.stamp, again_at)
+            self._refuse(wanted.version, error)
+        else:
+            await self._serve(version, wanted)
+
+    async def _serve(self, version: Version, wanted: Wanted) -> None:
+        before = self._state.version
+        if self._serving is None:
+            self._serving = Serving()
+            before = None
+        await self._serving.swap(version)
+        self._tried, self.is_required = None, True
+        self._state = ModalityState("ready", version=wanted.version, is_pinned=wanted.is_pinned)
+        self._on_checkpoint(self.name, "served")
+        log.info("%s: version %s serves%s", self.name, wanted.version, f", version {before} did" if before else "")
+        await self._serving.settle()
+
+    def _refuse(self, version: str | None, error: Exception) -> None:
+        """Note why what the store asks for is not served; the log hears of it once."""
+        refusal = Refusal(version, str(error) if isinstance(error, AlnetError) else f"{type(error).__name__}: {error}")
+        known = self._state.refused
+        if self._serving is None:
+            self._state = ModalityState("failed", refusal.reason, version, refused=refusal)
+        else:
+            self._state = replace(self._state, refused=refusal)
+        if refusal == known:
+            return
+        self._on_checkpoint(self.name, "refused")
+        if self._serving is None:
+            log.error("%s cannot be served: %s", self.name, refusal.reason)
+        else:
+            what = f"version {version}" if version else "what the store asks for"
+            log.error("%s: %s is refused, %s serves on: %s", self.name, what, self._state.version, refusal.reason)

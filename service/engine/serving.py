@@ -1,0 +1,89 @@
+"""What answers for one modality: one version at a time, and the one before it for as long as it still owes answers."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.engine.segmenter import Segmentation, Segmenter, TileBatcher, Upload
+from service.store.card import Card
+
+
+class Version:
+    """One checkpoint that answers: its segmenter, the batcher beneath it, and the uploads that it has begun."""
+
+    def __init__(self, segmenter: Segmenter, batcher: TileBatcher) -> None:
+        self.segmenter, self.batcher = segmenter, batcher
+        self._uploads = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Keep it from being retired within the block: an upload is on its way."""
+        self._uploads += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._uploads -= 1
+            if not self._uploads:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """Return once it has answered every upload that it began. No new one may be given to it."""
+        await self._idle.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Answer what is queued and refuse what is still being decoded; see `Batcher.__aexit__`."""
+        await self.batcher.__aexit__(None, None, None)
+
+
+class Serving:
+    """Segments uploads of one modality by the version that serves it at that moment; one must have been swapped in.
+
+    An upload is prepared, run and described by one and the same version: that which served when its work began, however
+    long its body took to arrive before, and whatever is swapped in after.
+    """
+
+    def __init__(self) -> None:
+        self._versions: list[Version] = []
+
+    @property
+    def card(self) -> Card:
+        """The card of the version that serves now."""
+        return self._current.segmenter.card
+
+    @property
+    def queued(self) -> int:
+        """Uploads that wait for the device, of all versions."""
+        return sum(version.batcher.queued for version in self._versions)
+
+    def admit(self, deadline: float | None) -> None:
+        """Return if an upload that came now would be queued; else raise what `segment` would."""
+        self._current.segmenter.admit(deadline)
+
+    async def segment(self, upload: Upload, *, arrived: float, deadline: float | None = None) -> Segmentation:
+        """Return the answer to one upload, with the card of the version that gave it; see `Segmenter.segment`."""
+        version = self._current
+        with version.use():
+            return await version.segmenter.segment(upload, arrived=arrived, deadline=deadline)
+
+    async def swap(self, new: Version) -> None:
+        """Give every upload that begins from now on to `new`."""
+        await new.batcher.__aenter__()
+        self._versions.append(new)
+
+    async def settle(self) -> None:
+        """Return once the versions before the one that serves now have answered what they began, and are let go."""
+        for old in self._versions[:-1]:
+            await old.retire()
+            self._versions.remove(old)
+
+    async def close(self) -> None:
+        """Answer what is queued and refuse what is still being decoded. If cancelled, all still waiting are refused."""
+        await asyncio.gather(*[version.close() for version in self._versions])
+
+    @property
+    def _current(self) -> Version:
+        return self._versions[-1]

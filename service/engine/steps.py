@@ -1,0 +1,48 @@
+"""Long work on a device, cut into steps: between two of them, whoever else waits for the device has it. No tensors."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from service.engine.device import Device
+
+T = TypeVar("T")
+
+Steps = Generator[None, None, T]
+"""A function that yields between its steps, and at last returns its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[T]):
+    result: T
+
+
+def to_end(steps: Steps[T]) -> T:
+    """Return the result of `steps`, taken one after another without a pause; what a step raises is raised."""
+    while (done := _advance(steps)) is None:
+        pass
+    return done.result
+
+
+async def in_turns(steps: Steps[T], device: Device) -> T:
+    """Return the result of `steps`; each is run in the device's thread, and waits for its turn like a batch.
+
+    Raises:
+        Exception: whatever a step raised; those after it are not run.
+        NotReady: the device has failed, see `Device.run`.
+    """
+    while True:
+        async with device.turn:
+            done = await device.run(partial(_advance, steps))
+        if done is not None:
+            return done.result
+
+
+def _advance(steps: Steps[T]) -> _Done[T] | None:
+    """Run the next step; return the result once there is none left."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return _Done(end.value)
+    return None

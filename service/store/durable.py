@@ -1,0 +1,45 @@
+"""Writing files so that a power cut leaves the old state or the new one, and never half of either."""
+
+import os
+import tempfile
+from pathlib import Path
+
+FILE_MODE = 0o644
+"""Readable by every user, whatever the umask."""
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist yet, to the disk itself; FileExistsError if it does."""
+    with path.open("xb") as file:
+        _fill(file.fileno(), content)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Give the file at `path` this `content`, whether it exists or not: readers see the old content or the new."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        try:
+            _fill(descriptor, content)
+        finally:
+            os.close(descriptor)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the folder's entries written to disk: without it, a power cut can undo a rename."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fill(descriptor: int, content: bytes) -> None:
+    os.fchmod(descriptor, FILE_MODE)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.fsync(descriptor)

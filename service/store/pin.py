@@ -1,0 +1,53 @@
+"""Pins: which version of a modality is to be served, where it is not to be the newest.
+
+A pin is the file `<modality>/pin`, which holds the version's number. Servers read it each time they look at the store.
+"""
+
+import re
+from pathlib import Path
+
+from service.errors import BadCheckpoint
+from service.store.card import VERSION
+from service.store.durable import replace, sync_folder
+
+PIN = "pin"
+LARGEST_PIN_BYTES = 64
+
+
+def write_pin(store: Path, modality: str, version: str) -> None:
+    """Pin a published version of `modality`, in place of the one that was pinned before, if any.
+
+    Raises:
+        OSError: the store is not writable, or full; the pin is as it was.
+    """
+    replace(store / modality / PIN, f"{version}\n".encode())
+
+
+def remove_pin(store: Path, modality: str) -> bool:
+    """Remove the pin of `modality`; return whether there was one. Raises OSError if the store is not writable."""
+    try:
+        (store / modality / PIN).unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    sync_folder(store / modality)
+    return True
+
+
+def read_pin(store: Path, modality: str) -> str | None:
+    """Return the version that is pinned, whether it is published or not; None if there is no pin.
+
+    Raises:
+        BadCheckpoint: the pin cannot be read, or holds no version.
+    """
+    path = store / modality / PIN
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_PIN_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise BadCheckpoint(f"{path}: cannot be read ({error.strerror}). Check its owner and permissions") from error
+    version = content.decode("ascii", "replace").strip()
+    if not re.fullmatch(VERSION, version):
+        raise BadCheckpoint(f"{path} holds no version. Write it with `alnet models pin`, or remove it")
+    return version

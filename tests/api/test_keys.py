@@ -1,0 +1,153 @@
+"""Who is let in, and how a running server follows its key file."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from starlette.datastructures import Headers
+
+from service.api.key_file import add_key, remove_key
+from service.api.keys import LOOK_EVERY_S, KeyRing
+from service.errors import BadSettings, KeyNeeded
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "api-keys"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def bearer(key: str) -> Headers:
+    return Headers({"Authorization": f"Bearer {key}"})
+
+
+def is_let_in(ring: KeyRing, key: str) -> bool:
+    try:
+        ring.holder(bearer(key))
+    except KeyNeeded:
+        return False
+    return True
+
+
+def test_each_holder_is_known_by_his_key(file: Path) -> None:
+    keys = {name: add_key(file, name) for name in ("a", "b", "c")}
+    ring = KeyRing(file)
+    assert {name: ring.holder(bearer(key)) for name, key in keys.items()} == {"a": "a", "b": "b", "c": "c"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer KEY"},
+        {"Authorization": "bearer KEY"},
+        {"Authorization": "Bearer  KEY "},
+        {"X-API-Key": "KEY"},
+        {"X-API-Key": "KEY", "Authorization": "Basic dXNlcjpwYXNz"},
+    ],
+)
+def test_a_key_may_be_sent_in_either_header(file: Path, headers: dict[str, str]) -> None:
+    key = add_key(file, "a")
+    sent = {name: value.replace("KEY", key) for name, value in headers.items()}
+    assert KeyRing(file).holder(Headers(sent)) == "a"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Basic KEY"}, {"Authorization": "Bearer"}, {"X-API-Key": ""}]
+)
+def test_a_request_without_a_key_is_refused(file: Path, headers: dict[str, str]) -> None:
+    key = add_key(file, "a")
+    sent = {name: value.replace("KEY", key) for name, value in headers.items()}
+    with pytest.raises(KeyNeeded, match="send an API key") as caught:
+        KeyRing(file).holder(Headers(sent))
+    assert not caught.value.was_sent
+
+
+@pytest.mark.parametrize("wrong", ["alnet_", "{}x", "x{}", "{} {}", "\xe4", "y" * 60_000])
+def test_a_key_that_is_not_known_is_refused(file: Path, wrong: str) -> None:
+    key = add_key(file, "a")
+    with pytest.raises(KeyNeeded, match="not known") as caught:
+        KeyRing(file).holder(bearer(wrong.format(key, key)))
+    assert caught.value.was_sent
+    assert key not in str(caught.value)
+
+
+def test_the_digest_that_the_file_holds_is_no_key(file: Path) -> None:
+    add_key(file, "a")
+    digest = file.read_text().split()[-2]
+    assert not is_let_in(KeyRing(file), digest)
+
+
+def test_new_and_revoked_keys_count_after_a_second_at_most(file: Path, clock: Clock) -> None:
+    first = add_key(file, "first")
+    ring = KeyRing(file, clock=clock)
+    second = add_key(file, "second")
+    remove_key(file, "first")
+    assert [is_let_in(ring, first), is_let_in(ring, second)] == [True, False]
+    clock.now += LOOK_EVERY_S
+    assert [is_let_in(ring, first), is_let_in(ring, second)] == [False, True]
+
+
+@pytest.mark.parametrize("damage", ["half a line", None])
+def test_a_file_that_is_damaged_or_gone_leaves_the_keys_as_they_were_and_is_logged_once(
+    file: Path, clock: Clock, damage: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = add_key(file, "a")
+    ring = KeyRing(file, clock=clock)
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_text(damage)
+    for _ in range(3):
+        clock.now += LOOK_EVERY_S
+        assert is_let_in(ring, key)
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("API keys stay as they were: ")
+    assert "half" not in record.getMessage()
+
+
+def test_a_mended_file_counts_again(file: Path, clock: Clock) -> None:
+    key = add_key(file, "a")
+    ring = KeyRing(file, clock=clock)
+    file.unlink()
+    clock.now += LOOK_EVERY_S
+    assert is_let_in(ring, key)
+    other = add_key(file, "b")
+    clock.now += LOOK_EVERY_S
+    assert [is_let_in(ring, key), is_let_in(ring, other)] == [False, True]
+
+
+def test_an_edit_in_place_that_leaves_the_size_is_seen(file: Path, clock: Clock) -> None:
+    key = add_key(file, "a")
+    ring = KeyRing(file, clock=clock)
+    text, before = file.read_text(), file.stat()
+    digest = text.split()[-2]
+    file.write_text(text.replace(digest, digest[::-1]))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    clock.now += LOOK_EVERY_S
+    assert not is_let_in(ring, key)
+
+
+def test_a_file_without_keys_lets_nobody_in_and_says_so(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key = add_key(file, "a")
+    remove_key(file, "a")
+    assert not is_let_in(KeyRing(file), key)
+    assert "holds no API key" in caplog.text
+
+
+def test_a_missing_file_is_no_key_ring(file: Path) -> None:
+    with pytest.raises(BadSettings, match="cannot read the API keys"):
+        KeyRing(file)

@@ -1,0 +1,160 @@
+"""One modality that follows the store: what it serves, refuses, tries again and says."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from service.engine.modality import RETRY_AFTER_S, Modality, ModalityState, Refusal
+from service.engine.serving import Version
+from service.errors import BadCheckpoint, UnknownModality
+from service.store.model_store import Wanted
+
+REFUSED = BadCheckpoint("weights hold NaN")
+
+
+class Batcher:
+    """Opens and closes, and does nothing else."""
+
+    def __init__(self) -> None:
+        self.opened, self.closed, self.queued = False, False, 0
+
+    async def __aenter__(self) -> None:
+        self.opened = True
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.closed = True
+
+
+class Store:
+    """Gives versions, or raises what a version has in `faults`."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, Exception] = {}
+        self.batchers: dict[str, Batcher] = {}
+        self.loads: list[str] = []
+        self.outcomes: list[str] = []
+        self.now = 0.0
+        self.modality = Modality(
+            "retina",
+            is_required=False,
+            load=self._load,
+            on_checkpoint=lambda _name, outcome: self.outcomes.append(outcome),
+            clock=lambda: self.now,
+        )
+
+    async def ask_for(self, version: str, *, stamp: int = 0, is_pinned: bool = False) -> ModalityState:
+        await self.modality.renew(Wanted(version, is_pinned, ((stamp, 0, 0),)))
+        return self.modality.state
+
+    async def _load(self, _modality: str, version: str) -> Version:
+        self.loads.append(version)
+        if version in self.faults:
+            raise self.faults[version]
+        self.batchers[version] = Batcher()
+        nothing: Any = None
+        batcher: Any = self.batchers[version]
+        return Version(nothing, batcher)
+
+
+def run(script: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(script(Store()))
+
+
+def test_a_newer_version_takes_the_place_of_the_old_one_which_is_closed() -> None:
+    async def script(store: Store) -> None:
+        assert await store.ask_for("1") == ModalityState("ready", version="1")
+        assert await store.ask_for("2", is_pinned=True) == ModalityState("ready", version="2", is_pinned=True)
+        assert (store.batchers["1"].closed, store.batchers["2"].opened, store.batchers["2"].closed) == (
+            True,
+            True,
+            False,
+        )
+        assert store.outcomes == ["served", "served"]
+        await store.modality.close()
+        assert store.batchers["2"].closed
+
+    run(script)
+
+
+def test_what_serves_is_not_loaded_again_and_a_pin_on_it_is_noted() -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        assert not (await store.ask_for("1", stamp=5)).is_pinned
+        assert (await store.ask_for("1", is_pinned=True)).is_pinned
+        assert store.loads == ["1"]
+
+    run(script)
+
+
+def test_a_refused_version_is_told_once_and_not_tried_again_until_its_files_change(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        store.faults["2"] = REFUSED
+        for _ in range(3):
+            state = await store.ask_for("2")
+            store.now += 10 * RETRY_AFTER_S
+        assert state == ModalityState("ready", version="1", refused=Refusal("2", "weights hold NaN"))
+        assert store.loads == ["1", "2"]
+        await store.ask_for("2", stamp=1)
+        assert store.loads == ["1", "2", "2"]
+        assert store.outcomes == ["served", "refused"]
+        del store.faults["2"]
+        assert await store.ask_for("2", stamp=2) == ModalityState("ready", version="2")
+
+    with caplog.at_level(logging.ERROR):
+        run(script)
+    assert [record.message for record in caplog.records] == [
+        "retina: version 2 is refused, 1 serves on: weights hold NaN"
+    ]
+
+
+def test_what_is_no_fault_of_the_files_is_tried_again_after_a_while() -> None:
+    async def script(store: Store) -> None:
+        store.faults["1"] = MemoryError()
+        await store.ask_for("1")
+        await store.ask_for("1")
+        assert store.loads == ["1"]
+        store.now = RETRY_AFTER_S
+        del store.faults["1"]
+        assert (await store.ask_for("1")).status == "ready"
+
+    run(script)
+
+
+def test_a_refusal_is_forgotten_once_the_store_asks_for_what_serves() -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        store.faults["2"] = REFUSED
+        await store.ask_for("2")
+        assert (await store.ask_for("1")).refused is None
+
+    run(script)
+
+
+def test_a_store_that_cannot_say_what_it_wants_leaves_what_serves() -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        await store.modality.renew(UnknownModality("pinned to version 9"))
+        await store.modality.renew(UnknownModality("pinned to version 9"))
+        assert store.modality.state.refused == Refusal(None, "pinned to version 9")
+        assert (store.modality.state.status, store.outcomes) == ("ready", ["served", "refused"])
+
+    run(script)
+
+
+def test_a_first_version_that_is_refused_fails_the_modality_and_one_that_serves_makes_it_count() -> None:
+    async def script(store: Store) -> None:
+        store.faults["1"] = REFUSED
+        assert (await store.ask_for("1")).status == "failed"
+        assert store.modality.fault == "retina failed weights hold NaN"
+        assert not store.modality.is_required
+        await store.ask_for("2")
+        assert store.modality.fault == ""
+        assert store.modality.is_required
+
+    run(script)

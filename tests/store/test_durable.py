@@ -1,0 +1,38 @@
+"""Files that are written whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from service.store.durable import replace, write_new
+
+
+def test_a_new_file_is_written_and_never_over_another(tmp_path: Path) -> None:
+    write_new(tmp_path / "a", b"first")
+    with pytest.raises(FileExistsError):
+        write_new(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_a_file_is_replaced_by_another_and_not_written_into(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    replace(path, b"first")
+    with path.open("rb") as reader:
+        replace(path, b"second")
+        assert reader.read() == b"first"
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_replaced_is_left_as_it_was_without_a_draft(tmp_path: Path) -> None:
+    (tmp_path / "a" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        replace(tmp_path / "a", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_files_are_readable_by_everybody_whatever_their_size(tmp_path: Path) -> None:
+    write_new(tmp_path / "a", bytes(1 << 20))
+    replace(tmp_path / "b", b"")
+    assert [path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())] == [0o644, 0o644]
+    assert (tmp_path / "a").stat().st_size == 1 << 20

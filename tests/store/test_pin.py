@@ -1,0 +1,58 @@
+"""Pins: written whole, read back, and never mistaken for a version."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import BadCheckpoint
+from service.store.model_store import ModelStore
+from service.store.pin import read_pin, remove_pin, write_pin
+from service.store.publish import publish
+from tests.cards import WEIGHTS, make_card
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    publish(tmp_path, make_card(), WEIGHTS)
+    return tmp_path
+
+
+def test_what_was_pinned_last_is_read_back(store: Path) -> None:
+    assert read_pin(store, "retina") is None
+    write_pin(store, "retina", "7")
+    write_pin(store, "retina", "12")
+    assert read_pin(store, "retina") == "12"
+
+
+def test_a_removed_pin_is_gone(store: Path) -> None:
+    write_pin(store, "retina", "7")
+    assert remove_pin(store, "retina")
+    assert not remove_pin(store, "retina")
+    assert read_pin(store, "retina") is None
+
+
+def test_a_pin_is_a_readable_file_and_nothing_else_is_left(store: Path) -> None:
+    write_pin(store, "retina", "1")
+    assert sorted(path.name for path in (store / "retina").iterdir()) == ["1", "pin"]
+    assert (store / "retina" / "pin").stat().st_mode & 0o777 == 0o644
+    assert ModelStore(store).versions("retina") == [1]
+
+
+@pytest.mark.parametrize("content", [b"", b"latest\n", b"0", b"1 2", b"../1", b"\xff", b"1" * 1000])
+def test_a_pin_that_holds_no_version_is_an_error(store: Path, content: bytes) -> None:
+    (store / "retina" / "pin").write_bytes(content)
+    with pytest.raises(BadCheckpoint, match="retina/pin holds no version"):
+        read_pin(store, "retina")
+
+
+def test_a_pin_that_cannot_be_read_is_an_error(store: Path) -> None:
+    (store / "retina" / "pin").mkdir()
+    with pytest.raises(BadCheckpoint, match="cannot be read"):
+        read_pin(store, "retina")
+
+
+def test_a_pin_of_what_is_no_modality_cannot_be_written(store: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_pin(store, "liver", "1")
+    assert read_pin(store, "liver") is None
+    assert not remove_pin(store, "liver")
