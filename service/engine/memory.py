@@ -3,14 +3,15 @@
 import traceback
 from collections.abc import Iterator
 
-OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What a RuntimeError says of it: those of PyTorch on the CPU, CUDA and its libraries have no type of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error`, or an error that it was raised from, says that the host's or a device's memory ran out.
 
     torch.OutOfMemoryError (also known as torch.cuda.OutOfMemoryError) is recognised by its name, and so is that of
-    any other library. Outside its own allocator torch passes on what CUDA or cuBLAS says.
+    any other library. On the CPU, and outside its own allocator on CUDA, torch has words for it alone.
     """
     return any(_says_out_of_memory(cause) for cause in causes(error))
 

@@ -39,7 +39,7 @@ def interleaved(
                 runs[key]()
                 seconds = clock() - began
             except RuntimeError as error:
-                if not lacks_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 release(error)
                 del times[key]
@@ -58,15 +58,10 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
     try:
         return _peak_on_cuda(run, device) if device.type == "cuda" else _peak_on_cpu(run)
     except RuntimeError as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         release(error)
         return None
-
-
-def lacks_memory(error: RuntimeError) -> bool:
-    """Return whether `error` says that memory ran out: PyTorch has a type for it on CUDA, on the CPU only words."""
-    return is_out_of_memory(error) or "DefaultCPUAllocator: " in str(error)
 
 
 def _peak_on_cuda(run: Callable[[], object], device: torch.device) -> int:

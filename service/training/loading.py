@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from service.engine.memory import is_out_of_memory
 from service.errors import AlnetError, BadConfig
 from service.training.config import Config
 from service.training.order import EpochOrder
-from service.training.resources import lacks_memory
 
 Batch = tuple[Tensor, Tensor]
 Batches = DataLoader[Batch]
@@ -45,7 +45,7 @@ def loaded(batches: Batches) -> Iterator[Batch]:
         # The loader hands over the other process's traceback as the message; its last line is what was said there.
         raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from error
     except (RuntimeError, MemoryError) as error:
-        if not (batches.num_workers or lacks_memory(error)):
+        if not (batches.num_workers or is_out_of_memory(error)):
             raise
         raise BadConfig(f"{_what_happened(error)}: {_advice(error, batches.num_workers)}") from error
 
@@ -53,7 +53,7 @@ def loaded(batches: Batches) -> Iterator[Batch]:
 def _what_happened(error: Exception) -> str:
     if any(words in str(error) for words in SHARED_MEMORY):
         return "the loading processes have too little shared memory (/dev/shm)"
-    if lacks_memory(error):
+    if is_out_of_memory(error):
         return "out of memory while loading images"
     last = str(error).strip().splitlines()[-1]
     return f"a loading process failed ({last})"

@@ -6,20 +6,11 @@ from contextlib import contextmanager
 
 import torch
 
+from service.engine.memory import is_out_of_memory
 from service.errors import BadConfig
 from service.training.config import Config
 
-NO_MEMORY = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "out of memory")
-"""What is in the message of a RuntimeError that stands for a lack of memory."""
-
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Return whether Python, PyTorch or a CUDA library failed for want of memory."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 @contextmanager
@@ -69,6 +60,6 @@ def _memory(message: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if lacks_memory(error):
+        if is_out_of_memory(error):
             raise BadConfig(message) from error
         raise

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from service.reproduction.measure import interleaved, lacks_memory, peak_bytes
+from service.engine.memory import is_out_of_memory
+from service.reproduction.measure import interleaved, peak_bytes
 
 CPU = torch.device("cpu")
 MIB = 1 << 20
@@ -121,7 +122,7 @@ def test_there_is_no_peak_without_memory() -> None:
     [(torch.OutOfMemoryError("CUDA out of memory"), True), (RuntimeError("shapes do not match"), False)],
 )
 def test_lack_of_memory_is_told_from_other_errors(error: RuntimeError, lacks: bool) -> None:
-    assert lacks_memory(error) is lacks
+    assert is_out_of_memory(error) is lacks
 
 
 @pytest.mark.gpu
