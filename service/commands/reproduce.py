@@ -72,13 +72,12 @@ def reproduce(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "precision": precision,
+        "steps_per_epoch": steps_per_epoch,
+        "crop_px": crop,
         "workers": workers,
         "cache_gib": cache_gib,
     }
-    given: dict[str, object] = {key: value for key, value in changes.items() if value is not None}
-    given |= {"steps_per_epoch": steps_per_epoch or None} if steps_per_epoch is not None else {}
-    given |= {"crop_px": crop or None} if crop is not None else {}
-    recipe, networks = configure(data, shown, preset, given), choose(shown, table or [], network or [])
+    recipe, networks = configure(data, shown, preset, options.given(changes)), choose(shown, table or [], network or [])
     from service.reproduction.experiment import Experiment  # only now: a wrong option is refused without loading torch
 
     name = shown if folds is None else f"{shown}-{folds}-fold"

@@ -106,13 +106,12 @@ def train(
         "illumination": illumination,
         "blur_px": blur,
         "precision": precision,
+        "steps_per_epoch": steps_per_epoch,
+        "crop_px": crop,
         "workers": workers,
         "cache_gib": cache_gib,
     }
-    given: dict[str, object] = {key: value for key, value in changes.items() if value is not None}
-    given |= {"steps_per_epoch": steps_per_epoch or None} if steps_per_epoch is not None else {}
-    given |= {"crop_px": crop or None} if crop is not None else {}
-    config = configure(data, name, preset, given)
+    config = configure(data, name, preset, options.given(changes))
     _run(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, encoder_weights)
 
 

@@ -1,5 +1,6 @@
 """The options of `alnet train`, by the panel of its help in which they stand."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -162,3 +163,12 @@ Store = Annotated[
     typer.Option(envvar="ALNET_STORE", help="Model store to publish into, as the next version.", rich_help_panel=RUN),
 ]
 Publish = Annotated[bool, typer.Option(help="Or leave the checkpoint in the run folder.", rich_help_panel=RUN)]
+
+NONE_AT_ALL = ("steps_per_epoch", "crop_px")
+
+
+def given(options: Mapping[str, object]) -> dict[str, object]:
+    """Return the changes to a configuration that were asked for: 0 for one of `NONE_AT_ALL` is None, None nothing."""
+    return {
+        name: (value or None) if name in NONE_AT_ALL else value for name, value in options.items() if value is not None
+    }

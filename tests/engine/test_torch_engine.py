@@ -1,6 +1,5 @@
 """A real, tiny checkpoint on the CPU: what is loaded, what is refused, what is answered."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from service.store.checkpoint import Checkpoint, sha256
 from service.store.publish import publish
 from tests.checkpoints import TINY, publish_tiny
 from tests.doubles import draw
+from tests.one_thread import one_thread
 
 CPU = torch.device("cpu")
 NORMALISATION = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
@@ -63,13 +63,7 @@ def republish(checkpoint: Checkpoint, store: Path, weights: bytes, **changes: An
     return Checkpoint.read(publish(store, card, weights))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """For so small a network more threads would mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+_one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
 """A whole reproduction, small: every network alike, nothing twice, what fails is said."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image as PillowImage
 
 from service.errors import BadConfig, BadDataset
@@ -17,18 +15,13 @@ from service.reproduction.paper import Compared
 from service.reproduction.scores_file import read_scores
 from service.training.config import Config
 from service.training.run_folder import CONFIG, SPLIT
+from tests.one_thread import one_thread
 from tests.reproduction.experiments import NETWORKS, make_experiment
 
 BROKEN = Compared("cenet", "CE-Net", "cenet", {"no_such_option": 1})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """For tensors so small one thread is quickest, above all beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+_one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,11 @@
 """One whole training run, shared by all tests that only look at what came of it."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
+from tests.one_thread import one_thread
 from tests.training.alnet_train import Run, train
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """For tensors so small one thread is quickest, above all beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+_one_thread = pytest.fixture(autouse=True)(one_thread)
 
 
 @pytest.fixture(scope="session")
