@@ -17,6 +17,9 @@ def evaluate(
         str | None, typer.Option(help="Of --split: train, validation or test, which it is if left out.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="The checkpoint's if left out.")] = None,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Average over four flips, at four times the cost; the service does not.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.csv and an overlay an image.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
 ) -> None:
@@ -32,7 +35,7 @@ def evaluate(
     from service.training.scores import expected_iou_error
 
     engine = TorchEngine.load(ModelStore(store).open(modality, version), device=device)
-    scores = run(data, engine, split=split, part=part, threshold=threshold, out=out)
+    scores = run(data, engine, split=split, part=part, threshold=threshold, flips=flips, out=out)
     typer.echo(table(scores))
     typer.echo(f"expected IoU is off by {expected_iou_error(scores):.4f} on average")
     if out is not None:

@@ -13,7 +13,7 @@ from service.errors import BadDataset, BadParameter
 from service.training.cache import PairCache
 from service.training.dataset import Pair, check, open_dataset
 from service.training.pictures import draw_samples
-from service.training.scores import ImageScore, mean_and_std, score
+from service.training.scores import ImageScore, averaged_over_flips, mean_and_std, score
 from service.training.split import PARTS, Split
 
 COLUMNS = ("image", "iou", "accuracy", "dice", "expected_iou")
@@ -27,11 +27,13 @@ def evaluate(
     split: Path | None = None,
     part: str | None = None,
     threshold: float | None = None,
+    flips: bool = False,
     out: Path | None = None,
 ) -> list[ImageScore]:
     """Return one score an image; write scores.csv and overlays into `out`, if given.
 
-    With `split`, the split.json of a run, only the images of its `part` are scored: "test" unless said otherwise.
+    With `split`, the split.json of a run, only the images of its `part` are scored: "test" unless said otherwise. With
+    `flips` each answer is the mean over four flips, which the service does not give.
 
     Raises:
         BadDataset: the folder cannot be read, or an image of the split is not in it.
@@ -41,14 +43,15 @@ def evaluate(
     check(dataset, progress=sys.stderr.isatty())
     card = engine.card
     level = card.threshold if threshold is None else threshold
+    predict = averaged_over_flips(engine.predict) if flips else engine.predict
     pairs = PairCache(_chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
     named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False, disable=None)
-    scores = score(named, engine.predict, card.input, level, card.expected_iou)
+    scores = score(named, predict, card.input, level, card.expected_iou)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _write_csv(scores, out / "scores.csv")
         shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False, disable=None)
-        draw_samples(shown, engine.predict, card.input, out / "overlays", level)
+        draw_samples(shown, predict, card.input, out / "overlays", level)
     return scores
 
 

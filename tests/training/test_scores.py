@@ -11,6 +11,7 @@ from service.imaging.policy import InputPolicy
 from service.store.card import IouEstimate
 from service.training.scores import (
     ImageScore,
+    averaged_over_flips,
     calibration_error,
     count_levels,
     expected_iou_error,
@@ -88,3 +89,22 @@ def test_certain_and_right_answers_are_calibrated() -> None:
     certain = np.repeat(np.array([0, 255], np.uint8), 50)
     assert calibration_error([levels_of(certain, certain > 0)]) == 0.0
     assert calibration_error([levels_of(certain, certain == 0)]) == 1.0
+
+
+def test_the_average_over_flips_sees_each_flip_and_turns_its_answer_back() -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    seen: list[NDArray[np.uint8]] = []
+
+    def predict(tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Give each pixel's red, but for the first row, which is always black: what a flip can move."""
+        seen.extend(tiles)
+        maps = [tile[..., 0].copy() for tile in tiles]
+        for found in maps:
+            found[0] = 0
+        return maps
+
+    (found,) = averaged_over_flips(predict)([tile])
+    expected = tile[..., 0].astype(float)
+    expected[[0, -1]] /= 2
+    assert {view.tobytes() for view in seen} == {np.flip(tile, axes).tobytes() for axes in ((), (0,), (1,), (0, 1))}
+    assert np.array_equal(found, np.round(expected))
