@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from service.errors import BadParameter, BadSettings
+from service.store.durable import replace
 
 KEY_PREFIX = "alnet_"
 """What every key begins with, so that a scanner for leaked secrets can know one."""
@@ -139,19 +139,8 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _replace(file: Path, lines: Sequence[str]) -> None:
-    """Write the file anew, all or nothing: mode 0600, and of the owner that it had."""
+    """Write the file anew, all or nothing: for its owner alone, who stays the same."""
     target = file.resolve()  # a symbolic link stays one
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.writelines(f"{line}\n" for line in lines)
-            stream.flush()
-            os.fsync(descriptor)
-            if target.exists():
-                owner = target.stat()
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    before = target.stat() if target.exists() else None
+    content = "".join(f"{line}\n" for line in lines).encode()
+    replace(target, content, mode=0o600, owner=(before.st_uid, before.st_gid) if before else None)

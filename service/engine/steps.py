@@ -30,7 +30,7 @@ async def in_turns(steps: Steps[T], device: Device) -> T:
 
     Raises:
         Exception: whatever a step raised; those after it are not run.
-        NotReady: the device has failed, see `Device.run`.
+        DeviceLost: the device is lost, see `Device.run`.
     """
     while True:
         async with device.turn:

@@ -11,15 +11,20 @@ FILE_MODE = 0o644
 def write_new(path: Path, content: bytes) -> None:
     """Write a file that does not exist yet, to the disk itself; FileExistsError if it does."""
     with path.open("xb") as file:
-        _fill(file.fileno(), content)
+        _fill(file.fileno(), content, FILE_MODE)
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Give the file at `path` this `content`, whether it exists or not: readers see the old content or the new."""
+def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, owner: tuple[int, int] | None = None) -> None:
+    """Give the file at `path` this `content`, whether it exists or not: readers see the old content or the new.
+
+    It gets `mode`, and `owner` (user and group) if one is given, before there is anything in it.
+    """
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         try:
-            _fill(descriptor, content)
+            if owner is not None:
+                os.fchown(descriptor, *owner)
+            _fill(descriptor, content, mode)
         finally:
             os.close(descriptor)
         Path(draft).replace(path)
@@ -38,8 +43,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _fill(descriptor: int, content: bytes) -> None:
-    os.fchmod(descriptor, FILE_MODE)
+def _fill(descriptor: int, content: bytes, mode: int) -> None:
+    os.fchmod(descriptor, mode)
     with open(descriptor, "wb", closefd=False) as file:
         file.write(content)
     os.fsync(descriptor)

@@ -101,6 +101,8 @@ def load_state(path: Path, network: nn.Module, optimizer: Optimizer, average: We
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: a reader, and a run killed at any moment, sees the old file or the new one.
 
+    A run folder has one writer, so the draft has one name: however often a run is killed, it leaves one at most.
+
     Raises:
         OSError: the disk is full or cannot be written; `path` is as it was.
     """
