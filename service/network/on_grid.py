@@ -1,0 +1,57 @@
+"""Networks for images of one size alone, where knowing the size saves work."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from service.network.alnet import PlainALNet
+from service.network.coarse_fusion import CoarseFusion
+from service.network.upsample import upsample
+from service.network.upsampling_matrices import Size, UpsampledSum
+
+STAGES = 4
+"""Features that the a-decoder fuses; each stage of the encoder halves the grid, rounded up."""
+
+
+def on_grid(network: nn.Module, grid: Size) -> nn.Module:
+    """Return a network that computes what the re-parameterised `network` does on images of `grid`, with less work.
+
+    It shares the parameters, except those that it arranges anew. Where no such network is known it is `network` itself.
+    """
+    return ALNetOnGrid(network, grid) if isinstance(network, PlainALNet) else network
+
+
+class ALNetOnGrid(nn.Module):
+    """`PlainALNet` for images of one size. Takes and gives what `PlainALNet` does.
+
+    Its fusion is a `CoarseFusion`, and what is up-sampled to the image's size is so by `UpsampledSum`.
+    """
+
+    def __init__(self, network: PlainALNet, grid: Size) -> None:
+        super().__init__()
+        sizes = _feature_sizes(grid)
+        first = network.decoder.get_submodule("0.0")
+        if not isinstance(first, nn.Conv2d):
+            raise TypeError("the decoder is not re-parameterised: it begins with no plain convolution")
+        self.second = network.decoder[1]
+        self.encoder, self.context, self.low, self.high = network.encoder, network.context, network.low, network.high
+        self.fuses_on_image = network.fusion_stride == 1
+        fine = grid if self.fuses_on_image else sizes[0]
+        self.fusion = CoarseFusion(first, network.encoder.widths[:STAGES], sizes, fine)
+        self.sum = UpsampledSum([fine, sizes[-1]], grid, first.weight.dtype)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute Eqs. 1 to 3, as `PlainALNet.forward`."""
+        *fine, coarsest = self.encoder(image)
+        fused = F.relu(self.fusion(fine, image if self.fuses_on_image else fine[0]))
+        high = upsample(self.high(self.context(coarsest)), fine[-1])
+        logits: Tensor = self.sum([self.low(self.second(fused)), high])
+        return logits
+
+
+def _feature_sizes(grid: Size) -> list[Size]:
+    sizes = []
+    height, width = grid
+    for _ in range(STAGES):
+        height, width = -(-height // 2), -(-width // 2)
+        sizes.append((height, width))
+    return sizes
