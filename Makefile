@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format install pictures reproduce clean
+.PHONY: help serve test check format install soak pictures reproduce peers misbehaviour clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,10 @@ format: .venv/.installed-dev ## format the code and mend what can be mended
 
 install: .venv/.installed-dev ## make .venv with everything: server, training, tests
 
+# SOAK='--seconds 180 --requests 2000' is shorter; SOAK='--leak memory' plants a leak, and must fail.
+soak: .venv/.installed-dev ## ten minutes of good, bad and vanishing callers: nothing may grow
+	$(BIN)/python -m tests.soak.soak $(SOAK)
+
 pictures: .venv/.installed-dev ## draw docs/images anew with the shipped checkpoints
 	$(BIN)/python docs/draw_pictures.py
 
@@ -39,6 +43,12 @@ reproduce: .venv/.installed-dev ## the paper's accuracy tables, small; DATA= is 
 	$(BIN)/alnet reproduce --modality cell --data "$(DATA)/isbi2012" $(BUDGET)
 	$(BIN)/alnet reproduce --modality skin --data "$(DATA)/isic2018" $(BUDGET)
 
+peers: .venv/.installed-dev ## our server's speed beside LitServe, BentoML, Ray Serve, mosec and a plain handler (peers/README.md)
+	$(BIN)/python -m peers.speed $(PEERS)
+
+misbehaviour: .venv/.installed-dev ## what the same servers do with bad callers: one table
+	$(BIN)/python -m peers.misbehaviour $(PEERS)
+
 clean: ## remove .venv and whatever else can be made again
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find service tests -name __pycache__ -prune -exec rm -rf {} +
@@ -49,9 +59,9 @@ $(BIN)/python:
 
 # A stamp is as old as the installation that it stands for. Serving alone needs neither training nor testing libraries.
 .venv/.installed-serve: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[serve]'
+	$(INSTALL) --editable '.[serve,cpu]'
 	touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[serve,train,dev]'
+	$(INSTALL) --editable '.[serve,cpu,train,quantize,benchmark,dev]'
 	touch .venv/.installed-serve $@

@@ -9,8 +9,8 @@ from typing import get_args
 import numpy as np
 from PIL import Image as PillowImage
 
+from service.engine.choosing import EXACT, load_engine
 from service.engine.quality import foreground
-from service.engine.torch_engine import TorchEngine
 from service.imaging.encode import encode_png, overlay
 from service.store.model_store import ModelStore
 from service.training.drawn import Kind, draw
@@ -28,7 +28,7 @@ def main() -> None:
         image, reference = draw(kind, INDEX, size=SIZE)
         PillowImage.fromarray(image).save(FOLDER / f"{kind}.jpg", quality=90)
         (FOLDER / f"{kind}-reference.png").write_bytes(encode_png(reference * np.uint8(255)))
-        engine = TorchEngine.load(ModelStore(Path("model_store")).newest(kind), device="cpu", precision="float32")
+        engine = load_engine(ModelStore(Path("model_store")).newest(kind), EXACT)
         probability = probability_of(image, engine.predict, engine.card.input)
         mask = foreground(probability, engine.card.threshold).astype(np.uint8)
         columns.append(np.concatenate([image, overlay(image, mask)], axis=0))

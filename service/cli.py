@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 import typer
 
-from service.commands import benchmark, evaluate, keys, models, reproduce, segment, serve, train
+from service.commands import benchmark, evaluate, keys, models, quantize, reproduce, segment, serve, train
 from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
 
-EXTRAS = "serving needs the extra alnet-service[serve], training and evaluating alnet-service[train]"
+EXTRAS = (
+    "serving needs the extra alnet-service[serve], training and evaluating [train], `quantize` [train,cpu,quantize], "
+    "`benchmark serve` [serve,train,benchmark]"
+)
 USAGE_ERRORS = (BadConfig, BadParameter, BadSettings)
 
 app = typer.Typer(
@@ -22,6 +25,7 @@ app = typer.Typer(
 app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("quantize")(quantize.quantize)
 app.command("segment")(segment.segment)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(models.app, name="models")

@@ -137,6 +137,10 @@ class BadCheckpoint(AlnetError):
     """The store's files contradict each other, or the engine does not reproduce them."""
 
 
+class QuantisationLoss(AlnetError):
+    """In integers a network's masks are too much worse than in float32."""
+
+
 class AlreadyPublished(AlnetError):
     """That version exists; published versions never change."""
 

@@ -28,18 +28,21 @@ class Settings(BaseModel):
     store_poll_s: float = Field(
         5.0, ge=0, le=3600, description="Time between looks at the store for other versions, s; 0: only at the start."
     )
+    engine: Literal["auto", "torch", "cuda-graphs", "openvino"] = Field(
+        "auto", description="What runs the networks; auto: the fastest that is installed and answers like float32."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the networks run; auto: CUDA if there is."
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Arithmetic of the networks; auto: half precision where the machine has it in hardware."
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto", description="Arithmetic of the networks; auto: the fastest that answers like float32."
     )
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the networks; 0: one for each core.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one and logs it.")
     max_batch_size: int = Field(8, ge=1, le=256, description="Most tiles in one forward pass.")
     max_batch_wait_ms: float = Field(
-        4.0, ge=0, le=1000, description="Longest wait for batch mates on a busy device, ms."
+        4.0, ge=0, le=1000, description="Upper limit of the wait for batch mates, ms; how long is learned."
     )
     max_queued: int = Field(64, ge=1, le=100_000, description="Uploads waiting in one modality before 429.")
     max_upload_mib: float = Field(32.0, gt=0, le=4096, description="Largest request body, MiB.")

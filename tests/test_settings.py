@@ -65,7 +65,8 @@ def test_the_test_suites_own_variable_is_no_unknown_setting() -> None:
     [
         ("ALNET_DEVICE", "tpu"),
         ("ALNET_DEVICE", "CUDA"),
-        ("ALNET_PRECISION", "int8"),
+        ("ALNET_PRECISION", "int4"),
+        ("ALNET_ENGINE", "onnx"),
         ("ALNET_LOG_LEVEL", "loud"),
         ("ALNET_PORT", "65536"),
         ("ALNET_PORT", "-1"),

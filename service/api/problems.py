@@ -43,6 +43,7 @@ STATUS: dict[type[errors.AlnetError], int] = {
     errors.EngineFailed: 500,
     errors.BadCheckpoint: 500,
     errors.AlreadyPublished: 500,
+    errors.QuantisationLoss: 500,
     errors.BadDataset: 500,
     errors.BadConfig: 500,
     errors.BadSettings: 500,

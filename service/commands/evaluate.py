@@ -22,20 +22,34 @@ def evaluate(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.csv and an overlay an image.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
+    engine: Annotated[
+        Literal["auto", "torch", "cuda-graphs", "openvino"], typer.Option(help="auto: the fastest that is installed.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16", "int8"], typer.Option(help="auto: as the service.")
+    ] = "auto",
 ) -> None:
     """Score a published checkpoint against reference masks: a line an image, then mean ± standard deviation.
 
     It is the engine of the service that answers. Overlays show the image, the reference, the mask, and errors: green is
     right, red was missed, yellow is too much. The last line is the mean absolute error of the expected IoU.
     """
-    from service.engine.torch_engine import TorchEngine
+    from service.engine.choosing import Wish, load_engine
     from service.store.model_store import ModelStore
     from service.training.evaluate import evaluate as run
     from service.training.evaluate import table
     from service.training.scores import expected_iou_error
 
-    engine = TorchEngine.load(ModelStore(store).open(modality, version), device=device)
-    scores = run(data, engine, split=split, part=part, threshold=threshold, flips=flips, out=out)
+    wish = Wish(engine=engine, device=device, precision=precision)
+    scores = run(
+        data,
+        load_engine(ModelStore(store).open(modality, version), wish),
+        split=split,
+        part=part,
+        threshold=threshold,
+        flips=flips,
+        out=out,
+    )
     typer.echo(table(scores))
     typer.echo(f"expected IoU is off by {expected_iou_error(scores):.4f} on average")
     if out is not None:

@@ -108,17 +108,17 @@ def _pin(models: "ModelStore", modality: str, version: str) -> None:
     """Pin a version that is published and whose files are whole."""
     from service.store.pin import write_pin
 
-    models.open(modality, version).read_weights()
+    models.open(modality, version).contents()
     write_pin(models.folder, modality, version)
     typer.echo(f"{modality}: pinned to version {version}")
 
 
 def _verify(models: "ModelStore", modality: str, version: str) -> bool:
     """Print one line on the checkpoint; return whether it is at fault."""
-    from service.engine.torch_engine import TorchEngine
+    from service.engine.choosing import EXACT, load_engine
 
     try:
-        TorchEngine.load(models.open(modality, version), device="cpu", precision="float32")
+        load_engine(models.open(modality, version), EXACT)
     except AlnetError as error:
         typer.echo(f"{modality} {version}: FAILED: {' '.join(str(error).split())}")
         return True

@@ -87,11 +87,10 @@ def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict
 
 
 def _load(settings: Settings, modality: str) -> "Engine":
-    from service.engine.torch_engine import TorchEngine
+    from service.engine.choosing import Wish, load_engine
     from service.store.model_store import ModelStore
 
-    checkpoint = ModelStore(settings.store).current(modality)
-    return TorchEngine.load(checkpoint, device=settings.device, precision=settings.precision, threads=settings.threads)
+    return load_engine(ModelStore(settings.store).current(modality), Wish.of(settings))
 
 
 async def _segment_all(
@@ -123,7 +122,7 @@ async def _segment_all(
 
 
 async def _segment_one(segmenter: "Segmenter", file: Path, paths: Sequence[Path], threshold: float | None) -> None:
-    from service.engine.segmenter import Upload
+    from service.engine.image_work import Upload
 
     content = await asyncio.to_thread(file.read_bytes)
     upload = Upload(image=content, threshold=threshold, probability=len(paths) > 1)

@@ -1,9 +1,10 @@
 """Many callers, one call: gathers uploads into batches for a device. Knows no tensors, no images, no HTTP.
 
 A batch leaves when the device is free, with all that has come by then (continuous batching). There is one exception:
-callers who were answered together come back almost together. So if the last batch ended less than `TRAFFIC_S` ago and
-carried n uploads, the first one back waits until n of them or a full batch are there, but no longer than `max_wait_s`
-after its arrival. A lone caller, whose last batch carried one upload, never waits, nor does the first after a pause.
+for callers who should be back at once it waits a little, if Mates says that it pays.
+
+Batches are as large as `max_size`, unless a smaller size is measured to cost less an item. While other batchers use the
+device, they are no larger than runs in `QUANTUM_S`, so that one upload of theirs does not wait for many of ours.
 
 Every upload is answered exactly once: with its results, with an error, or not at all because its caller has left.
 """
@@ -11,13 +12,16 @@ Every upload is answered exactly once: with its results, with an error, or not a
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self
 
 from service.engine.batch_runner import BatchReport, BatchRunner
+from service.engine.cost_curve import CostCurve
 from service.engine.device import Device
+from service.engine.fair_turn import QUANTUM_S
+from service.engine.mates import Mates
 from service.engine.pending import Answer, Item, Part, Pending, Result
 from service.engine.recent_batches import RecentBatches
 from service.engine.round_robin import RoundRobin
@@ -37,8 +41,9 @@ class Batcher(Generic[Item, Result]):
 
     What becomes of a batch that fails is for BatchRunner to say. If the device is lost, every caller gets DeviceLost,
     and so do new ones. A batcher that ends by a fault of its own gives the device up, so that the process is replaced
-    rather than one modality gone for good. `on_batch` hears of every call of `run`. `clock` counts the seconds of the
-    event loop's clock, but finely: uvloop's own goes in steps of a millisecond.
+    rather than one modality gone for good. `on_batch` hears of every call of `run`. `first_costs` are the seconds that
+    batches of some sizes have taken, if any were run before. `clock` counts the seconds of the event loop's clock, but
+    finely: uvloop's own goes in steps of a millisecond.
     """
 
     def __init__(
@@ -49,15 +54,18 @@ class Batcher(Generic[Item, Result]):
         max_size: int,
         max_wait_s: float,
         max_queued: int,
+        first_costs: Mapping[int, float] | None = None,
         on_batch: Callable[[BatchReport], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._runner = BatchRunner(run, device=device, max_size=max_size, on_batch=on_batch, clock=clock)
-        self._device, self._clock = device, clock
-        self._max_wait_s, self._max_queued = max_wait_s, max_queued
+        self._runner = BatchRunner(run, device=device, max_size=max_size, on_batch=self._note, clock=clock)
+        self._device, self._share, self._clock = device, device.turns.share(), clock
+        self._on_batch, self._costs = on_batch, CostCurve(first_costs)
+        self._max_queued = max_queued
         self._waiting: RoundRobin[Pending[Item, Result]] = RoundRobin()
         self._unanswered: set[Pending[Item, Result]] = set()
         self._recent = RecentBatches()
+        self._mates = Mates(self._recent, self._costs, max_wait_s)
         self._changed = asyncio.Event()
         self._open = False
 
@@ -138,6 +146,7 @@ class Batcher(Generic[Item, Result]):
         self.admit(deadline)
         loop = asyncio.get_running_loop()
         upload: Pending[Item, Result] = Pending(tuple(items), loop.create_future(), self._clock())
+        self._recent.upload_came(upload.arrived)
         timer = None if deadline is None else loop.call_at(deadline, upload.fail, _too_late())
         self._unanswered.add(upload)
         self._waiting.add(upload, len(items))
@@ -153,7 +162,7 @@ class Batcher(Generic[Item, Result]):
     async def _serve(self) -> None:
         while await self._work_waits():
             await self._mates_wait()
-            async with self._device.turn:
+            async with self._share:
                 await self._run_batch()
 
     async def _run_batch(self) -> None:
@@ -186,24 +195,32 @@ class Batcher(Generic[Item, Result]):
         return len(self._waiting) > 0
 
     async def _mates_wait(self) -> None:
-        """Wait for the callers whom the last batch gives reason to expect; the module's docstring has the rule."""
+        """Wait for more uploads while that pays; while others have the device, they gather without waiting."""
         oldest = min(upload.arrived for upload in self._waiting)
+        if self._device.turns.is_held or not self._waiting_pays(oldest):
+            return
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(oldest + self._max_wait_s):
-                while self._open and not self._all_are_back():
+            async with asyncio.timeout_at(self._mates.give_up_at(oldest)):
+                while self._open and self._waiting_pays(oldest):
                     self._changed.clear()
                     await self._changed.wait()
 
-    def _all_are_back(self) -> bool:
-        if len(self._waiting) >= self._recent.expected_back(self._clock()):
-            return True
-        return sum(self._waiting.turns(upload) for upload in self._waiting) >= self.max_size
+    def _waiting_pays(self, oldest: float) -> bool:
+        room = self._largest()
+        if not self._waiting or sum(map(self._waiting.turns, self._waiting)) >= room:
+            return False
+        return self._mates.are_worth_waiting_for(self._clock(), oldest=oldest, waiting=self.queued, room=room)
+
+    def _largest(self) -> int:
+        """Return how many items the next batch may hold."""
+        largest = self._costs.best_size(self.max_size)
+        return self._costs.most_within(QUANTUM_S, largest) if self._share.has_rivals else largest
 
     def _take(self) -> list[Part[Item, Result]]:
         """Form a batch: the next item of each waiting upload in turn, without those whose callers have left."""
         batch: list[Part[Item, Result]] = []
-        now = self._clock()
-        while self._waiting and len(batch) < self.max_size:
+        now, largest = self._clock(), self._largest()
+        while self._waiting and len(batch) < largest:
             upload = self._waiting.next()
             if not upload.answer.done():
                 batch.append(upload.begin(now))
@@ -213,9 +230,14 @@ class Batcher(Generic[Item, Result]):
         self._recent.record(
             arrived=min(part.upload.arrived for part in batch),
             ended=self._clock(),
-            callers=len({part.upload for part in batch}),
             finished=sum(part.is_last for part in batch),
+            waiting=len(self._waiting),
         )
+
+    def _note(self, report: BatchReport) -> None:
+        if not report.failed:
+            self._costs.record(report.size, report.ran_s)
+        self._on_batch(report)
 
 
 def _too_late() -> DeadlineExceeded:

@@ -1,4 +1,4 @@
-"""A device runs one batch at a time: one thread, and a fair line of those who want it. Knows no tensors."""
+"""A device runs one batch at a time: one thread, and fair turns for those who want it. Knows no tensors."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from service.engine.device_loss import why_lost
+from service.engine.fair_turn import FairTurns
 from service.errors import DeviceLost
 
 RETRY_AFTER_S = 10.0
@@ -25,9 +26,11 @@ class _Raised:
 class Device:
     """One CPU or GPU, shared by the batchers of several modalities.
 
-    Whoever wants it holds its `turn` (a lock that is given out first come, first served) and then calls `run`:
+    Each of them has a share of its `turns`, waits for one and then calls `run`:
 
-        async with device.turn:
+        share = device.turns.share()
+        ...
+        async with share:
             batch = form()  # as late as possible: all that came while others had the device are in it
             await device.run(lambda: engine.predict(batch))
 
@@ -41,7 +44,7 @@ class Device:
         self, name: str, *, executor: Executor | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.name = name
-        self.turn = asyncio.Lock()
+        self.turns = FairTurns(clock)
         self._clock = clock
         self._began: float | None = None
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix=f"device-{name}")

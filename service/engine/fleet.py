@@ -11,13 +11,14 @@ from types import TracebackType
 from typing import Self
 
 from service.engine.batcher import Batcher, BatchReport
+from service.engine.choosing import Wish, loading
 from service.engine.device import Device
 from service.engine.engine import Engine, checked_predict
 from service.engine.loading import MakeEngine, load, warm_up
 from service.engine.modality import Modality, ModalityState, Outcome
 from service.engine.segmenter import Segmenter, TileBatcher
 from service.engine.serving import Serving, Version
-from service.engine.torch_engine import TorchEngine, memory_held_bytes
+from service.engine.torch_engine import memory_held_bytes
 from service.errors import AlnetError, BadCheckpoint, DeviceLost, NotReady, ShuttingDown, UnknownModality
 from service.settings import Settings
 from service.store.card import Card
@@ -33,9 +34,9 @@ class Fleet:
     `store_poll_s` the store is asked what it wants served now. Leaving answers what is queued, and refuses with
     ShuttingDown what is still being decoded.
 
-    `make_engine` builds the engines, with PyTorch by default; ready `engines` by modality, if handed in, are taken
-    instead of a store. `on_batch` hears of every batch, with its modality; `on_modality` of every modality as soon as
-    it is known; `on_checkpoint` of every version that is served or refused.
+    `make_engine` builds the engines, by default as `service.engine.choosing` does; ready `engines` by modality, if
+    handed in, are taken instead of a store. `on_batch` hears of every batch, with its modality; `on_modality` of every
+    modality as soon as it is known; `on_checkpoint` of every version that is served or refused.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Fleet:
         on_checkpoint: Callable[[str, Outcome], None] = lambda _modality, _outcome: None,
     ) -> None:
         self._settings, self._engines = settings, engines
-        self._make_engine = make_engine or _torch_engines(settings)
+        self._make_engine = make_engine or _engines(settings)
         self._on_batch, self._on_modality, self._on_checkpoint = on_batch, on_modality, on_checkpoint
         self._store = ModelStore(settings.store)
         self._store_fault = ""
@@ -214,11 +215,12 @@ class Fleet:
         """Return a version that is verified, compared with its probe and warm."""
         settings = self._settings
         engine = await self._engine(modality, version)
-        max_size = await warm_up(engine, self._device, settings.max_batch_size)
+        took = await warm_up(engine, self._device, settings.max_batch_size)
         batcher: TileBatcher = Batcher(
             partial(checked_predict, engine),
             device=self._device,
-            max_size=max_size,
+            max_size=max(took),
+            first_costs=took,
             max_wait_s=settings.max_batch_wait_ms / 1000,
             max_queued=settings.max_queued,
             on_batch=partial(self._on_batch, modality),
@@ -232,5 +234,5 @@ class Fleet:
         return await load(partial(self._store.open, modality, version), self._make_engine, self._device)
 
 
-def _torch_engines(settings: Settings) -> MakeEngine:
-    return partial(TorchEngine.loading, device=settings.device, precision=settings.precision, threads=settings.threads)
+def _engines(settings: Settings) -> MakeEngine:
+    return partial(loading, wish=Wish.of(settings))

@@ -7,6 +7,7 @@ they sleep at every barrier instead of spinning. A 256×256 image on two cores t
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,12 +17,12 @@ from service.engine.engine import Engine, checked_predict
 from service.engine.memory import is_out_of_memory
 from service.engine.steps import Steps, in_turns
 from service.store.card import Card
-from service.store.checkpoint import Checkpoint
+from service.store.checkpoint import Checkpoint, Contents
 
 log = logging.getLogger(__name__)
 
-MakeEngine = Callable[[Card, bytes], Steps[Engine]]
-"""Builds an engine of a card and its weights, whose digest is the card's, and compares it with the card's probe."""
+MakeEngine = Callable[[Card, Contents], Steps[Engine]]
+"""Builds an engine of a card and what it describes, whose digests are the card's, and compares it with its probe."""
 
 
 async def load(open_checkpoint: Callable[[], Checkpoint], make: MakeEngine, device: Device) -> Engine:
@@ -31,14 +32,15 @@ async def load(open_checkpoint: Callable[[], Checkpoint], make: MakeEngine, devi
         BadCheckpoint: card, digest, shapes or numbers are wrong, or the network does not reproduce its probe.
         Exception: whatever else `open_checkpoint` or `make` raise.
     """
-    card, weights = await asyncio.to_thread(_read, open_checkpoint)
-    return await in_turns(make(card, weights), device)
+    card, contents = await asyncio.to_thread(_read, open_checkpoint)
+    return await in_turns(make(card, contents), device)
 
 
-async def warm_up(engine: Engine, device: Device, max_batch_size: int) -> int:
+async def warm_up(engine: Engine, device: Device, max_batch_size: int) -> dict[int, float]:
     """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first time.
 
-    Returns the largest size that the device's memory holds: `max_batch_size`, or less.
+    Returns the seconds that each took. The largest is the largest that the device's memory holds: `max_batch_size`, or
+    the largest of the others that ran.
 
     Raises:
         EngineFailed: the engine cannot be run, or its answers break the contract.
@@ -46,26 +48,28 @@ async def warm_up(engine: Engine, device: Device, max_batch_size: int) -> int:
     return await in_turns(_warming(engine, max_batch_size), device)
 
 
-def _read(open_checkpoint: Callable[[], Checkpoint]) -> tuple[Card, bytes]:
+def _read(open_checkpoint: Callable[[], Checkpoint]) -> tuple[Card, Contents]:
     checkpoint = open_checkpoint()
-    return checkpoint.card, checkpoint.read_weights()
+    return checkpoint.card, checkpoint.contents()
 
 
-def _warming(engine: Engine, max_batch_size: int) -> Steps[int]:
+def _warming(engine: Engine, max_batch_size: int) -> Steps[dict[int, float]]:
     height, width = engine.card.input.grid
     blank = np.zeros((height, width, 3), np.uint8)
-    fits = 0
+    took: dict[int, float] = {}
     for size in _batch_sizes(max_batch_size):
+        began = time.perf_counter()
         try:
             checked_predict(engine, [blank] * size)
         except Exception as error:
-            if fits == 0 or not is_out_of_memory(error):
+            if not took or not is_out_of_memory(error):
                 raise
+            fits = max(took)
             log.warning("%s: batches hold %d at most, memory has no room for %d", engine.card.modality, fits, size)
-            return fits
-        fits = size
+            return took
+        took[size] = time.perf_counter() - began
         yield
-    return fits
+    return took
 
 
 def _batch_sizes(largest: int) -> Iterator[int]:

@@ -1,10 +1,13 @@
-"""What the last batches tell: how fast the queue empties, and how many callers may be expected back."""
+"""What the last batches tell: how fast the queue empties, and how many callers may be expected back, and when."""
 
 import math
 from collections import deque
 
 WINDOW = 16
 """Batches over which the rate is taken."""
+
+RETURNS = 5
+"""Batches from which is learnt how long their callers take to come back: the longest of so many."""
 
 SHORTEST_S, LONGEST_S = 1.0, 60.0
 """Bounds of the advice: `Retry-After` counts whole seconds, and an estimate should send nobody away for minutes."""
@@ -18,17 +21,33 @@ class RecentBatches:
 
     def __init__(self) -> None:
         self._batches: deque[tuple[float, int]] = deque(maxlen=WINDOW)
+        self._returns: deque[float] = deque(maxlen=RETURNS)
         self._ended = -math.inf
-        self._callers = 0
+        self._expected = 0
+        self._still_away = 0
 
-    def record(self, *, arrived: float, ended: float, callers: int, finished: int) -> None:
+    @property
+    def ended(self) -> float:
+        """When the last batch ended; minus infinity before the first."""
+        return self._ended
+
+    def record(self, *, arrived: float, ended: float, finished: int, waiting: int) -> None:
         """Note a batch that ended at `ended` and whose oldest upload had come at `arrived`.
 
-        It carried items of `callers` uploads, the last items of `finished` of them. It counts as lasting from the end
-        of the batch before it or, if there was nothing to do then, from `arrived`.
+        It carried the last items of `finished` uploads, and `waiting` others were in the queue when it ended. It counts
+        as lasting from the end of the batch before it or, if there was nothing to do then, from `arrived`.
         """
+        if self._still_away:  # they took longer than until now; how much longer does not matter
+            self._returns.append(ended - self._ended)
         self._batches.append((ended - max(self._ended, arrived), finished))
-        self._ended, self._callers = ended, callers
+        self._ended, self._expected, self._still_away = ended, finished + waiting, finished
+
+    def upload_came(self, now: float) -> None:
+        """Note that an upload came: it is taken for one of those that the last batch answered."""
+        if self._still_away:
+            self._still_away -= 1
+            if not self._still_away:
+                self._returns.append(now - self._ended)
 
     def retry_after_s(self, queued: int) -> float:
         """Return the seconds in which `queued` uploads will be through at the recent rate.
@@ -41,6 +60,14 @@ class RecentBatches:
             return SHORTEST_S
         return min(max(queued * seconds / uploads, SHORTEST_S), LONGEST_S)
 
-    def expected_back(self, now: float) -> int:
-        """Return how many callers the last batch carried if it ended less than `TRAFFIC_S` ago, else 0."""
-        return self._callers if now - self._ended < TRAFFIC_S else 0
+    def expected(self, now: float) -> int:
+        """Return how many uploads the queue should come to: as many as the last batch answered and left in it.
+
+        0 if it ended `TRAFFIC_S` ago or more.
+        """
+        return self._expected if now - self._ended < TRAFFIC_S else 0
+
+    @property
+    def back_at(self) -> float:
+        """When all that the last batch answered should be back; its end, as long as nothing is known of that."""
+        return self._ended + (max(self._returns, default=0.0))

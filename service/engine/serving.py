@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.engine.segmenter import Segmentation, Segmenter, TileBatcher, Upload
+from service.engine.image_work import Upload
+from service.engine.segmenter import Segmentation, Segmenter, TileBatcher
 from service.store.card import Card
 
 

@@ -26,14 +26,17 @@ def to_end(steps: Steps[T]) -> T:
 
 
 async def in_turns(steps: Steps[T], device: Device) -> T:
-    """Return the result of `steps`; each is run in the device's thread, and waits for its turn like a batch.
+    """Return the result of `steps`; each is run in the device's thread, in a turn of its own.
+
+    They are in the background: as long as batches want the device, too, they get a smaller share of it.
 
     Raises:
         Exception: whatever a step raised; those after it are not run.
         DeviceLost: the device is lost, see `Device.run`.
     """
+    share = device.turns.share(in_background=True)
     while True:
-        async with device.turn:
+        async with share:
             done = await device.run(partial(_advance, steps))
         if done is not None:
             return done.result

@@ -14,8 +14,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from service.engine.choosing import Wish, load_engine
+from service.engine.engine import Engine
 from service.engine.quality import agreement, foreground
-from service.engine.torch_engine import TorchEngine
 from service.imaging.placement import Image, Mask
 from service.reproduction.accuracy_report import trial_checkpoint
 from service.reproduction.networks_report import TITLES
@@ -76,10 +77,10 @@ def draw_gallery(examples: Sequence[Example], runs: Mapping[str, Sequence[Path]]
 
 def _masks(examples: Sequence[Example], folders: Sequence[Path]) -> Iterator[NDArray[np.bool_]]:
     """Yield the mask, (H, W), of each example, by the checkpoint of the run that it was a test image of."""
-    engines: dict[int, TorchEngine] = {}
+    engines: dict[int, Engine] = {}
     for example in examples:
         if example.run not in engines:
-            engines = {example.run: TorchEngine.load(trial_checkpoint(folders[example.run]))}
+            engines = {example.run: load_engine(trial_checkpoint(folders[example.run]), Wish(engine="torch"))}
         engine = engines[example.run]
         probability = probability_of(example.image, engine.predict, engine.card.input)
         yield foreground(probability, engine.card.threshold)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from service.engine.torch_engine import DTYPES, Predictor, pick_device, precisions
+from service.engine.predictor import DTYPES, Predictor
+from service.engine.torch_engine import pick_device, precisions
 from service.network import build, count_parameters, reparameterize
 from service.reproduction.machine import this_machine
 from service.reproduction.macs import macs_an_image

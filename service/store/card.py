@@ -68,6 +68,18 @@ class Scores(_Frozen):
     flagged_fraction: Fraction = Field(description="of these images, flagged as unlike the training images")
 
 
+class Quantised(_Frozen):
+    """The same network in 8-bit integers beside the weights, for OpenVINO on CPUs; see `alnet quantize`."""
+
+    tools: dict[str, str] = Field(description="versions of what made it")
+    calibration_images: int = Field(ge=1, description="training images from which the ranges of activations come")
+    xml_sha256: str = Field(pattern=SHA256, description="of the graph")
+    bin_sha256: str = Field(pattern=SHA256, description="of the graph's constants")
+    n: int = Field(ge=1, description="test images on which both forms were compared")
+    iou_mean: Fraction = Field(description="of the integer form on them")
+    iou_loss: float = Field(ge=-1, le=1, description="by how much the float32 form is better there")
+
+
 class Data(_Frozen):
     """What the weights were trained on."""
 
@@ -154,3 +166,4 @@ class Card(_Frozen):
     training_images: TrainingImages
     probe: Probe
     weights_sha256: str = Field(pattern=SHA256)
+    int8: Quantised | None = Field(None, description="None if there is no such form")

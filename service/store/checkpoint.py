@@ -16,6 +16,8 @@ from service.store.card import Card
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 README = "README.md"
+INT8_GRAPH = "int8.xml"
+INT8_CONSTANTS = "int8.bin"
 LARGEST_CARD_BYTES = 1 << 20
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -59,6 +61,22 @@ def _file_stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Int8Model:
+    """The 8-bit form of a network, as OpenVINO stores a model: the graph, and the constants in it."""
+
+    graph: bytes
+    constants: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What lies beside a card: the weights, a safetensors archive, and the 8-bit form, if there is one."""
+
+    weights: bytes
+    int8: Int8Model | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A card and the folder in which it and its weights lie. The weights are not read until `read_weights`."""
 
@@ -86,17 +104,34 @@ class Checkpoint:
         """The file of weights. Whoever opens it past `read_weights` checks its digest."""
         return self.folder / WEIGHTS
 
+    def contents(self) -> Contents:
+        """Return everything that the card describes, once it is known to be the card's.
+
+        Raises:
+            BadCheckpoint: a file is missing or unreadable, or its SHA-256 is not the card's.
+        """
+        return Contents(self.read_weights(), self._read_int8())
+
     def read_weights(self) -> bytes:
         """Return the bytes of the weights file, a safetensors archive, once they are known to be the card's.
 
         Raises:
             BadCheckpoint: the file is missing or unreadable, or its SHA-256 is not the card's.
         """
-        content = _read(self.folder, WEIGHTS)
-        if (digest := sha256(content)) != self.card.weights_sha256:
-            raise _broken(
-                self.folder, f"{WEIGHTS} has sha256 {digest[:12]}…, its card says {self.card.weights_sha256[:12]}…"
-            )
+        return self._verified(WEIGHTS, self.card.weights_sha256)
+
+    def _read_int8(self) -> Int8Model | None:
+        card = self.card.int8
+        if card is None:
+            return None
+        return Int8Model(
+            graph=self._verified(INT8_GRAPH, card.xml_sha256), constants=self._verified(INT8_CONSTANTS, card.bin_sha256)
+        )
+
+    def _verified(self, name: str, expected: str) -> bytes:
+        content = _read(self.folder, name)
+        if (digest := sha256(content)) != expected:
+            raise _broken(self.folder, f"{name} has sha256 {digest[:12]}…, its card says {expected[:12]}…")
         return content
 
 

@@ -14,7 +14,16 @@ from pathlib import Path
 
 from service.errors import AlreadyPublished, BadCheckpoint
 from service.store.card import Card
-from service.store.checkpoint import CARD, README, WEIGHTS, parse_card, sha256
+from service.store.checkpoint import (
+    CARD,
+    INT8_CONSTANTS,
+    INT8_GRAPH,
+    README,
+    WEIGHTS,
+    Contents,
+    parse_card,
+    sha256,
+)
 from service.store.durable import sync_folder, write_new
 from service.store.readme import card_readme
 
@@ -23,17 +32,17 @@ STALE_AFTER_S = 24 * 3600
 FOLDER_MODE = 0o755
 
 
-def publish(store: Path, card: Card, weights: bytes) -> Path:
-    """Publish `weights` (a safetensors archive) and `card` as `store/<modality>/<version>`; return that folder.
+def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
+    """Publish `contents` (bytes: weights alone) and `card` as `store/<modality>/<version>`; return that folder.
 
     The store is made if there is none. What is published is readable by every user, whatever the umask.
 
     Raises:
         AlreadyPublished: that version exists; it is left as it was.
-        BadCheckpoint: the card is of other weights, or would not be read back as it is.
+        BadCheckpoint: the card is of other contents, or would not be read back as it is.
         OSError: the disk is full or the store is not writable; nothing was published.
     """
-    files = _files(card, weights)
+    files = _files(card, Contents(contents) if isinstance(contents, bytes) else contents)
     target = store / card.modality / card.version
     try:
         _make_folder(store)
@@ -46,13 +55,19 @@ def publish(store: Path, card: Card, weights: bytes) -> Path:
     return target
 
 
-def _files(card: Card, weights: bytes) -> dict[str, bytes]:
-    if (digest := sha256(weights)) != card.weights_sha256:
-        raise BadCheckpoint(f"these weights have sha256 {digest}, their card says {card.weights_sha256}")
+def _files(card: Card, contents: Contents) -> dict[str, bytes]:
+    files = {WEIGHTS: contents.weights}
+    digests = {WEIGHTS: card.weights_sha256}
+    if contents.int8 is not None:
+        files |= {INT8_GRAPH: contents.int8.graph, INT8_CONSTANTS: contents.int8.constants}
+    if card.int8 is not None:
+        digests |= {INT8_GRAPH: card.int8.xml_sha256, INT8_CONSTANTS: card.int8.bin_sha256}
+    if (found := {name: sha256(content) for name, content in files.items()}) != digests:
+        raise BadCheckpoint(f"these files have the sha256 {found}, their card says {digests}")
     content = (card.model_dump_json(indent=2) + "\n").encode()
     if parse_card(content) != card:  # a copy made with model_copy(update=...) was never validated
         raise BadCheckpoint(f"the card of {card.modality} {card.version} would not be read back as it is")
-    return {WEIGHTS: weights, CARD: content, README: card_readme(card).encode()}
+    return {**files, CARD: content, README: card_readme(card).encode()}
 
 
 def _write_then_rename(store: Path, target: Path, files: Mapping[str, bytes]) -> None:

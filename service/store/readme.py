@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from service.imaging.policy import InputPolicy
-from service.store.card import Card, IouEstimate, Scores
+from service.store.card import Card, IouEstimate, Quantised, Scores
 
 Row = tuple[str, object]
 FEW_IMAGES = 100
@@ -122,8 +122,19 @@ def _network(card: Card) -> str:
         ("Parameters published", f"{card.parameters:,}"),
         ("Largest logit difference of the two forms", f"{card.largest_logit_difference:.1e}"),
         ("SHA-256 of `weights.safetensors`", f"`{card.weights_sha256}`"),
+        *_integers(card.int8),
     ]
     return f"## Network\n\n{_table(('What', 'Value'), rows)}"
+
+
+def _integers(form: Quantised | None) -> list[Row]:
+    if form is None:
+        return []
+    made_with = ", ".join(f"{tool} {version}" for tool, version in form.tools.items())
+    return [
+        ("8-bit form for CPUs", f"calibrated on {form.calibration_images} training images with {made_with}"),
+        (f"Its IoU on {form.n} test images", f"{form.iou_mean:.4f}, {form.iou_loss:.4f} below that of float32"),
+    ]
 
 
 def _use(card: Card) -> str:

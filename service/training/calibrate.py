@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.torch_engine import Predictor
+from service.engine.predictor import Predictor
 from service.imaging.placement import Image, Mask, cut, mask_to_canvas, place, tiles, to_canvas
 from service.imaging.policy import InputPolicy
 from service.store.card import IouEstimate

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from service.engine.torch_engine import TorchEngine
+from service.engine.engine import Engine
 from service.errors import BadDataset, BadParameter
 from service.training.cache import PairCache
 from service.training.dataset import Pair, check, open_dataset
@@ -22,7 +22,7 @@ CACHE_BYTES = 1 << 30
 
 def evaluate(
     data: str,
-    engine: TorchEngine,
+    engine: Engine,
     *,
     split: Path | None = None,
     part: str | None = None,
@@ -44,7 +44,7 @@ def evaluate(
     card = engine.card
     level = card.threshold if threshold is None else threshold
     predict = averaged_over_flips(engine.predict) if flips else engine.predict
-    pairs = PairCache(_chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
+    pairs = PairCache(chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
     named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False, disable=None)
     scores = score(named, predict, card.input, level, card.expected_iou)
     if out is not None:
@@ -78,7 +78,13 @@ def _write_csv(scores: Sequence[ImageScore], path: Path) -> None:
         writer.writerows((score.name, *_values(score)) for score in scores)
 
 
-def _chosen(pairs: dict[str, Pair], path: Path | None, part: str | None) -> list[Pair]:
+def chosen(pairs: dict[str, Pair], path: Path | None, part: str | None) -> list[Pair]:
+    """Return the pairs of a `part` of the split.json at `path` ("test" unless said otherwise); all without a path.
+
+    Raises:
+        BadDataset: an image of the split is not among `pairs`.
+        BadParameter: `path` is no split file, there is no such part, or a `part` without a path.
+    """
     if path is None:
         if part is not None:
             raise BadParameter(f"--part {part} is a part of which split? Give the run's split.json with --split")

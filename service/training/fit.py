@@ -21,7 +21,8 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
     warnings.simplefilter("ignore")
     from lightning_fabric import Fabric
 
-from service.engine.torch_engine import DTYPES, Predictor, precisions
+from service.engine.predictor import DTYPES, Predictor
+from service.engine.torch_engine import precisions
 from service.errors import BadConfig
 from service.network import reparameterize
 from service.network.normalise import Normalise

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from tqdm import tqdm
 
-from service.engine.torch_engine import Predictor
+from service.engine.predictor import Predictor
 from service.imaging.statistics import Likeness
 from service.store.card import Data, Normalisation
 from service.training.augment import TrainingItems

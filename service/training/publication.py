@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from service.engine.choosing import Wish, load_engine
+from service.engine.predictor import Predictor
 from service.engine.probing import TOLERANCE, raster
-from service.engine.torch_engine import Predictor, TorchEngine
 from service.errors import AlreadyPublished, BadCheckpoint
 from service.imaging.placement import Image
 from service.imaging.probe import probe
@@ -22,7 +23,7 @@ from service.imaging.statistics import FEATURES, Likeness
 from service.network import count_parameters, reparameterize
 from service.network.normalise import Normalise
 from service.store.card import Card, Data, IouEstimate, Normalisation, Probe, Scores, Training, TrainingImages
-from service.store.checkpoint import sha256
+from service.store.checkpoint import Contents, sha256
 from service.store.model_store import ModelStore, next_version
 from service.store.publish import publish
 from service.training.config import Config
@@ -86,6 +87,7 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
         training_images=_training_images(trained.likeness),
         probe=_probe(plain, image, trained),
         weights_sha256=sha256(weights),
+        int8=None,
     )
     return card, weights
 
@@ -103,7 +105,7 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
     trial = run / "checkpoint"
     shutil.rmtree(trial, ignore_errors=True)
     proven = publish(trial, card, weights)
-    engine = TorchEngine.load(ModelStore(trial).newest(card.modality))
+    engine = load_engine(ModelStore(trial).newest(card.modality), Wish(engine="torch"))
     if card.test is not None:
         again = mean_and_std(score.agreement.iou for score in score_again(engine.predict))[0]
         if abs(again - card.test.iou_mean) > LARGEST_CHANGE:
@@ -111,18 +113,18 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
     return publish_next(card, weights, store) if store else proven
 
 
-def publish_next(card: Card, weights: bytes, store: Path) -> Path:
+def publish_next(card: Card, contents: Contents | bytes, store: Path) -> Path:
     """Publish as the modality's next version; if another job takes that one in the meantime, as the one after it."""
     for _ in range(TRIES - 1):
         try:
-            return _publish_as(next_version(store, card.modality), card, weights, store)
+            return _publish_as(next_version(store, card.modality), card, contents, store)
         except AlreadyPublished:
             continue
-    return _publish_as(next_version(store, card.modality), card, weights, store)
+    return _publish_as(next_version(store, card.modality), card, contents, store)
 
 
-def _publish_as(number: str, card: Card, weights: bytes, store: Path) -> Path:
-    return publish(store, card.model_copy(update={"version": number}), weights)
+def _publish_as(number: str, card: Card, contents: Contents | bytes, store: Path) -> Path:
+    return publish(store, card.model_copy(update={"version": number}), contents)
 
 
 def logit_difference(network: nn.Module, plain: nn.Module, image: Image, normalisation: Normalisation) -> float:

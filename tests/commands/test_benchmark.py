@@ -1,4 +1,4 @@
-"""alnet benchmark networks: options, and what it leaves."""
+"""alnet benchmark: options, wrong calls, and what it leaves."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from service.reproduction.networks_report import Report
 from service.reproduction.networks_table import networks_table
 from service.reproduction.paper import PAPER_NETWORKS
 
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 SMALL = ("--size", "64x64", "--batch", "1", "--repeat", "2", "--warm-up", "1", "--network", "al-net")
 
 
@@ -71,15 +72,42 @@ def test_networks_are_chosen_by_key_and_keep_their_order() -> None:
         choose(["u-net"])
 
 
-def test_every_option_says_what_it_does() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pid", "1"], "--url"),
+        (["--modality", "lung"], "retina, cell, skin, none of lung"),
+        (["--modality", "cell", "--modality", "skin", "--images", "."], "of one modality"),
+        (["--images", "."], "no images"),
+    ],
+)
+def test_a_wrong_call_starts_no_server(tmp_path: Path, arguments: list[str], message: str) -> None:
+    given = [str(tmp_path) if argument == "." else argument for argument in arguments]
+    result = CliRunner().invoke(app, ["benchmark", "serve", "--out", str(tmp_path / "out"), *given])
+    assert isinstance(result.exception, BadParameter), result.output
+    assert message in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--callers", "0"), ("--open", "0"), ("--window-s", "0"), ("--windows", "2")])
+def test_a_load_that_cannot_be_measured_is_refused(tmp_path: Path, option: tuple[str, str]) -> None:
+    assert CliRunner().invoke(app, ["benchmark", "serve", "--out", str(tmp_path / "out"), *option]).exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["networks", "serve"])
+def test_every_option_says_what_it_does(name: str) -> None:
     group = get_command(app)
-    command = group.commands["benchmark"].commands["networks"]  # type: ignore[attr-defined]
+    command = group.commands["benchmark"].commands[name]  # type: ignore[attr-defined]
     assert [option.name for option in command.params if not option.help] == []
 
 
-def test_the_document_names_every_option_and_every_network() -> None:
-    document = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+@pytest.mark.parametrize("command", ["networks", "serve"])
+def test_the_document_names_every_option(command: str) -> None:
     group = get_command(app)
-    command = group.commands["benchmark"].commands["networks"]  # type: ignore[attr-defined]
-    names = [option.opts[0] for option in command.params] + [compared.key for compared in PAPER_NETWORKS]
-    assert [name for name in names if f"`{name}`" not in document] == []
+    options = group.commands["benchmark"].commands[command].params  # type: ignore[attr-defined]
+    assert [option.opts[0] for option in options if f"`{option.opts[0]}`" not in DOCUMENT] == []
+
+
+def test_the_document_names_every_network() -> None:
+    assert [compared.key for compared in PAPER_NETWORKS if f"`{compared.key}`" not in DOCUMENT] == []

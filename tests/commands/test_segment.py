@@ -13,9 +13,10 @@ from typer.testing import CliRunner, Result
 
 from service.cli import app
 from service.engine.batcher import Batcher
+from service.engine.choosing import Wish, load_engine
 from service.engine.device import Device
-from service.engine.segmenter import Segmentation, Segmenter, TileBatcher, Upload
-from service.engine.torch_engine import TorchEngine
+from service.engine.image_work import Upload
+from service.engine.segmenter import Segmentation, Segmenter, TileBatcher
 from service.errors import BadCheckpoint, BadParameter, BadSettings, UnknownModality
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES
@@ -58,7 +59,7 @@ def _served(checkpoint: Checkpoint, image: bytes) -> Segmentation:
     """Return what the service's Segmenter makes of an upload."""
 
     async def segment() -> Segmentation:
-        engine = TorchEngine.load(checkpoint, device="cpu")
+        engine = load_engine(checkpoint, Wish(device="cpu"))
         with ThreadPoolExecutor(1) as pool:
             async with Device("network") as device:
                 batcher: TileBatcher = Batcher(engine.predict, device=device, max_size=8, max_wait_s=0, max_queued=8)

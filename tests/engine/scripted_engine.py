@@ -43,14 +43,15 @@ async def serving(
     max_queued: int = 64,
     on_batch: Callable[[BatchReport], None] = lambda report: None,
 ) -> AsyncIterator[Batcher[int, int]]:
-    """A batcher in virtual time, on a device that takes `seconds` for each call of `run`."""
-    device = Device("virtual", executor=VirtualExecutor(seconds))
+    """A batcher in virtual time, on a device that is known to take `seconds` for a batch of any size."""
+    device = Device("virtual", executor=VirtualExecutor(seconds), clock=now)
     batcher = Batcher(
         run,
         device=device,
         max_size=max_size,
         max_wait_s=max_wait_s,
         max_queued=max_queued,
+        first_costs={1: seconds, 2: seconds},
         on_batch=on_batch,
         clock=now,
     )

@@ -107,10 +107,10 @@ def test_the_refused_are_told_when_the_queue_will_be_through() -> None:
 
 def test_time_in_which_others_had_the_device_counts_for_the_refused() -> None:
     async def main() -> None:
-        device = Device("virtual", executor=VirtualExecutor(1.0))
+        device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
         engine = ScriptedEngine()
         async with Batcher(engine.run, device=device, max_size=2, max_wait_s=0, max_queued=2, clock=now) as batcher:
-            async with device.turn:
+            async with device.turns.share():
                 calls = [ask(batcher, [1])]
                 await asyncio.sleep(4)
                 calls.append(ask(batcher, [2]))
@@ -194,7 +194,7 @@ def test_an_answered_upload_is_not_kept_until_its_deadline() -> None:
         """Something that takes much memory."""
 
     async def main() -> None:
-        device = Device("virtual", executor=VirtualExecutor(1.0))
+        device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
         batcher: Batcher[Pixels, int] = Batcher(
             lambda items: [len(items)], device=device, max_size=8, max_wait_s=0, max_queued=8, clock=now
         )
@@ -260,12 +260,12 @@ def test_a_cancelled_caller_does_not_disturb_its_batch_mates() -> None:
 def test_a_batch_whose_callers_have_all_left_is_not_run() -> None:
     async def main() -> None:
         engine = ScriptedEngine()
-        device = Device("virtual", executor=VirtualExecutor(1.0))
+        device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
         async with (
             device,
             Batcher(engine.run, device=device, max_size=8, max_wait_s=0, max_queued=8, clock=now) as batcher,
         ):
-            async with device.turn:
+            async with device.turns.share():
                 call = ask(batcher, [1])
                 await asyncio.sleep(1)
                 call.cancel()
@@ -309,7 +309,7 @@ def test_closing_the_intake_refuses_new_work_while_queued_work_goes_on() -> None
 
 def test_a_batcher_that_was_not_entered_refuses() -> None:
     async def main() -> None:
-        device = Device("virtual", executor=VirtualExecutor(1.0))
+        device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
         batcher = Batcher(ScriptedEngine().run, device=device, max_size=8, max_wait_s=0, max_queued=8, clock=now)
         assert not batcher.is_running
         with pytest.raises(ShuttingDown):
@@ -367,7 +367,7 @@ def test_if_the_event_loop_ends_in_the_middle_nobody_is_left_hanging() -> None:
     calls: list[Call] = []
 
     async def main() -> None:
-        device = Device("virtual", executor=VirtualExecutor(1.0))
+        device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
         batcher = Batcher(ScriptedEngine().run, device=device, max_size=2, max_wait_s=0, max_queued=8, clock=now)
         await batcher.__aenter__()
         calls.extend(ask(batcher, [item]) for item in range(5))

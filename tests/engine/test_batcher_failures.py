@@ -247,7 +247,7 @@ def test_a_lost_device_answers_every_caller_and_refuses_new_ones(kind: type[Base
 
 def test_a_lost_device_is_lost_for_all_batchers_that_share_it() -> None:
     async def main() -> None:
-        device = Device("virtual", executor=VirtualExecutor(1.0))
+        device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
         bad, good = ScriptedEngine(raises={1: SystemExit()}), ScriptedEngine()
         async with (
             Batcher(bad.run, device=device, max_size=2, max_wait_s=0, max_queued=8, clock=now) as first,
@@ -279,10 +279,10 @@ def test_a_cuda_fault_is_no_poisonous_item_nothing_is_run_again_and_nobody_is_le
 
 def test_a_batcher_that_fails_by_a_bug_gives_the_device_up() -> None:
     async def main() -> None:
-        device = Device("virtual", executor=VirtualExecutor(1.0))
+        device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
 
         def clock() -> float:
-            if device.turn.locked():
+            if device.turns.is_held:
                 raise ZeroDivisionError
             return now()
 

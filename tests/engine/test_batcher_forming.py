@@ -125,24 +125,40 @@ def test_waiting_counts_from_the_oldest_arrival_even_if_others_keep_coming() -> 
     run_virtually(main)
 
 
-def test_the_time_waited_behind_a_running_batch_is_part_of_the_wait() -> None:
+def test_the_wait_for_mates_begins_when_the_device_is_free() -> None:
     async def main() -> None:
         async with serving(ScriptedEngine().run, max_wait_s=0.1) as batcher:
             running = asyncio.create_task(_traffic(batcher, 3))
             answers = await asyncio.gather(*[_come_back(batcher, k, 0.94 + k / 20) for k in range(2)])
-            assert [answer.queued_s for answer in answers] == pytest.approx([0.1, 0.05])
+            assert [answer.queued_s for answer in answers] == pytest.approx([0.16, 0.11])
             await running
 
     run_virtually(main)
 
 
-def test_what_waited_behind_a_running_batch_does_not_wait_again() -> None:
+def test_those_who_waited_behind_a_running_batch_are_joined_by_its_callers() -> None:
+    async def main() -> None:
+        engine = ScriptedEngine()
+        async with serving(engine.run, max_wait_s=0.1) as batcher:
+            running = asyncio.create_task(_traffic(batcher, 3))
+            late = asyncio.create_task(_come_back(batcher, 5, 0.5))
+            await running
+            back = await asyncio.gather(*[_come_back(batcher, k, 0.01) for k in range(3)])
+            assert [answer.queued_s for answer in back] == [0.0] * 3
+            assert (await late).queued_s == pytest.approx(0.51)
+            assert engine.batches == [[0, 1, 2], [5, 0, 1, 2]]
+
+    run_virtually(main)
+
+
+def test_callers_who_have_been_slow_to_come_back_are_not_awaited() -> None:
     async def main() -> None:
         async with serving(ScriptedEngine().run, max_wait_s=0.1) as batcher:
-            running = asyncio.create_task(_traffic(batcher, 3))
-            await asyncio.sleep(0.5)
-            assert (await batcher.submit([5])).queued_s == 0.5
-            await running
+            for _ in range(2):
+                await _traffic(batcher, 3)
+                await asyncio.sleep(0.15)
+            await _traffic(batcher, 3)
+            assert (await batcher.submit([1])).queued_s == 0.0
 
     run_virtually(main)
 
@@ -200,7 +216,7 @@ def test_when_the_only_caller_leaves_while_mates_are_awaited_the_next_one_is_ser
 def test_batchers_that_share_a_device_take_turns_and_form_their_batches_when_it_is_theirs() -> None:
     async def main() -> None:
         retina, skin = ScriptedEngine(), ScriptedEngine()
-        device = Device("virtual", executor=VirtualExecutor(1.0))
+        device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
         async with (
             Batcher(retina.run, device=device, max_size=2, max_wait_s=0, max_queued=8, clock=now) as retinas,
             Batcher(skin.run, device=device, max_size=2, max_wait_s=0, max_queued=8, clock=now) as skins,
@@ -220,16 +236,20 @@ def test_batchers_that_share_a_device_take_turns_and_form_their_batches_when_it_
 
 def test_a_batcher_that_waits_for_mates_leaves_the_device_to_others() -> None:
     async def main() -> None:
-        device = Device("virtual", executor=VirtualExecutor(0.01))
-        retina, skin = ScriptedEngine(), ScriptedEngine()
+        device = Device("virtual", executor=VirtualExecutor(0.1), clock=now)
+        run, costs = ScriptedEngine().run, {1: 0.1, 2: 0.1}
         async with (
-            Batcher(retina.run, device=device, max_size=8, max_wait_s=0.1, max_queued=8, clock=now) as retinas,
-            Batcher(skin.run, device=device, max_size=8, max_wait_s=0.1, max_queued=8, clock=now) as skins,
+            Batcher(
+                run, device=device, max_size=8, max_wait_s=0.1, max_queued=8, first_costs=costs, clock=now
+            ) as retinas,
+            Batcher(
+                run, device=device, max_size=8, max_wait_s=0.1, max_queued=8, first_costs=costs, clock=now
+            ) as skins,
         ):
             await _traffic(retinas, 3)
             waiting = ask(retinas, [1])
             await asyncio.sleep(0.05)
             assert (await skins.submit([2])).queued_s == 0.0
-            assert (await waiting).queued_s == pytest.approx(0.1)
+            assert (await waiting).queued_s == pytest.approx(0.15)  # for 0.1 s for mates, and then for the other
 
     run_virtually(main)

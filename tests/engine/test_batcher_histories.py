@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.engine.batcher import Batcher
 from service.engine.device import Device
 from service.errors import AlnetError, DeadlineExceeded, DeviceLost, EngineFailed, Overloaded, ShuttingDown
-from tests.engine.virtual_time import VirtualExecutor, now, run_virtually
+from tests.engine.virtual_time import SpendingExecutor, now, run_virtually
 
 Item = tuple[int, int]  # caller, index
 EPSILON = 1e-9
@@ -37,11 +37,17 @@ class History:
     max_queued: int
     max_wait_s: float
     room: int
-    batch_s: float
+    fixed_s: float
+    each_s: float
+    is_measured: bool
     closes: float
     drain_s: float | None
     dies_at_call: int | None
     miscounts_at_call: int | None
+
+    def seconds(self, size: int) -> float:
+        """What a batch costs."""
+        return self.fixed_s + self.each_s * size
 
 
 times = st.integers(0, 40).map(lambda tenths: tenths / 10)
@@ -60,7 +66,9 @@ histories = st.builds(
     max_queued=st.integers(1, 8),
     max_wait_s=st.sampled_from([0.0, 0.1, 0.5]),
     room=st.integers(1, 12),
-    batch_s=st.sampled_from([0.1, 0.3, 1.0]),
+    fixed_s=st.sampled_from([0.0, 0.1, 0.3, 1.0]),
+    each_s=st.sampled_from([0.01, 0.1]),
+    is_measured=st.booleans(),
     closes=times | st.just(10.0),
     drain_s=st.none() | st.none() | times,
     dies_at_call=st.none() | st.none() | st.integers(0, 9),
@@ -79,13 +87,14 @@ class EngineCall:
 class Engine:
     """Fails as the history says, and remembers every call."""
 
-    def __init__(self, history: History) -> None:
-        self.history = history
+    def __init__(self, history: History, executor: SpendingExecutor) -> None:
+        self.history, self.executor = history, executor
         self.calls: list[EngineCall] = []
 
     def run(self, items: Sequence[Item]) -> list[Item]:
         number = len(self.calls)
-        self.calls.append(EngineCall(now() - self.history.batch_s, list(items)))
+        self.calls.append(EngineCall(now(), list(items)))
+        self.executor.spend(self.history.seconds(len(items)))
         if number == self.history.dies_at_call:
             raise SystemExit
         if len(items) > self.history.room:
@@ -138,9 +147,10 @@ async def _visit(batcher: Batcher[Item, Item], number: int, caller: Caller) -> E
     return await call
 
 
-async def _live(history: History, engines: list[Engine]) -> list[End]:
+async def _live(history: History, executor: SpendingExecutor, engines: list[Engine]) -> list[End]:
     """Play the history; callers with even numbers go to the first batcher, those with odd numbers to the last."""
-    device = Device("virtual", executor=VirtualExecutor(history.batch_s))
+    device = Device("virtual", executor=executor, clock=now)
+    measured = {size: history.seconds(size) for size in (1, history.max_size)}
     batchers = [
         Batcher(
             engine.run,
@@ -148,6 +158,7 @@ async def _live(history: History, engines: list[Engine]) -> list[End]:
             max_size=history.max_size,
             max_wait_s=history.max_wait_s,
             max_queued=history.max_queued,
+            first_costs=measured if history.is_measured else None,
             clock=now,
         )
         for engine in engines
@@ -163,7 +174,7 @@ async def _live(history: History, engines: list[Engine]) -> list[End]:
     visits = [_visit(batchers[n % len(batchers)], n, caller) for n, caller in enumerate(history.callers)]
     ends = await asyncio.gather(*visits)
     await asyncio.gather(*services, return_exceptions=True)
-    await asyncio.sleep(history.batch_s)  # a batch that was cut off may still run
+    await asyncio.sleep(history.seconds(history.max_size))  # a batch that was cut off may still run
     assert all(batcher.queued == 0 for batcher in batchers)
     return ends
 
@@ -216,8 +227,9 @@ def _check_calls(history: History, engine: Engine, ends: list[End]) -> None:
 @given(history=histories, batchers=st.integers(1, 2))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 def test_every_caller_is_answered_exactly_once_with_its_own_results(history: History, batchers: int) -> None:
-    engines = [Engine(history) for _ in range(batchers)]
-    ends = run_virtually(lambda: _live(history, engines))
+    executor = SpendingExecutor()
+    engines = [Engine(history, executor) for _ in range(batchers)]
+    ends = run_virtually(lambda: _live(history, executor, engines))
     for number, end in enumerate(ends):
         event(type(end.error).__name__ if end.error else "left" if end.left else "answered")
         _check_end(history, engines[number % batchers], number, end)

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from service.engine.batcher import BatchReport
 from service.engine.engine import Engine
 from service.engine.fleet import Fleet
-from service.engine.segmenter import Segmentation, Upload
+from service.engine.image_work import Upload
+from service.engine.segmenter import Segmentation
 from service.engine.serving import Serving
 from service.engine.steps import Steps
 from service.errors import BadCheckpoint, EngineFailed, NotReady, ShuttingDown, UnknownModality
 from service.imaging.statistics import FEATURES
 from service.settings import Settings
 from service.store.card import Card, TrainingImages
-from service.store.checkpoint import Checkpoint
+from service.store.checkpoint import Checkpoint, Contents
 from service.store.publish import publish
 from tests.cards import WEIGHTS
 from tests.checkpoints import publish_tiny
@@ -362,7 +363,7 @@ def test_an_error_in_the_body_is_passed_on_and_leaves_no_task() -> None:
     asyncio.run(main())
 
 
-def green(card: Card, _weights: bytes) -> Steps[Engine]:
+def green(card: Card, _contents: Contents) -> Steps[Engine]:
     """Make a FakeEngine of a published card."""
     yield
     return FakeEngine(card)

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.engine.batcher import Batcher
+from service.engine.choosing import EXACT, load_engine
 from service.engine.device import Device
 from service.engine.engine import Engine
+from service.engine.image_work import CODES, Upload
 from service.engine.quality import expected_iou
-from service.engine.segmenter import CODES, Segmentation, Segmenter, Upload
-from service.engine.torch_engine import TorchEngine
+from service.engine.segmenter import Segmentation, Segmenter
 from service.errors import (
     BadCheckpoint,
     BadUpload,
@@ -332,7 +333,7 @@ def test_a_mask_is_the_same_alone_and_in_a_batch_of_any_sizes() -> None:
 def test_a_real_network_gives_the_same_mask_alone_and_in_a_batch(tmp_path: Path) -> None:
     ones = (1.0,) * len(FEATURES)
     usual = TrainingImages(features=FEATURES, mean=ones, scale=ones, limit=1e6)
-    engine = TorchEngine.load(publish_tiny(tmp_path, training_images=usual), device="cpu", precision="float32")
+    engine = load_engine(publish_tiny(tmp_path, training_images=usual), EXACT)
     images = [png(draw(seed, 64, 96 + seed)) for seed in range(3)]
 
     async def use(segmenter: Segmenter) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from service.engine.device import Device
 from service.engine.steps import Steps, in_turns, to_end
+from tests.engine.virtual_time import VirtualExecutor, now, run_virtually
 
 
 def three_steps(log: list[str]) -> Steps[str]:
@@ -27,23 +28,33 @@ def test_steps_may_be_taken_without_a_pause() -> None:
     assert len(log) == 3
 
 
-def test_whoever_waits_for_the_device_has_it_between_two_steps() -> None:
-    async def main() -> list[str]:
+def test_steps_are_taken_in_the_devices_thread() -> None:
+    async def main() -> None:
         log: list[str] = []
         async with Device("d") as device:
+            assert await in_turns(three_steps(log), device) == "done"
+        assert all("device-d" in line for line in log)
+
+    asyncio.run(main())
+
+
+def test_between_two_steps_batches_have_the_device_for_four_times_as_long() -> None:
+    async def main() -> None:
+        log: list[str] = []
+        async with Device("d", executor=VirtualExecutor(1.0), clock=now) as device:
 
             async def batches() -> None:
-                for number in range(3):
-                    async with device.turn:
+                share = device.turns.share()
+                for number in range(12):
+                    async with share:
                         await device.run(lambda n=number: log.append(f"batch {n}"))  # type: ignore[misc]
 
             result, _ = await asyncio.gather(in_turns(three_steps(log), device), batches())
         assert result == "done"
-        return log
+        kinds = [line.split()[0] for line in log]
+        assert kinds == ["step", *["batch"] * 4, "step", *["batch"] * 4, "step", *["batch"] * 4]
 
-    log = asyncio.run(main())
-    assert [line.split(" in ")[0] for line in log] == ["step 0", "batch 0", "step 1", "batch 1", "step 2", "batch 2"]
-    assert all("device-d" in line for line in log if line.startswith("step"))
+    run_virtually(main)
 
 
 def test_an_error_in_a_step_ends_them_and_gives_the_turn_back() -> None:
@@ -51,6 +62,6 @@ def test_an_error_in_a_step_ends_them_and_gives_the_turn_back() -> None:
         async with Device("d") as device:
             with pytest.raises(ValueError, match="in the second step"):
                 await in_turns(failing(), device)
-            assert not device.turn.locked()
+            assert not device.turns.is_held
 
     asyncio.run(main())

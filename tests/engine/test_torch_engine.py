@@ -1,6 +1,7 @@
 """A real, tiny checkpoint on the CPU: what is loaded, what is refused, what is answered."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from service.engine.choosing import EXACT, Wish, load_engine
 from service.engine.device_loss import why_lost
-from service.engine.torch_engine import Predictor, TorchEngine, pick_device, precisions, read_state
+from service.engine.engine import Engine
+from service.engine.predictor import Predictor
+from service.engine.torch_engine import TorchEngine, pick_device, precisions
+from service.engine.weights import read_state
 from service.errors import BadCheckpoint, BadSettings, EngineFailed
 from service.network import build_reparameterized
-from service.store.card import Normalisation, Probe
+from service.store.card import Normalisation
 from service.store.checkpoint import Checkpoint, sha256
 from service.store.publish import publish
 from tests.checkpoints import TINY, publish_tiny
@@ -53,8 +58,8 @@ def predictor(network: nn.Module, *, temperature: float = 1.0, dtype: torch.dtyp
     return Predictor(network, NORMALISATION, temperature=temperature, device=CPU, dtype=dtype)
 
 
-def load_on_cpu(checkpoint: Checkpoint, precision: str = "float32") -> TorchEngine:
-    return TorchEngine.load(checkpoint, device="cpu", precision=precision)
+def load_on_cpu(checkpoint: Checkpoint, precision: str = "float32") -> Engine:
+    return load_engine(checkpoint, Wish(engine="torch", device="cpu", precision=precision))
 
 
 def republish(checkpoint: Checkpoint, store: Path, weights: bytes, **changes: Any) -> Checkpoint:
@@ -72,39 +77,39 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def engine(checkpoint: Checkpoint) -> TorchEngine:
+def engine(checkpoint: Checkpoint) -> Engine:
     return load_on_cpu(checkpoint)
 
 
-def tiles(engine: TorchEngine, count: int) -> list[NDArray[np.uint8]]:
+def tiles(engine: Engine, count: int) -> list[NDArray[np.uint8]]:
     return [draw(seed, *engine.card.input.grid) for seed in range(count)]
 
 
-def test_the_engine_says_what_it_is_and_where_it_runs(engine: TorchEngine, checkpoint: Checkpoint) -> None:
+def test_the_engine_says_what_it_is_and_where_it_runs(engine: Engine, checkpoint: Checkpoint) -> None:
     assert engine.card == checkpoint.card
     assert engine.device == "cpu float32"
 
 
-def test_a_map_of_the_grid_is_answered_for_each_tile(engine: TorchEngine) -> None:
+def test_a_map_of_the_grid_is_answered_for_each_tile(engine: Engine) -> None:
     maps = engine.predict(tiles(engine, 3))
     assert [map_.shape for map_ in maps] == [engine.card.input.grid] * 3
     assert {map_.dtype for map_ in maps} == {np.dtype(np.uint8)}
 
 
-def test_answers_come_in_the_order_of_the_tiles(engine: TorchEngine) -> None:
+def test_answers_come_in_the_order_of_the_tiles(engine: Engine) -> None:
     asked = tiles(engine, 3)
     forth, back = engine.predict(asked), engine.predict(asked[::-1])
     assert all(np.array_equal(a, b) for a, b in zip(forth, back[::-1], strict=True))
     assert not np.array_equal(forth[0], forth[1])
 
 
-def test_a_tile_is_answered_alike_alone_and_in_a_batch(engine: TorchEngine) -> None:
+def test_a_tile_is_answered_alike_alone_and_in_a_batch(engine: Engine) -> None:
     asked = tiles(engine, 3)
     for together, tile in zip(engine.predict(asked), asked, strict=True):
         assert np.array_equal(together, engine.predict([tile])[0])
 
 
-def test_normalisation_and_sigmoid_are_the_cards(engine: TorchEngine, checkpoint: Checkpoint) -> None:
+def test_normalisation_and_sigmoid_are_the_cards(engine: Engine, checkpoint: Checkpoint) -> None:
     card, [tile] = checkpoint.card, tiles(engine, 1)
     network = build_reparameterized(card.architecture, **card.architecture_config)
     network.load_state_dict(read_state(checkpoint))
@@ -128,7 +133,7 @@ def test_the_temperature_divides_the_logit_of_predictions_but_not_of_logits() ->
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
-def test_half_precision_answers_nearly_like_float32(name: str, engine: TorchEngine, checkpoint: Checkpoint) -> None:
+def test_half_precision_answers_nearly_like_float32(name: str, engine: Engine, checkpoint: Checkpoint) -> None:
     other, [tile] = load_on_cpu(checkpoint, name), tiles(engine, 1)
     assert other.device == f"cpu {name}"
     difference = np.abs(other.predict([tile])[0].astype(int) - engine.predict([tile])[0])
@@ -214,24 +219,6 @@ def test_other_weights_of_the_right_shape_do_not_reproduce_the_probe(checkpoint:
         load_on_cpu(republish(checkpoint, tmp_path, save(negated)))
 
 
-def test_the_recorded_probe_is_reproduced_to_the_rounding_of_a_level(engine: TorchEngine) -> None:
-    assert engine.probe_difference() < 1e-6
-    assert not engine.probe_fault()
-
-
-def test_a_probe_that_the_network_answers_with_nan_is_a_fault_and_no_failure(checkpoint: Checkpoint) -> None:
-    overflowing = TorchEngine(checkpoint.card, predictor(Constant(float("nan"))), "cpu float16")
-    assert "NaN" in overflowing.probe_fault()
-
-
-@pytest.mark.skipif("bfloat16" not in precisions(CPU, "auto"), reason="this CPU has no bfloat16 in hardware")
-def test_float32_serves_if_half_precision_does_not_reproduce_the_probe(tmp_path: Path) -> None:
-    honest = publish_tiny(tmp_path / "a")
-    exact = load_on_cpu(honest)
-    strict = Probe(**(honest.card.probe.model_dump() | {"tolerance": max(1e-9, 2 * exact.probe_difference())}))
-    assert TorchEngine.load(publish_tiny(tmp_path / "b", probe=strict), device="cpu").device == "cpu float32"
-
-
 def test_an_asked_for_precision_is_the_only_one_tried() -> None:
     assert precisions(CPU, "float16") == ["float16"]
     assert precisions(torch.device("cuda"), "float32") == ["float32"]
@@ -261,7 +248,7 @@ def test_the_threads_asked_for_hold_in_the_thread_that_serves_too(checkpoint: Ch
     before = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(1) as loader:
-            loader.submit(TorchEngine.load, checkpoint, device="cpu", precision="float32", threads=before + 1).result()
+            loader.submit(load_engine, checkpoint, replace(EXACT, threads=before + 1)).result()
         with ThreadPoolExecutor(1) as server:
             assert server.submit(torch.get_num_threads).result() == before + 1
     finally:

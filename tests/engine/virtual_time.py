@@ -63,14 +63,34 @@ class VirtualExecutor(Executor):
         self.is_busy = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future = self._begin(fn)
+        asyncio.get_running_loop().call_later(self.seconds, lambda: self._end(future, fn(*args, **kwargs)))
+        return future
+
+    def _begin(self, _: Callable[P, T]) -> Future[T]:
         assert not self.is_busy, "two batches at once on one device"
         self.is_busy = True
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
+        return future
 
-        def finish() -> None:
-            self.is_busy = False
-            future.set_result(fn(*args, **kwargs))
+    def _end(self, future: Future[T], result: T) -> None:
+        self.is_busy = False
+        future.set_result(result)
 
-        asyncio.get_running_loop().call_later(self.seconds, finish)
+
+class SpendingExecutor(VirtualExecutor):
+    """Runs one thing at a time, each for the seconds that it says it spends; its result is there at the end of them."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def spend(self, seconds: float) -> None:
+        """Let the work from which this is called last so long."""
+        self.seconds += seconds
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future, self.seconds = self._begin(fn), 0.0
+        result = fn(*args, **kwargs)
+        asyncio.get_running_loop().call_later(self.seconds, self._end, future, result)
         return future

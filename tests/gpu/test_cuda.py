@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.engine.torch_engine import TorchEngine
+from service.engine.choosing import EXACT, Wish, load_engine
 from service.training.config import configure
 from service.training.job import run
 from tests.checkpoints import publish_tiny
@@ -19,19 +19,42 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
 def test_the_gpu_answers_as_the_cpu_does(precision: str, tmp_path: Path) -> None:
     checkpoint = publish_tiny(tmp_path)
-    on_gpu = TorchEngine.load(checkpoint, device="cuda", precision=precision)
-    on_cpu = TorchEngine.load(checkpoint, device="cpu", precision="float32")
+    on_gpu = load_engine(checkpoint, Wish(device="cuda", precision=precision))
+    on_cpu = load_engine(checkpoint, EXACT)
     tiles = list(np.random.default_rng(0).integers(0, 256, (5, *checkpoint.card.input.grid, 3), np.uint8))
     for found, expected in zip(on_gpu.predict(tiles), on_cpu.predict(tiles), strict=True):
         assert np.abs(found.astype(int) - expected).mean() < 2
 
 
 def test_an_answer_on_the_gpu_does_not_depend_on_batch_mates(tmp_path: Path) -> None:
-    engine = TorchEngine.load(publish_tiny(tmp_path), device="cuda")
+    engine = load_engine(publish_tiny(tmp_path), Wish(device="cuda"))
     tiles = list(np.random.default_rng(0).integers(0, 256, (4, *engine.card.input.grid, 3), np.uint8))
     alone = [engine.predict([tile])[0] for tile in tiles]
     for found, expected in zip(engine.predict(tiles), alone, strict=True):
         assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+def test_recorded_graphs_answer_as_the_plain_engine_in_any_order_of_batch_sizes(precision: str, tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    plain, recorded = (
+        load_engine(checkpoint, Wish(engine=engine, device="cuda", precision=precision))
+        for engine in ("torch", "cuda-graphs")
+    )
+    assert "cuda-graphs" in recorded.device
+    tiles = list(np.random.default_rng(0).integers(0, 256, (9, *checkpoint.card.input.grid, 3), np.uint8))
+    for size in (1, 3, 8, 2, 9, 1, 5):
+        for found, expected in zip(recorded.predict(tiles[:size]), plain.predict(tiles[:size]), strict=True):
+            assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+def test_an_answer_of_a_graph_is_the_callers_own(tmp_path: Path) -> None:
+    engine = load_engine(publish_tiny(tmp_path), Wish(engine="cuda-graphs"))
+    first, second = np.random.default_rng(0).integers(0, 256, (2, *engine.card.input.grid, 3), np.uint8)
+    [kept] = engine.predict([first])
+    copy = kept.copy()
+    engine.predict([second])
+    assert np.array_equal(kept, copy)
 
 
 def test_a_short_training_on_the_gpu_publishes(tmp_path: Path) -> None:
@@ -47,7 +70,8 @@ import sys
 from pathlib import Path
 import numpy as np
 import torch
-from service.engine.torch_engine import Predictor, TorchEngine
+from service.engine.predictor import Predictor
+from service.engine.torch_engine import TorchEngine
 from service.errors import DeviceLost
 from tests.checkpoints import publish_tiny
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from service.engine.torch_engine import Predictor
+from service.engine.predictor import Predictor
 from service.network import build, count_parameters
 from service.reproduction.networks import NORMALISATION, Contender, benchmark, devices, measure_in_turn
 from service.reproduction.networks_report import Setting

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.torch_engine import TorchEngine
+from service.engine.choosing import EXACT, load_engine
+from service.engine.parity import probe_difference, probe_tile
 from service.imaging.statistics import FEATURES, Likeness
 from service.network import build
 from service.reproduction.accuracy_report import trial_checkpoint
@@ -37,6 +38,6 @@ def test_what_a_run_keeps_of_any_network_is_served_as_it_was_trained(tmp_path: P
     )
     card, weights = describe(trained)
     prove_and_publish(card, weights, None, planned.path, lambda _: [])
-    engine = TorchEngine.load(trial_checkpoint(planned.path), device="cpu", precision="float32")
+    engine = load_engine(trial_checkpoint(planned.path), EXACT)
     assert engine.card.architecture == compared.architecture
-    assert engine.probe_difference() < 1e-4
+    assert probe_difference(engine.card, engine.predict([probe_tile(engine.card)])[0]) < 1e-4

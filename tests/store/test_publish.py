@@ -63,7 +63,7 @@ def test_a_published_version_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_the_cards_are_not_published(tmp_path: Path) -> None:
-    with pytest.raises(BadCheckpoint, match="these weights have sha256"):
+    with pytest.raises(BadCheckpoint, match="these files have the sha256"):
         publish(tmp_path, make_card(), b"others")
     assert _names(tmp_path) == []
 

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service.engine.torch_engine import Predictor
+from service.engine.predictor import Predictor
 from service.imaging.policy import InputPolicy
 from service.store.card import Normalisation
 from service.training.cache import PairCache

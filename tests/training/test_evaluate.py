@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.torch_engine import TorchEngine
+from service.engine.choosing import EXACT, load_engine
+from service.engine.engine import Engine
 from service.errors import BadDataset, BadParameter
 from service.training.dataset import load, open_dataset
 from service.training.evaluate import COLUMNS, evaluate, table
@@ -19,8 +20,8 @@ DATA = "drawn:retina:3"
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> TorchEngine:
-    return TorchEngine.load(publish_tiny(tmp_path_factory.mktemp("store")), device="cpu", precision="float32")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return load_engine(publish_tiny(tmp_path_factory.mktemp("store")), EXACT)
 
 
 def _split(path: Path, **parts: tuple[str, ...]) -> Path:
@@ -29,20 +30,20 @@ def _split(path: Path, **parts: tuple[str, ...]) -> Path:
     return path
 
 
-def test_scores_are_those_of_the_engine_on_each_image(engine: TorchEngine) -> None:
+def test_scores_are_those_of_the_engine_on_each_image(engine: Engine) -> None:
     scores = evaluate(DATA, engine)
     pairs = open_dataset(DATA).pairs
     policy, threshold = engine.card.input, engine.card.threshold
     assert scores == score([(pair.name, load(pair)) for pair in pairs], engine.predict, policy, threshold)
 
 
-def test_another_threshold_gives_other_masks(engine: TorchEngine) -> None:
+def test_another_threshold_gives_other_masks(engine: Engine) -> None:
     whole = evaluate(DATA, engine, threshold=0.0)
     for found, pair in zip(whole, open_dataset(DATA).pairs, strict=True):
         assert found.agreement.iou == pytest.approx(load(pair)[1].mean())
 
 
-def test_a_split_leaves_only_its_part(engine: TorchEngine, tmp_path: Path) -> None:
+def test_a_split_leaves_only_its_part(engine: Engine, tmp_path: Path) -> None:
     path = _split(tmp_path / "split.json", test=("retina-002",), train=("retina-000", "retina-001"))
     assert [found.name for found in evaluate(DATA, engine, split=path)] == ["retina-002"]
     assert [found.name for found in evaluate(DATA, engine, split=path, part="train")] == ["retina-000", "retina-001"]
@@ -52,25 +53,25 @@ def test_a_split_leaves_only_its_part(engine: TorchEngine, tmp_path: Path) -> No
         evaluate(DATA, engine, split=path, part="unused")
 
 
-def test_a_part_without_a_split_is_refused(engine: TorchEngine) -> None:
+def test_a_part_without_a_split_is_refused(engine: Engine) -> None:
     with pytest.raises(BadParameter, match="--split"):
         evaluate(DATA, engine, part="test")
 
 
-def test_an_image_of_the_split_that_is_not_there_is_named(engine: TorchEngine, tmp_path: Path) -> None:
+def test_an_image_of_the_split_that_is_not_there_is_named(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(BadDataset, match="retina-007"):
         evaluate(DATA, engine, split=_split(tmp_path / "split.json", test=("retina-007",)))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '"text"', "3"])
-def test_what_is_no_split_is_refused_by_name(engine: TorchEngine, tmp_path: Path, content: str) -> None:
+def test_what_is_no_split_is_refused_by_name(engine: Engine, tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
     with pytest.raises(BadParameter, match=r"no split\.json of a run"):
         evaluate(DATA, engine, split=path)
 
 
-def test_csv_and_table_agree_with_the_scores(engine: TorchEngine, tmp_path: Path) -> None:
+def test_csv_and_table_agree_with_the_scores(engine: Engine, tmp_path: Path) -> None:
     scores = evaluate(DATA, engine, out=tmp_path / "out")
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:
         head, *rows = csv.reader(file)

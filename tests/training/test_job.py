@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from service.engine.torch_engine import TorchEngine
+from service.engine.choosing import EXACT, load_engine
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.network.repvgg import repvgg_encoder
@@ -100,7 +100,7 @@ def test_the_card_tells_how_the_network_was_calibrated(undisturbed: Run) -> None
 
 def test_the_published_engine_scores_test_images_as_the_card_says(undisturbed: Run) -> None:
     card, split_file = undisturbed.card(), undisturbed.path / SPLIT
-    engine = TorchEngine.load(ModelStore(undisturbed.store).newest("retina"), device="cpu", precision="float32")
+    engine = load_engine(ModelStore(undisturbed.store).newest("retina"), EXACT)
     scores = evaluate("drawn:retina:8", engine, split=split_file)
     assert card.test is not None
     assert mean_and_std(score.agreement.iou for score in scores)[0] == pytest.approx(card.test.iou_mean, abs=1e-3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.engine.torch_engine import Predictor
+from service.engine.predictor import Predictor
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import Likeness, features
 from service.store.card import IouEstimate, Normalisation

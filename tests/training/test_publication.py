@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from service.engine.choosing import EXACT, load_engine
+from service.engine.parity import probe_difference, probe_tile
 from service.engine.quality import Agreement
-from service.engine.torch_engine import TorchEngine
 from service.errors import BadCheckpoint
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES, Likeness
@@ -83,8 +84,8 @@ def test_the_trained_network_is_left_as_it_was() -> None:
 def test_an_engine_reproduces_the_recorded_probe(tmp_path: Path) -> None:
     card, weights = describe(_trained())
     folder = prove_and_publish(card, weights, tmp_path / "store", tmp_path / "run", _scoring(0.7))
-    engine = TorchEngine.load(Checkpoint.read(folder), device="cpu", precision="float32")
-    assert engine.probe_difference() < 1e-5
+    engine = load_engine(Checkpoint.read(folder), EXACT)
+    assert probe_difference(engine.card, engine.predict([probe_tile(engine.card)])[0]) < 1e-5
     assert len(set(card.probe.answer)) > 10
 
 

@@ -1,0 +1,130 @@
+"""`alnet benchmark serve`: how fast the server answers, beside how fast this machine could."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.errors import BadParameter
+
+if TYPE_CHECKING:
+    from service.benchmark.load import Timing
+    from service.benchmark.sender import Body
+
+CALLERS = (1, 8, 32)
+SHARES = (0.3, 0.6, 0.9)
+
+
+def serve(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for serve.md, serve.json, serve.png and the server's log.")] = Path(
+        "benchmark"
+    ),
+    modality: Annotated[
+        list[str] | None, typer.Option(help="What to have segmented; may be repeated.", show_default="cell")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of images of one modality, sent as they are; drawn ones if left out.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    uploads: Annotated[int, typer.Option(min=1, help="How many different images are drawn.")] = 8,
+    callers: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Closed loop: callers at once; may be repeated.", show_default="1 8 32"),
+    ] = None,
+    open_: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--open",
+            min=0.01,
+            max=10,
+            help="Open loop: Poisson arrivals at this share of the closed loops' best; may be repeated.",
+            show_default="0.3 0.6 0.9",
+        ),
+    ] = None,
+    warm_up_s: Annotated[
+        float | None, typer.Option(min=0, help="Time before the first window, s.", show_default="3")
+    ] = None,
+    window_s: Annotated[float | None, typer.Option(min=0.1, help="Length of a window, s.", show_default="5")] = None,
+    windows: Annotated[
+        int | None, typer.Option(min=3, help="Most windows until three in a row are alike.", show_default="12")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A rough look in half a minute: short windows, 1 and 8 callers, --open 0.6.")
+    ] = False,
+    limit: Annotated[
+        bool, typer.Option(help="Measure the limit in between, with ALNET_STORE and the server's other settings.")
+    ] = True,
+    url: Annotated[
+        str | None, typer.Option(help="Root of a server that runs, as http://host:8000; one is started if left out.")
+    ] = None,
+    pid: Annotated[
+        int | None, typer.Option(min=1, help="With --url: the server's process, for its CPU time and memory.")
+    ] = None,
+) -> None:
+    """Measure the server under load: throughput, latency, refusals, CPU time and memory, beside the machine's limit.
+
+    A server is started with the ALNET_ variables of this environment. The load comes from a process of its own: first
+    closed loops, then open ones. Files are written anew after each load, so an interruption loses only one.
+    """
+    if pid is not None and url is None:
+        raise BadParameter("--pid is for a server that runs already; give its --url, too")
+    chosen = _uploads(modality or ["cell"], images, uploads)
+
+    from service.benchmark.serve import Plan, benchmark
+    from service.benchmark.serve_folder import write
+    from service.benchmark.serve_table import serve_table
+    from service.settings import Settings
+
+    plan = Plan(
+        uploads=chosen,
+        callers=callers or (CALLERS[:2] if quick else CALLERS),
+        shares=open_ or (SHARES[1:2] if quick else SHARES),
+        timing=_timing(quick=quick, warm_up_s=warm_up_s, window_s=window_s, windows=windows),
+        settings=Settings.read(),
+        with_limit=limit,
+        url=url,
+        pid=pid,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        for report in benchmark(plan, log=out / "serve.log"):
+            write(report, out)
+    except KeyboardInterrupt:
+        typer.echo(f"alnet: interrupted; what was measured until then is in {out}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(serve_table(report))
+    typer.echo(f"table, figures and plot: {out}")
+
+
+def _uploads(modalities: "list[str]", images: Path | None, count: int) -> "dict[str, list[Body]]":
+    """Return what is sent to each modality.
+
+    Raises:
+        BadParameter: the folder has no images or is to serve several modalities, or a modality cannot be drawn.
+    """
+    from service.benchmark.uploads import draw_uploads, read_uploads
+
+    if images is None:
+        return {name: draw_uploads(name, count) for name in modalities}
+    if len(modalities) > 1:
+        raise BadParameter("--images are of one modality; measure each with a call of its own")
+    return {modalities[0]: read_uploads(images)}
+
+
+def _timing(*, quick: bool, warm_up_s: float | None, window_s: float | None, windows: int | None) -> "Timing":
+    """Return the default timing, or the quick one, with what is given in place of it."""
+    from service.benchmark.load import Timing
+
+    usual = Timing(warm_up_s=1.0, window_s=1.0, windows=6, arrivals=10) if quick else Timing()
+    return replace(
+        usual,
+        warm_up_s=usual.warm_up_s if warm_up_s is None else warm_up_s,
+        window_s=window_s or usual.window_s,
+        windows=windows or usual.windows,
+    )

@@ -1,0 +1,177 @@
+"""Which engine serves a checkpoint: the fastest that is installed, and whose masks are those of the float32 network."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from torch import nn
+
+from service.engine.engine import Engine
+from service.engine.parity import Parity
+from service.engine.steps import Steps, to_end
+from service.engine.torch_engine import TorchEngine, cpu_has_bfloat16, pick_device, precisions
+from service.engine.weights import build_network, parse_state
+from service.errors import BadCheckpoint, BadSettings, EngineFailed
+from service.settings import Settings
+from service.store.card import Card
+from service.store.checkpoint import Checkpoint, Contents
+
+log = logging.getLogger(__name__)
+
+CPU_ORDER = (
+    ("openvino", "int8"),
+    ("openvino", "bfloat16"),
+    ("torch", "bfloat16"),
+    ("openvino", "float32"),
+    ("torch", "float32"),
+)
+"""Engines and precisions on a CPU, fastest first (docs/benchmarks.md)."""
+
+
+CUDA_ORDER = ("cuda-graphs", "torch")
+"""Engines on a GPU, fastest first, in each precision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is asked of an engine; the values are those of `service.settings.Settings`."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Wish":
+        """Return what the settings ask."""
+        return cls(
+            engine=settings.engine, device=settings.device, precision=settings.precision, threads=settings.threads
+        )
+
+
+ANY = Wish()
+"""Whatever is fastest here."""
+
+EXACT = Wish(engine="torch", device="cpu", precision="float32")
+"""What the others are compared with."""
+
+
+_DEVICES = {"openvino": "cpu", "cuda-graphs": "cuda"}
+"""Where those engines run that run in one place only."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One way to serve a checkpoint; `build` raises EngineFailed where this machine cannot. `masks`: see `Parity`."""
+
+    name: str
+    build: Callable[[], Engine]
+    masks: bool
+
+
+def load_engine(checkpoint: Checkpoint, wish: Wish = ANY) -> Engine:
+    """Read the checkpoint's files and do all that `loading` does, without a pause.
+
+    Raises:
+        BadCheckpoint, BadSettings: as `loading`; BadCheckpoint also if a file's digest is not the card's.
+    """
+    return to_end(loading(checkpoint.card, checkpoint.contents(), wish))
+
+
+def loading(card: Card, contents: Contents, wish: Wish) -> Steps[Engine]:
+    """Build the first engine that does as wished and passes the gate of `Parity`, in steps.
+
+    With `threads` above 0 PyTorch's CPU threads in this process are set to that many.
+
+    Raises:
+        BadCheckpoint: weights and card contradict each other, or no engine reproduces the card's probe.
+        BadSettings: what is wished for is not there.
+    """
+    if wish.threads:
+        torch.set_num_threads(wish.threads)
+    network = build_network(card, parse_state(card, contents.weights))
+    candidates = _candidates(card, network, contents, wish)
+    yield
+    parity = Parity(card, network)
+    fault = ""
+    for candidate in candidates:
+        yield
+        try:
+            engine = candidate.build()
+            yield
+            fault = parity.fault(engine, masks=candidate.masks)
+        except EngineFailed as error:
+            fault = str(error)
+        if not fault:
+            log.info("%s version %s runs on %s", card.modality, card.version, engine.device)
+            return engine
+        log.warning("%s version %s does not run on %s: %s", card.modality, card.version, candidate.name, fault)
+    raise BadCheckpoint(f"{card.modality}/{card.version}: no engine reproduces its recorded probe: {fault}")
+
+
+def choices(device: torch.device, wish: Wish, *, has_int8: bool, has_openvino: bool) -> list[tuple[str, str]]:
+    """Return the engines and precisions to try, in that order.
+
+    Raises:
+        BadSettings: there is none, which the message explains.
+    """
+    if wish.engine == "openvino" and not has_openvino:
+        raise BadSettings("ALNET_ENGINE=openvino, but OpenVINO is not installed: pip install 'alnet-service[cpu]'")
+    if device.type != "cpu":
+        found = [(engine, precision) for precision in precisions(device, wish.precision) for engine in CUDA_ORDER]
+        return _some([pair for pair in found if wish.engine in {"auto", pair[0]} and pair[1] != "int8"], device, wish)
+    if wish.precision == "float16":  # which no CPU here is fast in, but who asks for it shall have it
+        return _some([("torch", "float16")] if wish.engine != "openvino" else [], device, wish)
+    usable = {"int8": has_int8, "bfloat16": cpu_has_bfloat16() or wish.precision == "bfloat16", "float32": True}
+    order = [
+        (engine, precision)
+        for engine, precision in CPU_ORDER
+        if wish.engine in {"auto", engine} and wish.precision in {"auto", precision} and usable[precision]
+    ]
+    return _some([pair for pair in order if has_openvino or pair[0] != "openvino"], device, wish)
+
+
+def _some(found: list[tuple[str, str]], device: torch.device, wish: Wish) -> list[tuple[str, str]]:
+    if not found:
+        raise BadSettings(
+            f"ALNET_ENGINE={wish.engine} with ALNET_PRECISION={wish.precision}: there is no such engine for this "
+            f"checkpoint on {device.type}; int8 needs a CPU, OpenVINO, and a checkpoint that `alnet quantize` published"
+        )
+    return found
+
+
+def _candidates(card: Card, network: nn.Module, contents: Contents, wish: Wish) -> list[_Candidate]:
+    device = pick_device(_DEVICES.get(wish.engine, "auto") if wish.device == "auto" else wish.device)
+    has_openvino = find_spec("openvino") is not None
+    order = choices(device, wish, has_int8=contents.int8 is not None, has_openvino=has_openvino)
+    return [
+        _Candidate(
+            f"{device} {precision} {engine}",
+            _builder(engine, precision, device, card, network, contents),
+            masks=wish.precision == "auto" and precision != "int8",
+        )
+        for engine, precision in order
+    ]
+
+
+def _builder(  # noqa: PLR0917 - each is what its name says
+    engine: str, precision: str, device: torch.device, card: Card, network: nn.Module, contents: Contents
+) -> Callable[[], Engine]:
+    match engine:
+        case "openvino":
+            return partial(_build_openvino, card, network, contents, precision)
+        case "cuda-graphs":
+            return partial(TorchEngine.build_recorded, card, network, device, precision)
+        case _:
+            return partial(TorchEngine.build, card, network, device, precision)
+
+
+def _build_openvino(card: Card, network: nn.Module, contents: Contents, precision: str) -> Engine:
+    from service.engine.openvino_engine import OpenVinoEngine  # noqa: PLC0415 - an extra, which may be missing
+    from service.engine.openvino_graph import read_int8, to_openvino  # noqa: PLC0415
+
+    model = read_int8(contents.int8) if precision == "int8" and contents.int8 else to_openvino(card, network)
+    return OpenVinoEngine(card, model, precision=precision, threads=torch.get_num_threads())

@@ -1,0 +1,154 @@
+"""What is done to one upload around the network, in a worker thread: decode → fit, and restore → describe.
+
+Bytes and pixels only: knows no engine, no queue, no event loop.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.quality import Agreement, Probability, agreement, expected_iou, foreground
+from service.errors import BadCheckpoint, BadUpload, FrameNeeded, ReferenceMismatch
+from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
+from service.imaging.encode import encode_png
+from service.imaging.placement import Placement, prepare, restore
+from service.imaging.statistics import FEATURES, Likeness
+from service.store.card import Card, TrainingImages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What a caller sends and asks for. `threshold` None means the checkpoint's."""
+
+    image: bytes
+    reference: bytes | None = None
+    threshold: float | None = None
+    frame: int | None = None
+    probability: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """Something the caller should know about an answer that was given all the same."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An upload that is fit to be queued. Its own pixels are let go: many may wait, and each may be large."""
+
+    image_format: str
+    reference: DecodedMask | None
+    placement: Placement
+    tiles: list[NDArray[np.uint8]]
+    cautions: tuple[Caution, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What is known of an upload once its probabilities are back on its own grid."""
+
+    mask_png: bytes
+    probability_png: bytes | None
+    threshold: float
+    area_px: int
+    measured: Agreement | None
+    expected_iou: float
+    cautions: tuple[Caution, ...]
+
+
+class ImageWork:
+    """Everything that happens to uploads of one modality before and after the network; `max_pixels` limits an image.
+
+    Safe to call from many threads at once.
+    """
+
+    def __init__(self, card: Card, *, max_pixels: int) -> None:
+        self._card, self._max_pixels = card, max_pixels
+        self._likeness = likeness(card.training_images)
+
+    def before(self, upload: Upload) -> Prepared:
+        """Decode an upload and lay it on the network's grid.
+
+        Raises:
+            BadUpload: image or reference cannot be used.
+        """
+        decoded = decode(upload.image, max_pixels=self._max_pixels, frame=upload.frame)
+        reference = self._reference(upload, decoded)
+        placement, tiles = prepare(decoded.pixels, self._card.input)
+        cautions = []
+        if (distance := self._likeness.distance(decoded.pixels)) > self._likeness.limit:
+            cautions.append(_unlike(self._card, distance / self._likeness.limit))
+        if reference is not None and not reference.is_binary:
+            cautions.append(NOT_BINARY)
+        return Prepared(decoded.format, reference, placement, tiles, tuple(cautions))
+
+    def after(self, upload: Upload, prepared: Prepared, maps: Sequence[NDArray[np.uint8]]) -> Finished:
+        """Bring an upload's probability maps, one for each of its tiles, back to its own grid, and describe the mask.
+
+        `maps` are uint8 (h, w), 255 × probability; from the upload's threshold up a pixel is foreground.
+        """
+        threshold = self._card.threshold if upload.threshold is None else upload.threshold
+        probability: Probability = restore(maps, prepared.placement, self._card.input)
+        mask = foreground(probability, threshold)
+        reference = prepared.reference
+        measured = agreement(mask, reference.mask) if reference else None
+        both_empty = reference is not None and not mask.any() and not reference.mask.any()
+        return Finished(
+            mask_png=encode_png(mask.view(np.uint8) * np.uint8(255)),
+            probability_png=encode_png(probability) if upload.probability else None,
+            threshold=threshold,
+            area_px=int(np.count_nonzero(mask)),
+            measured=measured,
+            expected_iou=expected_iou(probability, threshold, self._card.expected_iou),
+            cautions=(BOTH_EMPTY,) if both_empty else (),
+        )
+
+    def _reference(self, upload: Upload, decoded: Decoded) -> DecodedMask | None:
+        if upload.reference is None:
+            return None
+        try:
+            reference = self._decode_reference(upload.reference, upload.frame)
+        except BadUpload as error:
+            raise type(error)(f"in the reference: {error}") from error
+        if reference.mask.shape != decoded.pixels.shape[:2]:
+            (height, width), (rows, columns) = decoded.pixels.shape[:2], reference.mask.shape
+            raise ReferenceMismatch(f"the reference is {columns} × {rows} pixels, the image {width} × {height}")
+        return reference
+
+    def _decode_reference(self, content: bytes, frame: int | None) -> DecodedMask:
+        """Decode a mask; of a stack of masks, the frame that was picked of the stack of images."""
+        try:
+            return decode_mask(content, max_pixels=self._max_pixels)
+        except FrameNeeded:
+            if frame is None:
+                raise
+            return decode_mask(content, max_pixels=self._max_pixels, frame=frame)
+
+
+NOT_BINARY = Caution(
+    "reference_not_binary", "the reference has more than two levels; those from half of the range up were taken as true"
+)
+BOTH_EMPTY = Caution("both_masks_empty", "neither mask nor reference has any foreground: the measured IoU of 1 says so")
+CODES = ("unlike_training_images", NOT_BINARY.code, BOTH_EMPTY.code)
+"""Every code a Caution can have."""
+
+
+def _unlike(card: Card, times: float) -> Caution:
+    message = f"this image is unlike the {card.modality} images of the training ({times:.1f} times their limit)"
+    return Caution(CODES[0], f"{message}: do not trust the mask")
+
+
+def likeness(statistics: TrainingImages) -> Likeness:
+    """Return what tells images unlike the training images from others, as the card records it.
+
+    Raises:
+        BadCheckpoint: the card's features are not those that this version computes.
+    """
+    if statistics.features != FEATURES:
+        raise BadCheckpoint("the card's training_images have other features than this version computes; train anew")
+    return Likeness(np.array(statistics.mean), np.array(statistics.scale), statistics.limit)

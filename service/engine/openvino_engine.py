@@ -1,0 +1,79 @@
+"""The OpenVINO engine: one checkpoint on an x86 CPU, in bfloat16, float32 or 8-bit integers. Needs the extra `cpu`.
+
+A CPU gains little by a batch: one image after another finds its activations in the cache. So the graph is that of one
+image, compiled twice: to run alone on all threads, or several side by side, each with its share of the threads. An
+answer is then independent of its batch mates, to the bit.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from service.errors import EngineFailed
+from service.store.card import Card
+
+HINTS = {"int8": "bf16", "bfloat16": "bf16", "float32": "f32"}
+"""OpenVINO's names of the arithmetic; for int8 that of the layers which are not quantised."""
+
+MOST_SIDE_BY_SIDE = 8
+"""Images that run at a time; each has activations of its own."""
+
+
+class OpenVinoEngine:
+    """One published checkpoint, ready to answer; see `service.engine.engine.Engine` for the contract.
+
+    `model` is what `to_openvino` returns, or the quantised form of it. `threads` are those of the CPU that it may use.
+
+    Raises:
+        EngineFailed: OpenVINO cannot compile the model for this CPU.
+    """
+
+    def __init__(self, card: Card, model: ov.Model, *, precision: str, threads: int) -> None:
+        self.card, self.device = card, f"cpu {precision} openvino"
+        side_by_side = min(threads, MOST_SIDE_BY_SIDE)
+        try:
+            self._alone = _compiled(model, precision, threads, 1).create_infer_request()
+            several = _compiled(model, precision, threads, side_by_side)
+            self._requests = [several.create_infer_request() for _ in range(side_by_side)]
+        except RuntimeError as error:
+            raise EngineFailed(f"OpenVINO cannot compile the network for this CPU in {precision}") from error
+
+    def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Return one probability map for each tile; see `service.engine.engine.Engine.predict`."""
+        try:
+            maps: list[NDArray[np.uint8]] = []
+            for start in range(0, len(tiles), len(self._requests)):
+                maps += self._side_by_side(tiles[start : start + len(self._requests)])
+        except RuntimeError as error:
+            raise EngineFailed(f"{self.device} could not run a batch of {len(tiles)}") from error
+        return maps
+
+    def _side_by_side(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        requests = [self._alone] if len(tiles) == 1 else self._requests[: len(tiles)]
+        for request, tile in zip(requests, tiles, strict=True):
+            request.start_async({0: tile[None]}, share_inputs=True)
+        for request in requests:
+            request.wait()
+        return [_answer(request) for request in requests]
+
+
+def _answer(request: ov.InferRequest) -> NDArray[np.uint8]:
+    if not np.isfinite(request.get_output_tensor(1).data).all():
+        raise EngineFailed("the network answered with NaN")
+    levels: NDArray[np.uint8] = request.get_output_tensor(0).data[0].copy()  # the buffer is the next run's
+    return levels
+
+
+def _compiled(model: ov.Model, precision: str, threads: int, streams: int) -> ov.CompiledModel:
+    return ov.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": streams,
+            "ENABLE_CPU_PINNING": False,  # the threads share their cores with those that decode
+        },
+    )

@@ -1,0 +1,80 @@
+"""A PyTorch network with what lies around it: uint8 pixels in, uint8 probabilities out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from service.errors import EngineFailed
+from service.network.normalise import Normalise
+from service.store.card import Normalisation
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Predictor(nn.Module):
+    """A network with what lies around it: uint8 pixels in, uint8 probabilities out. All on one device, in one dtype."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        normalisation: Normalisation,
+        *,
+        temperature: float,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.network = network.eval().to(device, dtype)
+        convert_conv2d_weight_memory_format(self.network, torch.channels_last)
+        self.normalise = Normalise(normalisation.mean, normalisation.std, dtype=dtype).to(device)
+        self.temperature, self.device = temperature, device
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits, float32 (N, h, w), for uint8 pixels (N, h, w, 3) on the device. Temperature is not applied.
+
+        The pixels' own memory layout is channels-last already, so no copy is made to get there.
+        """
+        logits: Tensor = self.network(self.normalise(pixels.permute(0, 3, 1, 2)))
+        return logits[:, 0].float()
+
+    def levels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return 255 × calibrated probability, rounded, uint8 (N, h, w), and the sum of all probabilities.
+
+        `pixels` are those of `forward`. The sum is no number if one of the probabilities is none.
+        """
+        probability = torch.sigmoid(self(pixels) / self.temperature)
+        total = probability.sum()
+        return probability.mul_(255).round_().to(torch.uint8), total
+
+    @torch.inference_mode()
+    def logits(self, tiles: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return logits, float32 (N, h, w), for tiles of uint8 (h, w, 3)."""
+        result: NDArray[np.float32] = self(self._on_device(tiles)).cpu().numpy()
+        return result
+
+    @torch.inference_mode()
+    def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Return 255 × calibrated probability, rounded, uint8 (h, w), for each tile of uint8 (h, w, 3).
+
+        A CPU takes one tile after another: it gains nothing by a batch, in which sums may be split otherwise among
+        threads, and so an answer is bit for bit the same whatever its batch mates.
+
+        Raises:
+            EngineFailed: the network answered with NaN.
+        """
+        if self.device.type == "cpu" and len(tiles) > 1:
+            return [self._together([tile])[0] for tile in tiles]
+        return self._together(tiles)
+
+    def _together(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        levels, total = self.levels(self._on_device(tiles))
+        if not bool(torch.isfinite(total)):
+            raise EngineFailed("the network answered with NaN")
+        return list(levels.cpu().numpy())
+
+    def _on_device(self, tiles: Sequence[NDArray[np.uint8]]) -> Tensor:
+        return torch.from_numpy(np.stack(tiles)).to(self.device)

@@ -1,0 +1,45 @@
+"""From a card and the bytes of its weights to the network that they are of."""
+
+from collections.abc import Mapping
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from service.errors import BadCheckpoint, BadConfig
+from service.network import build_reparameterized
+from service.store.card import Card
+from service.store.checkpoint import Checkpoint
+
+
+def read_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the checkpoint's tensors. Raises BadCheckpoint if they cannot be read or are not the card's."""
+    return parse_state(checkpoint.card, checkpoint.read_weights())
+
+
+def parse_state(card: Card, weights: bytes) -> dict[str, Tensor]:
+    """Return the tensors in `weights`, a safetensors archive. Raises BadCheckpoint if it is none."""
+    try:
+        return load(weights)
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a dtype that safetensors cannot give to torch
+        raise BadCheckpoint(f"{card.modality}/{card.version}: weights.safetensors is damaged: {error}") from error
+
+
+def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Return the card's network with these weights, re-parameterised, in float32 on the CPU.
+
+    Raises:
+        BadCheckpoint: weights and card contradict each other, or a weight is no number.
+    """
+    name = f"{card.modality}/{card.version}"
+    try:
+        network = build_reparameterized(card.architecture, **card.architecture_config)
+        network.load_state_dict(weights, strict=True)
+    except BadConfig as error:
+        raise BadCheckpoint(f"{name}: this version cannot build its network: {error}") from error
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {first}") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
+        raise BadCheckpoint(f"{name}: weights hold NaN or infinity")
+    return network

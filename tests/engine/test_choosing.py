@@ -1,0 +1,120 @@
+"""Which engine serves: the order, what is passed over and why, and that a checkpoint is served at all."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from service.engine.choosing import EXACT, Wish, choices, load_engine
+from service.engine.parity import probe_difference, probe_tile
+from service.engine.torch_engine import cpu_has_bfloat16
+from service.errors import BadCheckpoint, BadSettings
+from service.settings import Settings
+from service.store.card import Probe
+from service.store.checkpoint import Checkpoint
+from tests.checkpoints import publish_tiny
+from tests.one_thread import one_thread
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+HALF = [("openvino", "bfloat16"), ("torch", "bfloat16")] if cpu_has_bfloat16() else []
+WHOLE = [("openvino", "float32"), ("torch", "float32")]
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+
+_one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
+
+
+def test_a_cpu_tries_integers_then_half_precision_then_float32() -> None:
+    found = choices(CPU, Wish(), has_int8=True, has_openvino=True)
+    assert found == [("openvino", "int8"), *HALF, *WHOLE]
+
+
+def test_without_an_integer_form_none_is_tried() -> None:
+    assert choices(CPU, Wish(), has_int8=False, has_openvino=True) == [*HALF, *WHOLE]
+
+
+def test_without_openvino_pytorch_serves() -> None:
+    found = choices(CPU, Wish(), has_int8=True, has_openvino=False)
+    assert found == [pair for pair in [*HALF, *WHOLE] if pair[0] == "torch"]
+
+
+def test_a_gpu_is_pytorchs() -> None:
+    found = choices(CUDA, Wish(), has_int8=True, has_openvino=True)
+    assert found == [(engine, precision) for precision in ("float16", "float32") for engine in ("cuda-graphs", "torch")]
+    assert choices(CUDA, Wish(engine="torch", precision="float32"), has_int8=True, has_openvino=True) == [
+        ("torch", "float32")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        (Wish(engine="torch", precision="float32"), [("torch", "float32")]),
+        (Wish(engine="torch", precision="float16"), [("torch", "float16")]),
+        (Wish(precision="bfloat16"), [("openvino", "bfloat16"), ("torch", "bfloat16")]),
+        (Wish(engine="openvino", precision="int8"), [("openvino", "int8")]),
+    ],
+)
+def test_what_is_asked_for_is_all_that_is_tried(wish: Wish, expected: list[tuple[str, str]]) -> None:
+    assert choices(CPU, wish, has_int8=True, has_openvino=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "wish", "has_int8"),
+    [
+        (CPU, Wish(precision="int8"), False),
+        (CPU, Wish(engine="torch", precision="int8"), True),
+        (CPU, Wish(engine="openvino", precision="float16"), True),
+        (CUDA, Wish(engine="openvino"), True),
+        (CUDA, Wish(precision="int8"), True),
+        (CPU, Wish(engine="cuda-graphs"), True),
+    ],
+)
+def test_a_wish_that_nothing_fulfils_is_a_wrong_setting(device: torch.device, wish: Wish, has_int8: bool) -> None:
+    with pytest.raises(BadSettings, match=f"ALNET_PRECISION={wish.precision}"):
+        choices(device, wish, has_int8=has_int8, has_openvino=True)
+
+
+def test_openvino_asked_for_and_missing_is_told_with_its_remedy() -> None:
+    with pytest.raises(BadSettings, match=r"pip install 'alnet-service\[cpu\]'"):
+        choices(CPU, Wish(engine="openvino"), has_int8=False, has_openvino=False)
+
+
+def test_a_wish_is_what_the_settings_say() -> None:
+    settings = Settings.read({"ALNET_ENGINE": "torch", "ALNET_PRECISION": "float32", "ALNET_THREADS": "3"})
+    assert Wish.of(settings) == Wish(engine="torch", device="auto", precision="float32", threads=3)
+
+
+def barely_exact(checkpoint: Checkpoint) -> Probe:
+    """Return the checkpoint's probe with a tolerance that float32 meets, and half precision does not."""
+    [answer] = load_engine(checkpoint, EXACT).predict([probe_tile(checkpoint.card)])
+    tolerance = max(1e-9, 2 * probe_difference(checkpoint.card, answer))
+    return checkpoint.card.probe.model_copy(update={"tolerance": tolerance})
+
+
+def test_what_fails_the_gate_is_passed_over_with_its_reason_and_the_next_serves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    strict = barely_exact(publish_tiny(tmp_path / "a"))
+    with caplog.at_level(logging.WARNING):
+        engine = load_engine(publish_tiny(tmp_path / "b", probe=strict), Wish(device="cpu"))
+    assert "float32" in engine.device
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(HALF)
+    assert all("mean difference" in record.message for record in caplog.records)
+
+
+def test_a_precision_that_was_asked_for_and_fails_is_a_bad_checkpoint(tmp_path: Path) -> None:
+    strict = barely_exact(publish_tiny(tmp_path / "a"))
+    half = Wish(engine="torch", device="cpu", precision="bfloat16")
+    with pytest.raises(BadCheckpoint, match="no engine reproduces"):
+        load_engine(publish_tiny(tmp_path / "b", probe=strict), half)
+
+
+def test_the_reference_is_float32_on_the_cpu(tmp_path: Path) -> None:
+    assert load_engine(publish_tiny(tmp_path), EXACT).device == "cpu float32"
+
+
+@needs_openvino
+def test_openvino_serves_where_it_is_installed(tmp_path: Path) -> None:
+    assert "openvino" in load_engine(publish_tiny(tmp_path), Wish(device="cpu", precision="float32")).device

@@ -1,0 +1,96 @@
+"""A real, tiny checkpoint in OpenVINO: it answers as PyTorch does, whatever its batch mates."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("openvino", reason="OpenVINO is not installed: the extra cpu")
+
+from service.engine.choosing import EXACT, Wish, load_engine
+from service.engine.engine import Engine
+from service.engine.openvino_engine import OpenVinoEngine
+from service.engine.openvino_graph import read_int8, to_openvino
+from service.engine.weights import build_network, read_state
+from service.errors import EngineFailed
+from service.store.checkpoint import Checkpoint, Int8Model
+from tests.checkpoints import publish_tiny
+from tests.doubles import draw
+from tests.one_thread import one_thread
+
+_one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return publish_tiny(tmp_path_factory.mktemp("store"))
+
+
+def engine_of(checkpoint: Checkpoint, precision: str, threads: int = 2) -> OpenVinoEngine:
+    model = to_openvino(checkpoint.card, build_network(checkpoint.card, read_state(checkpoint)))
+    return OpenVinoEngine(checkpoint.card, model, precision=precision, threads=threads)
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Checkpoint) -> OpenVinoEngine:
+    return engine_of(checkpoint, "float32")
+
+
+def tiles(engine: Engine, count: int) -> list[NDArray[np.uint8]]:
+    return [draw(seed, *engine.card.input.grid) for seed in range(count)]
+
+
+def test_it_says_what_it_is(engine: OpenVinoEngine, checkpoint: Checkpoint) -> None:
+    assert engine.card == checkpoint.card
+    assert engine.device == "cpu float32 openvino"
+
+
+def test_it_answers_as_pytorch_does_to_a_level(engine: OpenVinoEngine, checkpoint: Checkpoint) -> None:
+    asked = tiles(engine, 5)
+    expected = load_engine(checkpoint, EXACT).predict(asked)
+    for found, exact in zip(engine.predict(asked), expected, strict=True):
+        assert found.shape == engine.card.input.grid
+        assert found.dtype == np.uint8
+        assert np.abs(found.astype(int) - exact).max() <= 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("count", [2, 3, 8, 9])
+def test_a_tile_is_answered_alike_alone_and_in_a_batch_to_the_bit(
+    precision: str, count: int, checkpoint: Checkpoint
+) -> None:
+    several = engine_of(checkpoint, precision, threads=3)
+    asked = tiles(several, count)
+    for together, tile in zip(several.predict(asked), asked, strict=True):
+        assert np.array_equal(together, several.predict([tile])[0])
+
+
+def test_an_answer_is_the_callers_own(engine: OpenVinoEngine) -> None:
+    first, second = tiles(engine, 2)
+    [kept] = engine.predict([first])
+    copy = kept.copy()
+    engine.predict([second])
+    assert np.array_equal(kept, copy)
+
+
+def test_half_precision_answers_nearly_like_float32(engine: OpenVinoEngine, checkpoint: Checkpoint) -> None:
+    [tile] = tiles(engine, 1)
+    [half] = load_engine(checkpoint, Wish(engine="openvino", precision="bfloat16")).predict([tile])
+    assert np.abs(half.astype(int) - engine.predict([tile])[0]).mean() < 0.02 * 255
+
+
+def test_a_tile_of_another_size_is_an_engine_failure(engine: OpenVinoEngine) -> None:
+    with pytest.raises(EngineFailed, match="batch of 1"):
+        engine.predict([draw(0, 32, 32)])
+
+
+def test_after_a_failure_it_answers_again(engine: OpenVinoEngine) -> None:
+    good, *_ = tiles(engine, 1)
+    before = engine.predict([good])[0]
+    with pytest.raises(EngineFailed):
+        engine.predict([good, draw(0, 32, 32)])
+    assert np.array_equal(engine.predict([good])[0], before)
+
+
+def test_what_is_no_model_cannot_be_read() -> None:
+    with pytest.raises(EngineFailed, match="cannot read"):
+        read_int8(Int8Model(graph=b"<net", constants=b""))

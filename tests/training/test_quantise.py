@@ -1,0 +1,115 @@
+"""The 8-bit form: calibrated on training images, judged on test images, published beside the same weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("nncf", reason="NNCF is not installed: the extra quantize")
+
+from service.cli import app
+from service.engine.choosing import EXACT, Wish, load_engine
+from service.errors import BadCheckpoint, BadSettings, QuantisationLoss
+from service.store.checkpoint import INT8_CONSTANTS, INT8_GRAPH, Checkpoint
+from service.store.model_store import ModelStore
+from service.training.quantise import quantise
+from service.training.split import Split
+from tests.checkpoints import publish_tiny
+from tests.doubles import draw
+from tests.one_thread import one_thread
+
+_one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
+
+
+def quantize(store: Path, split: Path, *options: str) -> str:
+    arguments = ["quantize", "drawn:retina:4", "--modality", "retina", "--store", str(store), "--split", str(split)]
+    result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "split.json"
+    parts = Split(train=("retina-000", "retina-001"), validation=(), test=("retina-002", "retina-003"), how="by hand")
+    path.write_text(json.dumps(parts.to_json()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, split: Path) -> Path:
+    """A store with version 1, and version 2 with an 8-bit form."""
+    folder = publish_tiny(tmp_path_factory.mktemp("store")).folder.parents[1]
+    said = quantize(folder, split, "--loss", "1")
+    assert f"published: {folder / 'retina' / '2'}" in said
+    assert "calibrating on 2 training images" in said
+    return folder
+
+
+def versions(store: Path) -> tuple[Checkpoint, Checkpoint]:
+    models = ModelStore(store)
+    return models.open("retina", "1"), models.open("retina", "2")
+
+
+def test_the_weights_are_the_same_and_the_card_says_what_came_beside_them(store: Path) -> None:
+    before, after = versions(store)
+    assert after.read_weights() == before.read_weights()
+    assert before.card.int8 is None
+    assert after.card.int8 is not None
+    assert (after.card.int8.calibration_images, after.card.int8.n) == (2, 2)
+    assert set(after.card.int8.tools) == {"nncf", "openvino"}
+    assert after.card.model_copy(update={"version": "1", "int8": None}) == before.card
+
+
+def test_the_integers_serve_and_answer_much_like_float32(store: Path) -> None:
+    _, after = versions(store)
+    engine = load_engine(after, Wish(device="cpu", precision="int8"))
+    assert engine.device == "cpu int8 openvino"
+    tile = draw(0, *engine.card.input.grid)
+    [found], [exact] = engine.predict([tile]), load_engine(after, EXACT).predict([tile])
+    assert 0 < np.abs(found.astype(int) - exact).mean() < 0.05 * 255
+
+
+def test_they_are_the_first_choice_on_a_cpu(store: Path) -> None:
+    _, after = versions(store)
+    assert load_engine(after, Wish(device="cpu")).device == "cpu int8 openvino"
+
+
+def test_a_checkpoint_without_them_cannot_be_asked_for_them(store: Path) -> None:
+    before, _ = versions(store)
+    with pytest.raises(BadSettings, match="alnet quantize"):
+        load_engine(before, Wish(device="cpu", precision="int8"))
+
+
+def test_too_great_a_loss_is_told_and_nothing_is_published(store: Path, split: Path) -> None:
+    before, _ = versions(store)
+    said: list[str] = []
+    with pytest.raises(QuantisationLoss, match="nothing was published"):  # no loss is below -1
+        quantise(before, "drawn:retina:4", split, store, images=1, largest_loss=-2, say=said.append)
+    assert ModelStore(store).published("retina") == ["1", "2"]
+    assert said[0] == "calibrating on 1 training images"
+
+
+@pytest.mark.parametrize("name", [INT8_GRAPH, INT8_CONSTANTS])
+def test_a_changed_file_is_refused(name: str, store: Path, tmp_path: Path) -> None:
+    _, after = versions(store)
+    copy = tmp_path / "retina" / "2"
+    copy.mkdir(parents=True)
+    for file in after.folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes() + (b" " if file.name == name else b""))
+    with pytest.raises(BadCheckpoint, match=rf"{name} has sha256"):
+        Checkpoint.read(copy).contents()
+
+
+@pytest.mark.parametrize("name", [INT8_GRAPH, INT8_CONSTANTS])
+def test_a_missing_file_is_refused(name: str, store: Path, tmp_path: Path) -> None:
+    _, after = versions(store)
+    copy = tmp_path / "retina" / "2"
+    copy.mkdir(parents=True)
+    for file in after.folder.iterdir():
+        if file.name != name:
+            (copy / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(BadCheckpoint, match=f"{name} is missing"):
+        Checkpoint.read(copy).contents()
