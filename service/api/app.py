@@ -10,6 +10,7 @@ from service import __version__
 from service.api import health, logs, models, openapi, pages, problems, segmentation
 from service.api.exchange import Exchange
 from service.api.gate import Gate
+from service.api.loop_lag import LoopLag
 from service.api.parts import Parts
 from service.api.request_context import RequestContext
 from service.api.state_metrics import StateMetrics
@@ -47,7 +48,7 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with fleet:
+        async with LoopLag(telemetry.record_lag), fleet:
             telemetry.expect(fleet.states)
             yield
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI
@@ -136,8 +137,9 @@ SEGMENT_EXTRA: Json = {
             "name": "X-Request-ID",
             "in": "header",
             "required": False,
-            "description": "Your name for this request: up to 64 letters, digits, dots, underscores or hyphens.",
-            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+            "description": "Your name for this request: up to 64 letters, digits, dots, underscores or hyphens; any"
+            " other is replaced.",
+            "schema": {"type": "string"},
         }
     ],
 }
@@ -161,10 +163,20 @@ def document(app: FastAPI, gate: Gate) -> Json:
     """Return the app's OpenAPI document with the schema of problems and, if callers need keys, where they send them."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
+        _offer_no_null(schema)
         schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
         if gate.asks_for_keys:
             _declare_keys(schema, gate)
     return FastAPI.openapi(app)
+
+
+def _offer_no_null(schema: Json) -> None:
+    """A parameter may be left out, but not sent as null: in a query or a header that would be the word "null"."""
+    for operations in schema["paths"].values():
+        for parameter in chain.from_iterable(operation.get("parameters", ()) for operation in operations.values()):
+            described = parameter["schema"]
+            for choice in described.pop("anyOf", ()):
+                described |= {} if choice == {"type": "null"} else choice
 
 
 def _declare_keys(schema: Json, gate: Gate) -> None:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
@@ -33,7 +33,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         exchange = Exchange.begin(scope)
-        incoming = _Incoming(receive)
+        incoming = _Incoming(receive, is_last=_is_last(scope))
         outgoing = _Outgoing(send, exchange, incoming, self._is_draining)
         try:
             await self._app(scope, incoming, outgoing)
@@ -47,11 +47,19 @@ class RequestContext:
             self._on_answered(exchange)
 
 
-class _Incoming:
-    """The request's messages; knows whether the body has come to its end."""
+def _is_last(scope: Scope) -> bool:
+    """Whether the caller wants no more than this one answer over the connection, and sends its body unasked."""
+    headers = Headers(scope=scope)
+    closes = scope.get("http_version") == "1.0" or "close" in headers.get("connection", "").lower()
+    return closes and "expect" not in headers
 
-    def __init__(self, receive: Receive) -> None:
+
+class _Incoming:
+    """The request's messages; knows whether the body has come to its end, and whether the connection ends with it."""
+
+    def __init__(self, receive: Receive, *, is_last: bool) -> None:
         self._receive = receive
+        self.is_last = is_last
         self.has_ended = False
 
     async def __call__(self) -> Message:
@@ -84,7 +92,7 @@ class _Outgoing:
             self.has_begun = True
             self._exchange.status = message["status"]
             self._add_headers(MutableHeaders(raw=message.setdefault("headers", [])))
-            if self._is_draining():
+            if self._incoming.is_last or self._is_draining():
                 await self._incoming.discard_rest()
         elif message["type"] == "http.response.body":
             self._exchange.sent_bytes += len(message.get("body", b""))

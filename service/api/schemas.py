@@ -81,7 +81,7 @@ class Iou(Document):
 
 
 class LatencyMs(Document):
-    """Milliseconds in each stage; `total` counts from the arrival of the request's headers."""
+    """Milliseconds in each stage; `total` is their sum: it counts from when the whole body had arrived."""
 
     decode: float
     queue: float

@@ -1,6 +1,7 @@
 """POST /segment/{modality}: one upload, one mask."""
 
 import math
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -14,7 +15,7 @@ from service.api.negotiation import Representation, choose
 from service.api.parts import Modality, TheParts
 from service.api.schemas import SegmentationAnswer
 from service.api.upload import receive_parts
-from service.engine.segmenter import Upload
+from service.engine.image_work import Upload
 
 router = APIRouter()
 
@@ -84,7 +85,7 @@ async def segment(
             frame=frame,
             probability=probability and representation is Representation.JSON,
         )
-        work = segmenter.segment(upload, arrived=exchange.arrived, deadline=deadline)
+        work = segmenter.segment(upload, arrived=time.monotonic(), deadline=deadline)
         segmentation = await unless_hung_up(request.receive, work)
     parts.telemetry.record_segmentation(modality, segmentation)
     return await respond(Answer(exchange.request_id, segmentation), representation)

@@ -1,5 +1,6 @@
 """What simply is, read at each scrape: readiness, queues, requests in flight, models and their scores."""
 
+import asyncio
 from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -31,6 +32,7 @@ class StateMetrics(Collector):
             "GPU memory held by the networks; 0 on the CPU.",
             value=self._fleet.device_memory_bytes,
         )
+        yield GaugeMetricFamily("alnet_tasks", "Tasks of the event loop, running or waiting.", value=_tasks())
         yield from self._modalities()
         yield from self._models()
 
@@ -60,3 +62,11 @@ class StateMetrics(Collector):
                 score.add_metric([modality], card.test.iou_mean)
         yield info
         yield score
+
+
+def _tasks() -> int:
+    """Return how many tasks there are; 0 if nobody asks from within an event loop."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0

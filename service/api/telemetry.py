@@ -7,8 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from service.api import problems
 from service.api.exchange import CALLER_LEFT, Exchange
 from service.engine.batch_runner import BatchReport
+from service.engine.image_work import CODES
 from service.engine.modality import OUTCOMES, Outcome
-from service.engine.segmenter import CODES, Segmentation
+from service.engine.segmenter import Segmentation
 
 UNKNOWN = "unknown"
 STAGES = ("decode", "queue", "inference", "postprocess", "total")
@@ -18,6 +19,7 @@ SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 PIXELS = (1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
 TILES = (1, 2, 4, 8, 16, 32)
+LAG_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 
 class Telemetry:
@@ -44,6 +46,9 @@ class Telemetry:
         self._pixels = self._histogram("input_pixels", "Pixels of an upload.", PIXELS)
         self._iou = self._histogram("expected_iou_ratio", "IoU to expect of a mask.", FRACTIONS, "modality")
         self._foreground = self._histogram("foreground_ratio", "Foreground in a mask.", FRACTIONS, "modality")
+        self._lag = self._histogram(
+            "event_loop_lag_seconds", "How late the event loop is, fifty times a second.", LAG_SECONDS
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"alnet_{name}", text, labels, registry=self.registry)
@@ -92,6 +97,10 @@ class Telemetry:
     def record_checkpoint(self, modality: str, outcome: Outcome) -> None:
         """Count a checkpoint that was swapped in or refused."""
         self._checkpoints.labels(modality, outcome).inc()
+
+    def record_lag(self, seconds: float) -> None:
+        """Measure how late the event loop was once."""
+        self._lag.observe(seconds)
 
     def record_batch(self, modality: str, report: BatchReport) -> None:
         """Measure one forward pass."""

@@ -55,7 +55,8 @@ def decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> Decod
 
     Raises:
         UnknownImageFormat: the bytes begin like no format that is read.
-        ImageTooLarge: the header declares more pixels than `max_pixels`; nothing was decoded.
+        ImageTooLarge: the header declares more pixels than `max_pixels`, or more than 65,535 on a side; nothing was
+            decoded.
         DamagedImage: truncated, broken, without a finite value, or of a variety that cannot be read.
         FrameNeeded: several frames and `frame` is None, or there is no such frame.
     """

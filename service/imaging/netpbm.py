@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from service.errors import DamagedImage, ImageTooLarge
+from service.errors import DamagedImage
+from service.imaging.workload import check_size
 
 KINDS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")
 _GAP = rb"(?:\s|#[^\r\n]*+[\r\n])++"
@@ -46,12 +47,11 @@ def read(upload: bytes, max_pixels: int) -> PillowImage.Image:
     and PFM, keep theirs.
 
     Raises:
-        ImageTooLarge: more pixels than `max_pixels`.
+        ImageTooLarge: more pixels than `max_pixels`, or a side longer than LONGEST_SIDE.
         DamagedImage: the header makes no sense, or pixels are missing.
     """
     header = _header(upload)
-    if header.width * header.height > max_pixels:
-        raise ImageTooLarge(f"the image has more than the {max_pixels / 1e6:g} megapixels that are allowed")
+    check_size((header.width, header.height), max_pixels)
     if header.kind == b"Pf":
         rows_upwards = _raster(upload, header, "<f4" if header.largest < 0 else ">f4")
         return PillowImage.fromarray(np.ascontiguousarray(rows_upwards[::-1].astype(np.float32)))

@@ -57,7 +57,8 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
 
     Raises:
         UnknownImageFormat: the bytes begin like no format that is read.
-        ImageTooLarge: more pixels than `max_pixels`, or decoding would take memory out of proportion to it.
+        ImageTooLarge: more pixels than `max_pixels`, a side longer than LONGEST_SIDE, or decoding would take memory out
+            of proportion to that.
         DamagedImage: truncated, broken, or a variety of the format that cannot be read.
         FrameNeeded: several frames and `frame` is None, or there is no such frame.
     """
@@ -76,16 +77,6 @@ def _format(upload: bytes) -> str:
     raise UnknownImageFormat(f"the bytes are no image of a format that is read here: {', '.join(SIGNATURES)}")
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise DamagedImage("the image has no pixels")
-    if width * height > max_pixels:
-        raise ImageTooLarge(
-            f"the image has {width} × {height} pixels; at most {max_pixels / 1e6:g} megapixels are allowed"
-        )
-
-
 def _pick(frame: int | None, frames: int) -> int:
     """Return the frame to read, from 0."""
     if frame is None and frames == 1:
@@ -99,7 +90,7 @@ def _pick(frame: int | None, frames: int) -> int:
 def _open_png(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage.Image:
     workload.check_png(upload)
     image = PngImagePlugin.PngImageFile(io.BytesIO(upload))
-    _check_size(image.size, max_pixels)
+    workload.check_size(image.size, max_pixels)
     picked = _pick(frame, image.n_frames)
     if image.width * image.height * (picked + 1) > max_pixels:  # frames build on each other: all before it are decoded
         raise ImageTooLarge(f"frame {picked} of the animated PNG needs more pixels decoded than are allowed")
@@ -110,7 +101,7 @@ def _open_png(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage.
 def _open_jpeg(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage.Image:
     workload.check_jpeg_header(upload)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(upload))
-    _check_size(image.size, max_pixels)
+    workload.check_size(image.size, max_pixels)
     workload.check_jpeg_scans(upload, image.width * image.height, max_pixels)
     _pick(frame, 1)
     return image
@@ -120,13 +111,13 @@ def _open_tiff(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage
     pages = tiff.pages(upload)
     page = pages[_pick(frame, len(pages))]
     image = TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.alone(upload, page, max_pixels)))
-    _check_size(image.size, max_pixels)
+    workload.check_size(image.size, max_pixels)
     return image
 
 
 def _open_bmp(upload: bytes, max_pixels: int, frame: int | None) -> PillowImage.Image:
     image = BmpImagePlugin.BmpImageFile(io.BytesIO(upload))
-    _check_size(image.size, max_pixels)
+    workload.check_size(image.size, max_pixels)
     if image.info["compression"] in _BMP_RUN_LENGTHS:
         workload.check_run_length_bmp(upload, image.width * image.height)
     _pick(frame, 1)

@@ -8,6 +8,10 @@ import re
 
 from service.errors import DamagedImage, ImageTooLarge
 
+LONGEST_SIDE = 65_535
+"""In pixels; no JPEG can have more. Resizing, and padding to the network's grid, cost memory by the side as well: an
+image of one row and 40 megapixels, a PNG of 40 kB, would be padded to as many columns of hundreds of rows."""
+
 _MOST_PNG_CHUNKS = 100_000
 _MOST_JPEG_SEGMENTS = 10_000
 _MOST_JPEG_JUNK_BYTES = 10_000
@@ -21,6 +25,19 @@ _LARGEST_RLE = 4_000_000
 _MARKER = re.compile(rb"\xff++[\x01-\xfe]")
 _MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
 _START_OF_SCAN = 0xDA
+
+
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Raise ImageTooLarge if a header's `size` (width, height) is more than is allowed, DamagedImage if it is none."""
+    width, height = size
+    if width < 1 or height < 1:
+        raise DamagedImage("the image has no pixels")
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"the image has {width} × {height} pixels; at most {max_pixels / 1e6:g} megapixels are allowed"
+        )
+    if max(size) > LONGEST_SIDE:
+        raise ImageTooLarge(f"the image has {width} × {height} pixels; at most {LONGEST_SIDE} a side are allowed")
 
 
 def check_png(upload: bytes) -> None:

@@ -106,7 +106,18 @@ async def test_while_draining_connections_end_with_their_answer() -> None:
     assert answer.headers["connection"] == "close"
 
 
-async def test_while_draining_a_body_that_nobody_wants_is_taken_in_before_the_connection_closes() -> None:
+@pytest.mark.parametrize(
+    ("is_draining", "headers", "expected"),
+    [
+        (True, {}, [0, 1, 2]),
+        (False, {"Connection": "close"}, [0, 1, 2]),
+        (False, {"Connection": "close", "Expect": "100-continue"}, []),
+        (False, {}, []),
+    ],
+)
+async def test_a_body_that_nobody_wants_is_taken_in_before_the_connection_closes(
+    is_draining: bool, headers: dict[str, str], expected: list[int]
+) -> None:
     taken: list[int] = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -114,11 +125,11 @@ async def test_while_draining_a_body_that_nobody_wants_is_taken_in_before_the_co
             taken.append(i)
             yield b"x"
 
-    client, _ = around(PlainTextResponse("bye"), is_draining=lambda: True)
+    client, _ = around(PlainTextResponse("bye"), is_draining=lambda: is_draining)
     async with client:
-        answer = await client.post("/", content=body())
+        answer = await client.post("/", content=body(), headers=headers)
     assert answer.text == "bye"
-    assert taken == [0, 1, 2]
+    assert taken == expected
 
 
 async def test_the_access_line_has_these_fields_and_no_more(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -81,10 +82,17 @@ async def test_what_was_answered_is_measured() -> None:
     assert samples[key("warnings_total", modality="retina", code="unlike_training_images")] == 1
 
 
-async def test_the_stages_add_up_to_the_total() -> None:
-    async with running(fake_app([FakeEngine(make_card(), delay_s=0.5)])) as client:
-        latency = (await client.post("/segment/retina", content=png(draw(0, 500, 500)))).json()["latency_ms"]
+async def test_the_stages_add_up_to_the_total_however_long_the_body_travels() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield content[:1000]
+        await asyncio.sleep(0.3)
+        yield content[1000:]
+
+    content = png(draw(0, 500, 500))
+    async with running(fake_app([FakeEngine(make_card(), delay_s=0.3)])) as client:
+        latency = (await client.post("/segment/retina", content=body())).json()["latency_ms"]
     total = latency.pop("total")
+    assert total >= 300
     assert sum(latency.values()) == pytest.approx(total, rel=0.05)
 
 
@@ -147,6 +155,17 @@ async def test_the_process_is_described() -> None:
         samples = await scrape(client)
     assert samples[("process_resident_memory_bytes", frozenset())] > 0
     assert samples[("process_open_fds", frozenset())] > 0
+
+
+async def test_the_event_loop_is_described() -> None:
+    async with running(fake_app()) as client:
+        before = (await scrape(client))[key("tasks")]
+        waiting = asyncio.create_task(asyncio.Event().wait())
+        await asyncio.sleep(0.1)
+        samples = await scrape(client)
+        waiting.cancel()
+    assert samples[key("tasks")] == before + 1
+    assert samples[key("event_loop_lag_seconds_count")] >= 3
 
 
 async def test_openmetrics_is_given_to_those_who_ask() -> None:

@@ -1,20 +1,30 @@
 """The real server with fake engines, as a process: `python -m tests.end_to_end.fake_server`; `--help` has its options.
 
 Settings come from ALNET_ variables as always. SIGUSR2 holds the engines: a batch that they have begun, or begin, ends
-only after SIGUSR1.
+only after SIGUSR1. SIGHUP is a fault planted on purpose: it stops the event loop for STALL_S.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
+from typing import IO, Any
 
 from service.api.server import serve
 from service.engine.engine import Engine
+from service.imaging.policy import InputPolicy
 from service.settings import Settings
-from tests.doubles import Colour, FakeEngine, make_card
+from tests.doubles import Colour, FakeEngine, Pixels, make_card
+
+STALL_S = 0.1
+TILES = InputPolicy(kind="tile", height=512, width=512, overlap=64)
+"""How the shipped checkpoint for cells takes large images."""
 
 CUDA_FAULT: Colour = (0, 255, 255)
 """A tile of this colour is what CUDA's device-side asserts trip over."""
@@ -30,6 +40,45 @@ RAISES: dict[Colour, BaseException] = {
     END_OF_THREAD: SystemExit(),
 }
 
+Listener = Callable[[Sequence[Pixels]], None]
+
+
+class OverheardEngine(FakeEngine):
+    """A FakeEngine whose `listeners` get every batch before it is run."""
+
+    def __init__(self, listeners: Sequence[Listener], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._listeners = listeners
+
+    def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
+        for listener in self._listeners:
+            listener(tiles)
+        return super().predict(tiles)
+
+
+def log_batch(tiles: Sequence[Pixels]) -> None:
+    """Print the colours of the tiles' first pixels, as one line."""
+    sys.stdout.write(json.dumps({"batch": [tile[0, 0].tolist() for tile in tiles]}) + "\n")
+    sys.stdout.flush()
+
+
+def leak_memory() -> Listener:
+    kept: list[bytes] = []
+    return lambda tiles: kept.append(b"x" * LEAK_BYTES)
+
+
+def leak_files() -> Listener:
+    kept: list[IO[bytes]] = []
+    return lambda tiles: kept.append(Path(os.devnull).open("rb"))
+
+
+def leak_threads() -> Listener:
+    return lambda tiles: threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+LEAKS: dict[str, Callable[[], Listener]] = {"memory": leak_memory, "files": leak_files, "threads": leak_threads}
+LEAK_BYTES = 2**20
+
 
 def main() -> int:
     options = _options()
@@ -43,6 +92,7 @@ def main() -> int:
 
     signal.signal(signal.SIGUSR1, on_signal)
     signal.signal(signal.SIGUSR2, on_signal)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: time.sleep(STALL_S))
     return serve(
         Settings.read(os.environ), {modality: _engine(modality, gates[modality], options) for modality in gates}
     )
@@ -55,13 +105,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--broken", nargs="+", default=[], help="modalities whose engines answer with wrong shapes")
     parser.add_argument("--lost", action="store_true", help="the warm-up already trips over a CUDA fault")
     parser.add_argument("--delay-s", type=float, default=0.0, help="what each batch takes")
+    parser.add_argument(
+        "--tiled", nargs="+", default=[], help="modalities that take large images in tiles of 512 × 512"
+    )
+    parser.add_argument("--log-batches", action="store_true", help="print the first pixel of each tile of each batch")
+    parser.add_argument("--leak", nargs="+", default=[], choices=LEAKS, help="what each batch leaves behind")
     parser.add_argument("--room", type=int, default=1000, help="how many tiles the memory holds")
     return parser.parse_args()
 
 
 def _engine(modality: str, gate: threading.Event, options: argparse.Namespace) -> Engine:
-    return FakeEngine(
-        make_card(modality),
+    card = make_card(modality, input=TILES) if modality in options.tiled else make_card(modality)
+    listeners = [LEAKS[kind]() for kind in options.leak] + ([log_batch] if options.log_batches else [])
+    return OverheardEngine(
+        listeners,
+        card,
         delay_s=options.delay_s,
         gate=gate,
         room=options.room,

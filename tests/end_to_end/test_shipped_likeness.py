@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine.segmenter import likeness
+from service.engine.image_work import likeness
 from service.imaging.statistics import features
 from service.store.model_store import ModelStore
 from service.training.dataset import load, open_dataset

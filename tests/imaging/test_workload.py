@@ -18,6 +18,17 @@ def chunk(name: bytes, data: bytes = b"") -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
+@pytest.mark.parametrize("format_", ["PNG", "TIFF", "BMP", "PPM"])
+@pytest.mark.parametrize("shape", [(1, 65_535), (65_535, 1)], ids=["row", "column"])
+def test_an_image_of_few_pixels_but_a_longer_side_than_a_jpeg_can_have_is_refused(
+    format_: str, shape: tuple[int, int]
+) -> None:
+    longest, longer = noise(*shape), noise(*(side + (side > 1) for side in shape))
+    assert decode(encoded(Image.fromarray(longest), format_), max_pixels=LIMIT).pixels.shape == (*shape, 3)
+    with pytest.raises(ImageTooLarge, match="a side"):
+        decode(encoded(Image.fromarray(longer), format_), max_pixels=LIMIT)
+
+
 @pytest.mark.parametrize("at", [33, -12], ids=["before the pixels", "behind them"])
 def test_a_png_of_too_many_chunks_is_refused(at: int) -> None:
     upload = rgb_png()
@@ -56,7 +67,7 @@ def rle_bmp(width: int, height: int, runs: bytes) -> bytes:
 
 def test_run_length_bmp_are_read_only_while_small() -> None:
     assert decode(rle_bmp(3, 2, b"\3\7\0\0\3\7\0\1"), max_pixels=10**8).pixels.shape == (2, 3, 3)
-    for upload in (rle_bmp(5_000_000, 1, b"\0\2\xff\xff\0\1"), rle_bmp(9, 9, b"\1\7" * 3_000_000)):
+    for upload in (rle_bmp(50_000, 100, b"\0\2\xff\xff\0\1"), rle_bmp(9, 9, b"\1\7" * 3_000_000)):
         with pytest.raises(ImageTooLarge, match="uncompressed"):
             decode(upload, max_pixels=10**8)
 

@@ -1,0 +1,171 @@
+"""Images that cost more than they seem to, many at a time: the answers, the memory, and what good callers feel."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from service.api import problems
+from tests.doubles import draw, png
+from tests.end_to_end.hostile_images import IMAGES, LIMIT_PIXELS
+from tests.end_to_end.process_memory import peak_bytes, reset_peak, resident_bytes
+from tests.end_to_end.server_process import PATIENCE_S, ServerProcess, upload
+
+GOOD = png(draw())
+BATCH_S = 0.05
+TRIES = 3
+"""A busy machine may delay anything once; what holds at least once in so many tries is in the server's power."""
+
+DECODE_THREADS = 2
+UPLOAD_BYTES = 2**20
+HOSTILE_CALLERS = 8
+HOSTILE_PAUSE_S = 0.01
+"""Between an answer and the next request, so that caller and server do not merely compete for the machine's cores."""
+
+DECODING_BYTES = DECODE_THREADS * LIMIT_PIXELS * (8 + 3)
+"""What the settings admit at once: in each thread an image, and while it is kept, its reference (see `decode`)."""
+BODY_BYTES = HOSTILE_CALLERS * 2 * UPLOAD_BYTES
+"""Bodies as they are received, and joined."""
+MOST_GROWTH_BYTES = DECODING_BYTES + BODY_BYTES + 100 * 2**20
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: its status, its body, and how long it took."""
+
+    status: int
+    body: bytes
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, bytes]:
+    return {name: image() for drawn in IMAGES.values() for name, image in drawn.items()}
+
+
+@pytest.fixture(scope="module")
+def besieged() -> Iterator[ServerProcess]:
+    """A server whose limits the hostile images are drawn for; its engine takes 50 ms for each batch."""
+    with ServerProcess(
+        "--delay-s",
+        str(BATCH_S),
+        max_batch_size=16,
+        decode_threads=DECODE_THREADS,
+        max_image_megapixels=LIMIT_PIXELS / 1e6,
+        max_upload_mib=UPLOAD_BYTES / 2**20,
+    ) as running:
+        running.wait_ready()
+        yield running
+        running.terminate()
+        assert running.exit_code() == 0
+    assert "Traceback" not in "".join(running.err)
+
+
+async def call(server: ServerProcess, request: bytes) -> Reply:
+    """Send a request, which has to ask for the connection's end."""
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        writer.write(request)
+        answer = await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    head, body = answer.split(b"\r\n\r\n", 1)
+    return Reply(int(head.split()[1]), body, time.monotonic() - began)
+
+
+def alone(image: bytes) -> bytes:
+    return upload(image, "Connection: close")
+
+
+def beside_a_reference(image: bytes, reference: bytes) -> bytes:
+    """Return a request with a form of both files."""
+    parts = [
+        f'--limit\r\nContent-Disposition: form-data; name="{name}"; filename="x"\r\n\r\n'.encode() + content + b"\r\n"
+        for name, content in (("image", image), ("reference", reference))
+    ]
+    body = b"".join(parts) + b"--limit--\r\n"
+    return upload(body, "Content-Type: multipart/form-data; boundary=limit", "Connection: close")
+
+
+async def _at_once(server: ServerProcess, requests: list[bytes], callers: int) -> list[Reply]:
+    """Send all requests, so many at a time."""
+    free = asyncio.Semaphore(callers)
+
+    async def one(request: bytes) -> Reply:
+        async with free:
+            return await call(server, request)
+
+    async with asyncio.timeout(PATIENCE_S):
+        return list(await asyncio.gather(*[one(request) for request in requests]))
+
+
+def test_each_hostile_image_gets_the_answer_it_deserves(besieged: ServerProcess, images: dict[str, bytes]) -> None:
+    replies = asyncio.run(_at_once(besieged, [alone(image) for image in images.values()], HOSTILE_CALLERS))
+    statuses = {name: reply.status for name, reply in zip(images, replies, strict=True)}
+    assert statuses == {name: status for status, drawn in IMAGES.items() for name in drawn}
+    for reply in replies:
+        assert reply.status == 200 or json.loads(reply.body)["status"] == reply.status
+
+
+def test_hostile_images_as_references_are_refused_or_measured(
+    besieged: ServerProcess, images: dict[str, bytes]
+) -> None:
+    requests = [beside_a_reference(GOOD, image) for image in images.values()]
+    replies = asyncio.run(_at_once(besieged, requests, HOSTILE_CALLERS))
+    allowed = {200, *problems.STATUS.values()} - {500, 503, 504}
+    assert {
+        name: reply.status for name, reply in zip(images, replies, strict=True) if reply.status not in allowed
+    } == {}
+
+
+def test_memory_stays_within_what_the_limits_admit(besieged: ServerProcess, images: dict[str, bytes]) -> None:
+    asyncio.run(_at_once(besieged, [alone(GOOD)] * HOSTILE_CALLERS, HOSTILE_CALLERS))
+    before = resident_bytes(besieged.pid)
+    reset_peak(besieged.pid)
+    largest = images["TIFF of RGBA at the limit"]
+    requests = [alone(image) for image in images.values()] + [beside_a_reference(largest, largest)] * HOSTILE_CALLERS
+    asyncio.run(_at_once(besieged, requests, HOSTILE_CALLERS))
+    assert peak_bytes(besieged.pid) - before <= MOST_GROWTH_BYTES
+
+
+def test_good_callers_alongside_hardly_wait_longer(besieged: ServerProcess, images: dict[str, bytes]) -> None:
+    measured = []
+    for _ in range(TRIES):
+        undisturbed, disturbed = asyncio.run(_p99_s(besieged, [])), asyncio.run(_p99_s(besieged, sieges(images)))
+        measured.append((undisturbed, disturbed))
+        if disturbed <= 2 * undisturbed:
+            return
+    pytest.fail(f"p99 alone and alongside, in seconds: {measured}")
+
+
+def sieges(images: dict[str, bytes]) -> list[list[bytes]]:
+    """Return what each of five hostile callers sends: one the images that are decoded in full, the others all else."""
+    decoded = [images[name] for name in IMAGES[200]]
+    refused = [image for name, image in images.items() if name not in IMAGES[200]]
+    return [decoded, *(refused[at:] + refused[:at] for at in range(0, 28, 7))]
+
+
+async def _p99_s(server: ServerProcess, sieges: list[list[bytes]]) -> float:
+    """Return the 99th percentile of the times of 200 good uploads, four at a time, in the midst of these sieges."""
+    hostile_statuses = set()
+
+    async def besiege(images: list[bytes]) -> None:
+        for image in itertools.cycle(images):
+            hostile_statuses.add((await call(server, alone(image))).status)
+            await asyncio.sleep(HOSTILE_PAUSE_S)
+
+    async with asyncio.timeout(PATIENCE_S):
+        besieging = [asyncio.create_task(besiege(images)) for images in sieges]
+        replies = await _at_once(server, [alone(GOOD)] * 200, callers=4)
+        for task in besieging:
+            task.cancel()
+        await asyncio.gather(*besieging, return_exceptions=True)
+    assert {reply.status for reply in replies} == {200}
+    assert hostile_statuses == (set(IMAGES) if sieges else set())
+    return sorted(reply.seconds for reply in replies)[-3]
