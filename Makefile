@@ -50,7 +50,7 @@ misbehaviour: .venv/.installed-dev ## what the same servers do with bad callers:
 	$(BIN)/python -m peers.misbehaviour $(PEERS)
 
 clean: ## remove .venv and whatever else can be made again
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv peers/.venvs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find service tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

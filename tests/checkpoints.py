@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from service.engine.probing import raster
 from service.engine.predictor import Predictor
+from service.engine.probing import raster
 from service.imaging.probe import probe
 from service.network import build, count_parameters, reparameterize
 from service.store.card import Probe

@@ -3,13 +3,12 @@
 import re
 import socket
 import threading
-import time
 
 import pytest
 
 from tests.doubles import draw, png
 from tests.end_to_end.hostile_requests import REQUESTS, Hostile
-from tests.end_to_end.server_process import Caller, ServerProcess, read_all, request_head, until, upload
+from tests.end_to_end.server_process import Caller, ServerProcess, read_all, until
 
 IMAGE = png(draw())
 
