@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from service.commands import benchmark_serve
+from service.commands import benchmark_engines, benchmark_serve
 from service.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ BATCHES = (1, 8)
 SMALLEST_PX = 32
 
 app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+app.command("engines")(benchmark_engines.engines)
 app.command("serve")(benchmark_serve.serve)
 
 

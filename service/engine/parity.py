@@ -70,11 +70,12 @@ class Parity:
             return str(error)
         if (difference := probe_difference(self._card, answer)) > self._card.probe.tolerance:
             return f"mean difference {difference:.4f} from the recorded probe, allowed {self._card.probe.tolerance}"
-        if masks and (iou := self._mask_iou(answer)) < LEAST_IOU:
+        if masks and (iou := self.mask_iou(answer)) < LEAST_IOU:
             return f"IoU {iou:.4f} of its mask of the probe with that of float32, needed {LEAST_IOU}"
         return ""
 
-    def _mask_iou(self, answer: NDArray[np.uint8]) -> float:
+    def mask_iou(self, answer: NDArray[np.uint8]) -> float:
+        """Return the IoU of the mask in an engine's `answer` to the probe, uint8 (h, w), with that of float32."""
         found, expected = (levels >= self._card.threshold * 255 for levels in (answer, self._exact))
         union = np.count_nonzero(found | expected)
         return np.count_nonzero(found & expected) / union if union else 1.0

@@ -1,0 +1,45 @@
+"""`alnet benchmark engines`: every engine that this machine has, beside plain PyTorch."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+BATCHES = (1, 8)
+LARGEST_PX = 1 << 22
+
+
+def engines(
+    *,
+    modality: Annotated[str, typer.Option(help="Whose checkpoint.")] = "cell",
+    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images in a batch; may be repeated.", show_default="1 8")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Batches timed of each engine and size; the median counts.")] = 10,
+    warm_up: Annotated[int, typer.Option(min=0, help="Batches before them that do not count.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for engines.md and engines.json.")] = Path("benchmark"),
+) -> None:
+    """Time every engine for a checkpoint, in turns, on images that the code draws: pixels in, probabilities out.
+
+    The table has milliseconds an image, how many times as fast as plain PyTorch that is, and the IoU of the engine's
+    mask of the card's probe with that of float32.
+    """
+    from service.benchmark.engines import engines_table, measure_engines
+    from service.benchmark.uploads import draw_uploads
+    from service.imaging.decode import decode
+    from service.imaging.placement import prepare
+    from service.store.model_store import ModelStore
+
+    checkpoint = ModelStore(store).current(modality)
+    drawn = [decode(body.content, max_pixels=LARGEST_PX).pixels for body in draw_uploads(modality, 8)]
+    tiles = [tile for pixels in drawn for tile in prepare(pixels, checkpoint.card.input)[1]]
+    report = measure_engines(
+        checkpoint, tiles, device=device, batches=batch or list(BATCHES), repeat=repeat, warm_up=warm_up
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "engines.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (out / "engines.md").write_text(engines_table(report), encoding="utf-8")
+    typer.echo(engines_table(report))
+    typer.echo(f"table and figures: {out}")

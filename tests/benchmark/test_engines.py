@@ -1,0 +1,50 @@
+"""The engines' benchmark: which are measured, what the ratios are, and what stands in for one that is missing."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.benchmark.engines import BASELINE, EnginesReport, TimedEngine, engines_table
+from service.cli import app
+from service.reproduction.machine import this_machine
+from tests.checkpoints import publish_tiny
+from tests.one_thread import one_thread
+
+_one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
+
+
+def report(**seconds: list[float]) -> EnginesReport:
+    return EnginesReport(
+        machine=this_machine(),
+        modality="cell",
+        version="1",
+        grid=(64, 96),
+        batches=[2],
+        engines=[TimedEngine(name=name, seconds={2: taken}, probe_iou=0.995) for name, taken in seconds.items()],
+        missing={"openvino, int8": "it has none"},
+    )
+
+
+def test_a_ratio_is_that_of_medians_to_the_first_engine() -> None:
+    lines = engines_table(report(plain=[0.2, 0.1, 9.0], fast=[0.05, 0.1, 0.02])).splitlines()
+    assert lines[2] == "| engine | batch 2: ms an image | × as fast | IoU with float32 |"
+    assert lines[4:6] == ["| plain | 100.0 | 1.00 | 0.9950 |", "| fast | 25.0 | 4.00 | 0.9950 |"]
+
+
+def test_a_missing_engine_is_told_with_its_reason() -> None:
+    assert engines_table(report(plain=[0.1])).splitlines()[-1] == "Not here: openvino, int8: it has none."
+
+
+def test_the_command_measures_the_baseline_and_every_engine_of_this_machine(tmp_path: Path) -> None:
+    store = publish_tiny(tmp_path / "store", "cell").folder.parents[1]
+    arguments = ["--store", str(store), "--device", "cpu", "--repeat", "2", "--warm-up", "0", "--batch", "3"]
+    result = CliRunner().invoke(app, ["benchmark", "engines", *arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    found = EnginesReport.model_validate_json((tmp_path / "out" / "engines.json").read_text())
+    names = [engine.name for engine in found.engines]
+    assert names[0].startswith(BASELINE)
+    assert names[-1] == "torch, float32"
+    assert all(len(engine.seconds[3]) == 2 and engine.image_ms(3) > 0 for engine in found.engines)
+    assert found.engines[-1].probe_iou == 1.0
+    assert (tmp_path / "out" / "engines.md").read_text() in result.stdout
