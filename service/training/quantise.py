@@ -14,6 +14,7 @@ from torch import nn
 
 from service.engine.choosing import EXACT, load_engine
 from service.engine.engine import Engine
+from service.engine.parity import Parity
 from service.engine.weights import build_network, read_state
 from service.errors import QuantisationLoss
 from service.imaging.placement import prepare
@@ -59,17 +60,25 @@ def quantise(
     compared on its test images.
 
     Raises:
-        QuantisationLoss: the mean IoU falls by more than `largest_loss`; nothing is published.
+        QuantisationLoss: the mean IoU falls by more than `largest_loss`, or the answer to the probe is another than the
+            recorded one, so that no server would take the form; nothing is published.
         BadDataset, BadParameter: as `service.training.evaluate.evaluate`.
     """
     card = checkpoint.card
     pairs = {pair.name: pair for pair in open_dataset(data).pairs}
     tiles = calibration_tiles(card, chosen(pairs, split, "train"), images)
     say(f"calibrating on {len(tiles)} training images")
-    model = quantised_model(card, build_network(card, read_state(checkpoint)), tiles)
+    network = build_network(card, read_state(checkpoint))
+    model = quantised_model(card, network, tiles)
+    engine = _engine(card, model)
+    if fault := Parity(card, network).fault(engine, masks=False):
+        raise QuantisationLoss(
+            f"in integers the probe is answered otherwise: {fault}; images unlike the training images would be, too. "
+            "Nothing was published"
+        )
     say("comparing on the test images")
     exact, _ = _iou(load_engine(checkpoint, EXACT), data, split)
-    in_integers, n = _iou(_engine(card, model), data, split)
+    in_integers, n = _iou(engine, data, split)
     if (loss := exact - in_integers) > largest_loss:
         raise QuantisationLoss(
             f"in integers the mean IoU on {n} test images is {in_integers:.4f}, in float32 {exact:.4f}: {loss:.4f} are "

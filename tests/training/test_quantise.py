@@ -92,6 +92,15 @@ def test_too_great_a_loss_is_told_and_nothing_is_published(store: Path, split: P
     assert said[0] == "calibrating on 1 training images"
 
 
+def test_a_form_that_no_server_would_take_is_not_published(store: Path, split: Path, tmp_path: Path) -> None:
+    before, _ = versions(store)
+    strict = before.card.probe.model_copy(update={"tolerance": 1e-7})
+    checkpoint = publish_tiny(tmp_path, probe=strict)
+    with pytest.raises(QuantisationLoss, match="the probe is answered otherwise: mean difference"):
+        quantise(checkpoint, "drawn:retina:4", split, tmp_path, images=2, largest_loss=1, say=lambda _: None)
+    assert ModelStore(tmp_path).published("retina") == ["1"]
+
+
 @pytest.mark.parametrize("name", [INT8_GRAPH, INT8_CONSTANTS])
 def test_a_changed_file_is_refused(name: str, store: Path, tmp_path: Path) -> None:
     _, after = versions(store)
