@@ -1,4 +1,9 @@
-"""From a network to an OpenVINO model that takes pixels and gives probabilities, as the engines do."""
+"""From a network to an OpenVINO model that takes pixels and gives probabilities, as the engines do.
+
+PyTorch never forgets a module that it has traced: each trace of this network takes 2 MB for good, which a server that
+swaps versions would lose with each. So what is traced is the network as a function of its weights, once for each
+structure, and every checkpoint's weights are put into a copy of that.
+"""
 
 import copy
 import warnings
@@ -16,6 +21,9 @@ from service.network.on_grid import on_grid
 from service.store.card import Card
 from service.store.checkpoint import Int8Model
 
+_structures: dict[str, ov.Model] = {}
+"""What was traced, by what the structure depends on. Its inputs are the pixels, and then the weights in turn."""
+
 
 def to_openvino(card: Card, network: nn.Module) -> ov.Model:
     """Return the model of the card's re-parameterised `network` (float32, on the CPU), for one image at a time.
@@ -25,16 +33,37 @@ def to_openvino(card: Card, network: nn.Module) -> ov.Model:
 
     OpenVINO's frontend is called itself: `openvino.convert_model` would do the same, and telemetry besides.
     """
-    height, width = card.input.grid
-    blank = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     whole = _PixelsToLevels(card, on_grid(copy.deepcopy(network), card.input.grid)).eval()
+    weights = {name: tensor.detach() for name, tensor in [*whole.named_parameters(), *whole.named_buffers()]}
+    key = f"{card.architecture} {sorted(card.architecture_config.items())} {card.input.grid}"
+    if key not in _structures:
+        _structures[key] = _trace(whole, weights, card.input.grid)
+    model = _structures[key].clone()
+    for parameter, tensor in zip(model.get_parameters()[1:], weights.values(), strict=True):
+        parameter.output(0).replace(ov.op.Constant(tensor.numpy(), shared_memory=False).output(0))
+        model.remove_parameter(parameter)
+    return model
+
+
+def _trace(whole: nn.Module, weights: dict[str, Tensor], grid: tuple[int, int]) -> ov.Model:
+    """Return `whole` as a function of the pixels and its `weights`, whose shapes are fixed. `whole` is used up."""
+
+    def compute(pixels: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        for name, tensor in zip(weights, tensors, strict=True):  # torch.func.functional_call cannot be traced
+            module, _, attribute = name.rpartition(".")
+            delattr(whole.get_submodule(module), attribute)
+            setattr(whole.get_submodule(module), attribute, tensor)
+        answer: tuple[Tensor, Tensor] = whole(pixels)
+        return answer
+
+    inputs = (torch.zeros(1, *grid, 3, dtype=torch.uint8), *weights.values())
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # that shapes become constants, which is what is wanted
-        traced = torch.jit.trace(whole, blank, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(compute, inputs, check_trace=False)  # type: ignore[no-untyped-call]
     decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
     frontend = FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
-    model.reshape([1, height, width, 3])
+    model.reshape({number: list(tensor.shape) for number, tensor in enumerate(inputs)})
     return model
 
 
@@ -54,10 +83,13 @@ def read_int8(stored: Int8Model) -> ov.Model:
 class _PixelsToLevels(nn.Module):
     """What `service.engine.predictor.Predictor.predict` computes."""
 
+    temperature: Tensor
+
     def __init__(self, card: Card, network: nn.Module) -> None:
         super().__init__()
         self.normalise = Normalise(card.normalisation.mean, card.normalisation.std)
-        self.network, self.temperature = network, card.temperature
+        self.network = network
+        self.register_buffer("temperature", torch.tensor(card.temperature), persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(self.normalise(pixels.permute(0, 3, 1, 2)))[:, 0]

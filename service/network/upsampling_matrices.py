@@ -34,10 +34,22 @@ class UpsampledSum(nn.Module):
         super().__init__()
         across = torch.cat([upsampling(width, grid[1]).T for _, width in sizes])
         self.register_buffer("across", across.to(dtype), persistent=False)
-        for number, (height, _) in enumerate(sizes):
-            self.register_buffer(f"down_{number}", upsampling(height, grid[0]).T.to(dtype), persistent=False)
+        self.columns = nn.ModuleList(_Columns(height, grid[0], dtype) for height, _ in sizes)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return (N, C, H, W) for maps of (N, C, h, w), each of its size."""
-        columns = [map_.transpose(2, 3) @ self.get_buffer(f"down_{number}") for number, map_ in enumerate(maps)]
+        columns = [up_sampled(map_) for up_sampled, map_ in zip(self.columns, maps, strict=True)]
         return torch.cat(columns, 2).transpose(2, 3) @ self.across
+
+
+class _Columns(nn.Module):
+    """Up-samples columns: takes (N, C, h, w), gives (N, C, w, H)."""
+
+    down: Tensor
+
+    def __init__(self, coarse: int, fine: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("down", upsampling(coarse, fine).T.to(dtype), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(2, 3) @ self.down

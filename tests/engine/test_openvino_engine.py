@@ -1,6 +1,7 @@
 """A real, tiny checkpoint in OpenVINO: it answers as PyTorch does, whatever its batch mates."""
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -94,3 +95,14 @@ def test_after_a_failure_it_answers_again(engine: OpenVinoEngine) -> None:
 def test_what_is_no_model_cannot_be_read() -> None:
     with pytest.raises(EngineFailed, match="cannot read"):
         read_int8(Int8Model(graph=b"<net", constants=b""))
+
+
+def test_versions_that_come_and_go_leave_nothing_behind(checkpoint: Checkpoint) -> None:
+    process = psutil.Process()
+    grown = []
+    for _ in range(2):  # the first time fills caches
+        before = process.memory_info().rss
+        for _ in range(25):
+            load_engine(checkpoint, Wish(engine="openvino", device="cpu", precision="float32"))
+        grown.append((process.memory_info().rss - before) / 2**20)
+    assert grown[-1] < 15  # PyTorch keeps 2 MiB of every trace
