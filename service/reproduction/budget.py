@@ -31,7 +31,7 @@ def training_pixels(recipe: Config, images: int) -> float:
 
 def _in_words(recipe: Config, images: int) -> str:
     height, width = _view(recipe)
-    kind = "whole images" if recipe.crop_px is None else "crops"
+    kind = "whole images" if (height, width) == recipe.input.grid else "crops"
     steps = _steps(recipe, images)
     views = f"{recipe.epochs * steps * recipe.batch_size:,} views"
     coarse = f", the first {recipe.coarse_epochs} at half the resolution" if recipe.coarse_epochs else ""
@@ -43,4 +43,7 @@ def _steps(recipe: Config, images: int) -> int:
 
 
 def _view(recipe: Config) -> tuple[int, int]:
-    return recipe.input.grid if recipe.crop_px is None else (recipe.crop_px, recipe.crop_px)
+    """Return height and width of what the network sees of an image; a crop is never larger than the grid."""
+    height, width = recipe.input.grid
+    crop = recipe.crop_px or max(height, width)
+    return min(crop, height), min(crop, width)
