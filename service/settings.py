@@ -47,7 +47,12 @@ class Settings(BaseModel):
     max_queued: int = Field(64, ge=1, le=100_000, description="Uploads waiting in one modality before 429.")
     max_upload_mib: float = Field(32.0, gt=0, le=4096, description="Largest request body, MiB.")
     max_image_megapixels: Megapixels = Field(40.0, description="Largest image, megapixels; checked from its header.")
-    decode_threads: int = Field(0, ge=0, le=256, description="Threads that decode and encode; 0: one for each core.")
+    decode_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Threads that decode and encode; 0: one for each core. Large images have one fewer of their own.",
+    )
     request_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest time from arrival to answer, s.")
     upload_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest time for a request body to arrive, s.")
     drain_timeout_s: float = Field(

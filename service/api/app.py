@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI
 
 from service import __version__
 from service.api import health, logs, models, openapi, pages, problems, segmentation
+from service.api.early_refusal import EarlyRefusal
 from service.api.exchange import Exchange
 from service.api.gate import Gate
 from service.api.loop_lag import LoopLag
@@ -66,6 +67,11 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         dependencies=[Depends(gate)] if gate.is_needed else [],
     )
     app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, telemetry=telemetry)
+    if not gate.is_needed:  # else a caller's key comes first, or what is left of its allowance
+        [uploads] = segmentation.router.routes
+        app.add_middleware(
+            EarlyRefusal, route=uploads, admit=lambda modality: fleet.segmenter(modality).admit(deadline=None)
+        )
     app.add_middleware(RequestContext, is_draining=lambda: traffic.is_draining, on_answered=on_answered)
     problems.install(app)
     for router in (segmentation.router, models.router, health.router, pages.router()):

@@ -1,5 +1,7 @@
 """From the bytes of a multipart/form-data body to the two files that we know. All in memory, all as it arrives."""
 
+from io import BytesIO
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -24,12 +26,12 @@ class FormReader:
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise BadMultipart("the Content-Type of a form must name its boundary")
-        self._files: dict[bytes, bytearray] = {}
+        self._files: dict[bytes, BytesIO] = {}
         self._parts = 0
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
-        self._file: bytearray | None = None
+        self._file: BytesIO | None = None
         self._has_ended = False
         try:
             self._parser = MultipartParser(
@@ -59,13 +61,13 @@ class FormReader:
             ) from error
 
     def finish(self) -> tuple[bytes, bytes | None]:
-        """Return the image and, if there was one, the reference."""
+        """Return the image and, if there was one, the reference; neither is copied."""
         if not self._has_ended:
             raise BadMultipart("the form ends before its last boundary")
         if b"image" not in self._files:
             raise BadMultipart("the form has no file `image`; name the part `image`, or send the image as the body")
         reference = self._files.get(b"reference")
-        return bytes(self._files[b"image"]), None if reference is None else bytes(reference)
+        return self._files[b"image"].getvalue(), None if reference is None else reference.getvalue()
 
     def _begin_part(self) -> None:
         self._parts += 1
@@ -96,11 +98,11 @@ class FormReader:
             raise BadMultipart(f"`{word}` must be a file: give the part a filename")
         if name in self._files:
             raise BadMultipart(f"`{word}` was sent more than once")
-        self._file = self._files[name] = bytearray()
+        self._file = self._files[name] = BytesIO()
 
     def _add_content(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
-            self._file += memoryview(data)[start:end]
+            self._file.write(memoryview(data)[start:end])
 
     def _end(self) -> None:
         self._has_ended = True

@@ -163,6 +163,8 @@ def _advice(status: int) -> str:
             return "no such path; /docs lists those that exist"
         case 405:
             return "that path exists, but not with this method; the Allow header lists those that it has"
+        case 408:
+            return "the request's line and headers did not arrive in time; send them at once"
         case 431:
             return "the request's line and headers, or the trailers behind its body, are longer than 64 KiB"
         case _:

@@ -1,5 +1,6 @@
-"""uvicorn's HTTP/1.1, but with bounded heads, and with a problem for what is no HTTP."""
+"""uvicorn's HTTP/1.1, but with heads that are bounded in size and time, and with a problem for what is no HTTP."""
 
+import asyncio
 import uuid
 from http import HTTPStatus
 
@@ -11,37 +12,58 @@ from service.api.exchange import Exchange
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers together, and of a chunked body's trailers. The parser itself has no limit."""
 
+HEAD_TIMEOUT_S = 10.0
+"""From the opening of a connection, or from a later request's first byte, to the end of the request's head."""
+
 
 class Protocol(HttpToolsProtocol):
     """One connection.
 
     What comes in is parsed and kept by uvicorn as it comes: a head that never ends would fill the memory. So bytes are
-    counted that are neither body nor the end of a head, and a whole head is measured before its request begins.
+    counted that are neither body nor the end of a head, and a whole head is measured before its request begins. Nor
+    does uvicorn mind how long a head takes: a caller could hold connections for good with a byte now and then.
     """
 
     _undigested = 0
-    _has_head = False
+    _is_in_body = False
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._bound_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of all that would keep the connection and its last request in memory."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn does so only if the caller said goodbye
+        self._unbound_head()
 
     def data_received(self, data: bytes) -> None:
         """Take the next bytes; refuse to take more of a head, or of trailers, than MAX_HEAD_BYTES."""
         self._undigested += len(data)
         super().data_received(data)
-        if self._undigested > MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._undigested > MAX_HEAD_BYTES:
             self._refuse(431)
+        elif self._undigested and not self._is_in_body:
+            self._bound_head()  # also by blank lines before a head, which the parser does not tell of
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._has_head = False
+        self._bound_head()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header; those behind a chunked body, its trailers, mean nothing here and are not kept."""
-        if not self._has_head:
+        if not self._is_in_body:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Let the request begin, unless its head is too large."""
-        self._undigested, self._has_head = 0, True
+        self._undigested, self._is_in_body = 0, True
+        self._unbound_head()
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
             self._refuse(431)
@@ -55,13 +77,33 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request's body."""
-        self._undigested = 0
+        self._undigested, self._is_in_body = 0, False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's signature
         """Answer bytes that cannot be parsed, and close."""
         if not self.transport.is_closing():
             self._refuse(400)
+
+    def _bound_head(self) -> None:
+        """From now on the head has HEAD_TIMEOUT_S to come, if that time does not run already."""
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._end_late_head)
+
+    def _unbound_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_late_head(self) -> None:
+        """Close; a caller who had begun to ask hears why."""
+        self._head_timer = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._bound_head()  # the request before is being answered still, and must not be broken into
+        elif self._undigested and not self.transport.is_closing():
+            self._refuse(408)
+        else:
+            self.transport.close()
 
     def _refuse(self, status: int) -> None:
         """Answer with a problem, whatever else was to come, and close."""

@@ -33,7 +33,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         exchange = Exchange.begin(scope)
-        incoming = _Incoming(receive, is_last=_is_last(scope))
+        incoming = _Incoming(receive, scope)
         outgoing = _Outgoing(send, exchange, incoming, self._is_draining)
         try:
             await self._app(scope, incoming, outgoing)
@@ -47,31 +47,25 @@ class RequestContext:
             self._on_answered(exchange)
 
 
-def _is_last(scope: Scope) -> bool:
-    """Whether the caller wants no more than this one answer over the connection, and sends its body unasked."""
-    headers = Headers(scope=scope)
-    closes = scope.get("http_version") == "1.0" or "close" in headers.get("connection", "").lower()
-    return closes and "expect" not in headers
-
-
 class _Incoming:
-    """The request's messages; knows whether the body has come to its end, and whether the connection ends with it."""
+    """The request's messages. `is_last`: the caller wants no more than this one answer over the connection."""
 
-    def __init__(self, receive: Receive, *, is_last: bool) -> None:
+    def __init__(self, receive: Receive, scope: Scope) -> None:
+        headers = Headers(scope=scope)
         self._receive = receive
-        self.is_last = is_last
-        self.has_ended = False
+        self.is_last = scope.get("http_version") == "1.0" or "close" in headers.get("connection", "").lower()
+        self._has_ended = "expect" in headers  # its body does not come before it is asked for
 
     async def __call__(self) -> Message:
         message = await self._receive()
-        self.has_ended = message["type"] != "http.request" or not message.get("more_body", False)
+        self._has_ended = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
     async def discard_rest(self) -> None:
         """Take in what is still coming: closing a socket with unread bytes resets it, and the answer would be lost."""
         try:
             async with asyncio.timeout(LINGER_S):
-                while not self.has_ended:
+                while not self._has_ended:
                     await self()
         except TimeoutError:
             return
@@ -85,18 +79,26 @@ class _Outgoing:
         self._exchange = exchange
         self._incoming = incoming
         self._is_draining = is_draining
+        self._closes = False
         self.has_begun = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.has_begun = True
             self._exchange.status = message["status"]
+            self._closes = self._incoming.is_last or self._is_draining()
             self._add_headers(MutableHeaders(raw=message.setdefault("headers", [])))
-            if self._incoming.is_last or self._is_draining():
-                await self._incoming.discard_rest()
         elif message["type"] == "http.response.body":
             self._exchange.sent_bytes += len(message.get("body", b""))
+            if self._closes and not message.get("more_body", False):
+                message = await self._all_but_the_end(message)
         await self._send(message)
+
+    async def _all_but_the_end(self, last: Message) -> Message:
+        """Send the `last` piece, then wait until the connection can be closed; return the end of the answer."""
+        await self._send({**last, "more_body": True})
+        await self._incoming.discard_rest()
+        return {"type": "http.response.body", "body": b""}
 
     def _add_headers(self, headers: MutableHeaders) -> None:
         elapsed_s = time.monotonic() - self._exchange.arrived
@@ -104,5 +106,5 @@ class _Outgoing:
         headers["Cache-Control"] = "no-store"
         headers.update(self._exchange.headers)
         headers.setdefault("Server-Timing", f"total;dur={elapsed_s * 1000:.1f}")
-        if self._is_draining():
+        if self._closes:
             headers["Connection"] = "close"

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from io import BytesIO
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -38,7 +39,7 @@ async def receive_parts(request: Request, *, max_bytes: int, slow_at: float, dea
         async with asyncio.timeout_at(min(slow_at, deadline)), aclosing(_chunks(request.receive, max_bytes)) as chunks:
             if _is_form(request.headers):
                 return await _read_form(request.headers["content-type"], chunks)
-            return Parts(b"".join([chunk async for chunk in chunks]))
+            return Parts(await _read_whole(chunks))
     except TimeoutError:
         if deadline < slow_at:
             raise DeadlineExceeded("the request's time ran out while its body was arriving") from None
@@ -72,6 +73,13 @@ async def _chunks(receive: Receive, max_bytes: int) -> AsyncGenerator[bytes, Non
 
 def _too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(f"the body is longer than the {max_bytes / 2**20:g} MiB that this service accepts")
+
+
+async def _read_whole(chunks: AsyncGenerator[bytes, None]) -> bytes:
+    whole = BytesIO()  # copies each piece as it comes, and gives them away as one without another copy
+    async for chunk in chunks:
+        whole.write(chunk)
+    return whole.getvalue()
 
 
 async def _read_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> Parts:

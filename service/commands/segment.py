@@ -135,13 +135,13 @@ async def _segment_one(segmenter: "Segmenter", file: Path, paths: Sequence[Path]
 @asynccontextmanager
 async def _segmenter(engine: "Engine", settings: Settings) -> "AsyncIterator[Segmenter]":
     """Join the service's own parts around one engine, with room for as many images as one batch takes."""
-    from concurrent.futures import ThreadPoolExecutor
-
     from service.engine.batcher import Batcher
     from service.engine.device import Device
+    from service.engine.pixel_pool import PixelPool
     from service.engine.segmenter import Segmenter, TileBatcher
 
-    with ThreadPoolExecutor(settings.decode_threads or os.cpu_count()) as pool:
+    threads = settings.decode_threads or os.cpu_count() or 1
+    with PixelPool(threads, long=threads) as pool:  # nobody waits for a small image here
         async with Device("network") as device:
             batcher: TileBatcher = Batcher(
                 engine.predict,

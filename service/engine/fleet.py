@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
@@ -16,6 +15,7 @@ from service.engine.device import Device
 from service.engine.engine import Engine, checked_predict
 from service.engine.loading import MakeEngine, load, warm_up
 from service.engine.modality import Modality, ModalityState, Outcome
+from service.engine.pixel_pool import PixelPool
 from service.engine.segmenter import Segmenter, TileBatcher
 from service.engine.serving import Serving, Version
 from service.engine.torch_engine import memory_held_bytes
@@ -62,9 +62,7 @@ class Fleet:
     async def __aenter__(self) -> Self:
         names = self._names()
         self._stack = AsyncExitStack()
-        workers = self._settings.decode_threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pixels")
-        self._stack.callback(self._pool.shutdown, wait=False)
+        self._pool = self._stack.enter_context(PixelPool(self._settings.decode_threads or os.cpu_count() or 1))
         self._device = await self._stack.enter_async_context(Device("network"))
         self._stack.push_async_callback(self._close_modalities)
         for name in names:

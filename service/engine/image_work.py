@@ -3,8 +3,9 @@
 Bytes and pixels only: knows no engine, no queue, no event loop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,17 @@ from service.engine.quality import Agreement, Probability, agreement, expected_i
 from service.errors import BadCheckpoint, BadUpload, FrameNeeded, ReferenceMismatch
 from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.encode import encode_png
+from service.imaging.opening import pixels_to_decode
 from service.imaging.placement import Placement, prepare, restore
 from service.imaging.statistics import FEATURES, Likeness
 from service.store.card import Card, TrainingImages
+
+LARGE_PIXELS = 2_000_000
+"""Up to here decoding and fitting, or restoring and encoding, take a thread about 0.1 s at the most: short enough for
+others to wait for. 40 megapixels take up to 4 s. Most of what the shipped checkpoints are for is smaller; photographs
+of skin may be larger."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,12 @@ class Prepared:
     tiles: list[NDArray[np.uint8]]
     cautions: tuple[Caution, ...]
 
+    @property
+    def is_large(self) -> bool:
+        """Whether a thread has work for long with what comes back: `after`."""
+        height, width = self.placement.source
+        return height * width > LARGE_PIXELS
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -70,6 +85,17 @@ class ImageWork:
     def __init__(self, card: Card, *, max_pixels: int) -> None:
         self._card, self._max_pixels = card, max_pixels
         self._likeness = likeness(card.training_images)
+
+    def is_large(self, upload: Upload) -> bool:
+        """Whether a thread has work for long with decoding an upload: `before`. Decodes nothing itself.
+
+        Raises:
+            BadUpload: the header of image or reference tells already that it cannot be used.
+        """
+        pixels = self._pixels_to_decode(upload.image, upload.frame)
+        if upload.reference is not None:
+            pixels = max(pixels, _of_reference(self._pixels_to_decode, upload.reference, upload.frame))
+        return pixels > LARGE_PIXELS
 
     def before(self, upload: Upload) -> Prepared:
         """Decode an upload and lay it on the network's grid.
@@ -111,23 +137,30 @@ class ImageWork:
     def _reference(self, upload: Upload, decoded: Decoded) -> DecodedMask | None:
         if upload.reference is None:
             return None
-        try:
-            reference = self._decode_reference(upload.reference, upload.frame)
-        except BadUpload as error:
-            raise type(error)(f"in the reference: {error}") from error
+        reference = _of_reference(self._decode_mask, upload.reference, upload.frame)
         if reference.mask.shape != decoded.pixels.shape[:2]:
             (height, width), (rows, columns) = decoded.pixels.shape[:2], reference.mask.shape
             raise ReferenceMismatch(f"the reference is {columns} × {rows} pixels, the image {width} × {height}")
         return reference
 
-    def _decode_reference(self, content: bytes, frame: int | None) -> DecodedMask:
-        """Decode a mask; of a stack of masks, the frame that was picked of the stack of images."""
+    def _pixels_to_decode(self, content: bytes, frame: int | None) -> int:
+        return pixels_to_decode(content, max_pixels=self._max_pixels, frame=frame)
+
+    def _decode_mask(self, content: bytes, frame: int | None) -> DecodedMask:
+        return decode_mask(content, max_pixels=self._max_pixels, frame=frame)
+
+
+def _of_reference(read: Callable[[bytes, int | None], T], content: bytes, frame: int | None) -> T:
+    """Read a reference; of a stack of masks, the frame that was picked of the stack of images."""
+    try:
         try:
-            return decode_mask(content, max_pixels=self._max_pixels)
+            return read(content, None)
         except FrameNeeded:
             if frame is None:
                 raise
-            return decode_mask(content, max_pixels=self._max_pixels, frame=frame)
+            return read(content, frame)
+    except BadUpload as error:
+        raise type(error)(f"in the reference: {error}") from error
 
 
 NOT_BINARY = Caution(

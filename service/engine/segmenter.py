@@ -2,10 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +10,9 @@ from numpy.typing import NDArray
 from service.engine.batcher import Batcher
 from service.engine.engine import Engine
 from service.engine.image_work import Caution, ImageWork, Prepared, Upload
-from service.errors import DeadlineExceeded, ShuttingDown
+from service.engine.pixel_pool import PixelPool
+from service.errors import DeadlineExceeded
 from service.store.card import Card
-
-T = TypeVar("T")
 
 TileBatcher = Batcher[NDArray[np.uint8], NDArray[np.uint8]]
 """Tiles of uint8 (h, w, 3) in, probability maps of uint8 (h, w) out."""
@@ -64,11 +60,11 @@ class Segmentation:
 class Segmenter:
     """Segments uploads of one modality: decode → fit → batch → restore → describe.
 
-    Decoding and encoding run in `pool`; the event loop only waits. Uploads of any size share the card's grid, and with
-    it the batches. `max_pixels` limits an image, from its header.
+    Decoding and encoding run in `pool`; the event loop only waits, and small images never do for large ones. Uploads of
+    any size share the card's grid, and with it the batches. `max_pixels` limits an image, from its header.
     """
 
-    def __init__(self, engine: Engine, batcher: TileBatcher, *, pool: Executor, max_pixels: int) -> None:
+    def __init__(self, engine: Engine, batcher: TileBatcher, *, pool: PixelPool, max_pixels: int) -> None:
         self.card: Card = engine.card
         self._batcher, self._pool = batcher, pool
         self._work = ImageWork(engine.card, max_pixels=max_pixels)
@@ -101,7 +97,9 @@ class Segmenter:
         submitted = clock()
         answer = await self._batcher.submit(prepared.tiles, deadline=deadline)
         answered = clock()
-        finished = await self._in_pool(lambda: self._work.after(upload, prepared, answer.results))
+        finished = await self._pool.run(
+            lambda: self._work.after(upload, prepared, answer.results), is_long=lambda: prepared.is_large
+        )
         ended = clock()
         height, width = prepared.placement.source
         return Segmentation(
@@ -130,13 +128,6 @@ class Segmenter:
     async def _decode(self, upload: Upload) -> Prepared:
         self._decoding += 1
         try:
-            return await self._in_pool(lambda: self._work.before(upload))
+            return await self._pool.run(lambda: self._work.before(upload), is_long=lambda: self._work.is_large(upload))
         finally:
             self._decoding -= 1
-
-    async def _in_pool(self, work: Callable[[], T]) -> T:
-        try:
-            running = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        except RuntimeError as error:  # the pool was shut down
-            raise ShuttingDown("this replica has stopped; another one may answer") from error
-        return await running

@@ -16,7 +16,10 @@ from PIL import Image as PillowImage
 from service.errors import DamagedImage
 from service.imaging.workload import check_size
 
-KINDS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")
+PLAIN = (b"P1", b"P2", b"P3")
+"""The kinds whose samples are text."""
+
+KINDS = (*PLAIN, b"P4", b"P5", b"P6", b"Pf")
 _GAP = rb"(?:\s|#[^\r\n]*+[\r\n])++"
 _WHOLE_NUMBER = re.compile(_GAP + rb"(\d{1,9}+)(?=[\s#])")
 _REAL_NUMBER = re.compile(_GAP + rb"([-+.0-9eE]{1,30}+)(?=[\s#])")
@@ -38,6 +41,16 @@ class _Header:
     def shape(self) -> tuple[int, ...]:
         """The shape of the sample array."""
         return (self.height, self.width, 3) if self.kind in {b"P3", b"P6"} else (self.height, self.width)
+
+
+def size(upload: bytes) -> tuple[int, int]:
+    """Return the width and height that the header of `upload`, which begins with one of KINDS, declares.
+
+    Raises:
+        DamagedImage: the header makes no sense.
+    """
+    header = _header(upload)
+    return header.width, header.height
 
 
 def read(upload: bytes, max_pixels: int) -> PillowImage.Image:

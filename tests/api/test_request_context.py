@@ -112,6 +112,7 @@ async def test_while_draining_connections_end_with_their_answer() -> None:
         (True, {}, [0, 1, 2]),
         (False, {"Connection": "close"}, [0, 1, 2]),
         (False, {"Connection": "close", "Expect": "100-continue"}, []),
+        (True, {"Expect": "100-continue"}, []),
         (False, {}, []),
     ],
 )
@@ -130,6 +131,22 @@ async def test_a_body_that_nobody_wants_is_taken_in_before_the_connection_closes
         answer = await client.post("/", content=body(), headers=headers)
     assert answer.text == "bye"
     assert taken == expected
+
+
+async def test_an_answer_does_not_wait_for_the_body_that_nobody_wants() -> None:
+    happened: list[object] = []
+
+    async def receive() -> Message:
+        happened.append("body")
+        return {"type": "http.request", "body": b"x", "more_body": happened.count("body") < 3}
+
+    async def send(message: Message) -> None:
+        happened.append(message.get("body", message["type"]))
+        assert message.get("more_body", False) is (message.get("body") == b"bye")  # the end comes behind the body's
+
+    context = RequestContext(PlainTextResponse("bye"), is_draining=lambda: False, on_answered=lambda _: None)
+    await context({"type": "http", "method": "POST", "headers": [(b"connection", b"close")]}, receive, send)
+    assert happened == ["http.response.start", b"bye", "body", "body", "body", b""]
 
 
 async def test_the_access_line_has_these_fields_and_no_more(caplog: pytest.LogCaptureFixture) -> None:

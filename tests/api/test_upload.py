@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -146,6 +147,31 @@ def test_the_length_really_received_counts(content_type: str | None, content_len
 
 def test_a_body_of_exactly_the_limit_is_read() -> None:
     assert len(read(Body(b"x" * 6000, b"x" * 4000), content_length="10000").image) == 10_000
+
+
+@pytest.mark.parametrize("is_form", [False, True], ids=["raw", "form"])
+def test_a_large_body_is_in_memory_only_once(is_form: bool) -> None:
+    image = bytes(2**24)
+    body = form(part("image", image)) if is_form else image
+    pieces = iter(range(0, len(body), 2**16))
+
+    async def receive() -> Message:
+        start = next(pieces)
+        return {"type": "http.request", "body": body[start : start + 2**16], "more_body": start + 2**16 < len(body)}
+
+    headers = [(b"content-type", FORM.encode())] if is_form else []
+    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+
+    async def traced() -> tuple[Parts, int]:
+        later = time.monotonic() + 60
+        tracemalloc.start()
+        parts = await receive_parts(request, max_bytes=2**25, slow_at=later, deadline=later)
+        return parts, tracemalloc.get_traced_memory()[1]
+
+    parts, peak = asyncio.run(traced())
+    tracemalloc.stop()
+    assert parts.image == image
+    assert peak < 1.5 * len(image)
 
 
 @pytest.mark.parametrize("content_type", [None, FORM])

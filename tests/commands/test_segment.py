@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from service.engine.batcher import Batcher
 from service.engine.choosing import Wish, load_engine
 from service.engine.device import Device
 from service.engine.image_work import Upload
+from service.engine.pixel_pool import PixelPool
 from service.engine.segmenter import Segmentation, Segmenter, TileBatcher
 from service.errors import BadCheckpoint, BadParameter, BadSettings, UnknownModality
 from service.imaging.policy import InputPolicy
@@ -60,7 +60,7 @@ def _served(checkpoint: Checkpoint, image: bytes) -> Segmentation:
 
     async def segment() -> Segmentation:
         engine = load_engine(checkpoint, Wish(device="cpu"))
-        with ThreadPoolExecutor(1) as pool:
+        with PixelPool(1) as pool:
             async with Device("network") as device:
                 batcher: TileBatcher = Batcher(engine.predict, device=device, max_size=8, max_wait_s=0, max_queued=8)
                 async with batcher:

@@ -290,7 +290,7 @@ def test_leaving_answers_what_runs_or_is_queued_and_refuses_what_is_still_decode
             await until(lambda: len(engine.batches) == 2)
             waits = asyncio.create_task(segment(segmenter, draw(2)))
             await until(lambda: fleet.queued("retina") == 1)
-            holder = asyncio.get_running_loop().run_in_executor(fleet._pool, busy.wait, 60)
+            holder = asyncio.create_task(fleet._pool.run(lambda: busy.wait(60)))
             decodes = asyncio.create_task(segment(segmenter, draw(3)))
             await asyncio.sleep(0)
             asyncio.get_running_loop().call_later(0.05, gate.set)
@@ -384,7 +384,7 @@ def test_an_upload_is_prepared_run_and_described_by_the_version_that_began_it(tm
         held = threading.Event()
         async with Fleet(settings(tmp_path, decode_threads=1, store_poll_s=0.01), make_engine=green) as fleet:
             await fleet.wait_loaded()
-            holder = asyncio.get_running_loop().run_in_executor(fleet._pool, held.wait, 60)
+            holder = asyncio.create_task(fleet._pool.run(lambda: held.wait(60)))
             begun = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
             await asyncio.sleep(0)
             publish_fake(tmp_path, "2", height=128)
@@ -407,12 +407,13 @@ def test_leaving_while_an_old_version_still_owes_an_answer_leaves_no_task(tmp_pa
         held = threading.Event()
         async with Fleet(settings(tmp_path, decode_threads=1, store_poll_s=0.01), make_engine=green) as fleet:
             await fleet.wait_loaded()
-            asyncio.get_running_loop().run_in_executor(fleet._pool, held.wait, 60)
+            holder = asyncio.create_task(fleet._pool.run(lambda: held.wait(60)))
             begun = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
             await asyncio.sleep(0)
             publish_fake(tmp_path, "2")
             await wait_version(fleet, "2")
         held.set()
+        await holder
         with pytest.raises(ShuttingDown):
             await begun
         assert tasks_besides_this() == set()

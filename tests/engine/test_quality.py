@@ -1,5 +1,7 @@
 """Scores and expectations, against plain sums and against drawn references."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.engine.quality import (
+    STRIP_PX,
     agreement,
     decidedness,
     expected_iou,
@@ -154,3 +157,19 @@ def test_a_map_is_decided_as_far_as_it_is_sure_of_what_it_takes_for_likely() -> 
 def test_counts_alone_give_what_the_map_gives() -> None:
     probability = np.random.default_rng(1).integers(0, 256, (30, 20), dtype=np.uint8)
     assert expected_iou_of_counts(level_counts(probability), 0.3, HARD) == expected_iou(probability, 0.3, HARD)
+
+
+@pytest.mark.parametrize("size", [1, STRIP_PX - 1, STRIP_PX, STRIP_PX + 1, 3 * STRIP_PX + 5])
+def test_every_pixel_is_counted_once_however_many_there_are(size: int) -> None:
+    levels = np.random.default_rng(size).integers(0, 256, (1, size), dtype=np.uint8)
+    assert level_counts(levels).tolist() == [int((levels == level).sum()) for level in range(256)]
+
+
+def test_counting_a_large_map_takes_little_memory() -> None:
+    large = np.zeros((2048, 2048), np.uint8)
+    tracemalloc.start()
+    counts = level_counts(large)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert counts[0] == large.size
+    assert peak < large.size  # NumPy at once takes eight bytes for each pixel

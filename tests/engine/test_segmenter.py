@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from service.engine.choosing import EXACT, load_engine
 from service.engine.device import Device
 from service.engine.engine import Engine
 from service.engine.image_work import CODES, Upload
+from service.engine.pixel_pool import PixelPool
 from service.engine.quality import expected_iou
 from service.engine.segmenter import Segmentation, Segmenter
 from service.errors import (
@@ -63,7 +63,7 @@ def run(use: Use, engine: Engine | None = None, **limits: int) -> None:
 
     async def main() -> None:
         used = engine or FakeEngine(make_card())
-        with ThreadPoolExecutor(limits.get("workers", 2)) as pool:
+        with PixelPool(limits.get("workers", 2)) as pool:
             async with Device("test") as device:
                 batcher = Batcher(
                     used.predict,
@@ -82,6 +82,13 @@ async def segment(segmenter: Segmenter, image: bytes, *, within_s: float | None 
     arrived = asyncio.get_running_loop().time()
     deadline = None if within_s is None else arrived + within_s
     return await segmenter.segment(Upload(image=image, **asked), arrived=arrived, deadline=deadline)
+
+
+async def held(segmenter: Segmenter, busy: threading.Event, *, is_long: bool = False) -> asyncio.Task[bool]:
+    """Keep a thread of the pool busy until the event is set."""
+    holder = asyncio.create_task(segmenter._pool.run(lambda: busy.wait(60), is_long=lambda: is_long))
+    await asyncio.sleep(0)
+    return holder
 
 
 def answer(image: bytes, engine: Engine | None = None, **asked: Any) -> Segmentation:
@@ -361,7 +368,7 @@ def test_a_deadline_that_passes_while_decoding_is_told_at_once() -> None:
     engine, busy = FakeEngine(make_card()), threading.Event()
 
     async def use(segmenter: Segmenter) -> None:
-        holder = asyncio.get_running_loop().run_in_executor(segmenter._pool, busy.wait, 60)
+        holder = await held(segmenter, busy)
         with pytest.raises(DeadlineExceeded):
             await segment(segmenter, png(draw()), within_s=0.05)
         assert not holder.done()
@@ -396,7 +403,7 @@ def test_uploads_being_decoded_count_against_the_queue() -> None:
     busy = threading.Event()
 
     async def use(segmenter: Segmenter) -> None:
-        holder = asyncio.get_running_loop().run_in_executor(segmenter._pool, busy.wait, 60)
+        holder = await held(segmenter, busy)
         admitted = [asyncio.create_task(segment(segmenter, png(draw(seed)))) for seed in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
@@ -416,7 +423,7 @@ def test_callers_cancelled_in_any_stage_make_room_and_disturb_nobody() -> None:
         await until(lambda: engine.batches == [1])
         queued = asyncio.create_task(segment(segmenter, png(draw(2))))
         await until(lambda: segmenter._batcher.queued == 1)
-        holder = asyncio.get_running_loop().run_in_executor(segmenter._pool, busy.wait, 60)
+        holder = await held(segmenter, busy)
         decoding = asyncio.create_task(segment(segmenter, png(draw(3))))
         await asyncio.sleep(0)
         for task in (running, queued, decoding):
@@ -432,9 +439,75 @@ def test_callers_cancelled_in_any_stage_make_room_and_disturb_nobody() -> None:
     run(use, engine, workers=1, max_queued=2)
 
 
+LARGE = png(np.full((1500, 1400, 3), 200, np.uint8))
+
+
+def test_a_small_image_is_answered_while_a_large_one_waits_to_be_decoded() -> None:
+    busy = threading.Event()
+
+    async def use(segmenter: Segmenter) -> None:
+        holder = await held(segmenter, busy, is_long=True)
+        large = [asyncio.create_task(segment(segmenter, LARGE)) for _ in range(5)]
+        assert (await segment(segmenter, png(draw()))).area_px == mask_of(draw()).sum()
+        assert not any(task.done() for task in large)
+        busy.set()
+        await holder
+        assert [(await task).area_fraction for task in large] == [1.0] * 5
+
+    run(use, workers=1, max_pixels=4_000_000)
+
+
+def test_a_small_image_is_answered_while_a_large_one_waits_to_be_encoded() -> None:
+    busy, gate = threading.Event(), threading.Event()
+    engine = FakeEngine(make_card(), gate=gate)
+
+    async def use(segmenter: Segmenter) -> None:
+        large = asyncio.create_task(segment(segmenter, LARGE))
+        await until(lambda: engine.batches == [1])
+        holder = await held(segmenter, busy, is_long=True)
+        small = asyncio.create_task(segment(segmenter, png(draw())))
+        gate.set()
+        assert (await small).area_px == mask_of(draw()).sum()
+        assert not large.done()
+        busy.set()
+        await holder
+        assert (await large).area_fraction == 1.0
+
+    run(use, engine, workers=1, max_pixels=4_000_000)
+
+
+def test_a_large_reference_beside_a_small_image_waits_with_the_large_images() -> None:
+    busy = threading.Event()
+
+    async def use(segmenter: Segmenter) -> None:
+        holder = await held(segmenter, busy, is_long=True)
+        waits = asyncio.create_task(segment(segmenter, png(draw()), reference=LARGE))
+        await segment(segmenter, png(draw()), reference=png(mask_of(draw())))
+        assert not waits.done()
+        busy.set()
+        await holder
+        with pytest.raises(ReferenceMismatch):
+            await waits
+
+    run(use, workers=1, max_pixels=4_000_000)
+
+
+def test_an_image_beyond_the_limit_is_refused_while_large_ones_wait() -> None:
+    busy = threading.Event()
+
+    async def use(segmenter: Segmenter) -> None:
+        holder = await held(segmenter, busy, is_long=True)
+        with pytest.raises(ImageTooLarge):
+            await segment(segmenter, LARGE)
+        busy.set()
+        await holder
+
+    run(use, workers=1, max_pixels=2_050_000)
+
+
 def test_without_its_pool_a_segmenter_says_that_the_replica_has_stopped() -> None:
     async def use(segmenter: Segmenter) -> None:
-        segmenter._pool.shutdown()
+        segmenter._pool.shut_down()
         with pytest.raises(ShuttingDown):
             await segment(segmenter, png(draw()))
         assert segmenter._decoding == 0

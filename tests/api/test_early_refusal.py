@@ -1,0 +1,68 @@
+"""Uploads that find the queue full, before the framework has looked at them."""
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from service.api.early_refusal import EarlyRefusal
+from service.api.exchange import Exchange
+from service.api.request_context import RequestContext
+from service.errors import AlnetError, DeviceLost, NotReady, Overloaded, ShuttingDown, UnknownModality
+
+pytestmark = pytest.mark.anyio
+
+
+async def route(_request: object) -> PlainTextResponse:
+    return PlainTextResponse("the route")
+
+
+def client(error: AlnetError | None) -> tuple[httpx.AsyncClient, list[Exchange], list[str]]:
+    """Return a client of an app that asks, for each upload, whether to raise `error`, and what it is asked."""
+    asked: list[str] = []
+    finished: list[Exchange] = []
+
+    def admit(modality: str) -> None:
+        asked.append(modality)
+        if error is not None:
+            raise error
+
+    early = EarlyRefusal(
+        PlainTextResponse("the app"), route=Route("/segment/{modality}", route, methods=["POST"]), admit=admit
+    )
+    app = RequestContext(early, is_draining=lambda: False, on_answered=finished.append)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test"), finished, asked
+
+
+async def test_an_upload_that_finds_the_queue_full_is_refused_whatever_it_asks_for() -> None:
+    caller, finished, asked = client(Overloaded("64 uploads wait already", retry_after_s=2.5))
+    async with caller:
+        answer = await caller.post("/segment/retina?threshold=7", content=b"no image", headers={"Accept": "x/y"})
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "3"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert asked == ["retina"]
+    [exchange] = finished
+    assert (exchange.route, exchange.modality, exchange.problem) == ("/segment/{modality}", "retina", "overloaded")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, UnknownModality("which?"), NotReady("loading"), ShuttingDown("bye"), DeviceLost("gone")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_everything_else_is_left_to_the_route(error: AlnetError | None) -> None:
+    caller, _, _ = client(error)
+    async with caller:
+        assert (await caller.post("/segment/retina")).text == "the app"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/segment/retina"), ("POST", "/segment/"), ("POST", "/segment/a/b"), ("GET", "/livez")]
+)
+async def test_only_uploads_are_refused(method: str, path: str) -> None:
+    caller, _, asked = client(Overloaded("full"))
+    async with caller:
+        assert (await caller.request(method, path)).text == "the app"
+    assert asked == []

@@ -1,0 +1,168 @@
+"""How long a connection may take to ask, and when it is let go; in virtual time, over a transport that only notes."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from service.api.protocol import HEAD_TIMEOUT_S, Protocol
+from tests.engine.virtual_time import run_virtually
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+class NotingTransport(asyncio.Transport):
+    """Notes what is written, and whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 1234)})
+        self.written = b""
+        self._closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self._closing = True
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        """Nothing is read here."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read here."""
+
+
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer after three times what a head may take."""
+    await asyncio.sleep(3 * HEAD_TIMEOUT_S)
+    await PlainTextResponse("late")(scope, receive, send)
+
+
+def connect(app: ASGIApp | None = None) -> tuple[Protocol, NotingTransport]:
+    config = uvicorn.Config(app or PlainTextResponse("hello"), http=Protocol, log_config=None, timeout_keep_alive=75)
+    config.load()
+    protocol, transport = Protocol(config, ServerState(), {}, asyncio.get_running_loop()), NotingTransport()
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
+def timers() -> list[asyncio.TimerHandle]:
+    """Return what the running loop still means to do."""
+    scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
+    return [timer for timer in scheduled if not timer.cancelled()]
+
+
+async def drip(protocol: Protocol, transport: NotingTransport, piece: Callable[[int], bytes]) -> float:
+    """Send a piece each second until the connection is closed; return after how many seconds it was."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for second in range(60):
+        if transport.is_closing():
+            break
+        protocol.data_received(piece(second))
+        await asyncio.sleep(1)
+    return loop.time() - began
+
+
+def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    async def main() -> None:
+        _, transport = connect()
+        await asyncio.sleep(HEAD_TIMEOUT_S - 1)
+        assert not transport.is_closing()
+        await asyncio.sleep(2)
+        assert transport.is_closing()
+        assert transport.written == b""
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        lambda second: b"GET / HTTP/1.1\r\n" if second == 0 else b"X: y\r\n",
+        lambda second: REQUEST[second : second + 1],
+        lambda _second: b"\r\n",
+    ],
+    ids=["header by header", "byte by byte", "blank lines"],
+)
+@pytest.mark.parametrize("before", [b"", REQUEST], ids=["first request", "second request"])
+def test_a_head_that_drips_in_is_too_late(piece: Callable[[int], bytes], before: bytes) -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        if before:
+            protocol.data_received(before)
+            await asyncio.sleep(5)
+        transport.written = b""
+        assert await drip(protocol, transport, piece) == pytest.approx(HEAD_TIMEOUT_S, abs=1.01)
+        assert transport.written.startswith(b"HTTP/1.1 408 ")
+        assert b"application/problem+json" in transport.written
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_a_connection_between_two_requests_may_rest_for_longer_than_a_head_may_take() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(REQUEST)
+        await asyncio.sleep(70)
+        assert not transport.is_closing()
+        transport.written = b""
+        protocol.data_received(REQUEST)
+        await asyncio.sleep(1)
+        assert transport.written.endswith(b"hello")
+        await asyncio.sleep(76)
+        assert transport.is_closing()
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_a_body_may_take_longer_than_a_head() -> None:
+    async def main() -> None:
+        protocol, transport = connect(slow)
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(20):
+            await asyncio.sleep(1)
+            protocol.data_received(b"xxxxx")
+        await asyncio.sleep(20)
+        assert transport.written.endswith(b"late")
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_half_a_head_behind_a_request_does_not_break_into_its_answer() -> None:
+    async def main() -> None:
+        protocol, transport = connect(slow)
+        protocol.data_received(REQUEST + b"GET /")
+        await asyncio.sleep(3 * HEAD_TIMEOUT_S + 0.5)
+        assert transport.written.startswith(b"HTTP/1.1 200 ")
+        assert transport.written.endswith(b"late")
+        await asyncio.sleep(HEAD_TIMEOUT_S)
+        assert transport.is_closing()
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["goodbye", "reset"])
+@pytest.mark.parametrize("sent", [b"", REQUEST[:10], REQUEST], ids=["opened", "half a head", "answered"])
+def test_a_connection_that_is_lost_is_let_go_at_once(sent: bytes, error: Exception | None) -> None:
+    async def main() -> None:
+        protocol, _ = connect()
+        if sent:
+            protocol.data_received(sent)
+        await asyncio.sleep(1)
+        assert len(timers()) == 1
+        protocol.connection_lost(error)
+        assert timers() == []
+
+    run_virtually(main)

@@ -1,0 +1,176 @@
+"""Short work and long work in threads of their own."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from service.engine.pixel_pool import LOWER_BY, PixelPool
+from service.errors import ShuttingDown
+from tests.engine.waiting import until
+
+PATIENCE_S = 60
+FLOOD = 20
+
+
+class Meeting:
+    """Work that ends only when it is told to; `inside` counts the threads that do it at this moment."""
+
+    def __init__(self) -> None:
+        self._over, self._lock = threading.Event(), threading.Lock()
+        self.inside, self.most = 0, 0
+
+    def attend(self) -> str:
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        assert self._over.wait(PATIENCE_S)
+        with self._lock:
+            self.inside -= 1
+        return threading.current_thread().name
+
+    def end(self) -> None:
+        self._over.set()
+
+
+def yes() -> bool:
+    return True
+
+
+def flood(pool: PixelPool, work: Callable[[], str], **options: Callable[[], bool]) -> list[asyncio.Task[str]]:
+    return [asyncio.create_task(pool.run(work, **options)) for _ in range(FLOOD)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_short_work_finds_all_its_threads_however_much_long_work_there_is(threads: int) -> None:
+    async def main() -> None:
+        long, short = Meeting(), Meeting()
+        with PixelPool(threads) as pool:
+            floods = flood(pool, long.attend, is_long=yes)
+            await until(lambda: long.inside == max(1, threads - 1))
+            assert await pool.run(lambda: "answered") == "answered"
+            floods += flood(pool, short.attend)
+            await until(lambda: short.inside == threads)
+            assert long.inside == max(1, threads - 1)
+            short.end()
+            long.end()
+            names = set(await asyncio.gather(*floods))
+        assert (short.most, long.most) == (threads, max(1, threads - 1))
+        assert len(names) == threads + max(1, threads - 1)
+
+    asyncio.run(main())
+
+
+def test_long_work_may_be_given_more_threads() -> None:
+    async def main() -> None:
+        long = Meeting()
+        with PixelPool(1, long=3) as pool:
+            floods = flood(pool, long.attend, is_long=yes)
+            await until(lambda: long.inside == 3)
+            long.end()
+            await asyncio.gather(*floods)
+        assert long.most == 3
+
+    asyncio.run(main())
+
+
+def test_whether_work_is_long_is_asked_in_a_thread_and_once() -> None:
+    asked: list[int] = []
+
+    def is_long() -> bool:
+        asked.append(threading.get_ident())
+        return False
+
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            assert await pool.run(threading.get_ident, is_long=is_long) == asked[0]
+        assert len(asked) == 1
+        assert asked[0] != threading.get_ident()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+def test_work_that_returns_nothing_is_done_once(is_long: bool) -> None:
+    done: list[bool] = []
+
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            await pool.run(lambda: done.append(True), is_long=lambda: is_long)
+        assert done == [True]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+def test_what_work_raises_reaches_its_caller_and_nobody_else(is_long: bool) -> None:
+    def fail() -> None:
+        raise ValueError("mine")
+
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            with pytest.raises(ValueError, match="mine"):
+                await pool.run(fail, is_long=lambda: is_long)
+            with pytest.raises(ZeroDivisionError):
+                await pool.run(fail, is_long=lambda: 1 / 0 > 0)
+            assert await pool.run(lambda: 1, is_long=lambda: is_long) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+def test_work_of_a_caller_who_left_before_it_began_is_not_done(is_long: bool) -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        meeting = Meeting()
+        with PixelPool(1) as pool:
+            holder = asyncio.create_task(pool.run(meeting.attend, is_long=lambda: is_long))
+            await until(lambda: meeting.inside == 1)
+            left = asyncio.create_task(pool.run(lambda: done.append("left"), is_long=lambda: is_long))
+            stays = asyncio.create_task(pool.run(lambda: done.append("stays"), is_long=lambda: is_long))
+            await asyncio.sleep(0)
+            left.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await left
+            meeting.end()
+            await asyncio.gather(holder, stays)
+        assert done == ["stays"]
+
+    asyncio.run(main())
+
+
+def test_a_pool_that_is_shut_down_refuses_new_work_and_what_was_short_of_the_long_lane() -> None:
+    async def main() -> None:
+        meeting = Meeting()
+
+        def is_long() -> bool:
+            meeting.attend()
+            return True
+
+        with PixelPool(1) as pool:
+            between = asyncio.create_task(pool.run(lambda: None, is_long=is_long))
+            await until(lambda: meeting.inside == 1)
+        meeting.end()
+        for refused in (between, asyncio.create_task(pool.run(lambda: None))):
+            with pytest.raises(ShuttingDown):
+                await refused
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_threads_for_long_work_are_nicer_than_all_others() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def main() -> None:
+        own = niceness()
+        with PixelPool(1) as pool:
+            assert await pool.run(niceness, is_long=yes) == min(19, own + LOWER_BY)
+            assert await pool.run(niceness) == niceness() == own
+
+    asyncio.run(main())

@@ -1,0 +1,79 @@
+"""What an upload's header tells of the work that decoding it takes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
+from service.imaging.opening import pixels_to_decode
+from tests.imaging.pictures import encoded, noise
+
+HEIGHT, WIDTH = 24, 30
+PIXELS = HEIGHT * WIDTH
+LIMIT = 1_000_000
+PICTURE = Image.fromarray(noise(HEIGHT, WIDTH, 3))
+MORE = Image.fromarray(noise(HEIGHT, WIDTH, 3, seed=1))
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "TIFF", "BMP", "PPM"])
+def test_a_picture_counts_its_own_pixels(format_: str) -> None:
+    assert pixels_to_decode(encoded(PICTURE, format_), max_pixels=PIXELS) == PIXELS
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "TIFF", "BMP"])
+def test_none_of_them_is_decoded(format_: str) -> None:
+    picture = Image.fromarray(noise(300, 300, 3))
+    upload = encoded(picture, format_)
+    assert pixels_to_decode(upload, max_pixels=LIMIT) == 90_000
+    if format_ != "TIFF":  # whose directory may lie behind the pixels
+        assert pixels_to_decode(upload[: len(upload) // 2], max_pixels=LIMIT) == 90_000
+
+
+def test_a_tiff_counts_the_page_that_is_picked() -> None:
+    upload = encoded(PICTURE, "TIFF", save_all=True, append_images=[Image.fromarray(noise(50, 60))])
+    assert [pixels_to_decode(upload, max_pixels=LIMIT, frame=frame) for frame in (0, 1)] == [PIXELS, 3000]
+
+
+def test_an_animated_png_counts_every_frame_up_to_the_one_picked() -> None:
+    upload = encoded(PICTURE, "PNG", save_all=True, append_images=[MORE, PICTURE])
+    found = [pixels_to_decode(upload, max_pixels=LIMIT, frame=frame) for frame in range(3)]
+    assert found == [PIXELS, 2 * PIXELS, 3 * PIXELS]
+
+
+def test_a_jpeg_counts_its_pixels_for_every_dozen_of_scans() -> None:
+    upload = encoded(PICTURE, "JPEG", progressive=True)
+    last_scan = upload[upload.rindex(b"\xff\xda") : -2]
+    assert pixels_to_decode(upload, max_pixels=LIMIT) == PIXELS
+    assert pixels_to_decode(upload[:-2] + last_scan * 36 + upload[-2:], max_pixels=LIMIT) == 4 * PIXELS
+
+
+def test_kinds_that_are_read_slowly_count_more() -> None:
+    text = b"P2 %d %d 9\n" % (WIDTH, HEIGHT) + b"1 " * PIXELS
+    run_lengths = bytearray(encoded(Image.fromarray(noise(HEIGHT, WIDTH)), "BMP"))
+    run_lengths[30] = 1
+    for upload in (text, bytes(run_lengths)):
+        assert pixels_to_decode(upload, max_pixels=LIMIT) >= 4 * PIXELS
+
+
+@pytest.mark.parametrize(
+    ("upload", "error", "options"),
+    [
+        (b"", UnknownImageFormat, {}),
+        (encoded(PICTURE, "PNG")[:20], DamagedImage, {}),
+        (b"P5 no size", DamagedImage, {}),
+        (encoded(PICTURE, "JPEG"), ImageTooLarge, {"max_pixels": PIXELS - 1}),
+        (encoded(PICTURE, "PNG"), FrameNeeded, {"frame": 1}),
+        (encoded(PICTURE, "TIFF", save_all=True, append_images=[MORE]), FrameNeeded, {}),
+    ],
+)
+def test_what_the_header_betrays_is_refused(upload: bytes, error: type[BadUpload], options: dict[str, Any]) -> None:
+    with pytest.raises(error):
+        pixels_to_decode(upload, **{"max_pixels": LIMIT, **options})
+
+
+def test_a_netpbm_picture_beyond_the_limit_is_told_apart_from_one_within() -> None:
+    upload = encoded(Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)), "PPM")
+    with pytest.raises(ImageTooLarge):
+        pixels_to_decode(upload, max_pixels=PIXELS - 1)
