@@ -6,6 +6,7 @@ answer is then independent of its batch mates, to the bit.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import openvino as ov
@@ -35,35 +36,51 @@ class OpenVinoEngine:
         side_by_side = min(threads, MOST_SIDE_BY_SIDE)
         try:
             self._alone = _compiled(model, precision, threads, 1).create_infer_request()
-            several = _compiled(model, precision, threads, side_by_side)
-            self._requests = [several.create_infer_request() for _ in range(side_by_side)]
+            self._several = ov.AsyncInferQueue(_compiled(model, precision, threads, side_by_side), side_by_side)
         except RuntimeError as error:
             raise EngineFailed(f"OpenVINO cannot compile the network for this CPU in {precision}") from error
 
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         """Return one probability map for each tile; see `service.engine.engine.Engine.predict`."""
         try:
-            maps: list[NDArray[np.uint8]] = []
-            for start in range(0, len(tiles), len(self._requests)):
-                maps += self._side_by_side(tiles[start : start + len(self._requests)])
+            answers = self._side_by_side(tiles) if len(tiles) > 1 else [self._run_alone(tiles[0])]
         except RuntimeError as error:
             raise EngineFailed(f"{self.device} could not run a batch of {len(tiles)}") from error
-        return maps
+        if not all(np.isfinite(answer.total) for answer in answers):
+            raise EngineFailed("the network answered with NaN")
+        return [answer.levels for answer in answers]
 
-    def _side_by_side(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-        requests = [self._alone] if len(tiles) == 1 else self._requests[: len(tiles)]
-        for request, tile in zip(requests, tiles, strict=True):
-            request.start_async({0: tile[None]}, share_inputs=True)
-        for request in requests:
-            request.wait()
-        return [_answer(request) for request in requests]
+    def _run_alone(self, tile: NDArray[np.uint8]) -> "_Answer":
+        self._alone.infer({0: tile[None]}, share_inputs=True)
+        return _Answer.of(self._alone)
+
+    def _side_by_side(self, tiles: Sequence[NDArray[np.uint8]]) -> "list[_Answer]":
+        """Run each tile as soon as a request is free: one that a decoding thread holds up does not hold up the rest."""
+        answers: dict[int, _Answer] = {}
+        inputs = [tile[None] for tile in tiles]  # OpenVINO reads them where they are
+
+        def keep(request: ov.InferRequest, number: int) -> None:
+            answers[number] = _Answer.of(request)
+
+        self._several.set_callback(keep)
+        try:
+            for number, pixels in enumerate(inputs):
+                self._several.start_async({0: pixels}, userdata=number, share_inputs=True)
+        finally:
+            self._several.wait_all()
+        return [answers[number] for number in range(len(tiles))]
 
 
-def _answer(request: ov.InferRequest) -> NDArray[np.uint8]:
-    if not np.isfinite(request.get_output_tensor(1).data).all():
-        raise EngineFailed("the network answered with NaN")
-    levels: NDArray[np.uint8] = request.get_output_tensor(0).data[0].copy()  # the buffer is the next run's
-    return levels
+class _Answer(NamedTuple):
+    """One tile's levels, uint8 (h, w), and the sum of its probabilities."""
+
+    levels: NDArray[np.uint8]
+    total: float
+
+    @classmethod
+    def of(cls, request: ov.InferRequest) -> "_Answer":
+        """Return a copy of what a request holds: its buffers are the next run's."""
+        return cls(request.get_output_tensor(0).data[0].copy(), float(request.get_output_tensor(1).data))
 
 
 def _compiled(model: ov.Model, precision: str, threads: int, streams: int) -> ov.CompiledModel:
