@@ -12,8 +12,11 @@ help: ## list these targets
 serve: .venv/.installed-serve ## run the service; ALNET_ variables set it up (docs/operations.md)
 	$(BIN)/alnet serve
 
+# Two processes: training forks data-loading workers, and a process that is forked should not hold all the threads that
+# the engines and servers of the other tests have left in it.
 test: check ## check, then run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/training
+	$(BIN)/python -m pytest tests/training
 
 check: .venv/.installed-dev ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
