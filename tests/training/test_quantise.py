@@ -1,13 +1,12 @@
 """The 8-bit form: calibrated on training images, judged on test images, published beside the same weights."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-
-pytest.importorskip("nncf", reason="NNCF is not installed: the extra quantize")
 
 from service.cli import app
 from service.engine.choosing import EXACT, Wish, load_engine
@@ -19,6 +18,8 @@ from service.training.split import Split
 from tests.checkpoints import publish_tiny
 from tests.doubles import draw
 from tests.one_thread import one_thread
+
+pytestmark = pytest.mark.skipif(find_spec("nncf") is None, reason="NNCF is not installed: the extra quantize")
 
 _one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 
