@@ -1,4 +1,4 @@
-"""One upload has one mask, bit for bit: alone or in a large batch, before and after a swap, as PNG and in JSON."""
+"""One upload has one mask, bit for bit: alone or in a full batch, before and after a swap, as PNG and in JSON."""
 
 import base64
 from collections.abc import Iterator
@@ -18,14 +18,16 @@ from tests.doubles import draw, png, read_png
 from tests.end_to_end.server_process import PATIENCE_S, Caller, ServerProcess, until
 
 LIKE_ANYTHING = TrainingImages(features=FEATURES, mean=(1.0,) * len(FEATURES), scale=(1.0,) * len(FEATURES), limit=1e6)
-GRID = InputPolicy(kind="fit", height=300, width=400)
+GRID = InputPolicy(kind="tile", height=224, width=320, overlap=16)
 FULL_BATCH = 8
-LARGE_BATCH = 4
-"""The batcher forms full ones only as long as it does not find smaller ones cheaper, by chance on so tiny a network."""
-
 IMAGE = png(draw(0, 200, 290))
-OTHERS = [png(draw(seed, 300, 200 + 30 * seed)) for seed in range(1, FULL_BATCH)]
-TRIES = 50
+"""One tile."""
+
+LARGE = png(draw(1, 1400, 1400))
+"""Thirty-five tiles: while they wait every batch is full, and another upload's tile is in the next one."""
+
+TRIES = 20
+ASKS = 20
 
 Mask = NDArray[np.uint8]
 
@@ -74,16 +76,16 @@ def ask(server: ServerProcess, threshold: float, accept: str = "application/json
     )
 
 
-def in_a_large_batch(server: ServerProcess, threshold: float) -> httpx.Response:
-    """Ask in the midst of so many others that the batch is large; its size is in the answer."""
+def in_a_full_batch(server: ServerProcess, threshold: float) -> httpx.Response:
+    """Ask while a large upload's tiles wait, so that the batch is full; its size is in the answer."""
     for _ in range(TRIES):
-        others = [Caller(server, image) for image in OTHERS * 2]
-        answer = ask(server, threshold)
-        for other in others:
-            assert other.answer().status_code == 200
-        if answer.json()["batch_size"] >= LARGE_BATCH:
-            return answer
-    raise AssertionError("no batch was large")
+        large = Caller(server, LARGE)
+        answers = [ask(server, threshold) for _ in range(ASKS)]  # it has to be decoded first
+        assert large.answer().status_code == 200
+        full = [answer for answer in answers if answer.json()["batch_size"] == FULL_BATCH]
+        if full:
+            return full[0]
+    raise AssertionError("no batch was full")
 
 
 def serve_version(server: ServerProcess, store: Path, version: str) -> None:
@@ -106,7 +108,7 @@ def test_one_upload_has_one_mask_however_it_is_asked_for(server: ServerProcess, 
     after_a_swap = ask(server, middle)
     assert after_a_swap.json()["model"]["version"] == "2"
     serve_version(server, store, "1")
-    for answer in (after_a_swap, ask(server, middle), in_a_large_batch(server, middle)):
+    for answer in (after_a_swap, ask(server, middle), in_a_full_batch(server, middle)):
         other_mask, other_probability = from_json(answer)
         assert (other_probability == probability).all()
         assert (other_mask == mask).all()
