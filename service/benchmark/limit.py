@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from service.engine.image_work import ImageWork, Upload
 FULL_BATCHES = 3
 """Batches of the largest size that one round times."""
 
-Given = ParamSpec("Given")
+Item = TypeVar("Item")
 Done = TypeVar("Done")
 Tile = NDArray[np.uint8]
 
@@ -86,30 +86,28 @@ def measure_round(engine: Engine, bodies: Sequence[Body], *, max_batch_size: int
         EngineFailed: the engine cannot be run.
     """
     work = ImageWork(engine.card, max_pixels=max_pixels)
-    before_s, alone_s, after_s = list[float](), list[float](), list[float]()
-    tiles: list[Tile] = []
-    for upload in [Upload(image=body.content) for body in bodies]:  # through all stages, as a lone request comes
-        prepared, seconds = _timed(work.before, upload)
-        before_s.append(seconds)
-        maps, seconds = _timed(_predict, engine, prepared.tiles, max_batch_size)
-        alone_s.append(seconds)
-        _, seconds = _timed(work.after, upload, prepared, maps)
-        after_s.append(seconds)
-        tiles += prepared.tiles
-    full_s = [_timed(engine.predict, batch)[1] for batch in _full_batches(tiles, max_batch_size)]
+    uploads = [Upload(image=body.content) for body in bodies]
+    prepared, before_s = _timed(work.before, uploads)
+    maps, alone_s = _timed(lambda one: _predict(engine, one.tiles, max_batch_size), prepared)
+    _, after_s = _timed(lambda one: work.after(*one), list(zip(uploads, prepared, maps, strict=True)))
+    tiles = [tile for one in prepared for tile in one.tiles]
+    _, full_s = _timed(engine.predict, list(_full_batches(tiles, max_batch_size)))
     return Round(
         before_s=fmean(before_s),
         engine_alone_s=fmean(alone_s),
-        engine_full_s=fmean(full_s) / max_batch_size * len(tiles) / len(bodies),
+        engine_full_s=fmean(full_s) / max_batch_size * len(tiles) / len(uploads),
         after_s=fmean(after_s),
     )
 
 
-def _timed(work: Callable[Given, Done], *given: Given.args, **named: Given.kwargs) -> tuple[Done, float]:
-    """Return what the work gives, and the seconds that it took."""
-    started = time.perf_counter()
-    done = work(*given, **named)
-    return done, time.perf_counter() - started
+def _timed(work: Callable[[Item], Done], items: Sequence[Item]) -> tuple[list[Done], list[float]]:
+    """Do the work on one item after another; return what it gave for each, and the seconds that each took."""
+    done, seconds = [], []
+    for item in items:
+        started = time.perf_counter()
+        done.append(work(item))
+        seconds.append(time.perf_counter() - started)
+    return done, seconds
 
 
 def _predict(engine: Engine, tiles: Sequence[Tile], max_batch_size: int) -> list[Tile]:
