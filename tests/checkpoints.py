@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from service.engine.parity import probe_tile
 from service.engine.predictor import Predictor
 from service.engine.probing import raster
-from service.imaging.probe import probe
 from service.network import build, count_parameters, reparameterize
 from service.store.card import Probe
 from service.store.checkpoint import Checkpoint, sha256
@@ -38,9 +38,7 @@ def publish_tiny(store: Path, modality: str = "retina", *, seed: int = 0, **chan
         "weights_sha256": sha256(weights),
     } | changes
     card = make_card(modality, **fields)
-    predictor = Predictor(
-        network, card.normalisation, temperature=card.temperature, device=torch.device("cpu"), dtype=torch.float32
-    )
-    answer = predictor.predict([probe(card.input.grid, card.normalisation.mean, card.normalisation.std)])[0] / 255.0
+    predictor = Predictor.exact(network, card.normalisation, temperature=card.temperature)
+    answer = predictor.predict([probe_tile(card)])[0] / 255.0
     recorded = Probe(rows=4, columns=4, answer=raster(answer, 4, 4), tolerance=0.02)
     return Checkpoint.read(publish(store, make_card(modality, **({"probe": recorded} | fields)), weights))

@@ -1,9 +1,6 @@
 """The gate that every engine has to pass before it serves: its masks are those of the float32 network."""
 
-import copy
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -41,13 +38,7 @@ class Parity:
     def __init__(self, card: Card, network: nn.Module) -> None:
         self._card = card
         self._tile = probe_tile(card)
-        exact = Predictor(
-            copy.deepcopy(network),
-            card.normalisation,
-            temperature=card.temperature,
-            device=torch.device("cpu"),
-            dtype=torch.float32,
-        )
+        exact = Predictor.exact(network, card.normalisation, temperature=card.temperature)
         try:
             [self._exact] = exact.predict([self._tile])
         except EngineFailed as error:

@@ -1,5 +1,6 @@
 """A PyTorch network with what lies around it: uint8 pixels in, uint8 probabilities out."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +33,12 @@ class Predictor(nn.Module):
         convert_conv2d_weight_memory_format(self.network, torch.channels_last)
         self.normalise = Normalise(normalisation.mean, normalisation.std, dtype=dtype).to(device)
         self.temperature, self.device = temperature, device
+
+    @classmethod
+    def exact(cls, network: nn.Module, normalisation: Normalisation, *, temperature: float) -> "Predictor":
+        """Return what all others are compared with: a copy of `network` in float32 on the CPU."""
+        cpu = torch.device("cpu")
+        return cls(copy.deepcopy(network), normalisation, temperature=temperature, device=cpu, dtype=torch.float32)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits, float32 (N, h, w), for uint8 pixels (N, h, w, 3) on the device. Temperature is not applied.

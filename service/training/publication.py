@@ -138,13 +138,7 @@ def logit_difference(network: nn.Module, plain: nn.Module, image: Image, normali
 
 def _probe(plain: nn.Module, image: Image, trained: Trained) -> Probe:
     """Record what the served form answers in float32."""
-    predictor = Predictor(
-        copy.deepcopy(plain),
-        trained.normalisation,
-        temperature=trained.temperature,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-    )
+    predictor = Predictor.exact(plain, trained.normalisation, temperature=trained.temperature)
     cells = raster(predictor.predict([image])[0] / 255.0, RASTER, RASTER)
     answer = tuple(round(cell, 5) for cell in cells)
     return Probe(rows=RASTER, columns=RASTER, answer=answer, tolerance=TOLERANCE)

@@ -78,24 +78,33 @@ def quantise(
         )
     say("comparing on the test images")
     exact, _ = _iou(load_engine(checkpoint, EXACT), data, split)
-    in_integers, n = _iou(engine, data, split)
-    if (loss := exact - in_integers) > largest_loss:
+    found, n = _iou(engine, data, split)
+    _judge(exact, found, n, largest_loss)
+    quantised = _describe(model, calibration_images=len(tiles), n=n, iou_mean=found, iou_loss=exact - found)
+    contents = Contents(checkpoint.read_weights(), model)
+    folder = publish_next(card.model_copy(update={"int8": quantised}), contents, store)
+    return Outcome(folder, exact, found, n)
+
+
+def _judge(exact: float, found: float, n: int, largest_loss: float) -> None:
+    """Raise QuantisationLoss if the mean IoU of integers, `found`, is too far below that of float32."""
+    if exact - found > largest_loss:
         raise QuantisationLoss(
-            f"in integers the mean IoU on {n} test images is {in_integers:.4f}, in float32 {exact:.4f}: {loss:.4f} are "
-            f"lost, and {largest_loss} allowed; nothing was published. More --images for calibration may help"
+            f"in integers the mean IoU on {n} test images is {found:.4f}, in float32 {exact:.4f}: {exact - found:.4f} "
+            f"are lost, and {largest_loss} allowed; nothing was published. More --images for calibration may help"
         )
-    quantised = Quantised(
+
+
+def _describe(model: Int8Model, *, calibration_images: int, n: int, iou_mean: float, iou_loss: float) -> Quantised:
+    return Quantised(
         tools={tool: version(tool) for tool in TOOLS},
-        calibration_images=len(tiles),
+        calibration_images=calibration_images,
         xml_sha256=sha256(model.graph),
         bin_sha256=sha256(model.constants),
         n=n,
-        iou_mean=in_integers,
-        iou_loss=loss,
+        iou_mean=iou_mean,
+        iou_loss=iou_loss,
     )
-    contents = Contents(checkpoint.read_weights(), model)
-    folder = publish_next(card.model_copy(update={"int8": quantised}), contents, store)
-    return Outcome(folder, exact, in_integers, n)
 
 
 def calibration_tiles(card: Card, pairs: Sequence[Pair], images: int) -> list[NDArray[np.uint8]]:

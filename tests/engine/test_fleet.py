@@ -377,6 +377,14 @@ def publish_fake(store: Path, version: str, height: int = 64) -> None:
     publish(store, make_card(version=version, height=height), WEIGHTS)
 
 
+async def begin_behind(fleet: Fleet, held: threading.Event) -> tuple[asyncio.Task[bool], asyncio.Task[Segmentation]]:
+    """Hold the only thread for pixels until `held` is set, and begin an upload behind it; return both."""
+    holder = asyncio.create_task(fleet._pool.run(lambda: held.wait(60)))
+    begun = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
+    await asyncio.sleep(0)
+    return holder, begun
+
+
 def test_an_upload_is_prepared_run_and_described_by_the_version_that_began_it(tmp_path: Path) -> None:
     publish_fake(tmp_path, "1")
 
@@ -384,9 +392,7 @@ def test_an_upload_is_prepared_run_and_described_by_the_version_that_began_it(tm
         held = threading.Event()
         async with Fleet(settings(tmp_path, decode_threads=1, store_poll_s=0.01), make_engine=green) as fleet:
             await fleet.wait_loaded()
-            holder = asyncio.create_task(fleet._pool.run(lambda: held.wait(60)))
-            begun = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
-            await asyncio.sleep(0)
+            holder, begun = await begin_behind(fleet, held)
             publish_fake(tmp_path, "2", height=128)
             await wait_version(fleet, "2")
             later = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
@@ -407,9 +413,7 @@ def test_leaving_while_an_old_version_still_owes_an_answer_leaves_no_task(tmp_pa
         held = threading.Event()
         async with Fleet(settings(tmp_path, decode_threads=1, store_poll_s=0.01), make_engine=green) as fleet:
             await fleet.wait_loaded()
-            holder = asyncio.create_task(fleet._pool.run(lambda: held.wait(60)))
-            begun = asyncio.create_task(segment(fleet.segmenter("retina"), draw()))
-            await asyncio.sleep(0)
+            holder, begun = await begin_behind(fleet, held)
             publish_fake(tmp_path, "2")
             await wait_version(fleet, "2")
         held.set()
