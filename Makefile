@@ -12,12 +12,8 @@ help: ## list these targets
 serve: .venv/.installed-serve ## run the service; ALNET_ variables set it up (docs/operations.md)
 	$(BIN)/alnet serve
 
-# Three processes: training forks data-loading workers, and a process in which NNCF was imported, or that holds the threads of
-# all the engines and servers of the other tests, should not be forked.
 test: check ## check, then run the whole test suite
-	$(BIN)/python -m pytest --ignore tests/training
-	$(BIN)/python -m pytest tests/training --ignore tests/training/test_quantise.py
-	$(BIN)/python -m pytest tests/training/test_quantise.py
+	$(BIN)/python -m pytest
 
 check: .venv/.installed-dev ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from service.engine.openvino_graph import core
 from service.errors import EngineFailed
 from service.store.card import Card
 
@@ -84,7 +85,7 @@ class _Answer(NamedTuple):
 
 
 def _compiled(model: ov.Model, precision: str, threads: int, streams: int) -> ov.CompiledModel:
-    return ov.Core().compile_model(
+    return core().compile_model(
         model,
         "CPU",
         {

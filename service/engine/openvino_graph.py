@@ -7,6 +7,7 @@ structure, and every checkpoint's weights are put into a copy of that.
 
 import copy
 import warnings
+from functools import cache
 
 import numpy as np
 import openvino as ov
@@ -20,6 +21,18 @@ from service.network.normalise import Normalise
 from service.network.on_grid import on_grid
 from service.store.card import Card
 from service.store.checkpoint import Int8Model
+
+
+@cache
+def core() -> ov.Core:
+    """Return the process's one and only OpenVINO, which is never let go.
+
+    Its CPU plugin gives the thread that loads it another stack for signals, and takes that away again in whatever
+    thread lets the plugin go. With several of them, let go in another order than they came, the next signal that has a
+    handler (SIGTERM, or SIGCHLD of a data-loading worker) finds no stack, and Linux ends the process with SIGSEGV.
+    """
+    return ov.Core()
+
 
 _structures: dict[str, ov.Model] = {}
 """What was traced, by what the structure depends on. Its inputs are the pixels, and then the weights in turn."""
@@ -75,7 +88,7 @@ def read_int8(stored: Int8Model) -> ov.Model:
     """
     constants = ov.Tensor(np.frombuffer(stored.constants, np.uint8))
     try:
-        return ov.Core().read_model(stored.graph, constants)
+        return core().read_model(stored.graph, constants)
     except RuntimeError as error:
         raise EngineFailed(f"OpenVINO {ov.__version__} cannot read the 8-bit form") from error
 
