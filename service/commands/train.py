@@ -31,6 +31,8 @@ def train(
     network_option: options.NetworkOption = None,
     fusion_stride: options.FusionStride = None,
     encoder_weights: options.EncoderWeights = None,
+    teacher: options.TeacherRun = None,
+    teaching: options.Teaching = None,
     epochs: options.Epochs = None,
     steps_per_epoch: options.StepsPerEpoch = None,
     coarse_epochs: options.CoarseEpochs = None,
@@ -86,6 +88,8 @@ def train(
         "network": parse_network_options(network_option) if network_option else None,
         "fusion_stride": fusion_stride,
         "encoder_weights": file_identity(encoder_weights) if encoder_weights else None,
+        "teacher": _identity(teacher, name) if teacher else None,
+        "teaching": teaching,
         "epochs": epochs,
         "coarse_epochs": coarse_epochs,
         "batch_size": batch_size,
@@ -112,16 +116,24 @@ def train(
         "cache_gib": cache_gib,
     }
     config = configure(data, name, preset, options.given(changes))
-    _run(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, encoder_weights)
+    _run(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, encoder_weights, teacher)
 
 
-def _run(config: "Config", folder: Path, store: Path | None, encoder_weights: Path | None) -> None:
+def _identity(teacher: Path, modality: str) -> str:
+    from service.training.teacher import teacher_identity  # only for who has one: it loads torch
+
+    return teacher_identity(teacher, modality)
+
+
+def _run(
+    config: "Config", folder: Path, store: Path | None, encoder_weights: Path | None, teacher: Path | None
+) -> None:
     """Run the job and print its result, in the process that speaks for all."""
     from service.training.job import run  # only now: a wrong option is refused without loading torch
     from service.training.processes import leads
 
     try:
-        result = run(config, folder, store, typer.echo, encoder_weights=encoder_weights)
+        result = run(config, folder, store, typer.echo, encoder_weights=encoder_weights, teacher=teacher)
     except KeyboardInterrupt:
         if leads():
             typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)

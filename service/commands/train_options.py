@@ -76,8 +76,21 @@ FusionStride = Annotated[
 EncoderWeights = Annotated[
     Path | None,
     typer.Option(
-        help="RepVGG training checkpoint (.pth or .safetensors) for the encoder to begin with.", rich_help_panel=RECIPE
+        help="What the encoder begins with: a training checkpoint of RepVGG or EfficientNet-Lite (.pth, .safetensors), "
+        "or best.safetensors of another run.",
+        rich_help_panel=RECIPE,
     ),
+]
+TeacherRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher",
+        help="Folder of a finished run, on the same split, whose network teaches this one beside the masks.",
+        rich_help_panel=RECIPE,
+    ),
+]
+Teaching = Annotated[
+    float | None, typer.Option(help="Weight of the teacher's answers, 0 to 1; half by default.", rich_help_panel=RECIPE)
 ]
 Epochs = Annotated[
     int | None, typer.Option(help="Epochs in all; the learning rate falls over them.", rich_help_panel=RECIPE)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from service.network.aspp import ASPP
 from service.network.convolution import ConvNormReLU, convolution
+from service.network.efficientnet import KINDS as EFFICIENTNETS
+from service.network.efficientnet import efficientnet_encoder
 from service.network.lraspp import LRASPP
 from service.network.repvgg import A1_BLOCKS, WIDTHS, Encoder, repvgg_encoder
 from service.network.resnet import resnet_encoder
@@ -42,7 +44,7 @@ def al_net(
     """Return AL-Net, or one of the variants of its ablation study (§ 4.4, Tables 2 to 4), as it is trained.
 
     Args:
-        encoder: repvgg-a1, or resnet34 (Table 2).
+        encoder: repvgg-a1, or resnet34 (Table 2), or efficientnet-lite0, -lite1 or -lite2 (not the paper's).
         context: lr-aspp, or aspp (Table 3).
         decoder: a, the asymmetric one, or u, that of U-Net (Table 4).
         blocks: RepVGG blocks a stage; None: those of RepVGG-A1.
@@ -169,11 +171,12 @@ def fuse(features: Sequence[Tensor], like: Tensor) -> Tensor:
 def _encoder(kind: str, blocks: Sequence[int] | None, widths: Sequence[int] | None) -> Encoder:
     if kind == "repvgg-a1":
         return repvgg_encoder(A1_BLOCKS if blocks is None else blocks, WIDTHS if widths is None else widths)
-    if kind != "resnet34":
-        raise ValueError(f"encoder must be repvgg-a1 or resnet34, not {kind!r}")
+    others = ("resnet34", *EFFICIENTNETS)
+    if kind not in others:
+        raise ValueError(f"encoder must be {' or '.join(('repvgg-a1', *others))}, not {kind!r}")
     if blocks is not None or widths is not None:
-        raise ValueError("blocks and widths are RepVGG's; resnet34 has its own")
-    return resnet_encoder("resnet34")
+        raise ValueError(f"blocks and widths are RepVGG's; {kind} has its own")
+    return resnet_encoder("resnet34") if kind == "resnet34" else efficientnet_encoder(kind)
 
 
 def _one_of(what: str, choices: Mapping[str, T], choice: str) -> T:

@@ -1,183 +1,63 @@
-"""Encoder weights from an official RepVGG training checkpoint, reduced to the network's channels.
+"""What an encoder begins with: weights that others trained on ImageNet, or that a run of ours trained on other data."""
 
-The AL-Net paper starts from RepVGG-A1 trained on ImageNet and decreases its channels (§ 3.1) without saying how. Here
-each stage keeps the channels that matter most to what follows them. All blocks of a stage keep the same ones, since
-identity branches carry channels from block to block.
-
-Importance is measured without images, by the batch norms' own record of the training images. Each branch of a block
-leaves its batch norm with mean β and variance γ². So what enters a channel's ReLU has mean Σβ and about variance Σγ²
-(taking the branches as uncorrelated), from which follows the variance behind the ReLU (taking the sum as normal). Times
-the squared norm of the weights with which the next block takes the channel in, it is the variance that the channel
-passes on. Its share in the whole is averaged over the blocks of the stage. The mean does not count: a constant is taken
-up by the batch norms that follow. Behind the last block is the classifier, which is not ours; there the variance alone
-counts.
-
-RepVGG was trained on pixels normalised with ImageNet's mean and standard deviation; our networks see pixels normalised
-with the training images' own. Both give the first convolution inputs of mean about 0 and spread about 1, to which it is
-fitted, so the weights are left as they are; ImageNet's own values would shift, say, a red fundus image away from that.
-"""
-
-import itertools
-import math
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from service.errors import BadConfig
-from service.network.repvgg import Encoder, RepVGGBlock, repvgg_encoder
+from service.network.efficientnet import MBConv, Stem
+from service.network.repvgg import Encoder, RepVGGBlock
+from service.training.efficientnet_weights import load_efficientnet
+from service.training.repvgg_weights import load_repvgg
+from service.training.tensor_file import checked_tensor, read_tensors
 
-BRANCHES = {
-    "conv3x3": "rbr_dense.conv",
-    "norm3x3": "rbr_dense.bn",
-    "conv1x1": "rbr_1x1.conv",
-    "norm1x1": "rbr_1x1.bn",
-    "identity": "rbr_identity",
-}
-"""A block's parts in our names and in those of the published code (github.com/DingXiaoH/RepVGG, repvgg.py)."""
+OURS = "encoder."
+"""What the names of our own networks' encoders begin with, in `best.safetensors` of a run folder."""
 
 
 def load_encoder_weights(network: nn.Module, path: Path) -> str:
-    """Give `network`'s RepVGG encoder the weights of `path`; return one line for the log: what was loaded and kept.
+    """Give `network`'s encoder the weights of `path`; return one line for the log: what was loaded and kept.
 
     The file is a checkpoint of `torch.save` with tensors only, plain or under "state_dict" or "model", or safetensors;
-    keys are `stage0.rbr_dense.conv.weight` and so on, with or without "module." before them. Other keys than those of
-    stages are ignored. Where the network has as many channels as the file, the encoder then computes exactly what the
-    RepVGG computes; where it has fewer, the most important are kept, in their order.
+    names may begin with "module.". It holds
+
+    - a RepVGG as its authors publish it, for a RepVGG encoder: see `load_repvgg`;
+    - an EfficientNet-Lite, for such an encoder: see `load_efficientnet`;
+    - or a whole network that a run of ours trained (`best.safetensors` in its folder), with an encoder of the same
+      shapes: what one data set taught, another begins with.
 
     Raises:
-        BadConfig: the network has no RepVGG encoder in training form; or the file is missing, unreadable, holds more
-            than tensors, or is no RepVGG of the same blocks and at least as many channels. The network is unchanged.
+        BadConfig: the network has no such encoder in training form; or the file is missing, unreadable, holds more than
+            tensors, or does not fit. The network is unchanged.
     """
-    encoder = _repvgg_encoder(network)
-    full = _full_encoder(_read(path), [len(stage) for stage in _blocks(encoder)], path.name)
-    for stage, (wanted, there) in enumerate(zip(encoder.widths, full.widths, strict=True)):
-        if wanted > there:
-            raise BadConfig(f"{path.name} has {there} channels in stage {stage}, fewer than the network's {wanted}")
-    importance = _importance(full)
-    kept = [_most_important(scores, width) for scores, width in zip(importance, encoder.widths, strict=True)]
-    encoder.load_state_dict(_reduced(full, kept))
-    shares = [float(scores[keep].sum()) for scores, keep in zip(importance, kept, strict=True)]
-    return (
-        f"encoder weights from {path.name}: kept {_listed(encoder.widths)} of {_listed(full.widths)} channels, "
-        f"which pass on {_listed([round(100 * share) for share in shares])} % of the variance"
+    encoder = _encoder(network)
+    tensors = read_tensors(path)
+    if any(name.startswith(OURS) for name in tensors):
+        return f"encoder weights from {path.name}: {_load_ours(encoder, tensors, path.name)}"
+    load = load_repvgg if _consists_of(encoder, RepVGGBlock) else load_efficientnet
+    return f"encoder weights from {path.name}: {load(encoder, tensors, path.name)}"
+
+
+def _encoder(network: nn.Module) -> Encoder:
+    encoder = getattr(network, "encoder", None)
+    if isinstance(encoder, Encoder) and (_consists_of(encoder, RepVGGBlock) or _consists_of(encoder, MBConv, Stem)):
+        return encoder
+    raise BadConfig(
+        "encoder weights are a RepVGG's or an EfficientNet-Lite's, and this network has neither in training form"
     )
 
 
-def _repvgg_encoder(network: nn.Module) -> Encoder:
-    encoder = getattr(network, "encoder", None)
-    if isinstance(encoder, Encoder):
-        parts = [part for stage in encoder.stages for part in stage.children()]
-        if all(isinstance(part, RepVGGBlock) for part in parts):
-            return encoder
-    raise BadConfig("encoder weights are a RepVGG's, and this network has no RepVGG encoder in training form")
+def _consists_of(encoder: Encoder, *kinds: type[nn.Module]) -> bool:
+    return all(isinstance(part, kinds) for stage in encoder.stages for part in stage.children())
 
 
-def _blocks(encoder: Encoder) -> list[list[RepVGGBlock]]:
-    return [[part for part in stage.children() if isinstance(part, RepVGGBlock)] for stage in encoder.stages]
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the file's tensors by name, without what wraps them."""
-    try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-        content: object = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
-    except OSError as error:
-        raise BadConfig(f"encoder weights {path} cannot be read: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        raise BadConfig(f"{path.name} holds more than tensors (nothing of it was run), or is damaged") from error
-    except Exception as error:  # torch and safetensors raise a dozen kinds on damaged files
-        raise BadConfig(f"{path.name} is neither a PyTorch checkpoint nor safetensors, or is damaged") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping):
-        raise BadConfig(f"{path.name} holds no state dict")
-    tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-
-
-def _full_encoder(tensors: Mapping[str, Tensor], counts: Sequence[int], file: str) -> Encoder:
-    """Return the file's encoder with all its channels; `counts[i]` blocks are expected in stage i."""
-    if any("rbr_reparam" in name for name in tensors):
-        raise BadConfig(f"{file} is a RepVGG for deployment; encoder weights are the training checkpoint's")
-    firsts = [_official_name(f"stages.{stage}.0.conv3x3.weight") for stage in range(len(counts))]
-    encoder = repvgg_encoder(counts, [len(_tensor(tensors, name, file, dimensions=4)) for name in firsts])
+def _load_ours(encoder: Encoder, tensors: Mapping[str, Tensor], file: str) -> str:
     weights = {}
     for name, ours in encoder.state_dict().items():
-        theirs = _tensor(tensors, _official_name(name), file, dimensions=ours.ndim)
+        theirs = checked_tensor(tensors, OURS + name, file, kind="run of this encoder", dimensions=ours.ndim)
         if theirs.shape != ours.shape:
-            raise BadConfig(f"{file}: {_official_name(name)} is {tuple(theirs.shape)}, not {tuple(ours.shape)}")
+            raise BadConfig(f"{file}: {OURS}{name} is {tuple(theirs.shape)}, not {tuple(ours.shape)}")
         weights[name] = theirs
-    known = {_official_name(name) for name in weights}
-    if more := sorted(name for name in tensors if name.startswith("stage") and name not in known):
-        raise BadConfig(f"{file} has {more[0]}: it is no RepVGG of {_listed(counts)} blocks")
     encoder.load_state_dict(weights)
-    return encoder
-
-
-def _official_name(name: str) -> str:
-    """Return the published code's name of a tensor of ours; there stage 0 is one block, the others are lists."""
-    _, stage, block, branch, *rest = name.split(".")
-    where = "stage0" if (stage, block) == ("0", "0") else f"stage{stage}.{block}"
-    return ".".join([where, BRANCHES[branch], *rest])
-
-
-def _tensor(tensors: Mapping[str, Tensor], name: str, file: str, *, dimensions: int) -> Tensor:
-    if name not in tensors:
-        raise BadConfig(f"{file} is no RepVGG training checkpoint: it lacks {name}")
-    tensor = tensors[name]
-    if tensor.ndim != dimensions or not bool(tensor.isfinite().all()):
-        raise BadConfig(f"{file}: {name} has not {dimensions} dimensions, or holds NaN or infinity")
-    return tensor
-
-
-def _importance(encoder: Encoder) -> list[Tensor]:
-    """Return each channel's share in the variance that its stage passes on, float64, summing to 1 in each stage."""
-    stages = _blocks(encoder)
-    row = [block for stage in stages for block in stage]
-    taken = [block.kernel_and_bias()[0].square().sum((0, 2, 3)) for block in row[1:]]
-    taken.append(torch.ones_like(row[-1].norm3x3.weight))
-    passed = [_variance(block) * weights for block, weights in zip(row, taken, strict=True)]
-    shares = iter([variance / variance.sum().clamp(min=1e-300) for variance in passed])
-    return [torch.stack(list(itertools.islice(shares, len(stage)))).mean(0) for stage in stages]
-
-
-@torch.no_grad()
-def _variance(block: RepVGGBlock) -> Tensor:
-    """Return the variance of each channel behind the ReLU, had what enters it a normal distribution."""
-    norms = [norm for norm in (block.norm3x3, block.norm1x1, block.identity) if norm is not None]
-    mean = torch.stack([norm.bias.double() for norm in norms]).sum(0)
-    spread = torch.stack([norm.weight.double().square() for norm in norms]).sum(0).sqrt().clamp(min=1e-12)
-    below = torch.special.ndtr(mean / spread)
-    density = torch.exp(-0.5 * (mean / spread).square()) / math.sqrt(2 * math.pi)
-    first = mean * below + spread * density
-    second = (mean.square() + spread.square()) * below + mean * spread * density
-    variance: Tensor = (second - first.square()).clamp(min=0)
-    return variance
-
-
-def _most_important(scores: Tensor, count: int) -> Tensor:
-    """Return the indices of the `count` highest scores, in ascending order."""
-    return scores.sort(descending=True, stable=True).indices[:count].sort().values
-
-
-def _reduced(full: Encoder, kept: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of `full` with the `kept` channels of each stage, and all three colours."""
-    channels = [torch.arange(3), *kept]
-    weights = {}
-    for name, tensor in full.state_dict().items():
-        _, stage, block, *_ = name.split(".")
-        out = channels[int(stage) + 1]
-        before = channels[int(stage)] if block == "0" else out
-        reduced = tensor[out] if tensor.ndim else tensor
-        weights[name] = reduced[:, before] if tensor.ndim == 4 else reduced
-    return weights
-
-
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(str(value) for value in values)
+    return "all of them, from a network of ours"

@@ -37,6 +37,7 @@ from service.training.processes import check_shared
 from service.training.resources import memory_for_a_step, memory_for_validation
 from service.training.scores import ImageScore, Predict, mean_and_std
 from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
+from service.training.teacher import Teacher
 
 BEST = "best.safetensors"
 
@@ -47,7 +48,7 @@ Validate = Callable[[Predict], Sequence[ImageScore]]
 class Fitting:
     """All that the loop works on. `network` is in training form, on its device; `wrapped` is what Fabric made of it.
 
-    `average` follows `network`, if the configuration wants an average of its weights.
+    `average` follows `network`, if the configuration wants an average of its weights. `teacher` is on the same device.
     """
 
     config: Config
@@ -59,6 +60,7 @@ class Fitting:
     normalise: Normalise
     batches: Batches
     order: EpochOrder
+    teacher: Teacher | None = None
 
     @property
     def scored(self) -> nn.Module:
@@ -67,7 +69,13 @@ class Fitting:
 
 
 def prepare_fitting(
-    config: Config, fabric: Fabric, network: nn.Module, items: TrainingItems, normalisation: Normalisation
+    config: Config,
+    fabric: Fabric,
+    network: nn.Module,
+    items: TrainingItems,
+    normalisation: Normalisation,
+    *,
+    teacher: Teacher | None = None,
 ) -> Fitting:
     """Join network, optimizer and loader on the fabric's device.
 
@@ -94,7 +102,7 @@ def prepare_fitting(
     )
     batches = make_batches(items, order, config, fabric.device)
     normalise = Normalise(normalisation.mean, normalisation.std).to(fabric.device)
-    return Fitting(config, fabric, network, wrapped, average, optimizer, normalise, batches, order)
+    return Fitting(config, fabric, network, wrapped, average, optimizer, normalise, batches, order, teacher)
 
 
 def fit(
@@ -189,11 +197,17 @@ def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
 
 def _step(fitting: Fitting, batch: Batch, loss_of: nn.Module, *, halved: bool) -> Tensor:
     """Take one step; `halved` at half the resolution, where masks are the share of foreground, 0 to 1."""
-    device = fitting.fabric.device
-    images, masks = (F.avg_pool2d(part, 2) for part in batch) if halved else batch
-    pixels = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-    logits = fitting.wrapped(fitting.normalise(pixels))
-    loss: Tensor = loss_of(logits.float(), masks.to(device, non_blocking=True))
+    device, weight = fitting.fabric.device, fitting.config.teaching
+    images, masks = (part.to(device, non_blocking=True) for part in batch)
+    taught = None if fitting.teacher is None else fitting.teacher(images)  # it knows the whole resolution only
+    if halved:
+        images, masks = F.avg_pool2d(images, 2), F.avg_pool2d(masks, 2)
+        taught = None if taught is None else F.avg_pool2d(taught, 2)
+    pixels = images.to(memory_format=torch.channels_last)
+    logits = fitting.wrapped(fitting.normalise(pixels)).float()
+    loss: Tensor = loss_of(logits, masks)
+    if taught is not None:
+        loss = (1 - weight) * loss + weight * loss_of(logits, taught)
     fitting.optimizer.zero_grad(set_to_none=True)
     fitting.fabric.backward(loss)
     fitting.optimizer.step()

@@ -15,12 +15,13 @@ from torch import nn
 from tqdm import tqdm
 
 from service.engine.predictor import Predictor
+from service.errors import BadConfig
 from service.imaging.statistics import Likeness
 from service.store.card import Data, Normalisation
 from service.training.augment import TrainingItems
 from service.training.calibrate import calibrate
 from service.training.config import Config
-from service.training.fit import best_predictor, fit, load_best, prepare_fitting
+from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
 from service.training.initial import architecture_config, begin_encoder, build_network
 from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
@@ -31,6 +32,7 @@ from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
 from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
+from service.training.teacher import Teacher
 from service.training.tensorboard import ScalarLog
 
 VALIDATION_THRESHOLD = 0.5
@@ -40,13 +42,20 @@ SAMPLES = 6
 
 @room_on_disk()
 def run(
-    config: Config, path: Path, store: Path | None, say: Say, *, encoder_weights: Path | None = None
+    config: Config,
+    path: Path,
+    store: Path | None,
+    say: Say,
+    *,
+    encoder_weights: Path | None = None,
+    teacher: Path | None = None,
 ) -> Result | None:
     """Train as `config` says in the run folder `path`, going on where it was interrupted; publish into `store`.
 
     Without a `store` the checkpoint stays in the run folder. A finished run is not run again: its result is returned.
-    A run that starts anew takes its encoder from the file `encoder_weights`, if `config` speaks of one. Of several
-    processes only that of rank 0 writes, speaks and publishes; the others return None.
+    A run that starts anew takes its encoder from the file `encoder_weights`, if `config` speaks of one; the run folder
+    `teacher` is needed to the end. Of several processes only that of rank 0 writes, speaks and publishes; the others
+    return None.
 
     Raises:
         BadConfig: `path` holds another run, or its state does not fit; the network cannot be built as `config` says;
@@ -70,7 +79,7 @@ def run(
         folder.begin(config, parts.split, parts.dataset.digest)
     normalisation, likeness = study(parts.train, quiet=not leads)
     job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
-    progress = job.train(fabric, network)
+    progress = job.train(fabric, network, teacher)
     part(fabric)
     if not leads:
         return None
@@ -93,10 +102,12 @@ class Job:
     device: torch.device
     say: Say
 
-    def train(self, fabric: Fabric, network: nn.Module) -> Progress:
+    def train(self, fabric: Fabric, network: nn.Module, teacher: Path | None = None) -> Progress:
         """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each."""
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
-        fitting = prepare_fitting(self.config, fabric, network, items, self.normalisation)
+        fitting = prepare_fitting(
+            self.config, fabric, network, items, self.normalisation, teacher=self._teacher(teacher)
+        )
         with closing(ScalarLog(self.folder.path / "tensorboard")) as log:
 
             def on_epoch(progress: Progress) -> None:
@@ -165,6 +176,15 @@ class Job:
         source = self.parts.test if len(self.parts.test) else self.parts.validation
         named = itertools.islice(source.named(), SAMPLES)
         draw_samples(named, predictor.predict, self.config.input, self.folder.path / "samples", threshold)
+
+    def _teacher(self, run: Path | None) -> Teacher | None:
+        if self.config.teacher is None:
+            return None
+        if run is None:
+            raise BadConfig("this run has a teacher: give its run folder with --teacher")
+        teacher = Teacher.of(run, self.config, self.parts.split, self.device, scoring_precision(self.device))
+        self.say(f"taught by {self.config.teacher}, {self.config.teaching:.0%} of the loss")
+        return teacher
 
     def _validate(self, predict: Predict) -> Sequence[ImageScore]:
         return score(shown(self.parts.validation, "validating"), predict, self.config.input, VALIDATION_THRESHOLD)

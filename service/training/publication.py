@@ -27,6 +27,7 @@ from service.store.checkpoint import Contents, sha256
 from service.store.model_store import ModelStore, next_version
 from service.store.publish import publish
 from service.training.config import Config
+from service.training.run_folder import CHECKPOINT
 from service.training.scores import ImageScore, Predict, mean_and_std
 
 RASTER = 16
@@ -102,7 +103,7 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
         AlreadyPublished: other jobs took every version that was tried.
         OSError: the run folder or the store cannot be written.
     """
-    trial = run / "checkpoint"
+    trial = run / CHECKPOINT
     shutil.rmtree(trial, ignore_errors=True)
     proven = publish(trial, card, weights)
     engine = load_engine(ModelStore(trial).newest(card.modality), Wish(engine="torch"))

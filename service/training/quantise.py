@@ -28,8 +28,7 @@ from service.training.scores import mean_and_std
 
 SEED = 0
 NOT_QUANTISED = (r".*encoder\.stages\.[01]\..*",)
-"""Layers that stay as they are: what the first two stages lose, no later one can make good. On three checkpoints that
-halved the loss of IoU and more, and took 5 % more time."""
+"""Layers that stay as they are: what the first two stages lose, no later one can make good (docs/benchmarks.md)."""
 
 TOOLS = ("nncf", "openvino")
 

@@ -17,6 +17,8 @@ from service.training.split import Split
 from service.training.state import STATE, EpochRecord, Progress, write_atomically
 
 CONFIG, SPLIT, EPOCHS, RESULT = "config.json", "split.json", "epochs.csv", "result.json"
+CHECKPOINT = "checkpoint"
+"""The folder, a model store of its own, with what the run published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,25 @@ class RunFolder:
         path = self.path / SPLIT
         if not self.has_begun or not path.exists():
             return make()
-        try:
-            recorded = json.loads(path.read_bytes())
-            digest, chosen = recorded.pop("data_digest"), Split.from_json(recorded)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadConfig(f"{path} is damaged; start anew in another folder with --run") from error
+        digest, chosen = self.recorded_split()
         if digest != dataset.digest:
             raise BadConfig(f"the data changed since {path} was written; start anew in another folder with --run")
         return chosen
+
+    def recorded_split(self) -> tuple[str, Split]:
+        """Return the digest of the data that the run began with, and how it split them.
+
+        Raises:
+            BadConfig: the file is missing or damaged.
+        """
+        path = self.path / SPLIT
+        try:
+            recorded = json.loads(path.read_bytes())
+            return recorded.pop("data_digest"), Split.from_json(recorded)
+        except OSError as error:
+            raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadConfig(f"{path} is damaged; start anew in another folder with --run") from error
 
     @property
     def commit(self) -> str:

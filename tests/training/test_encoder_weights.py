@@ -304,5 +304,5 @@ def test_a_network_with_other_blocks_is_an_error(small: Path) -> None:
     ids=["resnet", "re-parameterised", "no encoder"],
 )
 def test_a_network_without_a_repvgg_in_training_form_is_an_error(make: Callable[[], nn.Module], small: Path) -> None:
-    with pytest.raises(BadConfig, match="no RepVGG encoder in training form"):
+    with pytest.raises(BadConfig, match="this network has neither in training form"):
         load_encoder_weights(make(), small)

@@ -18,6 +18,7 @@ from service.training.order import Key
 from service.training.processes import make_fabric
 from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
+from service.training.teacher import Teacher
 
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 GRID = InputPolicy(kind="stretch", height=32, width=32)
@@ -72,6 +73,7 @@ class Fit:
     config: Config
     folder: Path
     network: nn.Module = field(default_factory=Network)
+    teacher: Teacher | None = None
     on_epoch: Callable[[Progress], None] = lambda progress: None
     validations: int = 0
     seen: list[Key] = field(default_factory=list)
@@ -79,7 +81,9 @@ class Fit:
     def run(self) -> tuple[Fitting, Progress]:
         """Train; return what was trained, and how far."""
         items = RecordedItems(3, self.config)
-        fitting = prepare_fitting(self.config, make_fabric(self.config), self.network, items, PLAIN)
+        fitting = prepare_fitting(
+            self.config, make_fabric(self.config), self.network, items, PLAIN, teacher=self.teacher
+        )
         progress = fit(fitting, self.folder, PLAIN, self._validate, self.on_epoch)
         self.seen = items.seen
         return fitting, progress

@@ -1,0 +1,55 @@
+"""Tensors by name from a file of weights, whoever wrote it; nothing in it is ever run."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from service.errors import BadConfig
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the file's tensors by name, without what wraps them ("state_dict", "model", "module.").
+
+    Raises:
+        BadConfig: it is missing, unreadable, no PyTorch checkpoint or safetensors, or holds more than tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
+        content: object = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
+    except OSError as error:
+        raise BadConfig(f"encoder weights {path} cannot be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        raise BadConfig(f"{path.name} holds more than tensors (nothing of it was run), or is damaged") from error
+    except Exception as error:  # torch and safetensors raise a dozen kinds on damaged files
+        raise BadConfig(f"{path.name} is neither a PyTorch checkpoint nor safetensors, or is damaged") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise BadConfig(f"{path.name} holds no state dict")
+    tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+
+
+def checked_tensor(tensors: Mapping[str, Tensor], name: str, file: str, *, kind: str, dimensions: int) -> Tensor:
+    """Return the tensor `name`, finite and of so many dimensions; `kind` says what the `file` should be.
+
+    Raises:
+        BadConfig: it is missing, or neither.
+    """
+    if name not in tensors:
+        raise BadConfig(f"{file} is no {kind}: it lacks {name}")
+    tensor = tensors[name]
+    if tensor.ndim != dimensions or not bool(tensor.isfinite().all()):
+        raise BadConfig(f"{file}: {name} has not {dimensions} dimensions, or holds NaN or infinity")
+    return tensor
+
+
+def listed(values: Sequence[int]) -> str:
+    """Return the values with commas between them."""
+    return ", ".join(str(value) for value in values)

@@ -1,0 +1,142 @@
+"""Distillation: what the teacher says, what the student makes of it, and which teacher would be cheating."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from service.engine.choosing import EXACT, load_engine
+from service.errors import BadConfig
+from service.imaging.policy import InputPolicy
+from service.store.model_store import ModelStore
+from service.training.config import Config, configure
+from service.training.fit import BEST
+from service.training.job import run as run_job
+from service.training.run_folder import RunFolder
+from service.training.split import Split
+from service.training.teacher import Teacher, teacher_identity
+from tests.training.tiny_fit import Fit, Network
+from tests.training.tiny_fit import config as tiny_config
+
+CPU = torch.device("cpu")
+GRID = InputPolicy(kind="stretch", height=32, width=32)
+SMALL = {"blocks": [1] * 5, "widths": [8] * 5}
+
+
+def _config(**changes: object) -> Config:
+    quick = {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "precision": "float32", "crop_px": None}
+    return configure("drawn:retina:9", "retina", "quick", {**quick, "input": GRID, "network": SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    path = tmp_path_factory.mktemp("teacher") / "run"
+    assert run_job(_config(), path, None, print) is not None
+    return path
+
+
+def _split(run: Path) -> Split:
+    return RunFolder(run).recorded_split()[1]
+
+
+def test_it_answers_as_its_checkpoint_is_served(teacher: Path) -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    found = Teacher.of(teacher, _config(), _split(teacher), CPU, "float32")(_pixels(tile))
+    served = load_engine(ModelStore(teacher / "checkpoint").newest("retina"), EXACT).predict([tile])[0]
+    assert found.shape == (1, 1, 32, 32)
+    assert not found.requires_grad
+    assert float((found[0, 0] * 255 - torch.from_numpy(served)).abs().max()) <= 0.51
+
+
+def test_a_run_is_taught_says_so_and_its_card_names_the_teacher(teacher: Path, tmp_path: Path) -> None:
+    name = teacher_identity(teacher, "retina")
+    assert name.startswith("run sha256:")
+    said: list[str] = []
+    config = _config(teacher=name, teaching=0.25)
+    result = run_job(config, tmp_path / "student", None, said.append, teacher=teacher)
+    assert result is not None
+    assert f"taught by {name}, 25% of the loss" in said
+    card = ModelStore(tmp_path / "student" / "checkpoint").newest("retina").card
+    assert card.training.config["teacher"] == name
+    alone = tmp_path / "alone"
+    assert run_job(_config(), alone, None, print) is not None
+    assert _differ(load_file(tmp_path / "student" / BEST), load_file(alone / BEST))
+
+
+def test_a_run_that_wants_a_teacher_is_refused_without_one(teacher: Path, tmp_path: Path) -> None:
+    config = _config(teacher=teacher_identity(teacher, "retina"))
+    with pytest.raises(BadConfig, match="--teacher"):
+        run_job(config, tmp_path / "student", None, print)
+
+
+@pytest.mark.parametrize("coarse", [0, 3])
+def test_a_student_learns_what_its_teacher_says_not_what_the_masks_say(coarse: int, tmp_path: Path) -> None:
+    """With all weight on a teacher that sees foreground everywhere, so does the student; masks have half."""
+    config = tiny_config(teaching=1.0, epochs=6, coarse_epochs=coarse, learning_rate=0.05)
+    fitting, _ = Fit(config, tmp_path, Network(dropout=0), Everywhere()).run()
+    network = fitting.network.eval()
+    with torch.no_grad():
+        logits = network(torch.randn(1, 3, 32, 32))
+    assert float((logits > 0).float().mean()) > 0.95
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_the_loss_is_the_weighted_mean_of_both(weight: float, tmp_path: Path) -> None:
+
+    def loss(name: str, teaching: float) -> float:
+        config = tiny_config(teaching=teaching, epochs=1, steps_per_epoch=1)
+        (tmp_path / name).mkdir()
+        _, progress = Fit(config, tmp_path / name, Network(dropout=0), Everywhere()).run()
+        return progress.history[0].loss
+
+    of_masks, of_teacher, mixed = loss("masks", 0.0), loss("teacher", 1.0), loss("mixed", weight)
+    assert of_masks != pytest.approx(of_teacher, rel=0.01)
+    assert mixed == pytest.approx((1 - weight) * of_masks + weight * of_teacher, rel=1e-5)
+
+
+def test_a_teacher_that_has_seen_what_judges_the_student_is_refused(teacher: Path) -> None:
+    split = _split(teacher)
+    taught, chose = split.train[0], split.validation[0]
+    for mixed, message in (
+        (replace(split, test=(*split.test, taught)), f"knows {taught}, which this run tests"),
+        (replace(split, test=(*split.test, chose)), f"knows {chose}, which this run tests"),
+        (replace(split, validation=(*split.validation, taught)), f"knows {taught}, which this run validates with"),
+    ):
+        with pytest.raises(BadConfig, match=message):
+            Teacher.of(teacher, _config(), mixed, CPU, "float32")
+
+
+def test_a_teacher_of_another_grid_is_refused(teacher: Path) -> None:
+    config = _config(input=InputPolicy(kind="stretch", height=64, width=64))
+    with pytest.raises(BadConfig, match="the teacher in"):
+        Teacher.of(teacher, config, _split(teacher), CPU, "float32")
+
+
+def test_what_is_no_finished_run_of_the_modality_is_no_teacher(teacher: Path, tmp_path: Path) -> None:
+    for folder, modality in ((tmp_path, "retina"), (tmp_path / "none", "retina"), (teacher, "skin")):
+        with pytest.raises(BadConfig, match=f"is no teacher: it holds no finished run of {modality}"):
+            teacher_identity(folder, modality)
+
+
+class Everywhere(Teacher):
+    """A teacher who says foreground, whatever is shown."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        assert pixels.shape[-2:] == (32, 32), "a teacher sees the whole resolution"
+        return torch.ones_like(pixels[:, :1], dtype=torch.float32)
+
+
+def _pixels(tile: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+    return torch.from_numpy(tile).permute(2, 0, 1)[None]
+
+
+def _differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return any(not torch.equal(one[name], other[name]) for name in one)
