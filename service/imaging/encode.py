@@ -1,26 +1,40 @@
 """From masks and probabilities to PNG bytes, and to previews."""
 
-import io
+import struct
 import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from service.imaging.placement import Image, Mask
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GREY_8 = (8, 0, 0, 0, 0)
+"""Bits a sample, colour type grey, and the only compression, filter method and interlacing that are usual."""
+UP = 2
+"""The row filter that keeps differences from the row above: of masks hardly more than their outlines are left."""
 
 
 def encode_png(grey: NDArray[np.uint8]) -> bytes:
     """Return an 8-bit grey PNG of uint8 (H, W), without any metadata chunk. Masks are 0 and 255.
 
-    Run lengths alone (Z_RLE) were measured against zlib's levels 0 to 9: for masks and probability maps of 512 × 512 to
-    4096 × 4096 they are as small as level 6 and as quick as level 1 (masks of 700 × 605: 12 kB in 2.5 ms, against 13 kB
-    in 4.4 ms and 20 kB in 2.7 ms).
+    Written here because Pillow tries five filters on every row: a mask of 512 × 512 takes it 1.6 ms, and this 0.5 ms,
+    at 9.2 kB instead of 9.6; a probability map 3.2 ms against 1.5, at 100 kB instead of 90. Run lengths alone (Z_RLE)
+    were measured against zlib's levels 0 to 9: as small as level 6, and as quick as level 1.
     """
-    buffer = io.BytesIO()
-    picture = PillowImage.fromarray(np.ascontiguousarray(grey))
-    picture.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
-    return buffer.getvalue()
+    height, width = grey.shape
+    rows = np.empty((height, 1 + width), np.uint8)
+    rows[:, 0] = UP
+    rows[0, 1:] = grey[0]
+    np.subtract(grey[1:], grey[:-1], out=rows[1:, 1:])
+    deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    data = deflate.compress(rows.data) + deflate.flush()
+    header = struct.pack(">II5B", width, height, *GREY_8)
+    return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
 def overlay(image: Image, mask: Mask, *, colour: tuple[int, int, int] = (0, 220, 120), alpha: float = 0.35) -> Image:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.engine.quality import (
-    STRIP_PX,
     agreement,
     decidedness,
     expected_iou,
@@ -159,7 +158,7 @@ def test_counts_alone_give_what_the_map_gives() -> None:
     assert expected_iou_of_counts(level_counts(probability), 0.3, HARD) == expected_iou(probability, 0.3, HARD)
 
 
-@pytest.mark.parametrize("size", [1, STRIP_PX - 1, STRIP_PX, STRIP_PX + 1, 3 * STRIP_PX + 5])
+@pytest.mark.parametrize("size", [1, 7, 2**16 - 1, 2**16 + 1, 200_003])
 def test_every_pixel_is_counted_once_however_many_there_are(size: int) -> None:
     levels = np.random.default_rng(size).integers(0, 256, (1, size), dtype=np.uint8)
     assert level_counts(levels).tolist() == [int((levels == level).sum()) for level in range(256)]
