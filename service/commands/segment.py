@@ -137,6 +137,7 @@ async def _segmenter(engine: "Engine", settings: Settings) -> "AsyncIterator[Seg
     """Join the service's own parts around one engine, with room for as many images as one batch takes."""
     from service.engine.batcher import Batcher
     from service.engine.device import Device
+    from service.engine.engine import side_by_side
     from service.engine.pixel_pool import PixelPool
     from service.engine.segmenter import Segmenter, TileBatcher
 
@@ -145,6 +146,7 @@ async def _segmenter(engine: "Engine", settings: Settings) -> "AsyncIterator[Seg
         async with Device("network") as device:
             batcher: TileBatcher = Batcher(
                 engine.predict,
+                side_by_side=side_by_side(engine),
                 device=device,
                 max_size=settings.max_batch_size,
                 max_wait_s=settings.max_batch_wait_ms / 1000,

@@ -31,7 +31,7 @@ class BatchRunner(Generic[Item, Result]):
     - `run` is out of memory: the same, and batches stay that small from then on (`max_size`).
     - `run` gives a wrong number of results: nobody can tell whose they are, so all in the batch get EngineFailed.
 
-    `on_batch` hears of every call; what it raises is logged and goes no further.
+    `on_batch` hears of every call, and raises nothing.
     """
 
     def __init__(
@@ -88,16 +88,13 @@ class BatchRunner(Generic[Item, Result]):
         for upload in uploads:
             upload.ran_s += ran_s
         waited_s = started - min(upload.arrived for upload in uploads)
-        try:
-            self._on_batch(BatchReport(len(portion), waited_s, ran_s, failed))
-        except Exception:
-            logger.exception("a listener to batches failed")
+        self._on_batch(BatchReport(len(portion), waited_s, ran_s, failed))
 
     def _fail_alone(self, portion: Sequence[Part[Item, Result]], error: Exception) -> bool:
         """Fail the upload of an item that ran alone and return True; return False if it had mates."""
         release(error)
         if len(portion) == 1:
-            portion[0].upload.fail(error if isinstance(error, AlnetError) else _engine_failed(error))
+            portion[0].upload.fail(error if isinstance(error, AlnetError) else engine_failed(error))
             return True
         if is_out_of_memory(error):
             self._max_size = len(portion) - len(portion) // 2
@@ -111,10 +108,11 @@ def _deliver(results: Sequence[Result], portion: Sequence[Part[Item, Result]]) -
             part.upload.fail(EngineFailed(f"the network gave {len(results)} results for {len(portion)} images"))
         return
     for part, result in zip(portion, results, strict=True):
-        part.upload.receive(result, batch_size=len(portion))
+        part.upload.receive(part.index, result, batch_size=len(portion))
 
 
-def _engine_failed(error: Exception) -> EngineFailed:
+def engine_failed(error: Exception) -> EngineFailed:
+    """Return what the caller of an item gets on which the engine raised `error`."""
     failed = EngineFailed(f"the network could not be run on this image ({type(error).__name__})")
     failed.__cause__ = error
     return failed

@@ -3,6 +3,9 @@
 A batch leaves when the device is free, with all that has come by then (continuous batching). There is one exception:
 for callers who should be back at once it waits a little, if Mates says that it pays.
 
+An engine that runs items side by side instead of together (SideBySide) has its batches dealt out item by item, and for
+it nobody waits. An upload that comes alone to an idle device is still run as a batch of one, with all of the device.
+
 Batches are as large as `max_size`, unless a smaller size is measured to cost less an item. While other batchers use the
 device, they are no larger than runs in `QUANTUM_S`, so that one upload of theirs does not wait for many of ours.
 
@@ -19,12 +22,14 @@ from typing import Generic, Self
 
 from service.engine.batch_runner import BatchReport, BatchRunner
 from service.engine.cost_curve import CostCurve
+from service.engine.dealer import Dealer
 from service.engine.device import Device
 from service.engine.fair_turn import QUANTUM_S
 from service.engine.mates import Mates
 from service.engine.pending import Answer, Item, Part, Pending, Result
 from service.engine.recent_batches import RecentBatches
 from service.engine.round_robin import RoundRobin
+from service.engine.slots import SideBySide
 from service.errors import DeadlineExceeded, DeviceLost, Overloaded, ShuttingDown
 
 __all__ = ["Answer", "BatchReport", "Batcher"]
@@ -50,6 +55,7 @@ class Batcher(Generic[Item, Result]):
         self,
         run: Callable[[Sequence[Item]], Sequence[Result]],
         *,
+        side_by_side: SideBySide[Item, Result] | None = None,
         device: Device,
         max_size: int,
         max_wait_s: float,
@@ -59,6 +65,9 @@ class Batcher(Generic[Item, Result]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = BatchRunner(run, device=device, max_size=max_size, on_batch=self._note, clock=clock)
+        self._dealer: Dealer[Item, Result] | None = None
+        if side_by_side is not None:
+            self._dealer = Dealer(side_by_side, device=device, on_batch=self._tell, clock=clock)
         self._device, self._share, self._clock = device, device.turns.share(), clock
         self._on_batch, self._costs = on_batch, CostCurve(first_costs)
         self._max_queued = max_queued
@@ -160,19 +169,26 @@ class Batcher(Generic[Item, Result]):
             self._unanswered.discard(upload)
 
     async def _serve(self) -> None:
-        while await self._work_waits():
-            await self._mates_wait()
-            async with self._share:
-                await self._run_batch()
+        async with asyncio.TaskGroup() as running:
+            while await self._work_waits():
+                await self._mates_wait()
+                async with self._share:
+                    await self._run_batch(running)
 
-    async def _run_batch(self) -> None:
-        if batch := self._take():
+    async def _run_batch(self, running: asyncio.TaskGroup) -> None:
+        if not (batch := self._take()):
+            return
+        if self._dealer is not None and (len(batch) > 1 or self._device.slots.taken):
+            await self._dealer.deal(batch, running)
+        else:
             await self._runner.answer(batch)
-            self._remember(batch)
+        self._remember(batch)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """Leave no caller behind, however the serving task has ended."""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         was_left = task.cancelled() and not self._open
         if error is not None and not was_left:
             logger.error("the batcher on %s has failed", self._device.name, exc_info=error)
@@ -196,6 +212,8 @@ class Batcher(Generic[Item, Result]):
 
     async def _mates_wait(self) -> None:
         """Wait for more uploads while that pays; while others have the device, they gather without waiting."""
+        if self._dealer is not None:
+            return
         oldest = min(upload.arrived for upload in self._waiting)
         if self._device.turns.is_held or not self._waiting_pays(oldest):
             return
@@ -237,7 +255,13 @@ class Batcher(Generic[Item, Result]):
     def _note(self, report: BatchReport) -> None:
         if not report.failed:
             self._costs.record(report.size, report.ran_s)
-        self._on_batch(report)
+        self._tell(report)
+
+    def _tell(self, report: BatchReport) -> None:
+        try:
+            self._on_batch(report)
+        except Exception:
+            logger.exception("a listener to batches failed")
 
 
 def _too_late() -> DeadlineExceeded:

@@ -1,4 +1,4 @@
-"""A device runs one batch at a time: one thread, and fair turns for those who want it. Knows no tensors."""
+"""A device runs one batch at a time, or single items side by side; fair turns for those who want it. No tensors."""
 
 import asyncio
 import time
@@ -10,10 +10,14 @@ from typing import Self, TypeVar
 
 from service.engine.device_loss import why_lost
 from service.engine.fair_turn import FairTurns
+from service.engine.slots import Slots
 from service.errors import DeviceLost
 
 RETRY_AFTER_S = 10.0
 """What callers of a lost device are told: about the time in which a new process loads its checkpoints."""
+
+MOST_BESIDE = 16
+"""Threads for what runs side by side; they only wait for the engine's own, and are begun as needed."""
 
 T = TypeVar("T")
 
@@ -34,20 +38,29 @@ class Device:
             batch = form()  # as late as possible: all that came while others had the device are in it
             await device.run(lambda: engine.predict(batch))
 
+    Or it begins single items while it has the turn, each in one of the device's `slots`, and calls `run_beside` for
+    each. Those may outlive the turn; `run` waits for them.
+
     It is an async context manager; leaving it ends the thread once its running work is done, without waiting for that.
-    `executor` must run one thing at a time; by default it is a thread of the device's own.
+    `executor` must run one thing at a time, `beside` several; by default they are threads of the device's own.
 
     A device that is lost stays lost: CUDA gives a process no second context after a fault such as a device-side assert.
     """
 
     def __init__(
-        self, name: str, *, executor: Executor | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        *,
+        executor: Executor | None = None,
+        beside: Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self.turns = FairTurns(clock)
+        self.turns, self.slots = FairTurns(clock), Slots()
         self._clock = clock
-        self._began: float | None = None
+        self._began: dict[object, float] = {}
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix=f"device-{name}")
+        self._beside = beside or ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix=f"device-{name}-beside")
         self._failed: DeviceLost | None = None
         self._has_failed = asyncio.Event()
 
@@ -58,6 +71,7 @@ class Device:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._executor.shutdown(wait=False)
+        self._beside.shutdown(wait=False)
 
     @property
     def failed(self) -> DeviceLost | None:
@@ -66,8 +80,9 @@ class Device:
 
     @property
     def busy_s(self) -> float:
-        """For how long it has been running what it runs at this moment; 0 if that is nothing."""
-        return 0.0 if self._began is None else self._clock() - self._began
+        """For how long it has been running the oldest of what it runs at this moment; 0 if that is nothing."""
+        began = list(self._began.values())  # in one go: its threads come and go
+        return self._clock() - min(began) if began else 0.0
 
     async def wait_failed(self) -> DeviceLost:
         """Return, as soon as the device is lost, what `failed` is from then on."""
@@ -90,6 +105,8 @@ class Device:
     async def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns; it is called in the device's thread, so the event loop goes on meanwhile.
 
+        It has the device to itself: what was begun in slots ends first.
+
         Cancelled before the thread has begun, `work` is not called; after that it runs to its end, unheard.
 
         Raises:
@@ -97,9 +114,20 @@ class Device:
             DeviceLost: the device is lost, now or before: `work` raised what `why_lost` takes for that (a CUDA fault, a
                 thread told to exit), or the thread takes no work any more.
         """
+        await self.slots.fewer_than(1)
+        return await self._run(self._executor, work)
+
+    async def run_beside(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns; it is called in a thread of its own, beside what has the device's other slots.
+
+        The caller has taken a slot, while it had the turn. All else is as for `run`.
+        """
+        return await self._run(self._beside, work)
+
+    async def _run(self, executor: Executor, work: Callable[[], T]) -> T:
         self.check()
         try:
-            running = self._executor.submit(self._call, work)
+            running = executor.submit(self._call, work)
         except RuntimeError as error:  # its executor was shut down or is broken
             self.fail(error, "its thread takes no work any more")
             self.check()
@@ -114,10 +142,11 @@ class Device:
 
     def _call(self, work: Callable[[], T]) -> T | _Raised:
         """Catch what no future can carry: a StopIteration or CancelledError would leave its waiter hanging."""
-        self._began = self._clock()
+        mark = object()
+        self._began[mark] = self._clock()
         try:
             return work()
         except BaseException as error:  # noqa: BLE001 - handed over to the waiter, whatever it is
             return _Raised(error)
         finally:
-            self._began = None
+            del self._began[mark]

@@ -1,11 +1,12 @@
 """What an engine is: decoded pixels in, probabilities out, on whatever device it has. One file for each backend."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.engine.slots import SideBySide
 from service.errors import EngineFailed
 from service.store.card import Card
 
@@ -32,6 +33,35 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
+class EngineWithSlots(Engine, Protocol):
+    """An engine that gains nothing by a batch, and runs single tiles side by side instead, as on the cores of a CPU."""
+
+    @property
+    def slots(self) -> int:
+        """How many tiles it runs at a time; 1 if there is no more than one core."""
+
+    def predict_beside(self, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what `predict` does for one tile, to the bit, on one slot's share of the device.
+
+        It may be called from as many threads at a time as there are slots, but not while `predict` runs.
+
+        Raises:
+            EngineFailed: as `predict`.
+        """
+
+
+def side_by_side(engine: Engine) -> SideBySide[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Return how `engine` runs single tiles, its answers checked as by `checked_predict`; None if it does not."""
+    if not isinstance(engine, EngineWithSlots) or engine.slots < 2:
+        return None
+
+    def run(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return _checked(engine, [engine.predict_beside(tile)], 1)[0]
+
+    return SideBySide(run, engine.slots)
+
+
 def checked_predict(engine: Engine, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     """Return what `engine.predict` answers, once it is known to be a map of the right kind for each tile.
 
@@ -40,12 +70,15 @@ def checked_predict(engine: Engine, tiles: Sequence[NDArray[np.uint8]]) -> list[
     Raises:
         EngineFailed: as `Engine.predict`, or its answer breaks the contract.
     """
-    maps = engine.predict(tiles)
+    return _checked(engine, engine.predict(tiles), len(tiles))
+
+
+def _checked(engine: Engine, maps: list[NDArray[np.uint8]], expected: int) -> list[NDArray[np.uint8]]:
     grid = engine.card.input.grid
-    if len(maps) != len(tiles) or any(map_.shape != grid or map_.dtype != np.uint8 for map_ in maps):
+    if len(maps) != expected or any(map_.shape != grid or map_.dtype != np.uint8 for map_ in maps):
         answered = [f"{map_.dtype} {map_.shape}" for map_ in maps[:1]]
         raise EngineFailed(
-            f"the engine answers with other shapes than its card says: {len(tiles)} × uint8 {grid} were expected, "
+            f"the engine answers with other shapes than its card says: {expected} × uint8 {grid} were expected, "
             f"{len(maps)} × {''.join(answered) or 'nothing'} came"
         )
     return maps

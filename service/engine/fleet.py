@@ -12,7 +12,7 @@ from typing import Self
 from service.engine.batcher import Batcher, BatchReport
 from service.engine.choosing import Wish, loading
 from service.engine.device import Device
-from service.engine.engine import Engine, checked_predict
+from service.engine.engine import Engine, checked_predict, side_by_side
 from service.engine.loading import MakeEngine, load, warm_up
 from service.engine.modality import Modality, ModalityState, Outcome
 from service.engine.pixel_pool import PixelPool
@@ -216,6 +216,7 @@ class Fleet:
         took = await warm_up(engine, self._device, settings.max_batch_size)
         batcher: TileBatcher = Batcher(
             partial(checked_predict, engine),
+            side_by_side=side_by_side(engine),
             device=self._device,
             max_size=max(took),
             first_costs=took,

@@ -19,7 +19,7 @@ class Answer(Generic[Result]):
     queued_s: float
     """Seconds from its arrival until its first batch left."""
     ran_s: float
-    """Engine seconds of all the batches that carried its items, failed ones included."""
+    """Seconds in which the engine ran items of it, in batches that failed, too."""
     batch_size: int
     """Items in the largest of the batches that gave it a result."""
 
@@ -35,7 +35,9 @@ class Pending(Generic[Item, Result]):
     queued_s: float = 0.0
     ran_s: float = 0.0
     batch_size: int = 0
-    results: list[Result] = field(default_factory=list)
+    results: dict[int, Result] = field(default_factory=dict)
+    _running: int = 0
+    _since: float = 0.0
 
     def begin(self, now: float) -> "Part[Item, Result]":
         """Return its next item, which goes into a batch now."""
@@ -44,12 +46,27 @@ class Pending(Generic[Item, Result]):
         self.begun += 1
         return Part(self, self.begun - 1)
 
-    def receive(self, result: Result, *, batch_size: int) -> None:
-        """Keep the result of the next item, in order; with the last one, answer the caller if it is still there."""
-        self.results.append(result)
+    def start(self, now: float) -> None:
+        """Note that one of its items begins to run on its own; of several at a time each moment counts once."""
+        if not self._running:
+            self._since = now
+            if not self.ran_s:
+                self.queued_s = now - self.arrived
+        self._running += 1
+
+    def stop(self, now: float) -> None:
+        """Note that one of them has ended."""
+        self._running -= 1
+        if not self._running:
+            self.ran_s += now - self._since
+
+    def receive(self, index: int, result: Result, *, batch_size: int) -> None:
+        """Keep the result of item `index`; with the last one, answer the caller if it is still there."""
+        self.results[index] = result
         self.batch_size = max(self.batch_size, batch_size)
         if len(self.results) == len(self.items) and not self.answer.done():
-            self.answer.set_result(Answer(self.results, self.queued_s, self.ran_s, self.batch_size))
+            results = [self.results[number] for number in range(len(self.items))]
+            self.answer.set_result(Answer(results, self.queued_s, self.ran_s, self.batch_size))
 
     def fail(self, error: AlnetError) -> None:
         """Answer the caller with `error` if it is still there and has no answer."""

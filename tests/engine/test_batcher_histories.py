@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from service.engine.batcher import Batcher
 from service.engine.device import Device
+from service.engine.slots import SideBySide
 from service.errors import AlnetError, DeadlineExceeded, DeviceLost, EngineFailed, Overloaded, ShuttingDown
-from tests.engine.virtual_time import SpendingExecutor, now, run_virtually
+from tests.engine.virtual_time import SlotsExecutor, SpendingExecutor, now, run_virtually
 
 Item = tuple[int, int]  # caller, index
 EPSILON = 1e-9
@@ -42,6 +43,7 @@ class History:
     is_measured: bool
     closes: float
     drain_s: float | None
+    slots: int
     dies_at_call: int | None
     miscounts_at_call: int | None
 
@@ -71,6 +73,7 @@ histories = st.builds(
     is_measured=st.booleans(),
     closes=times | st.just(10.0),
     drain_s=st.none() | st.none() | times,
+    slots=st.sampled_from([1, 1, 2, 3]),
     dies_at_call=st.none() | st.none() | st.integers(0, 9),
     miscounts_at_call=st.none() | st.none() | st.integers(0, 9),
 )
@@ -87,23 +90,36 @@ class EngineCall:
 class Engine:
     """Fails as the history says, and remembers every call."""
 
-    def __init__(self, history: History, executor: SpendingExecutor) -> None:
-        self.history, self.executor = history, executor
+    def __init__(self, history: History, executor: SpendingExecutor, beside: SlotsExecutor) -> None:
+        self.history, self.executor, self.beside = history, executor, beside
         self.calls: list[EngineCall] = []
 
     def run(self, items: Sequence[Item]) -> list[Item]:
         number = len(self.calls)
-        self.calls.append(EngineCall(now(), list(items)))
         self.executor.spend(self.history.seconds(len(items)))
-        if number == self.history.dies_at_call:
-            raise SystemExit
+        self._work(items)
         if len(items) > self.history.room:
             raise MemoryError
-        if any(self.history.callers[caller].poisonous and index == 0 for caller, index in items):
-            raise ValueError
         if number == self.history.miscounts_at_call:
             return list(items)[1:]
         return list(items)
+
+    def run_beside(self, item: Item) -> Item:
+        self.beside.spend(self.history.seconds(1))
+        self._work([item])
+        return item
+
+    @property
+    def side_by_side(self) -> SideBySide[Item, Item] | None:
+        return SideBySide(self.run_beside, self.history.slots) if self.history.slots > 1 else None
+
+    def _work(self, items: Sequence[Item]) -> None:
+        number = len(self.calls)
+        self.calls.append(EngineCall(now(), list(items)))
+        if number == self.history.dies_at_call:
+            raise SystemExit
+        if any(self.history.callers[caller].poisonous and index == 0 for caller, index in items):
+            raise ValueError
 
     def miscounted(self, caller: int) -> bool:
         """Whether an item of `caller` was in the call that gave too few results."""
@@ -147,13 +163,14 @@ async def _visit(batcher: Batcher[Item, Item], number: int, caller: Caller) -> E
     return await call
 
 
-async def _live(history: History, executor: SpendingExecutor, engines: list[Engine]) -> list[End]:
+async def _live(history: History, engines: list[Engine]) -> list[End]:
     """Play the history; callers with even numbers go to the first batcher, those with odd numbers to the last."""
-    device = Device("virtual", executor=executor, clock=now)
+    device = Device("virtual", executor=engines[0].executor, beside=engines[0].beside, clock=now)
     measured = {size: history.seconds(size) for size in (1, history.max_size)}
     batchers = [
         Batcher(
             engine.run,
+            side_by_side=engine.side_by_side,
             device=device,
             max_size=history.max_size,
             max_wait_s=history.max_wait_s,
@@ -228,8 +245,10 @@ def _check_calls(history: History, engine: Engine, ends: list[End]) -> None:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 def test_every_caller_is_answered_exactly_once_with_its_own_results(history: History, batchers: int) -> None:
     executor = SpendingExecutor()
-    engines = [Engine(history, executor) for _ in range(batchers)]
-    ends = run_virtually(lambda: _live(history, executor, engines))
+    beside = SlotsExecutor(history.slots, executor)
+    engines = [Engine(history, executor, beside) for _ in range(batchers)]
+    ends = run_virtually(lambda: _live(history, engines))
+    event(f"side by side at most: {beside.most}")
     for number, end in enumerate(ends):
         event(type(end.error).__name__ if end.error else "left" if end.left else "answered")
         _check_end(history, engines[number % batchers], number, end)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -140,6 +141,49 @@ def test_a_device_tells_for_how_long_it_has_been_busy_with_what_it_runs() -> Non
             go_on.set()
             await running
             assert device.busy_s == 0
+
+    asyncio.run(main())
+
+
+def test_a_device_tells_for_how_long_the_oldest_of_what_runs_side_by_side_has_been_running() -> None:
+    leave, seconds = [threading.Event(), threading.Event()], [100.0]
+
+    async def main() -> None:
+        loop, began = asyncio.get_running_loop(), asyncio.Event()
+
+        def work(number: int) -> None:
+            loop.call_soon_threadsafe(began.set)
+            assert leave[number].wait(60)
+
+        async with Device("cpu", clock=lambda: seconds[0]) as device:
+            running = []
+            for number in range(2):
+                running.append(asyncio.create_task(device.run_beside(partial(work, number))))
+                await began.wait()
+                began.clear()
+                seconds[0] += 10
+            assert device.busy_s == 20
+            leave[0].set()
+            await running[0]
+            assert device.busy_s == 10
+            leave[1].set()
+            await running[1]
+            assert device.busy_s == 0
+
+    asyncio.run(main())
+
+
+def test_a_batch_begins_when_every_slot_is_free() -> None:
+    async def main() -> None:
+        async with Device("cpu") as device:
+            device.slots.take()
+            device.slots.take()
+            batch = asyncio.create_task(device.run(lambda: 7))
+            for _ in range(2):
+                await asyncio.sleep(0.01)
+                assert not batch.done()
+                device.slots.give_back()
+            assert await batch == 7
 
     asyncio.run(main())
 

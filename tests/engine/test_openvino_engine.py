@@ -1,5 +1,7 @@
 """A real, tiny checkpoint in OpenVINO: it answers as PyTorch does, whatever its batch mates."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import psutil
 import pytest
@@ -65,6 +67,16 @@ def test_a_tile_is_answered_alike_alone_and_in_a_batch_to_the_bit(
         assert np.array_equal(together, several.predict([tile])[0])
 
 
+def test_a_tile_is_answered_alike_on_a_slot_whatever_runs_beside_it(checkpoint: Checkpoint) -> None:
+    engine = engine_of(checkpoint, "bfloat16", threads=3)
+    assert engine.slots == 3
+    asked = tiles(engine, 9)
+    with ThreadPoolExecutor(engine.slots) as threads:
+        beside = list(threads.map(engine.predict_beside, asked))
+    for found, tile in zip(beside, asked, strict=True):
+        assert np.array_equal(found, engine.predict([tile])[0])
+
+
 def test_an_answer_is_the_callers_own(engine: OpenVinoEngine) -> None:
     first, second = tiles(engine, 2)
     [kept] = engine.predict([first])
@@ -80,7 +92,7 @@ def test_half_precision_answers_nearly_like_float32(engine: OpenVinoEngine, chec
 
 
 def test_a_tile_of_another_size_is_an_engine_failure(engine: OpenVinoEngine) -> None:
-    with pytest.raises(EngineFailed, match="batch of 1"):
+    with pytest.raises(EngineFailed, match="could not run an image"):
         engine.predict([draw(0, 32, 32)])
 
 

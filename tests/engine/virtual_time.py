@@ -94,3 +94,32 @@ class SpendingExecutor(VirtualExecutor):
         result = fn(*args, **kwargs)
         asyncio.get_running_loop().call_later(self.seconds, self._end, future, result)
         return future
+
+
+class SlotsExecutor(Executor):
+    """Runs so many things side by side, each for the seconds that it says it spends, but never beside `alone`."""
+
+    def __init__(self, slots: int, alone: VirtualExecutor, seconds: float = 0.0) -> None:
+        self.slots, self.alone, self.usual = slots, alone, seconds
+        self.running = self.most = 0
+        self._seconds = 0.0
+
+    def spend(self, seconds: float) -> None:
+        """Let the work from which this is called last so long."""
+        self._seconds += seconds
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        assert not self.alone.is_busy, "an item beside a batch that has the device to itself"
+        self.running += 1
+        self.most = max(self.most, self.running)
+        assert self.running <= self.slots, "more items than slots"
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        self._seconds = self.usual
+        result = fn(*args, **kwargs)
+        asyncio.get_running_loop().call_later(self._seconds, self._end, future, result)
+        return future
+
+    def _end(self, future: Future[T], result: T) -> None:
+        self.running -= 1
+        future.set_result(result)

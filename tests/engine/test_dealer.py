@@ -1,0 +1,221 @@
+"""Batches dealt out item by item to the slots of a device. All in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from service.engine.batcher import Batcher, BatchReport
+from service.engine.device import Device
+from service.engine.engine import Engine, side_by_side
+from service.engine.slots import SideBySide
+from service.errors import DeviceLost, EngineFailed
+from tests.cards import make_card
+from tests.engine.scripted_engine import ask, outcomes
+from tests.engine.virtual_time import SlotsExecutor, SpendingExecutor, now, run_virtually
+
+
+class Cores:
+    """Items are ints: their tens say for how many seconds they run on a slot; all together take one second."""
+
+    def __init__(self, slots: int = 2, raises: dict[int, BaseException] | None = None) -> None:
+        self.together, self.raises = SpendingExecutor(), raises or {}
+        self.beside = SlotsExecutor(slots, self.together)
+        self.engine = SideBySide(self.run_one, slots)
+        self.device = Device("virtual", executor=self.together, beside=self.beside, clock=now)
+        self.alone: list[list[int]] = []
+        self.begun: list[tuple[float, int]] = []
+        self.reports: list[BatchReport] = []
+
+    def run(self, items: Sequence[int]) -> list[int]:
+        self.alone.append(list(items))
+        self.together.spend(1.0)
+        return list(items)
+
+    def run_one(self, item: int) -> int:
+        self.begun.append((now(), item))
+        self.beside.spend(item // 10)
+        if item in self.raises:
+            raise self.raises[item]
+        return item
+
+    @asynccontextmanager
+    async def serving(self, max_size: int = 8) -> AsyncIterator[Batcher[int, int]]:
+        batcher = Batcher(
+            self.run,
+            side_by_side=self.engine,
+            device=self.device,
+            max_size=max_size,
+            max_wait_s=1.0,
+            max_queued=64,
+            on_batch=self.reports.append,
+            clock=now,
+        )
+        async with self.device, batcher:
+            yield batcher
+
+
+def test_an_upload_that_comes_alone_has_the_whole_device() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving() as batcher:
+            for item in (20, 30):
+                answer = await batcher.submit([item])
+                assert (answer.results, answer.batch_size, answer.ran_s) == ([item], 1, 1.0)
+        assert (cores.alone, cores.begun) == ([[20], [30]], [])
+
+    run_virtually(main)
+
+
+def test_several_run_side_by_side_and_each_answer_leaves_when_it_is_there() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving() as batcher:
+            calls = [ask(batcher, [item]) for item in (10, 40, 11, 12)]
+            ended = {}
+            for call in asyncio.as_completed(calls):
+                answer = await call
+                ended[answer.results[0]] = (now(), answer.queued_s, answer.ran_s, answer.batch_size)
+        assert ended == {10: (1, 0, 1, 4), 11: (2, 1, 1, 4), 12: (3, 2, 1, 4), 40: (4, 0, 4, 4)}
+        assert cores.alone == []
+
+    run_virtually(main)
+
+
+def test_the_next_batch_begins_where_a_slot_is_free_while_the_last_item_of_the_one_before_still_runs() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving(max_size=2) as batcher:
+            await outcomes([ask(batcher, [item]) for item in (10, 50, 11, 12, 13)])
+        assert cores.begun == [(0, 10), (0, 50), (1, 11), (2, 12), (3, 13)]
+
+    run_virtually(main)
+
+
+def test_one_that_comes_while_another_runs_takes_the_free_slot() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving() as batcher:
+            calls = [ask(batcher, [item]) for item in (30, 31)]
+            await asyncio.sleep(0)
+            calls.append(ask(batcher, [10]))
+            await outcomes(calls[:2])
+            await outcomes(calls)
+        assert cores.begun == [(0, 30), (0, 31), (3, 10)]
+
+    run_virtually(main)
+
+
+def test_the_tiles_of_a_large_upload_come_back_in_their_order_and_their_time_counts_once() -> None:
+    async def main() -> None:
+        cores = Cores(slots=3)
+        async with cores.serving() as batcher:
+            answer = await batcher.submit([40, 10, 20, 30])
+        assert answer.results == [40, 10, 20, 30]
+        assert (answer.queued_s, answer.ran_s) == (0, 4)
+
+    run_virtually(main)
+
+
+def test_an_item_that_cannot_be_run_fails_alone() -> None:
+    async def main() -> None:
+        cores = Cores(raises={13: ValueError("bad")})
+        async with cores.serving() as batcher:
+            ends = await outcomes([ask(batcher, [item]) for item in range(10, 18)])
+        assert isinstance(ends[3], EngineFailed)
+        assert ends[:3] + ends[4:] == [[item] for item in range(10, 18) if item != 13]
+        assert len(cores.begun) == 8
+
+    run_virtually(main)
+
+
+def test_whoever_leaves_before_a_slot_is_free_is_not_run() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving() as batcher:
+            calls = [ask(batcher, [item]) for item in (20, 21, 10, 11)]
+            await asyncio.sleep(1)
+            calls[2].cancel()
+            await outcomes(calls)
+        assert [item for _, item in cores.begun] == [20, 21, 11]
+
+    run_virtually(main)
+
+
+def test_a_batch_is_reported_once_when_its_last_item_is_through() -> None:
+    async def main() -> None:
+        cores = Cores(raises={13: ValueError("bad")})
+        async with cores.serving() as batcher:
+            await outcomes([ask(batcher, [item]) for item in (10, 20, 30)])
+            await outcomes([ask(batcher, [item]) for item in (12, 13)])
+        assert cores.reports == [BatchReport(3, 0, 4, False), BatchReport(2, 0, 1, True)]
+
+    run_virtually(main)
+
+
+def test_a_batch_of_others_waits_until_all_slots_are_free() -> None:
+    async def main() -> None:
+        cores = Cores()
+        ran_at = []
+
+        def together(items: Sequence[int]) -> list[int]:
+            ran_at.append(now())
+            return cores.run(items)
+
+        others = Batcher(together, device=cores.device, max_size=8, max_wait_s=0, max_queued=8, clock=now)
+        async with cores.serving() as batcher, others:
+            calls = [ask(batcher, [item]) for item in (10, 30)]
+            await asyncio.sleep(0)
+            calls.append(ask(others, [7]))
+            await outcomes(calls)
+        assert ran_at == [3]
+
+    run_virtually(main)
+
+
+def test_a_device_lost_by_one_item_is_lost_for_all() -> None:
+    async def main() -> None:
+        cores = Cores(raises={11: SystemExit()})
+        async with cores.serving() as batcher:
+            ends = await outcomes([ask(batcher, [item]) for item in (30, 11, 12, 13)])
+            assert all(isinstance(end, DeviceLost) for end in ends)
+            with pytest.raises(DeviceLost):
+                await batcher.submit([10])
+        assert 13 not in [item for _, item in cores.begun]
+
+    run_virtually(main)
+
+
+class Wide:
+    """An engine without slots."""
+
+    def __init__(self) -> None:
+        self.card, self.device = make_card("retina"), "test"
+
+    def predict(self, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [np.zeros(self.card.input.grid, np.uint8) for _ in tiles]
+
+
+class Narrow(Wide):
+    """An engine with slots."""
+
+    def __init__(self, slots: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.slots, self.shape = slots, shape
+
+    def predict_beside(self, tile: np.ndarray) -> np.ndarray:
+        return np.zeros(self.shape, tile.dtype)
+
+
+@pytest.mark.parametrize("engine", [Wide(), Narrow(1, (3, 3))])
+def test_an_engine_without_two_slots_at_least_runs_batches(engine: Engine) -> None:
+    assert side_by_side(engine) is None
+
+
+def test_what_an_engine_answers_on_a_slot_is_checked() -> None:
+    found = side_by_side(Narrow(2, (3, 3)))
+    assert found is not None
+    with pytest.raises(EngineFailed, match="other shapes"):
+        found.run(np.zeros((3, 3, 3), np.uint8))
