@@ -40,7 +40,7 @@ class Settings(BaseModel):
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the networks; 0: one for each core.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one and logs it.")
-    max_batch_size: int = Field(8, ge=1, le=256, description="Most tiles in one forward pass.")
+    max_batch_size: int = Field(8, ge=1, le=256, description="Most tiles in one batch.")
     max_batch_wait_ms: float = Field(
         4.0, ge=0, le=1000, description="Upper limit of the wait for batch mates, ms; how long is learned."
     )

@@ -108,7 +108,7 @@ class SegmentationAnswer(Document):
     probability: Picture | None = Field(description="255 × the probability of foreground, if `probability=true`")
     iou: Iou
     latency_ms: LatencyMs
-    batch_size: int = Field(description="tiles in the forward pass that this upload was part of")
+    batch_size: int = Field(description="tiles in the batch that this upload was part of")
     warnings: list[Caution]
 
 

@@ -35,14 +35,14 @@ class Telemetry:
         self._requests = self._counter("requests", "Segmentation requests by status.", "modality", "status")
         self._refused = self._counter("refused", "Segmentation requests refused, by kind of problem.", "reason")
         self._warnings = self._counter("warnings", "Warnings in answers.", "modality", "code")
-        self._failed_batches = self._counter("failed_batches", "Forward passes that failed.", "modality")
+        self._failed_batches = self._counter("failed_batches", "Batches of which something failed.", "modality")
         self._checkpoints = self._counter(
             "checkpoints", "Checkpoints that were loaded from the store, by what became of them.", "modality", "outcome"
         )
         self._stages = self._histogram(
             "stage_seconds", "Time of an upload in each stage.", SECONDS, "modality", "stage"
         )
-        self._batch_size = self._histogram("batch_size", "Tiles in one forward pass.", TILES, "modality")
+        self._batch_size = self._histogram("batch_size", "Tiles in one batch.", TILES, "modality")
         self._pixels = self._histogram("input_pixels", "Pixels of an upload.", PIXELS)
         self._iou = self._histogram("expected_iou_ratio", "IoU to expect of a mask.", FRACTIONS, "modality")
         self._foreground = self._histogram("foreground_ratio", "Foreground in a mask.", FRACTIONS, "modality")
@@ -103,7 +103,7 @@ class Telemetry:
         self._lag.observe(seconds)
 
     def record_batch(self, modality: str, report: BatchReport) -> None:
-        """Measure one forward pass."""
+        """Measure one batch."""
         self._batch_size.labels(modality).observe(report.size)
         if report.failed:
             self._failed_batches.labels(modality).inc()
