@@ -5,6 +5,8 @@ squeeze-and-excitation, and a stem and head that are not scaled. Here as a large
 had, from which AL-Net learns (docs/training.md).
 """
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -147,20 +149,27 @@ def efficientnet_encoder(kind: str) -> Encoder:
     if kind not in KINDS:
         raise ValueError(f"no such EfficientNet: {kind!r}; there are: {', '.join(KINDS)}")
     width, depth = KINDS[kind]
-    parts: list[list[nn.Module]] = []
-    channels = STEM
-    for index, stage in enumerate(STAGES):
-        wanted = _rounded(stage.channels * width)
-        scaled = 0 < index < len(STAGES) - 1
-        for block in range(-int(-stage.blocks * depth // 1) if scaled else stage.blocks):
-            stride = stage.stride if block == 0 else 1
-            made = MBConv(channels, wanted, size=stage.size, stride=stride, expansion=stage.expansion)
-            if block == 0 and index in (0, *ENDS[:-1]):
-                parts.append([Stem()] if index == 0 else [])
-            parts[-1].append(made)
-            channels = wanted
-    widths = [_rounded(STAGES[end - 1].channels * width) for end in ENDS]
-    return Encoder([nn.Sequential(*stage) for stage in parts], widths)
+    channels = [STEM, *(_rounded(stage.channels * width) for stage in STAGES)]
+    stages = [
+        _blocks(stage, channels[index], channels[index + 1], depth if 0 < index < len(STAGES) - 1 else 1.0)
+        for index, stage in enumerate(STAGES)
+    ]
+    features = [
+        nn.Sequential(*itertools.chain.from_iterable(stages[start:end]))
+        for start, end in itertools.pairwise((0, *ENDS))
+    ]
+    features[0].insert(0, Stem())
+    return Encoder(features, [channels[end] for end in ENDS])
+
+
+def _blocks(stage: Stage, in_channels: int, out_channels: int, depth: float) -> list[nn.Module]:
+    """Return the stage's blocks, `depth` times as many, rounded up; the first has its stride and takes its input."""
+    first = MBConv(in_channels, out_channels, size=stage.size, stride=stage.stride, expansion=stage.expansion)
+    others = (
+        MBConv(out_channels, out_channels, size=stage.size, stride=1, expansion=stage.expansion)
+        for _ in range(math.ceil(stage.blocks * depth) - 1)
+    )
+    return [first, *others]
 
 
 def _rounded(channels: float) -> int:

@@ -31,6 +31,7 @@ class Case:
 CASES = [
     Case("al-net", "served", "3.45"),
     Case("al-net", "trained", "21.51", {"encoder": "resnet34"}),
+    Case("al-net", "trained", "3.07", {"encoder": "efficientnet-lite0"}),  # ours, not a paper's
     Case("al-net", "served", "5.39", {"context": "aspp"}),
     Case("al-net", "served", "3.45", {"decoder": "u"}),
     Case("repvgg-unet", "served", "3.45"),
