@@ -23,6 +23,7 @@ from service.training.calibrate import calibrate
 from service.training.config import Config
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
 from service.training.initial import architecture_config, begin_encoder, build_network
+from service.training.leak import check_encoder_unseen
 from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
@@ -75,6 +76,8 @@ def run(
     if config.encoder_weights and not folder.has_begun:
         say(begin_encoder(network, encoder_weights))
     parts = read_parts(config, folder, say, leads=leads)
+    if encoder_weights is not None and not folder.has_begun:
+        check_encoder_unseen(encoder_weights, config, parts.split)
     if leads:
         folder.begin(config, parts.split, parts.dataset.digest)
     normalisation, likeness = study(parts.train, quiet=not leads)

@@ -69,15 +69,25 @@ class RunFolder:
         Raises:
             BadConfig: the folder holds a run of another configuration; the message names the first difference.
         """
-        recorded = self.path / CONFIG
-        if not self.has_begun or not recorded.exists():
+        if not self.has_begun or not (self.path / CONFIG).exists():
             return
-        try:
-            before = Config.model_validate_json(recorded.read_bytes())
-        except ValidationError as error:
-            raise BadConfig(f"{recorded} is damaged; remove {self.path} or pick another folder with --run") from error
+        before = self.recorded_config()
         if not config.is_same_run(before):
             raise BadConfig(f"{self.path} holds another run ({_difference(before, config)}); pick one with --run")
+
+    def recorded_config(self) -> Config:
+        """Return the configuration that the run began with.
+
+        Raises:
+            BadConfig: the file is missing or damaged.
+        """
+        path = self.path / CONFIG
+        try:
+            return Config.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            raise BadConfig(f"{path} is damaged; remove {self.path} or pick another folder with --run") from error
 
     def split(self, dataset: Dataset, make: Callable[[], Split]) -> Split:
         """Return the split that the run began with, or `make` one if it has not finished an epoch. Nothing is written.

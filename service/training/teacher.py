@@ -18,7 +18,8 @@ from service.network.normalise import Normalise
 from service.store.checkpoint import Checkpoint
 from service.store.model_store import ModelStore
 from service.training.config import Config, file_identity
-from service.training.run_folder import CHECKPOINT, RunFolder
+from service.training.leak import check_unseen
+from service.training.run_folder import CHECKPOINT
 from service.training.split import Split
 
 
@@ -45,7 +46,7 @@ class Teacher(nn.Module):
         checkpoint = _checkpoint(run, config.modality)
         if checkpoint.card.input != config.input:
             raise BadConfig(f"the teacher in {run} sees {checkpoint.card.input}, this run {config.input}")
-        _check_split(run, split)
+        check_unseen(run, split, "the teacher")
         return cls(checkpoint, device, DTYPES[precision])
 
     @torch.no_grad()
@@ -70,15 +71,3 @@ def _checkpoint(run: Path, modality: str) -> Checkpoint:
     if modality not in store.modalities():
         raise BadConfig(f"{run} is no teacher: it holds no finished run of {modality}")
     return store.newest(modality)
-
-
-def _check_split(run: Path, split: Split) -> None:
-    _, theirs = RunFolder(run).recorded_split()
-    for known, unseen, what in (
-        ({*theirs.train, *theirs.validation}, split.test, "tests"),
-        (set(theirs.train), split.validation, "validates with"),
-    ):
-        if shared := sorted(known.intersection(unseen)):
-            raise BadConfig(
-                f"the teacher in {run} knows {shared[0]}, which this run {what}; train it on the same split"
-            )

@@ -13,9 +13,10 @@ from service.engine.choosing import EXACT, load_engine
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.store.model_store import ModelStore
-from service.training.config import Config, configure
+from service.training.config import Config, configure, file_identity
 from service.training.fit import BEST
 from service.training.job import run as run_job
+from service.training.leak import check_encoder_unseen
 from service.training.run_folder import RunFolder
 from service.training.split import Split
 from service.training.teacher import Teacher, teacher_identity
@@ -109,6 +110,31 @@ def test_a_teacher_that_has_seen_what_judges_the_student_is_refused(teacher: Pat
     ):
         with pytest.raises(BadConfig, match=message):
             Teacher.of(teacher, _config(), mixed, CPU, "float32")
+
+
+def test_an_encoder_that_has_seen_what_judges_its_heir_is_refused(teacher: Path, tmp_path: Path) -> None:
+    weights = teacher / BEST
+    config = _config(encoder_weights=file_identity(weights), seed=1)  # of another split
+    with pytest.raises(BadConfig, match=r"the encoder in .* knows .*, which this run (tests|validates with)"):
+        run_job(config, tmp_path / "heir", None, print, encoder_weights=weights)
+    assert not (tmp_path / "heir").exists()
+    same = _config(encoder_weights=file_identity(weights))
+    assert run_job(same, tmp_path / "heir", None, print, encoder_weights=weights) is not None
+
+
+def test_an_encoder_of_another_modality_may_have_seen_anything(teacher: Path) -> None:
+    config, split = _config(), _split(teacher)
+    mixed = replace(split, test=(*split.test, split.train[0]))
+    check_encoder_unseen(teacher / BEST, config.model_copy(update={"modality": "skin"}), mixed)
+    with pytest.raises(BadConfig):
+        check_encoder_unseen(teacher / BEST, config, mixed)
+
+
+def test_a_file_outside_of_a_run_folder_is_taken_on_trust(teacher: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "encoder.safetensors"
+    copy.write_bytes((teacher / BEST).read_bytes())
+    split = _split(teacher)
+    check_encoder_unseen(copy, _config(), replace(split, test=split.train))
 
 
 def test_a_teacher_of_another_grid_is_refused(teacher: Path) -> None:
