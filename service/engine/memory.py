@@ -1,7 +1,10 @@
 """Recognises that memory ran out, and gives back what a failed attempt still holds. Knows no torch."""
 
+import ctypes
+import gc
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 """What a RuntimeError says of it: those of PyTorch on the CPU, CUDA and its libraries have no type of their own."""
@@ -38,3 +41,13 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         seen.add(id(error))
         error = error.__cause__
+
+
+def give_back_unused() -> None:
+    """Let go of what nothing refers to, and give the operating system back what the C library keeps of it.
+
+    Without this 200 swaps of a version left up to 30 MiB behind, in pieces; glibc alone has a function for it.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,11 +1,13 @@
 """One modality of a fleet: the version of it that serves, and what became of the one that the store asks for."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from service.engine.memory import give_back_unused
 from service.engine.serving import Serving, Version
 from service.errors import AlnetError, BadCheckpoint
 from service.store.checkpoint import Stamp
@@ -140,6 +142,7 @@ class Modality:
         self._on_checkpoint(self.name, "served")
         log.info("%s: version %s serves%s", self.name, wanted.version, f", version {before} did" if before else "")
         await self._serving.settle()
+        await asyncio.to_thread(give_back_unused)
 
     def _refuse(self, version: str | None, error: Exception) -> None:
         """Note why what the store asks for is not served; the log hears of it once."""
