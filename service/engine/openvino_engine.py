@@ -58,8 +58,7 @@ class OpenVinoEngine:
         """Return one tile's probability map; see `service.engine.engine.EngineWithSlots.predict_beside`."""
         request = self._request()
         try:
-            request.start_async({0: tile[None]}, share_inputs=True)  # `infer` leaves something behind in each thread
-            request.wait()
+            request.infer({0: tile[None]}, share_inputs=True)
             return _Answer.of(request).checked()
         except RuntimeError as error:
             raise EngineFailed(f"{self.device} could not run an image") from error
