@@ -1,4 +1,4 @@
-"""Recognises that memory ran out, and gives back what a failed attempt still holds. Knows no torch."""
+"""Recognises that memory ran out, and gives back what nothing needs any more. Knows no torch."""
 
 import ctypes
 import gc

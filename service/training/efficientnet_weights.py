@@ -7,7 +7,7 @@ from torch import Tensor
 from service.errors import BadConfig
 from service.network.efficientnet import Stem
 from service.network.repvgg import Encoder
-from service.training.tensor_file import checked_tensor
+from service.training.tensor_file import tensor_like
 
 STEM = {"conv": "_conv_stem", "norm": "_bn0"}
 
@@ -31,14 +31,12 @@ def load_efficientnet(encoder: Encoder, tensors: Mapping[str, Tensor], file: str
     Raises:
         BadConfig: it is no EfficientNet-Lite of these shapes. The encoder is unchanged.
     """
-    weights = {}
-    for ours, theirs in _names(encoder):
-        mine = encoder.state_dict()[ours]
-        tensor = checked_tensor(tensors, theirs, file, kind="EfficientNet-Lite of this size", dimensions=mine.ndim)
-        if tensor.shape != mine.shape:
-            raise BadConfig(f"{file}: {theirs} is {tuple(tensor.shape)}, not {tuple(mine.shape)}")
-        weights[ours] = tensor
-    known = {theirs for _, theirs in _names(encoder)}
+    names, ours = dict(_names(encoder)), encoder.state_dict()
+    weights = {
+        name: tensor_like(ours[name], tensors, theirs, file, kind="EfficientNet-Lite of this size")
+        for name, theirs in names.items()
+    }
+    known = set(names.values())
     if more := sorted(name for name in tensors if name.startswith("_blocks.") and name not in known):
         raise BadConfig(f"{file} has {more[0]}: it is an EfficientNet-Lite of another size")
     encoder.load_state_dict(weights)

@@ -10,7 +10,7 @@ from service.network.efficientnet import MBConv, Stem
 from service.network.repvgg import Encoder, RepVGGBlock
 from service.training.efficientnet_weights import load_efficientnet
 from service.training.repvgg_weights import load_repvgg
-from service.training.tensor_file import checked_tensor, read_tensors
+from service.training.tensor_file import read_tensors, tensor_like
 
 OURS = "encoder."
 """What the names of our own networks' encoders begin with, in `best.safetensors` of a run folder."""
@@ -53,11 +53,10 @@ def _consists_of(encoder: Encoder, *kinds: type[nn.Module]) -> bool:
 
 
 def _load_ours(encoder: Encoder, tensors: Mapping[str, Tensor], file: str) -> str:
-    weights = {}
-    for name, ours in encoder.state_dict().items():
-        theirs = checked_tensor(tensors, OURS + name, file, kind="run of this encoder", dimensions=ours.ndim)
-        if theirs.shape != ours.shape:
-            raise BadConfig(f"{file}: {OURS}{name} is {tuple(theirs.shape)}, not {tuple(ours.shape)}")
-        weights[name] = theirs
-    encoder.load_state_dict(weights)
+    encoder.load_state_dict(
+        {
+            name: tensor_like(ours, tensors, OURS + name, file, kind="run of this encoder")
+            for name, ours in encoder.state_dict().items()
+        }
+    )
     return "all of them, from a network of ours"

@@ -26,7 +26,9 @@ from torch import Tensor
 
 from service.errors import BadConfig
 from service.network.repvgg import Encoder, RepVGGBlock, repvgg_encoder
-from service.training.tensor_file import checked_tensor, listed
+from service.training.tensor_file import checked_tensor, listed, tensor_like
+
+KIND = "RepVGG training checkpoint"
 
 BRANCHES = {
     "conv3x3": "rbr_dense.conv",
@@ -71,13 +73,12 @@ def _full_encoder(tensors: Mapping[str, Tensor], counts: Sequence[int], file: st
     if any("rbr_reparam" in name for name in tensors):
         raise BadConfig(f"{file} is a RepVGG for deployment; encoder weights are the training checkpoint's")
     firsts = [_official_name(f"stages.{stage}.0.conv3x3.weight") for stage in range(len(counts))]
-    encoder = repvgg_encoder(counts, [len(_tensor(tensors, name, file, 4)) for name in firsts])
-    weights = {}
-    for name, ours in encoder.state_dict().items():
-        theirs = _tensor(tensors, _official_name(name), file, ours.ndim)
-        if theirs.shape != ours.shape:
-            raise BadConfig(f"{file}: {_official_name(name)} is {tuple(theirs.shape)}, not {tuple(ours.shape)}")
-        weights[name] = theirs
+    widths = [len(checked_tensor(tensors, name, file, kind=KIND, dimensions=4)) for name in firsts]
+    encoder = repvgg_encoder(counts, widths)
+    weights = {
+        name: tensor_like(ours, tensors, _official_name(name), file, kind=KIND)
+        for name, ours in encoder.state_dict().items()
+    }
     known = {_official_name(name) for name in weights}
     if more := sorted(name for name in tensors if name.startswith("stage") and name not in known):
         raise BadConfig(f"{file} has {more[0]}: it is no RepVGG of {listed(counts)} blocks")
@@ -90,10 +91,6 @@ def _official_name(name: str) -> str:
     _, stage, block, branch, *rest = name.split(".")
     where = "stage0" if (stage, block) == ("0", "0") else f"stage{stage}.{block}"
     return ".".join([where, BRANCHES[branch], *rest])
-
-
-def _tensor(tensors: Mapping[str, Tensor], name: str, file: str, dimensions: int) -> Tensor:
-    return checked_tensor(tensors, name, file, kind="RepVGG training checkpoint", dimensions=dimensions)
 
 
 def _importance(encoder: Encoder) -> list[Tensor]:

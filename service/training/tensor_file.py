@@ -50,6 +50,18 @@ def checked_tensor(tensors: Mapping[str, Tensor], name: str, file: str, *, kind:
     return tensor
 
 
+def tensor_like(ours: Tensor, tensors: Mapping[str, Tensor], name: str, file: str, *, kind: str) -> Tensor:
+    """Return the tensor `name`, finite and of the shape of `ours`.
+
+    Raises:
+        BadConfig: as `checked_tensor`, or it has another shape.
+    """
+    theirs = checked_tensor(tensors, name, file, kind=kind, dimensions=ours.ndim)
+    if theirs.shape != ours.shape:
+        raise BadConfig(f"{file}: {name} is {tuple(theirs.shape)}, not {tuple(ours.shape)}")
+    return theirs
+
+
 def listed(values: Sequence[int]) -> str:
     """Return the values with commas between them."""
     return ", ".join(str(value) for value in values)
