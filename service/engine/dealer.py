@@ -88,6 +88,4 @@ class Dealer(Generic[Item, Result]):
 
     def _report(self, hand: _Hand) -> None:
         if hand.is_dealt and not hand.running and hand.began is not None:
-            report = BatchReport(hand.size, hand.waited_s, self._clock() - hand.began, hand.failed)
-            hand.began = None  # said once
-            self._on_batch(report)
+            self._on_batch(BatchReport(hand.size, hand.waited_s, self._clock() - hand.began, hand.failed))
