@@ -5,10 +5,10 @@ image, compiled twice: to run alone on all threads, or several side by side, eac
 answer is then independent of its batch mates, to the bit.
 """
 
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from queue import SimpleQueue
-from typing import NamedTuple
 
 import numpy as np
 import openvino as ov
@@ -36,80 +36,45 @@ class OpenVinoEngine:
 
     def __init__(self, card: Card, model: ov.Model, *, precision: str, threads: int) -> None:
         self.card, self.device = card, f"cpu {precision} openvino"
-        self.slots = side_by_side = min(threads, MOST_SIDE_BY_SIDE)
+        self.slots = min(threads, MOST_SIDE_BY_SIDE)
+        self._idle: SimpleQueue[ov.InferRequest] = SimpleQueue()
         try:
             self._alone = _compiled(model, precision, threads, 1).create_infer_request()
-            self._compiled = _compiled(model, precision, threads, side_by_side)
-            self._several = ov.AsyncInferQueue(self._compiled, side_by_side)
+            several = _compiled(model, precision, threads, self.slots)
+            for _ in range(self.slots):
+                self._idle.put(several.create_infer_request())
         except RuntimeError as error:
             raise EngineFailed(f"OpenVINO cannot compile the network for this CPU in {precision}") from error
-        self._idle: SimpleQueue[ov.InferRequest] = SimpleQueue()
-        self._made, self._making = 0, threading.Lock()
 
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         """Return one probability map for each tile; see `service.engine.engine.Engine.predict`."""
-        try:
-            answers = self._side_by_side(tiles) if len(tiles) > 1 else [self._run_alone(tiles[0])]
-        except RuntimeError as error:
-            raise EngineFailed(f"{self.device} could not run a batch of {len(tiles)}") from error
-        return [answer.checked() for answer in answers]
+        if len(tiles) > 1:
+            return list(_waiting_threads().map(self.predict_beside, tiles))
+        return [self._run(self._alone, tiles[0])]
 
     def predict_beside(self, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return one tile's probability map; see `service.engine.engine.EngineWithSlots.predict_beside`."""
-        request = self._request()
+        request = self._idle.get()
         try:
-            request.infer({0: tile[None]}, share_inputs=True)
-            return _Answer.of(request).checked()
-        except RuntimeError as error:
-            raise EngineFailed(f"{self.device} could not run an image") from error
+            return self._run(request, tile)
         finally:
             self._idle.put(request)
 
-    def _request(self) -> ov.InferRequest:
-        """Return a request that is idle; each is made when it is first needed, as it holds activations of its own."""
-        with self._making:
-            if self._idle.empty() and self._made < self.slots:
-                self._made += 1
-                return self._compiled.create_infer_request()
-        return self._idle.get()
-
-    def _run_alone(self, tile: NDArray[np.uint8]) -> "_Answer":
-        self._alone.infer({0: tile[None]}, share_inputs=True)
-        return _Answer.of(self._alone)
-
-    def _side_by_side(self, tiles: Sequence[NDArray[np.uint8]]) -> "list[_Answer]":
-        """Run each tile as soon as a request is free: one that a decoding thread holds up does not hold up the rest."""
-        answers: dict[int, _Answer] = {}
-        inputs = [tile[None] for tile in tiles]  # OpenVINO reads them where they are
-
-        def keep(request: ov.InferRequest, number: int) -> None:
-            answers[number] = _Answer.of(request)
-
-        self._several.set_callback(keep)
+    def _run(self, request: ov.InferRequest, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
         try:
-            for number, pixels in enumerate(inputs):
-                self._several.start_async({0: pixels}, userdata=number, share_inputs=True)
-        finally:
-            self._several.wait_all()
-        return [answers[number] for number in range(len(tiles))]
-
-
-class _Answer(NamedTuple):
-    """One tile's levels, uint8 (h, w), and the sum of its probabilities."""
-
-    levels: NDArray[np.uint8]
-    total: float
-
-    @classmethod
-    def of(cls, request: ov.InferRequest) -> "_Answer":
-        """Return a copy of what a request holds: its buffers are the next run's."""
-        return cls(request.get_output_tensor(0).data[0].copy(), float(request.get_output_tensor(1).data))
-
-    def checked(self) -> NDArray[np.uint8]:
-        """Return the levels. Raises EngineFailed if they are no numbers."""
-        if not np.isfinite(self.total):
+            request.infer({0: tile[None]}, share_inputs=True)
+        except RuntimeError as error:
+            raise EngineFailed(f"{self.device} could not run an image") from error
+        if not np.isfinite(request.get_output_tensor(1).data):
             raise EngineFailed("the network answered with NaN")
-        return self.levels
+        levels: NDArray[np.uint8] = request.get_output_tensor(0).data[0].copy()  # the buffer is the next run's
+        return levels
+
+
+@cache
+def _waiting_threads() -> ThreadPoolExecutor:
+    """Return threads that wait while OpenVINO's own compute; they serve the batches of all engines."""
+    return ThreadPoolExecutor(MOST_SIDE_BY_SIDE, thread_name_prefix="openvino")
 
 
 def _compiled(model: ov.Model, precision: str, threads: int, streams: int) -> ov.CompiledModel:
