@@ -145,6 +145,10 @@ Colour = Annotated[
 Illumination = Annotated[
     float | None, typer.Option(help="Smooth shading by up to this fraction.", rich_help_panel=CHANGES)
 ]
+Camera = Annotated[
+    float | None,
+    typer.Option(help="Contrast, saturation, noise and JPEG, as of other cameras, 0 to 1.", rich_help_panel=CHANGES),
+]
 Blur = Annotated[
     float | None,
     typer.Option(help="Gaussian blur of a deviation of up to so many pixels.", rich_help_panel=CHANGES),

@@ -28,6 +28,7 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     from monai.transforms.spatial.dictionary import Rand2DElasticd, RandAffined
 
 from service.imaging.placement import Image, Mask, mask_to_canvas, place, to_canvas
+from service.training.cameras import random_cameras
 from service.training.config import Config
 
 VIEWS = 8
@@ -120,6 +121,8 @@ def random_changes(config: Config) -> Compose | None:
         changes.append(RandBiasFieldd(keys="image", prob=0.3, degree=2, coeff_range=spread))
     if config.colour:
         changes += _random_light(config.colour)
+    if config.camera:
+        changes += random_cameras(config.camera)
     return Compose(changes) if changes else None
 
 

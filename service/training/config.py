@@ -64,6 +64,9 @@ class Config(BaseModel):
     illumination: float = Field(
         0.0, ge=0, lt=1, description="random smooth shading of the image by up to this fraction"
     )
+    camera: float = Field(
+        0.0, ge=0, le=1, description="random contrast, saturation, noise and JPEG, as of other cameras; 1: the most"
+    )
     blur_px: float = Field(0.0, ge=0, description="random Gaussian blur, of a standard deviation of up to this")
 
     validate_every: int = Field(1, ge=1, description="epochs between validations")

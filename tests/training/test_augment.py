@@ -142,10 +142,10 @@ def test_an_elastic_deformation_moves_what_a_crop_alone_would_show() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "least"),
-    [({"colour": 0.5}, 8), ({"illumination": 0.5}, 1), ({"blur_px": 2}, 1)],
-    ids=["colour", "illumination", "blur"],
+    [({"colour": 0.5}, 8), ({"illumination": 0.5}, 1), ({"blur_px": 2}, 1), ({"camera": 0.8}, 8)],
+    ids=["colour", "illumination", "blur", "camera"],
 )
-def test_light_and_blur_change_the_image_alone(changes: dict[str, object], least: int) -> None:
+def test_light_blur_and_camera_change_the_image_alone(changes: dict[str, object], least: int) -> None:
     changed, plain = _items(**changes), _items()
     differ = 0
     for key in ((0, position, position) for position in range(16)):
@@ -177,6 +177,7 @@ RICH = {
     "elastic_px": 6,
     "colour": 0.4,
     "illumination": 0.3,
+    "camera": 0.5,
     "blur_px": 1,
 }
 
