@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from service.commands import benchmark, evaluate, keys, models, quantize, reproduce, segment, serve, train
+from service.commands import benchmark, evaluate, keys, models, quantize, reproduce, robustness, segment, serve, train
 from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
 
 EXTRAS = (
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("robustness")(robustness.robustness)
 app.command("quantize")(quantize.quantize)
 app.command("segment")(segment.segment)
 app.command("reproduce")(reproduce.reproduce)

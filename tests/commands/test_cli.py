@@ -11,7 +11,18 @@ from typer.testing import CliRunner
 from service.cli import app, main
 from service.settings import Settings
 
-COMMANDS = ("serve", "train", "evaluate", "segment", "reproduce", "benchmark", "models", "keys")
+COMMANDS = (
+    "serve",
+    "train",
+    "evaluate",
+    "robustness",
+    "quantize",
+    "segment",
+    "reproduce",
+    "benchmark",
+    "models",
+    "keys",
+)
 
 
 def _alnet(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

@@ -1,0 +1,42 @@
+"""`alnet robustness`: what a checkpoint bears of other cameras, other light and other framing."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def robustness(
+    data: Annotated[str, typer.Argument(help="A folder that `alnet train` reads, or drawn:retina and so on.")],
+    *,
+    modality: Annotated[str, typer.Option(help="Whose checkpoint.")],
+    version: Annotated[
+        list[str] | None, typer.Option(help="Which versions, side by side (may be repeated); the newest if left out.")
+    ] = None,
+    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    split: Annotated[Path | None, typer.Option(help="A run's split.json: measure only on its --part.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Of --split: train, validation or test, which it is if left out.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for robustness.md, .json and .png.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
+) -> None:
+    """Score a checkpoint on images as another camera, light or framing would have shown them: a line for each change.
+
+    The changes are always the same (service/training/changes.py): closer, within margins, other resolutions, gamma,
+    contrast, shading, colour casts, grey, noise, blur, JPEG. They simulate what an unknown clinic may send, and are no
+    substitute for its images. What suffers most, training can be told to bear: `alnet train --camera --colour --scale`.
+    """
+    from service.engine.choosing import Wish, load_engine
+    from service.store.model_store import ModelStore
+    from service.training.robustness import measure, robustness_table, write_robustness
+
+    wanted: list[str | None] = [*version] if version else [None]
+    checkpoints = [ModelStore(store).open(modality, one) for one in wanted]
+    engines = [load_engine(checkpoint, Wish(device=device)) for checkpoint in checkpoints]
+    columns = [f"{checkpoint.card.modality} {checkpoint.card.version}" for checkpoint in checkpoints]
+    found = measure(data, engines, split=split, part=part)
+    typer.echo(robustness_table(found, columns))
+    if out is not None:
+        write_robustness(found, columns, out)
+        typer.echo(f"table and plot: {out}")

@@ -1,0 +1,87 @@
+"""How much a checkpoint's masks suffer when images look as another camera or framing would have shown them."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from service.engine.engine import Engine
+from service.imaging.placement import Image, Mask
+from service.training.cache import PairCache
+from service.training.changes import CHANGES, Change
+from service.training.dataset import check, open_dataset
+from service.training.evaluate import CACHE_BYTES, chosen
+from service.training.scores import mean_and_std, score
+
+Robustness = Mapping[str, Sequence[float]]
+"""The mean IoU over the images under each change, one figure an engine; the first change is none at all."""
+
+
+def measure(data: str, engines: Sequence[Engine], *, split: Path | None = None, part: str | None = None) -> Robustness:
+    """Return each engine's mean IoU on the images under each of `CHANGES`; `split` and `part` are those of `evaluate`.
+
+    Raises:
+        BadDataset, BadParameter: as `service.training.evaluate.evaluate`.
+    """
+    dataset = open_dataset(data)
+    check(dataset, progress=sys.stderr.isatty())
+    pairs = PairCache(chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
+    found: dict[str, list[float]] = {}
+    images = len(CHANGES) * len(engines) * len(pairs)
+    with tqdm(total=images, unit="image", leave=False, disable=None) as progress:
+        for name, change in CHANGES.items():
+            progress.set_description(name)
+            found[name] = [_mean_iou(engine, pairs, change, progress.update) for engine in engines]
+    return found
+
+
+def _mean_iou(engine: Engine, pairs: PairCache, change: Change, count: Callable[[], object]) -> float:
+    card = engine.card
+    scores = score(_changed(pairs, change, count), engine.predict, card.input, card.threshold)
+    return mean_and_std(found.agreement.iou for found in scores)[0]
+
+
+def _changed(pairs: PairCache, change: Change, count: Callable[[], object]) -> Iterator[tuple[str, tuple[Image, Mask]]]:
+    for name, pair in pairs.named():
+        yield name, change(*pair)
+        count()
+
+
+def robustness_table(found: Robustness, columns: Sequence[str]) -> str:
+    """Return it as Markdown: a line a change, a column a checkpoint, and the mean over all changes below."""
+    unchanged = next(iter(found))
+    lines = [f"| change | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    lines += [_row(name, values) for name, values in found.items()]
+    changed = [values for name, values in found.items() if name != unchanged]
+    means = [mean_and_std(column)[0] for column in zip(*changed, strict=True)]
+    return "\n".join([*lines, _row("mean of all changes", means)])
+
+
+def _row(name: str, values: Sequence[float]) -> str:
+    return f"| {name} | {' | '.join(f'{value:.4f}' for value in values)} |"
+
+
+def write_robustness(found: Robustness, columns: Sequence[str], folder: Path) -> None:
+    """Write robustness.md, robustness.json and robustness.png into the folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "robustness.md").write_text(robustness_table(found, columns) + "\n", encoding="utf-8")
+    document = {name: dict(zip(columns, values, strict=True)) for name, values in found.items()}
+    (folder / "robustness.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    _draw(found, columns, folder / "robustness.png")
+
+
+def _draw(found: Robustness, columns: Sequence[str], path: Path) -> None:
+    figure = Figure(figsize=(7, 6.5), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(found))
+    for column, label in enumerate(columns):
+        axes.plot([values[column] for values in found.values()], places, "o", alpha=0.8, label=label)
+    axes.set_yticks(places, list(found))
+    axes.invert_yaxis()
+    axes.set(xlabel="mean IoU")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=100)
