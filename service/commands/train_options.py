@@ -134,7 +134,10 @@ ValidateEvery = Annotated[int | None, typer.Option(help="Epochs between validati
 Shift = Annotated[
     int | None, typer.Option(help="Up, down, left or right by so many pixels, or not.", rich_help_panel=CHANGES)
 ]
-Scale = Annotated[float | None, typer.Option(help="Zoom by up to this fraction.", rich_help_panel=CHANGES)]
+Scale = Annotated[float | None, typer.Option(help="Zoom of each axis by up to this fraction.", rich_help_panel=CHANGES)]
+Zoom = Annotated[
+    float | None, typer.Option(help="Zoom of all, to up to 1 + this times closer or farther.", rich_help_panel=CHANGES)
+]
 Rotation = Annotated[float | None, typer.Option(help="Rotation by up to so many degrees.", rich_help_panel=CHANGES)]
 Elastic = Annotated[
     float | None, typer.Option(help="Elastic deformation by up to so many pixels.", rich_help_panel=CHANGES)

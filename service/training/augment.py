@@ -6,6 +6,7 @@ go on with the very numbers of an undisturbed one, whatever the number of loadin
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     )
     from monai.transforms.spatial.dictionary import Rand2DElasticd, RandAffined
 
-from service.imaging.placement import Image, Mask, mask_to_canvas, place, to_canvas
+from service.imaging.placement import Image, Mask, Placement, mask_to_canvas, place, to_canvas
 from service.training.cameras import random_cameras
 from service.training.config import Config
 
@@ -60,6 +61,8 @@ class TrainingItems(TorchDataset[tuple[Tensor, Tensor]]):
         random = np.random.default_rng([self._config.seed, epoch, position])
         image, mask = view(*self._load(index // VIEWS), index % VIEWS)
         placement = place(mask.shape, self._config.input)
+        if self._config.zoom:
+            placement = zoomed(placement, (1 + self._config.zoom) ** random.uniform(-1, 1))
         image, mask = to_canvas(image, placement), mask_to_canvas(mask, placement)
         image, mask = window(image, mask, self._config.input.grid, random)
         image, mask = shifted(image, mask, self._config.shift_px, int(random.integers(5)))
@@ -84,6 +87,18 @@ def view(image: Image, mask: Mask, number: int) -> tuple[Image, Mask]:
         if number >> bit & 1:
             image, mask = turn(image), turn(mask)
     return np.ascontiguousarray(image), np.ascontiguousarray(mask)
+
+
+def zoomed(placement: Placement, times: float) -> Placement:
+    """Return how the image lies so many times as large: on a canvas that grows with it, or in the middle of the same.
+
+    It is resized from the source in one go, as by a camera that is nearer or has more pixels.
+    """
+    (height, width), (rows, columns) = placement.scaled, placement.canvas
+    scaled = max(1, round(height * times)), max(1, round(width * times))
+    canvas = max(rows, scaled[0]), max(columns, scaled[1])
+    top, left = (canvas[0] - scaled[0]) // 2, (canvas[1] - scaled[1]) // 2
+    return replace(placement, scaled=scaled, canvas=canvas, top=top, left=left)
 
 
 def window(image: Image, mask: Mask, size: tuple[int, int], random: np.random.Generator) -> tuple[Image, Mask]:

@@ -57,7 +57,8 @@ class Config(BaseModel):
     coarse_epochs: int = Field(0, ge=0, description="epochs at the start that see half the resolution")
 
     shift_px: int = Field(0, ge=0, description="each view is shifted up, down, left, right by this, or not at all")
-    scale: float = Field(0.0, ge=0, lt=1, description="random zoom by up to this fraction")
+    scale: float = Field(0.0, ge=0, lt=1, description="random zoom of each axis by up to this fraction")
+    zoom: float = Field(0.0, ge=0, le=3, description="random zoom of all, up to 1 + this times closer or farther")
     rotation_deg: float = Field(0.0, ge=0, le=180, description="random rotation by up to this angle")
     elastic_px: float = Field(0.0, ge=0, description="random elastic deformation by up to this")
     colour: float = Field(0.0, ge=0, lt=1, description="random gain, offset and gamma by up to this fraction")

@@ -78,6 +78,7 @@ def test_what_is_no_network_option_is_refused_with_an_example(texts: list[str]) 
         ("--validate-every", "0", "validate_every"),
         ("--shift", "-1", "shift_px"),
         ("--scale", "1", "scale"),
+        ("--zoom", "4", "zoom"),
         ("--rotation", "181", "rotation_deg"),
         ("--elastic", "-1", "elastic_px"),
         ("--colour", "1", "colour"),

@@ -6,8 +6,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from service.imaging.placement import place, to_canvas
 from service.imaging.policy import InputPolicy
-from service.training.augment import VIEWS, TrainingItems, random_changes, shifted, view, window
+from service.training.augment import VIEWS, TrainingItems, random_changes, shifted, view, window, zoomed
 from service.training.config import Config, configure
 from service.training.order import EpochOrder
 
@@ -85,6 +86,30 @@ def test_a_shift_fills_what_it_uncovers_by_reflection(direction: int, expected: 
     assert np.array_equal(moved_image[..., 2], moved_mask)
 
 
+@pytest.mark.parametrize("policy", ["fit", "stretch", "tile"])
+@pytest.mark.parametrize("times", [0.4, 1.0, 2.5])
+def test_a_zoom_leaves_a_canvas_that_holds_the_grid_and_all_of_the_image(policy: str, times: float) -> None:
+    plain = place((50, 80), InputPolicy(kind=policy, height=64, width=96))  # type: ignore[arg-type]
+    placement = zoomed(plain, times)
+    assert placement.source == plain.source
+    assert placement.scaled == tuple(round(side * times) for side in plain.scaled)
+    assert all(side >= grid for side, grid in zip(placement.canvas, (64, 96), strict=True))
+    assert to_canvas(_noise(50, 80), placement).shape == (*placement.canvas, 3)
+    if times == 1.0:
+        assert (placement.scaled, placement.canvas) == (plain.scaled, plain.canvas)
+
+
+def test_zooms_go_as_far_as_asked_and_as_often_closer_as_farther() -> None:
+    dots = np.zeros((64, 96, 3), np.uint8)
+    dots[28:36, 44:52] = 255
+    items = TrainingItems(lambda _: (dots, _mask_of(dots)), 1, _config(zoom=1.0))
+    areas = np.array([items[0, position, 0][1].sum().item() for position in range(200)]) / 64
+    seen = areas[areas > 0]  # closer, the window may miss it
+    assert 0.2 < seen.min() < 0.35
+    assert 2.5 < seen.max() < 4.5
+    assert 0.35 < (areas < 1).mean() < 0.65
+
+
 def test_windows_of_a_large_canvas_reach_every_pixel() -> None:
     image = _noise(40, 70)
     canvas = np.arange(40 * 70, dtype=np.uint32).reshape(40, 70)
@@ -120,9 +145,10 @@ def test_an_item_is_the_view_itself_where_nothing_is_to_change() -> None:
         {"crop_px": 32, "scale": 0.3, "rotation_deg": 40},
         {"rotation_deg": 180},
         {"elastic_px": 8},
-        {"crop_px": 32, "scale": 0.3, "rotation_deg": 40, "shift_px": 9, "elastic_px": 8},
+        {"zoom": 0.8},
+        {"crop_px": 32, "scale": 0.3, "zoom": 0.5, "rotation_deg": 40, "shift_px": 9, "elastic_px": 8},
     ],
-    ids=["shift", "crop", "zoom and turn", "turn", "elastic", "all"],
+    ids=["shift", "crop", "stretch and turn", "turn", "elastic", "zoom", "all"],
 )
 def test_image_and_mask_change_together(changes: dict[str, object]) -> None:
     items = _items(**changes)
@@ -172,6 +198,7 @@ def test_images_of_any_size_fill_the_grid(kind: str) -> None:
 RICH = {
     "crop_px": 32,
     "scale": 0.3,
+    "zoom": 0.5,
     "rotation_deg": 40,
     "shift_px": 9,
     "elastic_px": 6,
