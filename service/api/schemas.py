@@ -113,12 +113,13 @@ class SegmentationAnswer(Document):
 
 
 class InputGrid(Document):
-    """How an upload reaches the network's grid: `fit`, `stretch` or `tile`; sizes in pixels."""
+    """How an upload reaches the network's grid: policy, sizes in pixels, and whether dark margins stay."""
 
     kind: Literal["fit", "stretch", "tile"]
     height: int
     width: int
     overlap: int
+    margins: Literal["keep", "trim"]
 
 
 class ModelScores(Document):

@@ -147,7 +147,7 @@ def _run(
 
 
 def parse_input(text: str) -> "InputPolicy":
-    """Return the input policy that `kind:HEIGHTxWIDTH` or `kind:HEIGHTxWIDTH:OVERLAP` names.
+    """Return the input policy that `kind:HEIGHTxWIDTH` names; `:OVERLAP`, `:trim` or both may follow.
 
     Raises:
         BadParameter: the text is none.
@@ -155,15 +155,21 @@ def parse_input(text: str) -> "InputPolicy":
     """
     from service.imaging.policy import InputPolicy
 
-    kind, _, sizes = text.partition(":")
+    kind, _, sizes = text.removesuffix(":trim").partition(":")
     size, _, overlap = sizes.partition(":")
     height, _, width = size.partition("x")
     numbers = (height, width, overlap or "0")
     if not all(number.isdecimal() for number in numbers):
-        raise BadParameter(f"--input {text!r}: write it as fit:605x700, stretch:512x512 or tile:512x512:64")
+        raise BadParameter(f"--input {text!r}: write it as fit:605x700:trim, stretch:512x512 or tile:512x512:64")
     match kind:
         case "fit" | "stretch" | "tile":
-            return InputPolicy(kind=kind, height=int(height), width=int(width), overlap=int(overlap or 0))
+            return InputPolicy(
+                kind=kind,
+                height=int(height),
+                width=int(width),
+                overlap=int(overlap or 0),
+                margins="trim" if text.endswith(":trim") else "keep",
+            )
         case _:
             raise BadParameter(f"--input {text!r}: the kind is fit, stretch or tile")
 

@@ -25,7 +25,7 @@ Grid = Annotated[
     str | None,
     typer.Option(
         "--input",
-        help="fit:605x700, stretch:512x512 or tile:512x512:64 (height x width : overlap).",
+        help="fit:605x700, stretch:512x512 or tile:512x512:64 (height x width : overlap); :trim cuts dark margins off.",
         rich_help_panel=DATA,
     ),
 ]

@@ -2,10 +2,10 @@
 
 Training and serving both come through here, so the two can never differ. The order is always
 
-    source  --resize-->  scaled  --pad by reflection-->  canvas  --cut-->  tiles of policy.grid
+    source  --trim-->  inside  --resize-->  scaled  --pad by reflection-->  canvas  --cut-->  tiles of policy.grid
 
-and back: blend the tiles' maps on the canvas, crop what was padded, resize to the source. `fit` and `stretch` have one
-tile, which is the whole canvas; `tile` does not resize.
+and back: blend the tiles' maps on the canvas, crop what was padded, resize to the inside, surround it with background.
+`fit` and `stretch` have one tile, which is the whole canvas; `tile` does not resize; only who says so trims.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from service.imaging.margins import Box, inside_margins
 from service.imaging.policy import InputPolicy
 
 Image = NDArray[np.uint8]
@@ -34,28 +35,33 @@ Corner = tuple[int, int]
 class Placement:
     """The sizes that an image has on its way to the network; all are (height, width) in pixels.
 
-    `source` is the image's own size, `scaled` its size after resizing (the same for `tile`), `canvas` the size after
-    padding. `top` and `left` are where the scaled image begins on the canvas.
+    `source` is the image's own size, `inside` the part of it that is left within its margins (all, unless the policy
+    trims), `scaled` that part's size after resizing (the same for `tile`), `canvas` the size after padding. `top` and
+    `left` are where the scaled part begins on the canvas.
     """
 
     source: Size
+    inside: Box
     scaled: Size
     canvas: Size
     top: int
     left: int
 
 
-def place(size: Size, policy: InputPolicy) -> Placement:
-    """Return how an image of `size` (height, width; each at least 1) lies on the network's grid under `policy`."""
+def place(image: Image, policy: InputPolicy) -> Placement:
+    """Return how an image, uint8 (H, W, 3) of at least one pixel, lies on the network's grid under `policy`."""
+    source = image.shape[0], image.shape[1]
+    inside = inside_margins(image) if policy.margins == "trim" else (0, 0, *source)
+    size = inside[2:]
     if policy.kind == "fit":
         scaled = _fitted(size, (policy.height, policy.width))
         canvas = policy.grid
         top, left = (canvas[0] - scaled[0]) // 2, (canvas[1] - scaled[1]) // 2
-        return Placement(source=size, scaled=scaled, canvas=canvas, top=top, left=left)
+        return Placement(source=source, inside=inside, scaled=scaled, canvas=canvas, top=top, left=left)
     if policy.kind == "stretch":
-        return Placement(source=size, scaled=policy.grid, canvas=policy.grid, top=0, left=0)
+        return Placement(source=source, inside=inside, scaled=policy.grid, canvas=policy.grid, top=0, left=0)
     canvas = max(size[0], policy.height), max(size[1], policy.width)
-    return Placement(source=size, scaled=size, canvas=canvas, top=0, left=0)
+    return Placement(source=source, inside=inside, scaled=size, canvas=canvas, top=0, left=0)
 
 
 def to_canvas(image: Image, placement: Placement) -> Image:
@@ -63,19 +69,28 @@ def to_canvas(image: Image, placement: Placement) -> Image:
 
     An image that already has the canvas's size comes back bit for bit.
     """
-    return _padded(_resized(image, placement.scaled, PillowImage.Resampling.BILINEAR), placement)
+    return _padded(_resized(_inside(image, placement), placement.scaled, PillowImage.Resampling.BILINEAR), placement)
 
 
 def mask_to_canvas(mask: Mask, placement: Placement) -> Mask:
     """Do to a mask, (H, W) to (*canvas), what `to_canvas` does to its image; nearest neighbour keeps its levels."""
-    return _padded(_resized(mask, placement.scaled, PillowImage.Resampling.NEAREST), placement)
+    return _padded(_resized(_inside(mask, placement), placement.scaled, PillowImage.Resampling.NEAREST), placement)
 
 
 def from_canvas(probability: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
-    """Crop the padding off a map, uint8 (*canvas), and resize it (bilinear) to the source's size: uint8 (H, W)."""
+    """Crop the padding off a map, uint8 (*canvas), and bring it (bilinear) to its place on the source: uint8 (H, W).
+
+    What was trimmed is background: 0.
+    """
     height, width = placement.scaled
     cropped = probability[placement.top : placement.top + height, placement.left : placement.left + width]
-    return _resized(cropped, placement.source, PillowImage.Resampling.BILINEAR)
+    y, x, *size = placement.inside
+    found = _resized(cropped, (size[0], size[1]), PillowImage.Resampling.BILINEAR)
+    if found.shape == placement.source:
+        return found
+    whole = np.zeros(placement.source, np.uint8)
+    whole[y : y + size[0], x : x + size[1]] = found
+    return whole
 
 
 def tiles(placement: Placement, policy: InputPolicy) -> list[Corner]:
@@ -117,13 +132,18 @@ def blend(
 
 def prepare(image: Image, policy: InputPolicy) -> tuple[Placement, list[Image]]:
     """Return how `image`, uint8 (H, W, 3), is placed, and the tiles, each uint8 (*policy.grid, 3), for the engine."""
-    placement = place((image.shape[0], image.shape[1]), policy)
+    placement = place(image, policy)
     return placement, cut(to_canvas(image, placement), tiles(placement, policy), policy)
 
 
 def restore(maps: Sequence[NDArray[np.uint8]], placement: Placement, policy: InputPolicy) -> NDArray[np.uint8]:
     """Return one map on the source's grid, uint8 (H, W), from those of the tiles that `prepare` gave, in its order."""
     return from_canvas(blend(maps, tiles(placement, policy), placement, policy), placement)
+
+
+def _inside(pixels: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
+    y, x, height, width = placement.inside
+    return pixels[y : y + height, x : x + width]
 
 
 def _fitted(size: Size, box: Size) -> Size:

@@ -18,6 +18,9 @@ class InputPolicy:
     - `tile`: keep the resolution; cut tiles of `height` × `width` that overlap by at least `overlap` and blend their
       answers. An image smaller than a tile is padded by reflection.
 
+    With `margins` "trim", dark margins around the picture, as of a fundus camera, are cut off before and are background
+    in the answer: the picture then has the same size on the grid, however wide they are.
+
     Raises:
         BadConfig: a size is below 1, `overlap` is not smaller than half a tile, or a `stretch` or `tile` grid is no
             multiple of 32.
@@ -27,6 +30,7 @@ class InputPolicy:
     height: int
     width: int
     overlap: int = 0
+    margins: Literal["keep", "trim"] = "keep"
 
     def __post_init__(self) -> None:
         """Check the sizes against each other."""

@@ -24,16 +24,17 @@ def card_readme(card: Card) -> str:
 
 
 def describe_input(policy: InputPolicy) -> str:
-    """Return in one sentence how an upload reaches the network's grid (sizes are height × width)."""
+    """Return in a sentence or two how an upload reaches the network's grid (sizes are height × width)."""
     size = f"{policy.height} × {policy.width}"
     grid = " × ".join(str(side) for side in policy.grid)
+    first = "Dark margins are cut off. " if policy.margins == "trim" else ""
     match policy.kind:
         case "fit":
-            return f"Scaled to fit {size}, aspect kept, padded by reflection to {grid}."
+            return f"{first}Scaled to fit {size}, aspect kept, padded by reflection to {grid}."
         case "stretch":
-            return f"Resized to {size}, whatever its aspect."
+            return f"{first}Resized to {size}, whatever its aspect."
         case "tile":
-            return f"At its own resolution, in tiles of {size} that overlap by at least {policy.overlap}."
+            return f"{first}At its own resolution, in tiles of {size} that overlap by at least {policy.overlap}."
 
 
 def _title(card: Card) -> str:

@@ -60,7 +60,7 @@ class TrainingItems(TorchDataset[tuple[Tensor, Tensor]]):
         epoch, position, index = key
         random = np.random.default_rng([self._config.seed, epoch, position])
         image, mask = view(*self._load(index // VIEWS), index % VIEWS)
-        placement = place(mask.shape, self._config.input)
+        placement = place(image, self._config.input)
         if self._config.zoom:
             placement = zoomed(placement, (1 + self._config.zoom) ** random.uniform(-1, 1))
         image, mask = to_canvas(image, placement), mask_to_canvas(mask, placement)

@@ -71,7 +71,7 @@ def sample_logits(
     random = np.random.default_rng(seed)
     logits, masks = [], []
     for image, mask in pairs:
-        placement = place(mask.shape, policy)
+        placement = place(image, policy)
         corners = tiles(placement, policy)
         canvas_mask = mask_to_canvas(mask, placement)
         for (y, x), tile in zip(corners, cut(to_canvas(image, placement), corners, policy), strict=True):

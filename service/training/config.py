@@ -97,7 +97,7 @@ class Config(BaseModel):
 MODALITIES: dict[str, dict[str, object]] = {
     "retina": {
         "label": "vessel",
-        "input": InputPolicy(kind="fit", height=605, width=700),
+        "input": InputPolicy(kind="fit", height=605, width=700, margins="trim"),
         "fractions": (0.5, 0.2, 0.3),
     },
     "cell": {

@@ -28,13 +28,17 @@ def _train(*arguments: str | Path) -> Result:
         ("fit:605x700", InputPolicy(kind="fit", height=605, width=700)),
         ("stretch:256x512", InputPolicy(kind="stretch", height=256, width=512)),
         ("tile:512x512:64", InputPolicy(kind="tile", height=512, width=512, overlap=64)),
+        ("fit:605x700:trim", InputPolicy(kind="fit", height=605, width=700, margins="trim")),
+        ("tile:512x512:64:trim", InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="trim")),
     ],
 )
 def test_an_input_is_parsed(text: str, policy: InputPolicy) -> None:
     assert parse_input(text) == policy
 
 
-@pytest.mark.parametrize("text", ["", "fit", "fit:600", "fit:x", "fit:600xa", "crop:64x64", "fit:-1x5", "tile:64x64:b"])
+@pytest.mark.parametrize(
+    "text", ["", "fit", "fit:600", "fit:x", "fit:600xa", "crop:64x64", "fit:-1x5", "tile:64x64:b", "fit:trim"]
+)
 def test_what_is_no_input_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(BadParameter, match="--input") as refused:
         parse_input(text)

@@ -1,5 +1,6 @@
 """How an image lies on the network's grid, and how answers come back."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.imaging.placement import (
+    Image,
     Placement,
     blend,
     cut,
@@ -41,6 +43,12 @@ policies = st.one_of(
         overlap=st.integers(0, 15),
     ),
 )
+
+
+def _blank(height: int, width: int) -> Image:
+    return np.zeros((height, width, 3), np.uint8)
+
+
 few = settings(max_examples=60, deadline=None)
 
 
@@ -60,7 +68,7 @@ def test_every_tile_has_the_network_grid_and_the_answer_has_the_source_size(
 @few
 @given(height=sides, width=sides, policy=policies)
 def test_tiles_cover_the_canvas_in_bounds_and_overlap_as_asked(height: int, width: int, policy: InputPolicy) -> None:
-    placement = place((height, width), policy)
+    placement = place(_blank(height, width), policy)
     corners = tiles(placement, policy)
     covered = np.zeros(placement.canvas, np.int64)
     for y, x in corners:
@@ -76,7 +84,7 @@ def test_tiles_cover_the_canvas_in_bounds_and_overlap_as_asked(height: int, widt
 @few
 @given(height=sides, width=sides, policy=policies, level=st.integers(0, 255))
 def test_a_constant_answer_stays_constant(height: int, width: int, policy: InputPolicy, level: int) -> None:
-    placement = place((height, width), policy)
+    placement = place(_blank(height, width), policy)
     maps = [np.full(policy.grid, level, np.uint8) for _ in tiles(placement, policy)]
     assert (restore(maps, placement, policy) == level).all()
 
@@ -97,7 +105,7 @@ def test_tiles_cut_from_an_image_blend_back_to_it_exactly(height: int, width: in
 def test_a_mask_lies_where_its_image_lies(height: int, width: int, policy: InputPolicy) -> None:
     bright = np.zeros((height, width), np.uint8)
     bright[: -(-height // 2)] = 255
-    placement = place((height, width), policy)
+    placement = place(_blank(height, width), policy)
     image = to_canvas(np.repeat(bright[..., None], 3, axis=2), placement)[..., 0]
     mask = mask_to_canvas(bright, placement)
     assert mask.shape == placement.canvas
@@ -130,16 +138,39 @@ def test_an_image_of_the_right_size_passes_bit_for_bit_both_ways(policy: InputPo
 
 
 def test_fit_keeps_the_aspect_and_centres() -> None:
-    assert place((1000, 1000), FIT) == Placement(
-        source=(1000, 1000), scaled=(605, 605), canvas=(608, 704), top=1, left=49
+    assert place(_blank(1000, 1000), FIT) == Placement(
+        source=(1000, 1000), inside=(0, 0, 1000, 1000), scaled=(605, 605), canvas=(608, 704), top=1, left=49
     )
-    assert place((100, 400), FIT).scaled == (175, 700)
+    assert place(_blank(100, 400), FIT).scaled == (175, 700)
+
+
+TRIMMED = [replace(policy, margins="trim") for policy in (FIT, STRETCH, TILE)]
+
+
+@pytest.mark.parametrize("policy", TRIMMED, ids=lambda policy: policy.kind)
+def test_a_picture_within_dark_margins_reaches_the_network_as_if_it_had_none(policy: InputPolicy) -> None:
+    picture = noise(300, 400, 3) // 2 + 100
+    wide = np.pad(picture, ((90, 40), (10, 260), (0, 0)))
+    placement, with_margins = prepare(wide, policy)
+    assert placement.inside == (90, 10, 300, 400)
+    for tile, without in zip(with_margins, prepare(picture, policy)[1], strict=True):
+        np.testing.assert_array_equal(tile, without)
+
+
+@pytest.mark.parametrize("policy", TRIMMED, ids=lambda policy: policy.kind)
+def test_what_was_trimmed_is_background_and_the_rest_in_its_place(policy: InputPolicy) -> None:
+    wide = np.pad(np.full((300, 400, 3), 200, np.uint8), ((90, 40), (10, 260), (0, 0)))
+    mask = np.pad(np.ones((300, 400), np.uint8), ((90, 40), (10, 260)))
+    placement, found = prepare(wide, policy)
+    assert mask_to_canvas(mask, placement).all()
+    answer = restore([np.full(policy.grid, 255, np.uint8) for _ in found], placement, policy)
+    np.testing.assert_array_equal(answer, mask * 255)
 
 
 def test_padding_reflects_the_edges() -> None:
     policy = InputPolicy(kind="tile", height=32, width=32)
     row = np.arange(12, dtype=np.uint8)
-    canvas = to_canvas(np.broadcast_to(row[:, None, None], (12, 5, 3)).copy(), place((12, 5), policy))
+    canvas = to_canvas(np.broadcast_to(row[:, None, None], (12, 5, 3)).copy(), place(_blank(12, 5), policy))
     assert canvas[:, 31, 0].tolist() == [*range(12), *range(11, -1, -1), *range(8)]
 
 
@@ -147,7 +178,7 @@ def test_a_small_structure_survives_shrinking_at_its_place() -> None:
     policy = InputPolicy(kind="stretch", height=64, width=64)
     image = np.zeros((640, 640, 3), np.uint8)
     image[200:240, 400:440] = 255
-    placement = place((640, 640), policy)
+    placement = place(_blank(640, 640), policy)
     back = from_canvas(to_canvas(image, placement)[..., 0], placement)
     centre = np.argwhere(back > 127).mean(axis=0)
     assert np.abs(centre - (219.5, 419.5)).max() < 1
@@ -155,7 +186,7 @@ def test_a_small_structure_survives_shrinking_at_its_place() -> None:
 
 def test_where_tiles_overlap_the_nearer_one_counts_more() -> None:
     policy = InputPolicy(kind="tile", height=32, width=32, overlap=8)
-    placement = place((32, 56), policy)
+    placement = place(_blank(32, 56), policy)
     corners = tiles(placement, policy)
     assert corners == [(0, 0), (0, 24)]
     dark, bright = np.zeros((32, 32), np.uint8), np.full((32, 32), 200, np.uint8)
@@ -166,7 +197,7 @@ def test_where_tiles_overlap_the_nearer_one_counts_more() -> None:
 
 
 def test_blending_one_tile_is_a_copy() -> None:
-    placement = place((512, 512), STRETCH)
+    placement = place(_blank(512, 512), STRETCH)
     answer = noise(512, 512)
     np.testing.assert_array_equal(blend([answer], tiles(placement, STRETCH), placement, STRETCH), answer)
 

@@ -89,7 +89,7 @@ def test_a_shift_fills_what_it_uncovers_by_reflection(direction: int, expected: 
 @pytest.mark.parametrize("policy", ["fit", "stretch", "tile"])
 @pytest.mark.parametrize("times", [0.4, 1.0, 2.5])
 def test_a_zoom_leaves_a_canvas_that_holds_the_grid_and_all_of_the_image(policy: str, times: float) -> None:
-    plain = place((50, 80), InputPolicy(kind=policy, height=64, width=96))  # type: ignore[arg-type]
+    plain = place(_noise(50, 80), InputPolicy(kind=policy, height=64, width=96))  # type: ignore[arg-type]
     placement = zoomed(plain, times)
     assert placement.source == plain.source
     assert placement.scaled == tuple(round(side * times) for side in plain.scaled)

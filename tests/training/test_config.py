@@ -29,7 +29,7 @@ def test_the_papers_split_is_five_to_two_to_three(modality: str) -> None:
 
 
 def test_the_grids_are_those_of_the_papers_table_1() -> None:
-    assert MODALITIES["retina"]["input"] == InputPolicy(kind="fit", height=605, width=700)
+    assert MODALITIES["retina"]["input"] == InputPolicy(kind="fit", height=605, width=700, margins="trim")
     for modality in ("cell", "skin"):
         policy = MODALITIES[modality]["input"]
         assert isinstance(policy, InputPolicy)

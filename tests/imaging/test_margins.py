@@ -1,0 +1,77 @@
+"""Where the picture is within dark margins, and when there are none."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.imaging.margins import SMALLEST_SHARE, inside_margins
+from service.imaging.placement import Image
+
+WHOLE = (0, 0, 600, 800)
+
+
+def _disc(height: int = 600, width: int = 800, *, radius: int = 200, light: int = 150) -> Image:
+    """Return a fundus camera's picture: a bright disc in the middle of a dark image that is not quite black."""
+    y, x = np.ogrid[:height, :width]
+    disc = (y - height / 2 + 0.5) ** 2 + (x - width / 2 + 0.5) ** 2 < radius**2
+    grain = np.random.default_rng(0).integers(0, 15, (height, width, 3), dtype=np.uint8)
+    return np.where(disc[..., None], np.uint8(light), 0).astype(np.uint8) + grain
+
+
+@pytest.mark.parametrize("light", [100, 150, 235])
+def test_the_box_holds_the_disc_and_little_else(light: int) -> None:
+    found = np.array(inside_margins(_disc(light=light)))
+    assert np.abs(found - (100, 200, 400, 400)).max() <= 16
+
+
+def test_it_scales_with_the_image() -> None:
+    small = np.array(inside_margins(_disc(300, 400, radius=100))) / 300
+    large = np.array(inside_margins(_disc(2400, 3200, radius=800))) / 2400
+    assert np.abs(small - large).max() < 0.03
+
+
+def test_dust_and_a_line_of_letters_in_the_margins_are_not_the_picture() -> None:
+    image = _disc()
+    box = inside_margins(image)
+    image[20, 30] = image[580, 770] = 255
+    image[10:14, 5:15] = 200
+    assert inside_margins(image) == box
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((600, 800, 3), 130, np.uint8),
+        np.zeros((600, 800, 3), np.uint8),
+        _disc(radius=395),
+        _disc(radius=60),
+        np.random.default_rng(1).integers(0, 256, (600, 800, 3), dtype=np.uint8),
+    ],
+    ids=["even", "black", "nearly no margins", "a small spot", "noise"],
+)
+def test_where_there_are_no_margins_to_speak_of_all_is_kept(image: Image) -> None:
+    assert inside_margins(image) == WHOLE
+
+
+def test_margins_on_one_side_alone_are_cut_off() -> None:
+    image = np.full((600, 800, 3), 120, np.uint8)
+    image[:, :300] = 3
+    assert np.abs(np.array(inside_margins(image)) - (0, 300, 600, 500)).max() <= 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 700),
+    width=st.integers(1, 700),
+    light=st.integers(0, 255),
+    pads=st.tuples(*[st.integers(0, 300)] * 4),
+)
+def test_the_box_lies_in_the_image_and_is_not_too_small(
+    height: int, width: int, light: int, pads: tuple[int, int, int, int]
+) -> None:
+    image = np.pad(np.full((height, width, 3), light, np.uint8), (pads[:2], pads[2:], (0, 0)))
+    y, x, rows, columns = inside_margins(image)
+    assert 0 <= y <= y + rows <= image.shape[0]
+    assert 0 <= x <= x + columns <= image.shape[1]
+    assert min(rows / image.shape[0], columns / image.shape[1]) >= SMALLEST_SHARE
