@@ -31,8 +31,9 @@ def inside_margins(image: NDArray[np.uint8]) -> Box:
     height, width = image.shape[:2]
     whole = (0, 0, height, width)
     step = max(1, min(height, width) // SAMPLES)
-    light = image[::step, ::step].max(axis=2)
-    lit = light > DARK_SHARE * np.percentile(light, BRIGHT_PERCENTILE)
+    red, green, blue = np.moveaxis(image[::step, ::step], 2, 0)
+    light = np.maximum(np.maximum(red, green), blue)  # by far quicker than a maximum along an axis of three
+    lit = light > DARK_SHARE * np.percentile(light[::2, ::2], BRIGHT_PERCENTILE)
     rows, columns = (_span(lit.mean(axis=axis) > LIT_SHARE, step, side) for axis, side in ((1, height), (0, width)))
     shares = rows[1] / height, columns[1] / width
     if min(shares) < SMALLEST_SHARE or min(shares) > WORTHWHILE:
