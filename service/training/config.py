@@ -166,6 +166,7 @@ PRESETS: dict[str, dict[str, object]] = {
 broader, what docs/experiments.md found to help."""
 
 BEST: dict[str, dict[str, object]] = {
+    "retina": {"epochs": 66, "scale": 0.2, "zoom": 0.6, "colour": 0.4, "camera": 0.8},
     "cell": {"epochs": 35, "elastic_px": 10},
     "skin": {
         "crop_px": None,
