@@ -9,12 +9,6 @@ from typer.testing import CliRunner, Result
 from service.cli import app
 from service.errors import BadDataset, BadParameter, UnknownModality
 from service.training.split import Split
-from tests.checkpoints import publish_tiny
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish_tiny(tmp_path_factory.mktemp("store")).folder.parents[1]
 
 
 def _evaluate(store: Path, *arguments: str | Path, data: str = "drawn:retina:2") -> Result:

@@ -9,12 +9,6 @@ from typer.testing import CliRunner, Result
 from service.cli import app
 from service.errors import BadParameter, UnknownModality
 from service.training.changes import CHANGES
-from tests.checkpoints import publish_tiny
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish_tiny(tmp_path_factory.mktemp("store")).folder.parents[1]
 
 
 def _robustness(store: Path, *arguments: str | Path, data: str = "drawn:retina:2") -> Result:
