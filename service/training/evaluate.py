@@ -39,12 +39,10 @@ def evaluate(
         BadDataset: the folder cannot be read, or an image of the split is not in it.
         BadParameter: `split` is no split file, there is no such part, or a `part` without a `split`.
     """
-    dataset = open_dataset(data)
-    check(dataset, progress=sys.stderr.isatty())
     card = engine.card
     level = card.threshold if threshold is None else threshold
     predict = averaged_over_flips(engine.predict) if flips else engine.predict
-    pairs = PairCache(chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
+    pairs = read_pairs(data, split, part)
     named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False, disable=None)
     scores = score(named, predict, card.input, level, card.expected_iou)
     if out is not None:
@@ -53,6 +51,17 @@ def evaluate(
         shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False, disable=None)
         draw_samples(shown, predict, card.input, out / "overlays", level)
     return scores
+
+
+def read_pairs(data: str, split: Path | None, part: str | None) -> PairCache:
+    """Return the checked pairs of a folder, or of a `part` of it.
+
+    Raises:
+        BadDataset, BadParameter: as `evaluate`.
+    """
+    dataset = open_dataset(data)
+    check(dataset, progress=sys.stderr.isatty())
+    return PairCache(chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
 
 
 def table(scores: Sequence[ImageScore]) -> str:

@@ -1,7 +1,6 @@
 """How much a checkpoint's masks suffer when images look as another camera or framing would have shown them."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from service.engine.engine import Engine
 from service.imaging.placement import Image, Mask
 from service.training.cache import PairCache
 from service.training.changes import CHANGES, Change
-from service.training.dataset import check, open_dataset
-from service.training.evaluate import CACHE_BYTES, chosen
+from service.training.evaluate import read_pairs
 from service.training.scores import mean_and_std, score
 
 Robustness = Mapping[str, Sequence[float]]
@@ -26,9 +24,7 @@ def measure(data: str, engines: Sequence[Engine], *, split: Path | None = None, 
     Raises:
         BadDataset, BadParameter: as `service.training.evaluate.evaluate`.
     """
-    dataset = open_dataset(data)
-    check(dataset, progress=sys.stderr.isatty())
-    pairs = PairCache(chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
+    pairs = read_pairs(data, split, part)
     found: dict[str, list[float]] = {}
     images = len(CHANGES) * len(engines) * len(pairs)
     with tqdm(total=images, unit="image", leave=False, disable=None) as progress:
