@@ -66,30 +66,27 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 async def _soak(server: ServerProcess, seconds: float, warm_up_s: float) -> Report:
     tally = Tally()
-    readings: list[Vitals] = []
-    watching = asyncio.create_task(_watch(server, seconds, readings))
+    watching = asyncio.create_task(_watch(server, seconds))
     try:
         await Callers(server, tally, seed=1).call_for(warm_up_s)
-        before = (await asyncio.to_thread(Vitals.at_rest, server)).with_peak_of(readings)
-        readings.clear()
+        before = await asyncio.to_thread(Vitals.at_rest, server)
         await Callers(server, tally, seed=2).call_for(seconds - warm_up_s)
     finally:
         watching.cancel()
         await asyncio.wait([watching])
-    after = (await asyncio.to_thread(Vitals.at_rest, server)).with_peak_of(readings)
+    after = await asyncio.to_thread(Vitals.at_rest, server)
     report = Report(before, after, len(server.out), tally, growth(before, after))
     report.faults += [f"{fault}, {times} times" for fault, times in tally.faults.items()]
     return report
 
 
-async def _watch(server: ServerProcess, seconds: float, readings: list[Vitals]) -> None:
+async def _watch(server: ServerProcess, seconds: float) -> None:
     """Take and print readings as time goes by; `seconds` is how much of it there will be."""
     began = time.monotonic()
     with tqdm(total=round(seconds), unit="s", disable=None) as progress:
         while True:
             await asyncio.sleep(max(2.0, seconds / LINES))
             vitals = await asyncio.to_thread(Vitals.of, server)
-            readings.append(vitals)
             elapsed_s = round(time.monotonic() - began)
             progress.update(elapsed_s - progress.n)
             progress.write(_line(f"{elapsed_s} s", vitals, len(server.out)), file=sys.stdout)
@@ -97,15 +94,15 @@ async def _watch(server: ServerProcess, seconds: float, readings: list[Vitals]) 
 
 def _line(when: str, vitals: Vitals, requests: int | str = "") -> str:
     return (
-        f"{when:>10}  {vitals.memory_mib:7.1f} MiB  {vitals.files:4.0f} files  {vitals.threads:3.0f} threads"
-        f"  {vitals.tasks:3.0f} tasks  {requests:>7} requests"
+        f"{when:>10}  {vitals.memory_mib:7.1f} MiB  (most {vitals.peak_mib:7.1f})  {vitals.files:4.0f} files"
+        f"  {vitals.threads:3.0f} threads  {vitals.tasks:3.0f} tasks  {requests:>7} requests"
     )
 
 
 def _show(report: Report) -> None:
     for (kind, outcome), times in sorted(report.tally.outcomes.items()):
         print(f"{kind:>24} → {outcome:<10} {times:6}")
-    print("At rest, after the warm-up and at the end (memory: the most until then, and since):")
+    print("At rest, after the warm-up and at the end (of memory, the most until then is what must not grow):")
     print(_line("before", report.before))
     print(_line("after", report.after, report.requests))
     print("\n".join(f"FAULT: {fault}" for fault in report.faults) or "nothing has grown, nothing was answered wrongly")
