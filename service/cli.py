@@ -5,7 +5,19 @@ from collections.abc import Sequence
 
 import typer
 
-from service.commands import benchmark, evaluate, keys, models, quantize, reproduce, robustness, segment, serve, train
+from service.commands import (
+    benchmark,
+    evaluate,
+    keys,
+    models,
+    pretrain,
+    quantize,
+    reproduce,
+    robustness,
+    segment,
+    serve,
+    train,
+)
 from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
 
 EXTRAS = (
@@ -24,6 +36,7 @@ app = typer.Typer(
 )
 app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("train")(train.train)
+app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("robustness")(robustness.robustness)
 app.command("quantize")(quantize.quantize)

@@ -39,6 +39,7 @@ class Config(BaseModel):
     fusion_stride: Literal[1, 2] = 2
     network: dict[str, int | str | list[int]] = Field({}, description="the architecture's other options")
     encoder_weights: str | None = Field(None, description="the file that the encoder begins with: see file_identity")
+    imitates: str | None = Field(None, description="of pre-training: the file whose encoder is imitated")
     teacher: str | None = Field(None, description="the run whose network teaches: see teacher_identity")
     teaching: Fraction = Field(0.5, description="weight of the teacher's answers; the masks have the rest")
 

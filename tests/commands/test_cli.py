@@ -14,6 +14,7 @@ from service.settings import Settings
 COMMANDS = (
     "serve",
     "train",
+    "pretrain",
     "evaluate",
     "robustness",
     "quantize",

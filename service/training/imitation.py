@@ -1,0 +1,94 @@
+"""An encoder learns to see as one that knows ImageNet does, from images alone.
+
+Each of its stages is to tell, by a 1×1 convolution, what the other encoder's stage on the same grid says (feature
+distillation: Romero et al., 2015, arXiv:1412.6550). So an encoder whose own ImageNet weights cannot be had begins with
+those of another.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from service.errors import BadConfig
+from service.network import build
+from service.network.normalise import Normalise
+from service.network.repvgg import Encoder
+from service.training.encoder_weights import load_encoder_weights
+
+KINDS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+PUBLISHED_MEAN, PUBLISHED_STD = 127 / 255, 128 / 255
+"""How the published EfficientNet-Lites take pixels: (x - 127) / 128."""
+
+
+class Model(nn.Module):
+    """The encoder that is imitated. Pixels (N, 3, h, w) of 0 to 255 in; its stages' features, finest first, out.
+
+    Each channel of the features has mean 0 and variance 1 over the batch: what matters is where they are high, not how.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        self.normalise = Normalise([PUBLISHED_MEAN] * 3, [PUBLISHED_STD] * 3)
+        self.eval()
+
+    @classmethod
+    def of(cls, file: Path) -> Self:
+        """Return the EfficientNet-Lite whose weights are in `file`; which of them it is shows in the weights.
+
+        Raises:
+            BadConfig: the file is none of `KINDS`, or cannot be read.
+        """
+        refused = []
+        for kind in KINDS:
+            network = build("al-net", encoder=kind)
+            try:
+                load_encoder_weights(network, file)
+            except BadConfig as error:
+                refused.append(str(error))
+                continue
+            return cls(_encoder(network))
+        raise BadConfig(f"{file.name} is none of {', '.join(KINDS)}: {refused[-1]}")
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Return the features, float32."""
+        features = self.encoder(self.normalise(pixels))
+        return [F.batch_norm(stage.float(), None, None, training=True) for stage in features]
+
+
+class Imitation(nn.Module):
+    """The encoder that learns, and for each of its stages the 1×1 convolution that tells what the model's says."""
+
+    def __init__(self, network: nn.Module, widths: Sequence[int]) -> None:
+        """Take the encoder of `network`; `widths` are the channels of the model's stages.
+
+        Raises:
+            BadConfig: the network has no encoder of as many stages.
+        """
+        super().__init__()
+        self.encoder = _encoder(network)
+        if len(self.encoder.widths) != len(widths):
+            raise BadConfig(f"an encoder of {len(self.encoder.widths)} stages cannot imitate one of {len(widths)}")
+        self.tell = nn.ModuleList(
+            nn.Conv2d(ours, theirs, 1) for ours, theirs in zip(self.encoder.widths, widths, strict=True)
+        )
+
+    def forward(self, images: Tensor, shown: Sequence[Tensor]) -> Tensor:
+        """Return the mean squared error of each stage, float32 (stages,); 1 is what knowing nothing gives.
+
+        `images` are normalised, (N, 3, h, w); `shown` is what the model makes of the same.
+        """
+        told = [tell(stage).float() for tell, stage in zip(self.tell, self.encoder(images), strict=True)]
+        return torch.stack([F.mse_loss(ours, theirs) for ours, theirs in zip(told, shown, strict=True)])
+
+
+def _encoder(network: nn.Module) -> Encoder:
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, Encoder):
+        raise BadConfig(f"a {type(network).__name__} has no encoder that could imitate another's")
+    return encoder

@@ -1,0 +1,174 @@
+"""The job of `alnet pretrain`: from unlabelled images and another network's weights to an encoder to begin with."""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.optim import AdamW
+from tqdm import tqdm
+
+with warnings.catch_warnings():  # their own imports use what their dependencies deprecate
+    warnings.simplefilter("ignore")
+    from lightning_fabric import Fabric
+
+from service.errors import BadConfig
+from service.network.normalise import Normalise
+from service.training.augment import TrainingItems
+from service.training.config import Config
+from service.training.encoder_weights import OURS
+from service.training.fit import BEST, set_learning_rate
+from service.training.imitation import Imitation, Model
+from service.training.initial import begin_encoder, build_network
+from service.training.leak import check_encoder_unseen
+from service.training.loading import Batches, loaded, make_batches
+from service.training.order import EpochOrder
+from service.training.parts import Say, read_parts, study
+from service.training.processes import make_fabric
+from service.training.resources import memory_for_a_step, room_on_disk
+from service.training.run_folder import RunFolder
+from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
+
+LARGEST_GRADIENT = 5.0
+"""The norm to which gradients are cut: an encoder that knows nothing yet gets steep ones."""
+
+RECIPE: dict[str, object] = {
+    "epochs": 20,
+    "steps_per_epoch": 200,
+    "batch_size": 8,
+    "crop_px": 192,
+    "learning_rate": 1.5e-3,
+    "weight_decay": 0.01,
+    "scale": 0.4,
+    "rotation_deg": 45,
+    "colour": 0.3,
+    "camera": 0.3,
+    "workers": 1,
+}
+"""What pre-training has of its own, over preset `quick`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lessons:
+    """All that the loop works on."""
+
+    config: Config
+    fabric: Fabric
+    model: Model
+    imitation: Imitation
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    normalise: Normalise
+    batches: Batches
+    order: EpochOrder
+
+
+@room_on_disk()
+def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_weights: Path | None = None) -> Path:
+    """Let the encoder of `config` imitate the one in `weights` on the train part of its data; return the file it is in.
+
+    That is BEST in the run folder `path`, for `--encoder-weights`. A run that was interrupted goes on from its last
+    epoch; one that begins may take its encoder from `encoder_weights`. Validation and test images are not looked at.
+
+    Raises:
+        BadConfig: `path` holds another run; `weights` are no encoder that can be imitated; the network has none that
+            could; `encoder_weights` do not fit, or know images that are to validate or test; the loss is no number.
+        BadDataset: a file of the dataset cannot be used; the message names it.
+        OSError: the run folder cannot be written. Whatever was written before is whole.
+    """
+    folder, fabric = RunFolder(path), make_fabric(config)
+    if fabric.world_size > 1:
+        raise BadConfig("pre-training runs in one process; start it without torchrun")
+    folder.check(config)
+    model, network = Model.of(weights), build_network(config)
+    if config.encoder_weights and not folder.has_begun:
+        say(begin_encoder(network, encoder_weights))
+    imitation = Imitation(network, model.encoder.widths)
+    parts = read_parts(config, folder, say)
+    if encoder_weights is not None and not folder.has_begun:
+        check_encoder_unseen(encoder_weights, config, parts.split)
+    folder.begin(config, parts.split, parts.dataset.digest)
+    normalisation, _ = study(parts.train)
+    items = TrainingItems(parts.train, len(parts.train), config)
+    normalise = Normalise(normalisation.mean, normalisation.std)
+    lessons = _prepare(config, fabric, model, imitation, normalise=normalise, items=items)
+    _learn(lessons, folder, say)
+    return path / BEST
+
+
+def _prepare(
+    config: Config, fabric: Fabric, model: Model, imitation: Imitation, *, normalise: Normalise, items: TrainingItems
+) -> _Lessons:
+    """Join networks, optimizer and loader on the fabric's device."""
+    for part in (model, imitation, normalise):
+        convert_conv2d_weight_memory_format(part.to(fabric.device), torch.channels_last)
+    optimizer = AdamW(imitation.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    wrapped, wrapped_optimizer = fabric.setup(imitation, optimizer)
+    length = (config.steps_per_epoch or max(1, len(items) // config.batch_size)) * config.batch_size
+    order = EpochOrder(len(items), length=length, seed=config.seed)
+    batches = make_batches(items, order, config, fabric.device)
+    return _Lessons(config, fabric, model, imitation, wrapped, wrapped_optimizer, normalise, batches, order)
+
+
+def _learn(lessons: _Lessons, folder: RunFolder, say: Say) -> None:
+    """Run the epochs that are still to run; say and write down how each went, and keep the encoder after each."""
+    config, state = lessons.config, folder.path / STATE
+    trained = lessons.imitation, lessons.optimizer
+    progress = load_state(state, *trained) if state.exists() else Progress()
+    for epoch in range(progress.next_epoch, config.epochs):
+        started = time.monotonic()
+        rate = set_learning_rate(lessons.optimizer, config, epoch)
+        errors = _epoch(lessons, epoch)
+        loss = sum(errors) / len(errors)
+        progress.history.append(EpochRecord(epoch, rate, loss, None, None, time.monotonic() - started))
+        write_atomically(folder.path / BEST, save(_encoder_tensors(lessons.imitation)))
+        save_state(state, *trained, progress)
+        folder.write_epochs(progress)
+        left = tqdm.format_interval(progress.seconds_left(config.epochs))
+        stages = " ".join(f"{error:.3f}" for error in errors)
+        say(f"epoch {epoch + 1}/{config.epochs}  unlike the model {loss:.4f} (stages: {stages})  {left} left")
+
+
+def _epoch(lessons: _Lessons, epoch: int) -> list[float]:
+    """Take one step a batch; return each stage's mean error.
+
+    Raises:
+        BadConfig: one is no number.
+    """
+    config, fabric = lessons.config, lessons.fabric
+    lessons.order.start(epoch)
+    lessons.wrapped.train()
+    total = torch.zeros(len(lessons.model.encoder.widths), device=fabric.device)
+    steps = len(lessons.batches)
+    for images, _ in tqdm(
+        loaded(lessons.batches), f"epoch {epoch + 1}/{config.epochs}", steps, unit="step", leave=False, disable=None
+    ):
+        with memory_for_a_step(config, fabric.device):
+            total += _step(lessons, images.to(fabric.device, non_blocking=True))
+    errors: list[float] = (total / steps).tolist()
+    if not all(math.isfinite(error) for error in errors):
+        raise BadConfig(f"the loss is no number in epoch {epoch + 1}: start anew with a smaller --learning-rate")
+    return errors
+
+
+def _step(lessons: _Lessons, images: Tensor) -> Tensor:
+    """Take one step; return each stage's error."""
+    pixels = images.to(memory_format=torch.channels_last)
+    with lessons.fabric.autocast():
+        shown = lessons.model(pixels)
+    errors: Tensor = lessons.wrapped(lessons.normalise(pixels), shown)
+    lessons.optimizer.zero_grad(set_to_none=True)
+    lessons.fabric.backward(errors.sum())
+    nn.utils.clip_grad_norm_(lessons.imitation.parameters(), LARGEST_GRADIENT)
+    lessons.optimizer.step()
+    return errors.detach()
+
+
+def _encoder_tensors(imitation: Imitation) -> dict[str, Tensor]:
+    """Return the encoder's tensors by the names that they have in a network."""
+    return {OURS + name: tensor.contiguous() for name, tensor in imitation.encoder.state_dict().items()}
