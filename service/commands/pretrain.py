@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from service.commands import train_options as options
-from service.commands.train import parse_input, parse_network_options
-from service.errors import BadParameter
+from service.commands.train import modality_of, parse_input, parse_network_options
 
 Weights = Annotated[
     Path,
@@ -59,9 +58,7 @@ def pretrain(
     """
     from service.training.config import configure, file_identity
 
-    name = modality or (data.split(":")[1] if data.startswith("drawn:") else None)
-    if name is None:
-        raise BadParameter("--modality is missing: retina, cell, skin, or a name of your own")
+    name = modality_of(data, modality)
     changes = {
         "input": parse_input(grid) if grid else None,
         "fractions": fractions,

@@ -71,10 +71,7 @@ def train(
     """
     from service.training.config import configure, file_identity
 
-    drawn = data.split(":")[1] if data.startswith("drawn:") else None
-    name = modality or drawn
-    if name is None:
-        raise BadParameter("--modality is missing: retina, cell, skin, or a name of your own")
+    name = modality_of(data, modality)
     if fusion_stride is not None and architecture not in {None, "al-net"}:
         raise BadParameter(f"--fusion-stride is al-net's, not {architecture}'s")
     changes = {
@@ -121,6 +118,18 @@ def train(
     }
     config = configure(data, name, preset, options.given(changes))
     _run(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, encoder_weights, teacher)
+
+
+def modality_of(data: str, modality: str | None) -> str:
+    """Return the modality that was asked for, or that of drawn data.
+
+    Raises:
+        BadParameter: neither says which it is.
+    """
+    drawn = data.split(":")[1] if data.startswith("drawn:") else None
+    if (name := modality or drawn) is None:
+        raise BadParameter("--modality is missing: retina, cell, skin, or a name of your own")
+    return name
 
 
 def _identity(teacher: Path, modality: str) -> str:

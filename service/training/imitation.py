@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from service.errors import BadConfig
 from service.network import build
+from service.network.efficientnet import KINDS
 from service.network.normalise import Normalise
 from service.network.repvgg import Encoder
 from service.training.encoder_weights import load_encoder_weights
 
-KINDS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 PUBLISHED_MEAN, PUBLISHED_STD = 127 / 255, 128 / 255
 """How the published EfficientNet-Lites take pixels: (x - 127) / 128."""
 
@@ -41,7 +41,7 @@ class Model(nn.Module):
         """Return the EfficientNet-Lite whose weights are in `file`; which of them it is shows in the weights.
 
         Raises:
-            BadConfig: the file is none of `KINDS`, or cannot be read.
+            BadConfig: the file is none of `service.network.efficientnet.KINDS`, or cannot be read.
         """
         refused = []
         for kind in KINDS:
