@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -25,6 +26,10 @@ KEEP_ALIVE_S = 75
 
 SEND_TIMEOUT_S = 5
 """How long, once all answers are made, slow callers may take to receive theirs before the server stops."""
+
+LET_GO_S = 3
+"""How long after that a batch or a step of loading that nobody waits for may still run, before the process ends without
+it: a network or a driver that hangs would hold it for good."""
 
 LAST_WORDS_S = 2.5
 """How long a server that has lost its device goes on saying so: each caller hears it, and so does who asks /readyz."""
@@ -79,7 +84,8 @@ class Server(uvicorn.Server):
     """uvicorn, but told to stop it drains first.
 
     From the signal on `/readyz` says 503 and new uploads are refused, while the socket stays open so that callers get
-    an answer. Once nothing is in flight, or the time to drain is over, the server stops. More signals change nothing.
+    an answer. Once nothing is in flight, or the time to drain is over, the server stops, and the process ends even if
+    something in it hangs. More signals change nothing.
 
     If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`.
     """
@@ -134,9 +140,23 @@ class Server(uvicorn.Server):
     async def _stop_when_idle(self) -> None:
         await self._parts.traffic.wait_idle()
         logger.info("stopping")
+        _end_in(SEND_TIMEOUT_S + LET_GO_S)
         self.should_exit = True
 
     def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
         port = listeners[0].getsockname()[1]
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         logger.info("listening on http://%s:%d", host, port)
+
+
+def _end_in(seconds: float) -> None:
+    """End the process with 0 after that time, if it has not ended by itself: every caller has been answered."""
+    timer = threading.Timer(seconds, _end)
+    timer.daemon = True  # an exit that takes its normal way does not wait for it
+    timer.start()
+
+
+def _end() -> None:
+    logger.warning("a batch or a step of loading does not end; the process ends without it")
+    logging.shutdown()
+    os._exit(0)

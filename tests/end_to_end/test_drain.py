@@ -73,6 +73,24 @@ def test_sigterm_during_warm_up_exits_with_0() -> None:
     assert "Traceback" not in "".join(server.err)
 
 
+def test_a_batch_that_never_ends_does_not_keep_the_process_from_ending() -> None:
+    with ServerProcess(drain_timeout_s=0.5) as server:
+        server.wait_ready()
+        with server.held():
+            caller = Caller(server, IMAGE)
+            until(lambda: server.in_flight == 1)
+            server.terminate()
+            assert caller.answer().status_code == 503
+            assert server.exit_code() == 0
+    assert "ends without it" in "".join(server.err)
+
+
+def test_nor_does_a_warm_up_that_never_ends() -> None:
+    with ServerProcess("--held", "retina", "cell") as server:
+        server.terminate()
+        assert server.exit_code() == 0
+
+
 def test_an_upload_that_stalls_ends_with_the_time_to_drain_and_idle_connections_are_closed() -> None:
     with ServerProcess(drain_timeout_s=0.5) as server, server.connection() as stalled, server.connection() as idle:
         server.wait_ready()
