@@ -59,6 +59,7 @@ class Device:
         self.turns, self.slots = FairTurns(clock), Slots()
         self._clock = clock
         self._began: dict[object, float] = {}
+        self._background_began: dict[object, float] = {}
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix=f"device-{name}")
         self._beside = beside or ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix=f"device-{name}-beside")
         self._failed: DeviceLost | None = None
@@ -80,9 +81,13 @@ class Device:
 
     @property
     def busy_s(self) -> float:
-        """For how long it has been running the oldest of what it runs at this moment; 0 if that is nothing."""
-        began = list(self._began.values())  # in one go: its threads come and go
-        return self._clock() - min(began) if began else 0.0
+        """For how long it has been running the oldest batch that it runs at this moment; 0 if that is none."""
+        return self._since_first(self._began)
+
+    @property
+    def background_s(self) -> float:
+        """For how long it has been running the step in the background that it runs now; 0 if that is none."""
+        return self._since_first(self._background_began)
 
     async def wait_failed(self) -> DeviceLost:
         """Return, as soon as the device is lost, what `failed` is from then on."""
@@ -102,10 +107,10 @@ class Device:
         if self._failed is not None:
             raise DeviceLost(str(self._failed), retry_after_s=RETRY_AFTER_S) from self._failed.__cause__
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, in_background: bool = False) -> T:
         """Return what `work` returns; it is called in the device's thread, so the event loop goes on meanwhile.
 
-        It has the device to itself: what was begun in slots ends first.
+        It has the device to itself: what was begun in slots ends first. `in_background` says that nobody waits for it.
 
         Cancelled before the thread has begun, `work` is not called; after that it runs to its end, unheard.
 
@@ -115,19 +120,19 @@ class Device:
                 thread told to exit), or the thread takes no work any more.
         """
         await self.slots.fewer_than(1)
-        return await self._run(self._executor, work)
+        return await self._run(self._executor, work, self._background_began if in_background else self._began)
 
     async def run_beside(self, work: Callable[[], T]) -> T:
         """Return what `work` returns; it is called in a thread of its own, beside what has the device's other slots.
 
         The caller has taken a slot, while it had the turn. All else is as for `run`.
         """
-        return await self._run(self._beside, work)
+        return await self._run(self._beside, work, self._began)
 
-    async def _run(self, executor: Executor, work: Callable[[], T]) -> T:
+    async def _run(self, executor: Executor, work: Callable[[], T], began: dict[object, float]) -> T:
         self.check()
         try:
-            running = executor.submit(self._call, work)
+            running = executor.submit(self._call, work, began)
         except RuntimeError as error:  # its executor was shut down or is broken
             self.fail(error, "its thread takes no work any more")
             self.check()
@@ -140,13 +145,17 @@ class Device:
             self.check()
         raise outcome.error
 
-    def _call(self, work: Callable[[], T]) -> T | _Raised:
+    def _call(self, work: Callable[[], T], began: dict[object, float]) -> T | _Raised:
         """Catch what no future can carry: a StopIteration or CancelledError would leave its waiter hanging."""
         mark = object()
-        self._began[mark] = self._clock()
+        began[mark] = self._clock()
         try:
             return work()
         except BaseException as error:  # noqa: BLE001 - handed over to the waiter, whatever it is
             return _Raised(error)
         finally:
-            del self._began[mark]
+            del began[mark]
+
+    def _since_first(self, began: dict[object, float]) -> float:
+        times = list(began.values())  # in one go: its threads come and go
+        return self._clock() - min(times) if times else 0.0

@@ -26,6 +26,9 @@ from service.store.model_store import ModelStore, Wanted
 
 log = logging.getLogger(__name__)
 
+LONGEST_STEP_S = 30.0
+"""What one step of loading, or the largest batch of a warm-up, may take on any machine that does its work."""
+
 
 class Fleet:
     """Every modality of the model store; all share one device and one pool of threads for decoding.
@@ -99,7 +102,8 @@ class Fleet:
 
         A modality that was added to the store of a ready replica is no such thing until it has once been served: a new
         checkpoint must not take replicas out of service that do their work. A batch that runs for longer than any
-        caller may wait is taken for stuck, until it ends after all.
+        caller may wait is taken for stuck, until it ends after all; a step of loading, for which nobody waits, has
+        `LONGEST_STEP_S` at least.
         """
         if self._draining:
             return "shutting down"
@@ -108,9 +112,7 @@ class Fleet:
         if not self._modalities:
             return "the model store holds no checkpoint"
         faults = [modality.fault for modality in self._modalities.values() if modality.is_required and modality.fault]
-        if not faults and (busy_s := self._device.busy_s) > self._settings.request_timeout_s:
-            return f"the device is stuck: it has been busy with one batch for {busy_s:.0f} s"
-        return "; ".join(faults)
+        return "; ".join(faults) or self._why_stuck
 
     def segmenter(self, modality: str) -> Serving:
         """Return what segments uploads of a modality; it stays the same whatever versions are swapped in.
@@ -154,6 +156,15 @@ class Fleet:
         await self._loaded.wait()
 
     @property
+    def _why_stuck(self) -> str:
+        timeout_s = self._settings.request_timeout_s
+        if (busy_s := self._device.busy_s) > timeout_s:
+            return f"the device is stuck: it has been busy with one batch for {busy_s:.0f} s"
+        if (step_s := self._device.background_s) > max(timeout_s, LONGEST_STEP_S):
+            return f"the device is stuck: it has been busy with one step of loading for {step_s:.0f} s"
+        return ""
+
+    @property
     def _serving(self) -> Mapping[str, Serving]:
         return {name: modality.serving for name, modality in self._modalities.items() if modality.serving is not None}
 
@@ -168,12 +179,19 @@ class Fleet:
 
     async def _follow_store(self) -> None:
         try:
-            await self._look()
+            await self._look_safely()
         finally:
             self._loaded.set()
         while self._engines is None and self._settings.store_poll_s and self._device.failed is None:
             await asyncio.sleep(self._settings.store_poll_s)
+            await self._look_safely()
+
+    async def _look_safely(self) -> None:
+        """Look at the store; a fault that is no checkpoint's, such as a lack of threads, must not end the looking."""
+        try:
             await self._look()
+        except Exception:
+            log.exception("a look at the model store has failed, what is loaded serves on")
 
     async def _look(self) -> None:
         """Ask the store what is to be served, and see to it, one modality after another."""

@@ -145,6 +145,28 @@ def test_a_device_tells_for_how_long_it_has_been_busy_with_what_it_runs() -> Non
     asyncio.run(main())
 
 
+def test_what_runs_in_the_background_is_told_apart_from_batches() -> None:
+    go_on, seconds = threading.Event(), [100.0]
+
+    async def main() -> None:
+        began, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def step() -> None:
+            loop.call_soon_threadsafe(began.set)
+            assert go_on.wait(60)
+
+        async with Device("cpu", clock=lambda: seconds[0]) as device:
+            running = asyncio.create_task(device.run(step, in_background=True))
+            await began.wait()
+            seconds[0] = 107.5
+            assert (device.busy_s, device.background_s) == (0, 7.5)
+            go_on.set()
+            await running
+            assert device.background_s == 0
+
+    asyncio.run(main())
+
+
 def test_a_device_tells_for_how_long_the_oldest_of_what_runs_side_by_side_has_been_running() -> None:
     leave, seconds = [threading.Event(), threading.Event()], [100.0]
 

@@ -22,6 +22,7 @@ from service.imaging.statistics import FEATURES
 from service.settings import Settings
 from service.store.card import Card, TrainingImages
 from service.store.checkpoint import Checkpoint, Contents
+from service.store.model_store import ModelStore, Wanted
 from service.store.publish import publish
 from tests.cards import WEIGHTS
 from tests.checkpoints import publish_tiny
@@ -436,6 +437,27 @@ def test_with_a_poll_of_0_the_store_is_looked_at_only_once(tmp_path: Path) -> No
             assert fleet.cards["retina"].version == "1"
 
     asyncio.run(main())
+
+
+def test_a_look_at_the_store_that_fails_is_not_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_fake(tmp_path, "1")
+    wanted, faults = ModelStore.wanted, [RuntimeError("can't start new thread")]
+
+    def fail_once(store: ModelStore, modality: str) -> Wanted:
+        if faults:
+            raise faults.pop()
+        return wanted(store, modality)
+
+    monkeypatch.setattr(ModelStore, "wanted", fail_once)
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green) as fleet:
+            await wait_version(fleet, "1")
+
+    asyncio.run(main())
+    assert "a look at the model store has failed" in caplog.text
 
 
 def test_a_store_that_goes_away_is_told_once_and_what_is_loaded_serves_on(
