@@ -9,12 +9,14 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from service.engine.device_loss import why_lost
 from service.engine.engine import Engine
+from service.engine.memory import is_out_of_memory
 from service.engine.parity import Parity
 from service.engine.steps import Steps, to_end
 from service.engine.torch_engine import TorchEngine, cpu_has_bfloat16, pick_device, precisions
 from service.engine.weights import build_network, parse_state
-from service.errors import BadCheckpoint, BadSettings, EngineFailed
+from service.errors import AlnetError, BadCheckpoint, BadSettings
 from service.settings import Settings
 from service.store.card import Card
 from service.store.checkpoint import Checkpoint, Contents
@@ -65,7 +67,10 @@ _DEVICES = {"openvino": "cpu", "cuda-graphs": "cuda"}
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One way to serve a checkpoint; `build` raises EngineFailed where this machine cannot. `masks`: see `Parity`."""
+    """One way to serve a checkpoint; `build` raises whatever a library does that cannot do it on this machine.
+
+    `masks`: see `Parity`.
+    """
 
     name: str
     build: Callable[[], Engine]
@@ -84,11 +89,14 @@ def load_engine(checkpoint: Checkpoint, wish: Wish = ANY) -> Engine:
 def loading(card: Card, contents: Contents, wish: Wish) -> Steps[Engine]:
     """Build the first engine that does as wished and passes the gate of `Parity`, in steps.
 
-    With `threads` above 0 PyTorch's CPU threads in this process are set to that many.
+    One that this machine cannot build or run, for whatever reason, is passed over with a line in the log. With
+    `threads` above 0 PyTorch's CPU threads in this process are set to that many.
 
     Raises:
         BadCheckpoint: weights and card contradict each other, or no engine reproduces the card's probe.
         BadSettings: what is wished for is not there.
+        DeviceLost: the device is lost.
+        Exception: no engine could be had, and one of them for want of memory: it is that engine's error.
     """
     if wish.threads:
         torch.set_num_threads(wish.threads)
@@ -96,19 +104,24 @@ def loading(card: Card, contents: Contents, wish: Wish) -> Steps[Engine]:
     candidates = _candidates(card, network, contents, wish)
     yield
     parity = Parity(card, network)
-    fault = ""
+    fault, short_of_memory = "", None
     for candidate in candidates:
         yield
         try:
             engine = candidate.build()
             yield
             fault = parity.fault(engine, masks=candidate.masks)
-        except EngineFailed as error:
-            fault = str(error)
+        except Exception as error:
+            if why_lost(error):
+                raise
+            short_of_memory = error if is_out_of_memory(error) else short_of_memory
+            fault = str(error) if isinstance(error, AlnetError) else f"{type(error).__name__}: {error}"
         if not fault:
             log.info("%s version %s runs on %s", card.modality, card.version, engine.device)
             return engine
         log.warning("%s version %s does not run on %s: %s", card.modality, card.version, candidate.name, fault)
+    if short_of_memory is not None:  # no fault of the checkpoint's
+        raise short_of_memory
     raise BadCheckpoint(f"{card.modality}/{card.version}: no engine reproduces its recorded probe: {fault}")
 
 
@@ -145,15 +158,18 @@ def _some(found: list[tuple[str, str]], device: torch.device, wish: Wish) -> lis
 
 def _candidates(card: Card, network: nn.Module, contents: Contents, wish: Wish) -> list[_Candidate]:
     device = pick_device(_DEVICES.get(wish.engine, "auto") if wish.device == "auto" else wish.device)
+    devices = [device]
+    if device.type != "cpu" and (wish.device, wish.engine, wish.precision) == ("auto", "auto", "auto"):
+        devices.append(torch.device("cpu"))  # should the GPU be there and of no use
     has_openvino = find_spec("openvino") is not None
-    order = choices(device, wish, has_int8=contents.int8 is not None, has_openvino=has_openvino)
     return [
         _Candidate(
-            f"{device} {precision} {engine}",
-            _builder(engine, precision, device, card, network, contents),
+            f"{place} {precision} {engine}",
+            _builder(engine, precision, place, card, network, contents),
             masks=wish.precision == "auto" and precision != "int8",
         )
-        for engine, precision in order
+        for place in devices
+        for engine, precision in choices(place, wish, has_int8=contents.int8 is not None, has_openvino=has_openvino)
     ]
 
 

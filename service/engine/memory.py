@@ -6,7 +6,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 
-OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "bad_alloc",
+    "DefaultCPUAllocator: ",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 """What a RuntimeError says of it: those of PyTorch on the CPU, CUDA and its libraries have no type of their own."""
 
 

@@ -1,13 +1,18 @@
 """Which engine serves: the order, what is passed over and why, and that a checkpoint is served at all."""
 
 import logging
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
+from service.engine import choosing
 from service.engine.choosing import EXACT, Wish, choices, load_engine
+from service.engine.engine import Engine
 from service.engine.parity import probe_difference, probe_tile
 from service.engine.torch_engine import cpu_has_bfloat16
 from service.errors import BadCheckpoint, BadSettings
@@ -113,6 +118,69 @@ def test_a_precision_that_was_asked_for_and_fails_is_a_bad_checkpoint(tmp_path: 
 
 def test_the_reference_is_float32_on_the_cpu(tmp_path: Path) -> None:
     assert load_engine(publish_tiny(tmp_path), EXACT).device == "cpu float32"
+
+
+IMPORT_FAILS = "raise ImportError('libstdc++.so.6: version not found')"
+LOAD = """
+import sys
+from pathlib import Path
+from service.engine.choosing import Wish, load_engine
+from tests.checkpoints import publish_tiny
+
+print(load_engine(publish_tiny(Path(sys.argv[1])), Wish(device="cpu")).device)
+"""
+
+
+def test_a_library_that_cannot_even_be_imported_is_passed_over_and_pytorch_serves(tmp_path: Path) -> None:
+    broken = tmp_path / "broken" / "openvino"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text(IMPORT_FAILS)
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path / "store")],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(broken.parent), str(root)])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("cpu ")
+    assert "openvino" not in ran.stdout
+
+
+def test_a_gpu_that_runs_nothing_is_passed_over_and_the_cpu_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(choosing, "pick_device", lambda _name: torch.device("cuda", 99))
+    with caplog.at_level(logging.WARNING):
+        assert load_engine(publish_tiny(tmp_path)).device.startswith("cpu ")
+    assert "does not run on cuda:99 float16 torch" in caplog.text
+
+
+def test_a_gpu_that_was_asked_for_is_not_replaced_by_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "pick_device", lambda _name: torch.device("cuda", 99))
+    with pytest.raises(BadCheckpoint, match="no engine"):
+        load_engine(publish_tiny(tmp_path), Wish(device="cuda"))
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> Engine:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr(choosing, "_builder", lambda *_: no_room)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        load_engine(publish_tiny(tmp_path), Wish(device="cpu"))
+
+
+def test_a_lost_device_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: object) -> Engine:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(choosing, "_builder", lambda *_: fault)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        load_engine(publish_tiny(tmp_path), Wish(device="cpu"))
 
 
 @needs_openvino

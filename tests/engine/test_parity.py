@@ -78,9 +78,10 @@ def test_two_empty_masks_agree(checkpoint: Checkpoint, exact: NDArray[np.uint8])
     assert not gate(checkpoint, 1.0).fault(Answering(checkpoint.card, exact))
 
 
-def test_a_failure_on_the_probe_is_a_fault_and_is_not_raised(checkpoint: Checkpoint) -> None:
+def test_a_failure_on_the_probe_is_raised_as_it_is(checkpoint: Checkpoint) -> None:
     engine = Answering(checkpoint.card, EngineFailed("the network answered with NaN"))
-    assert "NaN" in gate(checkpoint, 0.5).fault(engine)
+    with pytest.raises(EngineFailed, match="NaN"):
+        gate(checkpoint, 0.5).fault(engine)
 
 
 def test_a_network_that_does_not_reproduce_its_own_record_is_a_bad_checkpoint(checkpoint: Checkpoint) -> None:
