@@ -9,7 +9,7 @@ from typing import Literal
 
 from service.engine.memory import give_back_unused
 from service.engine.serving import Serving, Version
-from service.errors import AlnetError, BadCheckpoint
+from service.errors import AlnetError, BadCheckpoint, UnreadableCheckpoint
 from service.store.checkpoint import Stamp
 from service.store.model_store import Wanted
 
@@ -20,7 +20,7 @@ OUTCOMES: tuple[Outcome, ...] = ("served", "refused")
 """What can become of a version that the store asks for."""
 
 RETRY_AFTER_S = 60.0
-"""When a version is tried again that was refused for no fault of its files: memory was short, or a device busy."""
+"""When a version is tried again that was refused for no fault of its own: memory was short, or a disk hung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,8 @@ class Modality:
         try:
             version = await self._load(self.name, wanted.version)
         except Exception as error:  # noqa: BLE001 - one checkpoint's fault must not keep others from serving
-            again_at = float("inf") if isinstance(error, BadCheckpoint) else self._clock() + RETRY_AFTER_S
+            is_at_fault = isinstance(error, BadCheckpoint) and not isinstance(error, UnreadableCheckpoint)
+            again_at = float("inf") if is_at_fault else self._clock() + RETRY_AFTER_S
             self._tried = _Tried(wanted.version, wanted.stamp, again_at)
             self._refuse(wanted.version, error)
         else:

@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from service.errors import BadCheckpoint, BadConfig
+from service.errors import BadCheckpoint, BadConfig, UnreadableCheckpoint
 from service.store.card import Card
 
 CARD = "card.json"
@@ -20,7 +20,7 @@ INT8_GRAPH = "int8.xml"
 INT8_CONSTANTS = "int8.bin"
 LARGEST_CARD_BYTES = 1 << 20
 
-Stamp = tuple[tuple[int, int, int] | None, ...]
+Stamp = tuple[tuple[int, int, int, int] | None, ...]
 """What a look at a checkpoint's files tells, without reading them: another stamp means other files."""
 
 
@@ -48,16 +48,19 @@ def parse_card(content: bytes) -> Card:
 
 
 def stamp(folder: Path) -> Stamp:
-    """Return (inode, size, time of the last change) of the card and of the weights; None for one that is not there."""
-    return _file_stamp(folder / CARD), _file_stamp(folder / WEIGHTS)
+    """Return what tells whether one of a checkpoint's files has changed; None for one that is not there.
+
+    That is inode, size, and the times at which its content and its permissions last changed.
+    """
+    return tuple(_file_stamp(folder / name) for name in (CARD, WEIGHTS, INT8_GRAPH, INT8_CONSTANTS))
 
 
-def _file_stamp(path: Path) -> tuple[int, int, int] | None:
+def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def _read(folder: Path, name: str, limit: int = -1) -> bytes:
     except FileNotFoundError as error:
         raise _broken(folder, f"{name} is missing") from error
     except OSError as error:
-        raise _broken(folder, f"{name} cannot be read ({error.strerror})") from error
+        raise UnreadableCheckpoint(f"{folder}: {name} cannot be read ({error.strerror})") from error
 
 
 def _broken(folder: Path, fault: str) -> BadCheckpoint:

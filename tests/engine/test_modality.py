@@ -9,7 +9,7 @@ import pytest
 
 from service.engine.modality import RETRY_AFTER_S, Modality, ModalityState, Refusal
 from service.engine.serving import Version
-from service.errors import BadCheckpoint, UnknownModality
+from service.errors import BadCheckpoint, UnknownModality, UnreadableCheckpoint
 from service.store.model_store import Wanted
 
 REFUSED = BadCheckpoint("weights hold NaN")
@@ -46,7 +46,7 @@ class Store:
         )
 
     async def ask_for(self, version: str, *, stamp: int = 0, is_pinned: bool = False) -> ModalityState:
-        await self.modality.renew(Wanted(version, is_pinned, ((stamp, 0, 0),)))
+        await self.modality.renew(Wanted(version, is_pinned, ((stamp, 0, 0, 0),)))
         return self.modality.state
 
     async def _load(self, _modality: str, version: str) -> Version:
@@ -113,9 +113,10 @@ def test_a_refused_version_is_told_once_and_not_tried_again_until_its_files_chan
     ]
 
 
-def test_what_is_no_fault_of_the_files_is_tried_again_after_a_while() -> None:
+@pytest.mark.parametrize("fault", [MemoryError(), UnreadableCheckpoint("the disk does not answer")])
+def test_what_is_no_fault_of_the_files_is_tried_again_after_a_while(fault: Exception) -> None:
     async def script(store: Store) -> None:
-        store.faults["1"] = MemoryError()
+        store.faults["1"] = fault
         await store.ask_for("1")
         await store.ask_for("1")
         assert store.loads == ["1"]

@@ -145,6 +145,16 @@ def test_what_is_wanted_looks_the_same_until_its_files_change(tmp_path: Path) ->
     assert ModelStore(tmp_path).wanted("retina").stamp != before.stamp
 
 
+def test_a_file_of_the_integer_form_or_its_permissions_count_as_well(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 1)
+    constants = tmp_path / "retina" / "1" / "int8.bin"
+    stamps = [ModelStore(tmp_path).wanted("retina").stamp]
+    for change in (lambda: constants.write_bytes(b"half"), lambda: constants.chmod(0), lambda: constants.chmod(0o644)):
+        change()
+        stamps.append(ModelStore(tmp_path).wanted("retina").stamp)
+    assert len(set(stamps)) == 4
+
+
 def test_the_version_before_is_the_next_older_one(tmp_path: Path) -> None:
     _publish(tmp_path, "retina", 2, 9, 10)
     store = ModelStore(tmp_path)
