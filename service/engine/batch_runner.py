@@ -51,18 +51,22 @@ class BatchRunner(Generic[Item, Result]):
         """Most items in a batch: as constructed, or fewer since the device ran out of memory."""
         return self._max_size
 
-    async def answer(self, batch: Sequence[Part[Item, Result]]) -> None:
+    async def answer(self, batch: Sequence[Part[Item, Result]]) -> list[Part[Item, Result]]:
         """Run the batch; return once each of its items has a result, has failed its upload, or is wanted no more.
+
+        Returns those that were still wanted when it began.
 
         Raises:
             DeviceLost: the device is lost; the callers are not answered yet.
         """
-        portions = [batch]  # a stack: the first half comes first, so that results arrive in order
+        begun = [part for part in batch if part.is_wanted]
+        portions = [begun]  # a stack: the first half comes first, so that results arrive in order
         while portions:
             portion = [part for part in portions.pop() if part.is_wanted]
             if portion and not await self._attempt(portion):
                 middle = len(portion) // 2
                 portions += [portion[middle:], portion[:middle]]
+        return begun
 
     async def _attempt(self, portion: Sequence[Part[Item, Result]]) -> bool:
         """Run `portion` as one batch and answer its callers; return False if it is to be halved instead."""

@@ -135,11 +135,14 @@ class Batcher(Generic[Item, Result]):
             message = f"{waiting} uploads wait already; try again in {retry_after_s:.0f} s"
             raise Overloaded(message, retry_after_s=retry_after_s)
 
-    async def submit(self, items: Sequence[Item], *, deadline: float | None = None) -> Answer[Result]:
+    async def submit(
+        self, items: Sequence[Item], *, deadline: float | None = None, since: float | None = None
+    ) -> Answer[Result]:
         """Return the results for the `items` of one upload, in their order. It is admitted whole or refused at once.
 
-        A caller who is cancelled, or whose `deadline` (a time of the event loop's clock) passes, costs nobody anything:
-        items that were not begun are never run, and those that run end unheard.
+        Work on it began at `since`, by default now. A caller who is cancelled, or whose `deadline` passes, costs nobody
+        anything: items that were not begun are never run, and those that run end unheard. Both are times of the event
+        loop's clock.
 
         Raises:
             ValueError: `items` is empty.
@@ -154,7 +157,9 @@ class Batcher(Generic[Item, Result]):
             raise ValueError("an upload needs at least one item")
         self.admit(deadline)
         loop = asyncio.get_running_loop()
-        upload: Pending[Item, Result] = Pending(tuple(items), loop.create_future(), self._clock())
+        now = self._clock()
+        began = now if since is None else since
+        upload: Pending[Item, Result] = Pending(tuple(items), loop.create_future(), now, began)
         self._recent.upload_came(upload.arrived)
         timer = None if deadline is None else loop.call_at(deadline, upload.fail, _too_late())
         self._unanswered.add(upload)
@@ -179,10 +184,10 @@ class Batcher(Generic[Item, Result]):
         if not (batch := self._take()):
             return
         if self._dealer is not None and (len(batch) > 1 or self._device.slots.taken):
-            await self._dealer.deal(batch, running)
+            begun = await self._dealer.deal(batch, running)
         else:
-            await self._runner.answer(batch)
-        self._remember(batch)
+            begun = await self._runner.answer(batch)
+        self._remember(begun)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """Leave no caller behind, however the serving task has ended."""
@@ -245,9 +250,12 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     def _remember(self, batch: list[Part[Item, Result]]) -> None:
+        if not batch:
+            return
         self._recent.record(
-            arrived=min(part.upload.arrived for part in batch),
+            since=min(part.upload.since for part in batch),
             ended=self._clock(),
+            uploads=sum(part.share for part in batch),
             finished=sum(part.is_last for part in batch),
             waiting=len(self._waiting),
         )

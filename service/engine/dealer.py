@@ -6,24 +6,28 @@ device stands idle at the end of a batch.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic
 
 from service.engine.batch_runner import BatchReport, engine_failed
 from service.engine.device import Device
-from service.engine.memory import release
+from service.engine.memory import is_out_of_memory, release
 from service.engine.pending import Item, Part, Result
 from service.engine.slots import SideBySide
 from service.errors import AlnetError
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
-class _Hand:
-    """What becomes of one batch: how many of its items still run, and when the first of them began."""
+class _Hand(Generic[Item, Result]):
+    """What becomes of one batch of `size`: which items have begun, how many still run, when the first of them began."""
 
     size: int
+    begun: list[Part[Item, Result]] = field(default_factory=list)
     waited_s: float = 0.0
     began: float | None = None
     running: int = 0
@@ -34,8 +38,10 @@ class _Hand:
 class Dealer(Generic[Item, Result]):
     """Runs single items of batches on the `device`, whose turn the caller of `deal` holds.
 
-    An item that fails alone fails its upload, and nobody else's. `on_batch` hears of every batch once its last item is
-    through: its seconds are those from the first one's start to the last one's end.
+    An item that fails alone fails its upload, and nobody else's. If memory has no room for it beside others, it runs
+    once more, alone, and fewer run side by side from then on. `on_batch` hears of every batch once its last item is
+    through: it counts the items that were begun; its seconds are those from the first one's start to the last one's
+    end.
     """
 
     def __init__(
@@ -47,45 +53,108 @@ class Dealer(Generic[Item, Result]):
         clock: Callable[[], float],
     ) -> None:
         self._engine, self._device, self._on_batch, self._clock = engine, device, on_batch, clock
+        self._most = engine.slots
 
-    async def deal(self, batch: Sequence[Part[Item, Result]], tasks: asyncio.TaskGroup) -> None:
-        """Begin each item that is still wanted when a part of the device comes free; return once all have begun.
+    @property
+    def most_beside(self) -> int:
+        """Most items that run side by side: the engine's slots, or fewer since memory ran out."""
+        return self._most
+
+    async def deal(self, batch: Sequence[Part[Item, Result]], tasks: asyncio.TaskGroup) -> list[Part[Item, Result]]:
+        """Begin each item that is still wanted when a part of the device comes free; return those once all have begun.
 
         They go on in `tasks`. If the device is lost, one of these raises DeviceLost; the callers are not answered yet.
         """
-        hand, slots = _Hand(len(batch)), self._device.slots
+        hand: _Hand[Item, Result] = _Hand(len(batch))
         for part in batch:
-            await slots.fewer_than(self._engine.slots)
+            while self._device.slots.taken >= self._most:  # of which there may be fewer after the wait
+                await self._device.slots.fewer_than(self._most)
             if part.is_wanted:
                 self._begin(part, hand)
-                tasks.create_task(self._run(part, hand)).add_done_callback(lambda _: slots.give_back())
+                tasks.create_task(self._in_slot(part, hand, tasks)).add_done_callback(self._give_back)
         hand.is_dealt = True
         self._report(hand)
+        return hand.begun
 
-    def _begin(self, part: Part[Item, Result], hand: _Hand) -> None:
+    def _begin(self, part: Part[Item, Result], hand: _Hand[Item, Result]) -> None:
         now = self._clock()
         if hand.began is None:
             hand.began, hand.waited_s = now, now - part.upload.arrived
+        hand.begun.append(part)
         hand.running += 1
         self._device.slots.take()
-        part.upload.start(now)
 
-    async def _run(self, part: Part[Item, Result], hand: _Hand) -> None:
+    def _give_back(self, _ended: asyncio.Task[None]) -> None:
+        self._device.slots.give_back()
+
+    async def _in_slot(self, part: Part[Item, Result], hand: _Hand[Item, Result], tasks: asyncio.TaskGroup) -> None:
         try:
-            result = await self._device.run_beside(partial(self._engine.run, part.item))
-        except Exception as error:
-            hand.failed = True
-            if self._device.failed is not None:
-                raise
-            release(error)
-            part.upload.fail(error if isinstance(error, AlnetError) else engine_failed(error))
-        else:
-            part.upload.stop(self._clock())
-            part.upload.receive(part.index, result, batch_size=hand.size)
+            await self._run(part, hand, self._device.run_beside)
+        except _NoRoom:
+            self._use_fewer_slots()
+            hand.running += 1
+            tasks.create_task(self._alone(part, hand))  # another task, for this one has a slot until it ends
         finally:
             hand.running -= 1
             self._report(hand)
 
-    def _report(self, hand: _Hand) -> None:
+    async def _alone(self, part: Part[Item, Result], hand: _Hand[Item, Result]) -> None:
+        try:
+            async with self._device.turns.share():
+                await self._device.slots.fewer_than(1)
+                if part.is_wanted:
+                    await self._run(part, hand, self._device.run)
+        except _NoRoom as error:
+            part.upload.fail(_told(error.reason))
+        finally:
+            hand.running -= 1
+            self._report(hand)
+
+    async def _run(
+        self,
+        part: Part[Item, Result],
+        hand: _Hand[Item, Result],
+        run: Callable[[Callable[[], Result]], Awaitable[Result]],
+    ) -> None:
+        """Run one item and answer it.
+
+        Raises:
+            _NoRoom: memory ran out; it is not answered.
+            DeviceLost: the device is lost; it is not answered.
+        """
+        part.upload.start(self._clock())
+        try:
+            result = await run(partial(self._engine.run, part.item))
+        except Exception as error:
+            part.upload.stop(self._clock())
+            hand.failed = True
+            if self._device.failed is not None:
+                raise
+            release(error)
+            if is_out_of_memory(error):
+                raise _NoRoom(error) from None
+            part.upload.fail(_told(error))
+        else:
+            part.upload.stop(self._clock())
+            part.upload.receive(part.index, result, batch_size=hand.size)
+
+    def _use_fewer_slots(self) -> None:
+        if (fewer := max(1, min(self._most, self._device.slots.taken - 1))) < self._most:
+            logger.warning("out of memory with %d side by side; from now on there are %d", self._most, fewer)
+            self._most = fewer
+
+    def _report(self, hand: _Hand[Item, Result]) -> None:
         if hand.is_dealt and not hand.running and hand.began is not None:
-            self._on_batch(BatchReport(hand.size, hand.waited_s, self._clock() - hand.began, hand.failed))
+            self._on_batch(BatchReport(len(hand.begun), hand.waited_s, self._clock() - hand.began, hand.failed))
+
+
+class _NoRoom(Exception):
+    """Memory ran out, for `reason`; whether it is also told to a caller is to be seen."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def _told(error: Exception) -> AlnetError:
+    return error if isinstance(error, AlnetError) else engine_failed(error)

@@ -26,11 +26,15 @@ class Answer(Generic[Result]):
 
 @dataclass(slots=True, eq=False)
 class Pending(Generic[Item, Result]):
-    """One caller's upload. `answer` is done once it has its answer, or its caller has left."""
+    """One caller's upload. `answer` is done once it has its answer, or its caller has left.
+
+    It came to the queue when it `arrived`, and work on it began earlier, at `since`: it had to be decoded.
+    """
 
     items: Sequence[Item]
     answer: asyncio.Future[Answer[Result]]
     arrived: float
+    since: float
     begun: int = 0
     queued_s: float = 0.0
     ran_s: float = 0.0
@@ -95,3 +99,8 @@ class Part(Generic[Item, Result]):
     def is_last(self) -> bool:
         """Whether no item of its upload is left in the queue."""
         return self.index == len(self.upload.items) - 1
+
+    @property
+    def share(self) -> float:
+        """How much of its upload it is, from 0 to 1."""
+        return 1 / len(self.upload.items)

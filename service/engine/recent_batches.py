@@ -20,7 +20,7 @@ class RecentBatches:
     """A short memory of batches. Times are seconds of one clock; idle time between batches does not dilute the rate."""
 
     def __init__(self) -> None:
-        self._batches: deque[tuple[float, int]] = deque(maxlen=WINDOW)
+        self._batches: deque[tuple[float, float]] = deque(maxlen=WINDOW)
         self._returns: deque[float] = deque(maxlen=RETURNS)
         self._ended = -math.inf
         self._expected = 0
@@ -31,15 +31,16 @@ class RecentBatches:
         """When the last batch ended; minus infinity before the first."""
         return self._ended
 
-    def record(self, *, arrived: float, ended: float, finished: int, waiting: int) -> None:
-        """Note a batch that ended at `ended` and whose oldest upload had come at `arrived`.
+    def record(self, *, since: float, ended: float, uploads: float, finished: int, waiting: int) -> None:
+        """Note a batch that ended at `ended`; work on the oldest upload in it had begun at `since`.
 
-        It carried the last items of `finished` uploads, and `waiting` others were in the queue when it ended. It counts
-        as lasting from the end of the batch before it or, if there was nothing to do then, from `arrived`.
+        Its items make up `uploads` (of one in four tiles, each is a quarter) and are the last of `finished`; `waiting`
+        others were in the queue when it ended. It counts as lasting from the end of the batch before it or, if there
+        was nothing to do then, from `since`: where decoding is what takes long, the rate is that of decoding.
         """
         if self._still_away:  # they took longer than until now; how much longer does not matter
             self._returns.append(ended - self._ended)
-        self._batches.append((ended - max(self._ended, arrived), finished))
+        self._batches.append((ended - max(self._ended, since), uploads))
         self._ended, self._expected, self._still_away = ended, finished + waiting, finished
 
     def upload_came(self, now: float) -> None:
@@ -55,7 +56,7 @@ class RecentBatches:
         At least 1, at most 60; 1 as long as no rate is known.
         """
         seconds = sum(lasted for lasted, _ in self._batches)
-        uploads = sum(finished for _, finished in self._batches)
+        uploads = sum(done for _, done in self._batches)
         if not uploads:
             return SHORTEST_S
         return min(max(queued * seconds / uploads, SHORTEST_S), LONGEST_S)

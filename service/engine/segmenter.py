@@ -95,7 +95,7 @@ class Segmenter:
         started = clock()
         prepared = await self._decode(upload)
         submitted = clock()
-        answer = await self._batcher.submit(prepared.tiles, deadline=deadline)
+        answer = await self._batcher.submit(prepared.tiles, deadline=deadline, since=started)
         answered = clock()
         finished = await self._pool.run(
             lambda: self._work.after(upload, prepared, answer.results), is_long=lambda: prepared.is_large

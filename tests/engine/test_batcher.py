@@ -105,6 +105,36 @@ def test_the_refused_are_told_when_the_queue_will_be_through() -> None:
     run_virtually(main)
 
 
+def test_behind_uploads_of_many_items_the_refused_are_told_how_long_those_take() -> None:
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, max_queued=2) as batcher:
+            await outcomes([ask(batcher, [item]) for item in range(8)])
+            calls = [ask(batcher, range(80)) for _ in range(2)]
+            await asyncio.sleep(16.5)  # no batch of the last sixteen was the end of an upload
+            with pytest.raises(Overloaded) as refused:
+                await batcher.submit([1])
+            assert refused.value.retry_after_s == pytest.approx(20.0)
+            await outcomes(calls)
+
+    run_virtually(main)
+
+
+def test_where_decoding_takes_longest_the_refused_are_told_how_long_that_takes() -> None:
+    async def decode(batcher: Batcher[int, int], seconds: float) -> None:
+        since = now()
+        await asyncio.sleep(seconds)
+        await batcher.submit([1], since=since)
+
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, seconds=0.1, max_queued=4) as batcher:
+            await asyncio.gather(*[decode(batcher, 2.0 * (number + 1)) for number in range(3)])
+            with pytest.raises(Overloaded) as refused:
+                batcher.admit(None, ahead=4)
+            assert refused.value.retry_after_s == pytest.approx(8.0, abs=0.2)
+
+    run_virtually(main)
+
+
 def test_time_in_which_others_had_the_device_counts_for_the_refused() -> None:
     async def main() -> None:
         device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)

@@ -18,10 +18,13 @@ from tests.engine.virtual_time import SlotsExecutor, SpendingExecutor, now, run_
 
 
 class Cores:
-    """Items are ints: their tens say for how many seconds they run on a slot; all together take one second."""
+    """Items are ints: their tens say for how many seconds they run on a slot; all together take one second.
 
-    def __init__(self, slots: int = 2, raises: dict[int, BaseException] | None = None) -> None:
-        self.together, self.raises = SpendingExecutor(), raises or {}
+    Memory holds `room` of them side by side.
+    """
+
+    def __init__(self, slots: int = 2, raises: dict[int, BaseException] | None = None, room: int = 99) -> None:
+        self.together, self.raises, self.room = SpendingExecutor(), raises or {}, room
         self.beside = SlotsExecutor(slots, self.together)
         self.engine = SideBySide(self.run_one, slots)
         self.device = Device("virtual", executor=self.together, beside=self.beside, clock=now)
@@ -36,6 +39,8 @@ class Cores:
 
     def run_one(self, item: int) -> int:
         self.begun.append((now(), item))
+        if self.beside.running > self.room or self.room == 0:
+            raise MemoryError
         self.beside.spend(item // 10)
         if item in self.raises:
             raise self.raises[item]
@@ -131,6 +136,46 @@ def test_an_item_that_cannot_be_run_fails_alone() -> None:
     run_virtually(main)
 
 
+def test_an_item_for_which_memory_has_no_room_beside_others_runs_again_alone_and_fewer_run_from_then_on() -> None:
+    async def main() -> None:
+        cores = Cores(slots=3, room=2)
+        async with cores.serving() as batcher:
+            ends = await outcomes([ask(batcher, [item]) for item in (20, 21, 22, 23)])
+            assert ends == [[20], [21], [22], [23]]
+            assert [item for _, item in cores.begun] == [20, 21, 22, 23, 22]
+            cores.begun.clear()
+            ends = await outcomes([ask(batcher, [item]) for item in range(10, 18)])
+            assert ends == [[item] for item in range(10, 18)]
+        assert [item for _, item in cores.begun] == list(range(10, 18))
+        assert [report.failed for report in cores.reports] == [True, False]
+
+    run_virtually(main)
+
+
+def test_an_item_for_which_memory_has_no_room_at_all_fails_alone() -> None:
+    async def main() -> None:
+        cores = Cores(room=0)
+        async with cores.serving() as batcher:
+            ends = await outcomes([ask(batcher, [item]) for item in (10, 11)])
+            assert [type(end) for end in ends] == [EngineFailed, EngineFailed]
+            assert (await batcher.submit([12])).results == [12]
+
+    run_virtually(main)
+
+
+def test_who_leaves_while_its_item_waits_to_run_again_is_not_run() -> None:
+    async def main() -> None:
+        cores = Cores(room=1)
+        async with cores.serving() as batcher:
+            calls = [ask(batcher, [item]) for item in (30, 31)]
+            await asyncio.sleep(1)
+            calls[1].cancel()
+            await outcomes(calls)
+        assert [item for _, item in cores.begun] == [30, 31]
+
+    run_virtually(main)
+
+
 def test_whoever_leaves_before_a_slot_is_free_is_not_run() -> None:
     async def main() -> None:
         cores = Cores()
@@ -140,6 +185,7 @@ def test_whoever_leaves_before_a_slot_is_free_is_not_run() -> None:
             calls[2].cancel()
             await outcomes(calls)
         assert [item for _, item in cores.begun] == [20, 21, 11]
+        assert [report.size for report in cores.reports] == [3]
 
     run_virtually(main)
 
