@@ -46,6 +46,9 @@ class Settings(BaseModel):
     )
     max_queued: int = Field(64, ge=1, le=100_000, description="Uploads waiting in one modality before 429.")
     max_upload_mib: float = Field(32.0, gt=0, le=4096, description="Largest request body, MiB.")
+    max_bodies_mib: float = Field(
+        512.0, gt=0, le=100_000, description="Request bodies of all callers held at a time, MiB, before 429."
+    )
     max_image_megapixels: Megapixels = Field(40.0, description="Largest image, megapixels; checked from its header.")
     decode_threads: int = Field(
         0,

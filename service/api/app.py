@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI
 
 from service import __version__
 from service.api import health, logs, models, openapi, pages, problems, segmentation
+from service.api.body_memory import BodyMemory
 from service.api.early_refusal import EarlyRefusal
 from service.api.exchange import Exchange
 from service.api.gate import Gate
@@ -66,7 +67,8 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         redoc_url=None,
         dependencies=[Depends(gate)] if gate.is_needed else [],
     )
-    app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, telemetry=telemetry)
+    bodies = BodyMemory(int(max(settings.max_bodies_mib, settings.max_upload_mib) * 2**20))
+    app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, bodies=bodies, telemetry=telemetry)
     if not gate.is_needed:  # else a caller's key comes first, or what is left of its allowance
         [uploads] = segmentation.router.routes
         app.add_middleware(

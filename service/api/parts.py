@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
+from service.api.body_memory import BodyMemory
 from service.api.telemetry import Telemetry
 from service.api.traffic import Traffic
 from service.engine.fleet import Fleet
@@ -18,6 +19,7 @@ class Parts:
     settings: Settings
     fleet: Fleet
     traffic: Traffic
+    bodies: BodyMemory
     telemetry: Telemetry
 
     def drain(self) -> None:

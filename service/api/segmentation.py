@@ -72,20 +72,22 @@ async def segment(
     deadline = exchange.arrived + min(settings.request_timeout_s, math.inf if timeout_ms is None else timeout_ms / 1000)
     segmenter.admit(deadline)  # before the body has to travel
     async with parts.traffic.upload():
-        body = await receive_parts(
-            request,
-            max_bytes=int(settings.max_upload_mib * 2**20),
-            slow_at=exchange.arrived + settings.upload_timeout_s,
-            deadline=deadline,
-        )
-        upload = Upload(
-            image=body.image,
-            reference=body.reference,
-            threshold=threshold,
-            frame=frame,
-            probability=probability and representation is Representation.JSON,
-        )
-        work = segmenter.segment(upload, arrived=time.monotonic(), deadline=deadline)
-        segmentation = await unless_hung_up(request.receive, work)
+        with parts.bodies.upload() as take:
+            body = await receive_parts(
+                request,
+                max_bytes=int(settings.max_upload_mib * 2**20),
+                take=take,
+                slow_at=exchange.arrived + settings.upload_timeout_s,
+                deadline=deadline,
+            )
+            upload = Upload(
+                image=body.image,
+                reference=body.reference,
+                threshold=threshold,
+                frame=frame,
+                probability=probability and representation is Representation.JSON,
+            )
+            work = segmenter.segment(upload, arrived=time.monotonic(), deadline=deadline)
+            segmentation = await unless_hung_up(request.receive, work)
     parts.telemetry.record_segmentation(modality, segmentation)
     return await respond(Answer(exchange.request_id, segmentation), representation)

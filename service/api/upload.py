@@ -1,7 +1,7 @@
 """From a request's body to the bytes of an image and its reference: bounded in size and time, and only in memory."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,10 +22,13 @@ class Parts:
     reference: bytes | None = None
 
 
-async def receive_parts(request: Request, *, max_bytes: int, slow_at: float, deadline: float) -> Parts:
+async def receive_parts(
+    request: Request, *, max_bytes: int, take: Callable[[int], None], slow_at: float, deadline: float
+) -> Parts:
     """Read the request's body: the files of a form, or one image as it is.
 
-    `slow_at` and `deadline` are times of the event loop's clock.
+    `take` is called with the length of each chunk before it is kept, and raises if there is no room for it. `slow_at`
+    and `deadline` are times of the event loop's clock.
 
     Raises:
         UploadTooLarge: the body is, or says that it is, longer than `max_bytes`.
@@ -33,10 +36,14 @@ async def receive_parts(request: Request, *, max_bytes: int, slow_at: float, dea
         DeadlineExceeded: it had not arrived at `deadline`, which came first.
         BadMultipart: the form is broken, cut off, or without exactly one file `image`.
         ClientDisconnect: the caller hung up.
+        Overloaded: `take` raised it.
     """
     _refuse_announced_size(request.headers, max_bytes)
     try:
-        async with asyncio.timeout_at(min(slow_at, deadline)), aclosing(_chunks(request.receive, max_bytes)) as chunks:
+        async with (
+            asyncio.timeout_at(min(slow_at, deadline)),
+            aclosing(_chunks(request.receive, max_bytes, take)) as chunks,
+        ):
             if _is_form(request.headers):
                 return await _read_form(request.headers["content-type"], chunks)
             return Parts(await _read_whole(chunks))
@@ -56,7 +63,7 @@ def _is_form(headers: Headers) -> bool:
     return headers.get("content-type", "").split(";")[0].strip().lower() == "multipart/form-data"
 
 
-async def _chunks(receive: Receive, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _chunks(receive: Receive, max_bytes: int, take: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
     """Yield the body's chunks; the length really received counts, whatever the headers say."""
     received, has_more = 0, True
     while has_more:
@@ -68,6 +75,7 @@ async def _chunks(receive: Receive, max_bytes: int) -> AsyncGenerator[bytes, Non
         received += len(chunk)
         if received > max_bytes:
             raise _too_large(max_bytes)
+        take(len(chunk))
         yield chunk
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -43,6 +43,7 @@ def read(
     max_bytes: int = 10_000,
     slow_after_s: float = 10.0,
     deadline_after_s: float = 20.0,
+    take: Callable[[int], None] = lambda _: None,
 ) -> Parts:
     given_headers = {"content-type": content_type, "content-length": content_length}
     headers = [(name.encode(), value.encode()) for name, value in given_headers.items() if value is not None]
@@ -51,7 +52,7 @@ def read(
     async def bounded() -> Parts:
         now = time.monotonic()
         return await receive_parts(
-            request, max_bytes=max_bytes, slow_at=now + slow_after_s, deadline=now + deadline_after_s
+            request, max_bytes=max_bytes, take=take, slow_at=now + slow_after_s, deadline=now + deadline_after_s
         )
 
     return asyncio.run(bounded())
@@ -165,7 +166,7 @@ def test_a_large_body_is_in_memory_only_once(is_form: bool) -> None:
     async def traced() -> tuple[Parts, int]:
         later = time.monotonic() + 60
         tracemalloc.start()
-        parts = await receive_parts(request, max_bytes=2**25, slow_at=later, deadline=later)
+        parts = await receive_parts(request, max_bytes=2**25, take=lambda _: None, slow_at=later, deadline=later)
         return parts, tracemalloc.get_traced_memory()[1]
 
     parts, peak = asyncio.run(traced())

@@ -4,12 +4,14 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+import httpx
 import pytest
 
 from tests.doubles import draw, png
-from tests.end_to_end.server_process import PATIENCE_S, ServerProcess, until, upload
+from tests.end_to_end.server_process import PATIENCE_S, ServerProcess, request_head, until, upload
 
 IMAGE = png(draw())
 BATCH_S = 0.4
@@ -119,3 +121,19 @@ def _a_deadline_passes_in_time(server: ServerProcess) -> bool:
     assert [other.status for other in others] == [200] * len(others)
     assert server.metric("alnet_batch_size_sum", modality="retina") - run_before == len(others)
     return 0.25 <= late.seconds <= 0.35
+
+
+def test_bodies_that_never_end_fill_no_more_memory_than_is_set_aside_for_them() -> None:
+    with ServerProcess(max_bodies_mib=1, max_upload_mib=1) as server:
+        server.wait_ready()
+        with ExitStack() as stack:
+            stalled = [stack.enter_context(server.connection()) for _ in range(4)]
+            for connection in stalled:
+                connection.sendall(request_head("/segment/retina", "Content-Length: 1000000") + b"x" * 400_000)
+            until(lambda: server.metric("alnet_refused_total", reason="overloaded") == 2)
+            assert server.in_flight == 2
+            full = httpx.post(f"{server.url}/segment/retina", content=b"x" * 300_000)
+            assert (full.status_code, full.json()["type"]) == (429, "urn:alnet:problem:overloaded")
+            assert int(full.headers["retry-after"]) >= 1
+        until(lambda: server.in_flight == 0)
+        assert httpx.post(f"{server.url}/segment/retina", content=IMAGE).status_code == 200
