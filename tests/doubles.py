@@ -3,7 +3,8 @@
 import io
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -52,9 +53,10 @@ def make_card(
 class FakeEngine:
     """Says that a pixel's probability is its green channel.
 
-    Each call takes `delay_s`, then waits until `gate` is set, if there is one; `batches` lists the calls' sizes. Then
-    memory runs out if there are more tiles than `room`, and a tile that is all of one colour raises what `raises` has
-    for that colour. Black tiles, as those of the warm-up are, take neither time nor memory.
+    Each call takes `delay_s`, then waits until `gate` is set, if there is one; `batches` lists the calls' sizes. With
+    two `slots` or more it runs so many single tiles side by side. Memory runs out if there are more tiles than `room`,
+    in all calls at that moment together, and a tile that is all of one colour raises what `raises` has for that colour.
+    Black tiles, as those of the warm-up are, take neither time nor memory.
     With `answers_of` (height, width) it gives answers of that size, whatever its card says.
     """
 
@@ -67,8 +69,10 @@ class FakeEngine:
         room: int = 1000,
         raises: Mapping[Colour, BaseException] | None = None,
         answers_of: tuple[int, int] | None = None,
+        slots: int = 1,
     ) -> None:
-        self._card = card
+        self._card, self.slots = card, slots
+        self._lock, self._running = threading.Lock(), 0
         self._height, self._width = answers_of or card.input.grid
         self._delay_s = delay_s
         self._gate = gate
@@ -87,12 +91,30 @@ class FakeEngine:
     def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
         self.batches.append(len(tiles))
         black = not any(tile.any() for tile in tiles)
-        if not black:
-            time.sleep(self._delay_s)
-        if self._gate is not None and not self._gate.wait(timeout=120):
-            raise EngineFailed("nobody opened the gate")
-        if not black and len(tiles) > self._room:
-            raise MemoryError
+        with self._memory_for(0 if black else len(tiles)):
+            if not black:
+                time.sleep(self._delay_s)
+            if self._gate is not None and not self._gate.wait(timeout=120):
+                raise EngineFailed("nobody opened the gate")
+            return self._green_of(tiles)
+
+    def predict_beside(self, tile: Pixels) -> Pixels:
+        return self.predict([tile])[0]
+
+    @contextmanager
+    def _memory_for(self, tiles: int) -> Iterator[None]:
+        with self._lock:
+            self._running += tiles
+            fits = self._running <= self._room
+        try:
+            yield
+            if not fits:
+                raise MemoryError
+        finally:
+            with self._lock:
+                self._running -= tiles
+
+    def _green_of(self, tiles: Sequence[Pixels]) -> list[Pixels]:
         for colour, error in self._raises.items():
             if any((tile == colour).all() for tile in tiles):
                 raise error

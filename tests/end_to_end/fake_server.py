@@ -111,6 +111,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--log-batches", action="store_true", help="print the first pixel of each tile of each batch")
     parser.add_argument("--leak", nargs="+", default=[], choices=LEAKS, help="what each batch leaves behind")
     parser.add_argument("--room", type=int, default=1000, help="how many tiles the memory holds")
+    parser.add_argument("--slots", type=int, default=1, help="how many single tiles run side by side")
     return parser.parse_args()
 
 
@@ -123,6 +124,7 @@ def _engine(modality: str, gate: threading.Event, options: argparse.Namespace) -
         delay_s=options.delay_s,
         gate=gate,
         room=options.room,
+        slots=options.slots,
         raises=RAISES | ({BLACK: RAISES[CUDA_FAULT]} if options.lost else {}),
         answers_of=(32, 64) if modality in options.broken else None,
     )
