@@ -92,7 +92,7 @@ def _train(experiment: Experiment, compared: Compared, say: Say) -> NetworkScore
             finished += [run] if run else []
     except BadDataset:
         raise
-    except (AlnetError, RuntimeError, MemoryError) as error:  # RuntimeError: how PyTorch reports a lack of memory
+    except (AlnetError, RuntimeError, ValueError, MemoryError) as error:  # PyTorch says what does not fit by both
         failure = " ".join(str(error).split()) or type(error).__name__
         say(f"{compared.key}: {failure}")
         gc.collect()  # what did not fit must be gone before the next network is built

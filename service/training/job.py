@@ -22,7 +22,7 @@ from service.training.augment import TrainingItems
 from service.training.calibrate import calibrate
 from service.training.config import Config
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
-from service.training.initial import architecture_config, begin_encoder, build_network
+from service.training.initial import architecture_config, begin_encoder, build_network, check_batch
 from service.training.leak import check_encoder_unseen
 from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
@@ -73,6 +73,7 @@ def run(
         say(f"{path} is finished already; pick another folder with --run to train anew")
         return result if leads else None
     network = build_network(config)  # early: what cannot be built is refused before the data are read
+    check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:
         say(begin_encoder(network, encoder_weights))
     parts = read_parts(config, folder, say, leads=leads)

@@ -103,6 +103,12 @@ def test_folds_test_every_image_once_and_are_scored_together(tmp_path: Path) -> 
     assert (tmp_path / "retina" / "pictures.png").exists()
 
 
+def test_a_network_for_which_batches_are_too_small_fails_alone(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path, NETWORKS["al-net"], batch_size=1, crop_px=32)
+    (score,) = run_experiment(experiment, lambda _: None)
+    assert "--batch-size 2" in str(score.failure)
+
+
 def test_data_that_no_network_can_use_end_it(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path, NETWORKS["al-net"], NETWORKS["cenet"], data="drawn:retina:2")
     with pytest.raises(BadDataset, match="3 parts need 3"):

@@ -205,8 +205,9 @@ def test_other_networks_are_trained_and_published_with_their_options(tmp_path: P
         ({"network": {"encoder": "vgg"}}, "repvgg-a1 or resnet34 or .*, not 'vgg'"),
         ({"architecture": "cenet", "network": {"colour": 3}}, "cenet does not take"),
         ({"encoder_weights": "a.pth sha256:0"}, "--encoder-weights"),
+        ({"batch_size": 1, "crop_px": 32}, "--batch-size 2"),
     ],
-    ids=["architecture", "value", "option", "no encoder file"],
+    ids=["architecture", "value", "option", "no encoder file", "one pixel"],
 )
 def test_a_network_that_cannot_be_built_is_refused_before_the_data_are_read(
     tmp_path: Path, changes: dict[str, object], message: str
