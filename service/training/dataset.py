@@ -1,8 +1,9 @@
 """A dataset: pairs of an image and its mask, from a folder or drawn by the code."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -32,12 +33,16 @@ class Dataset:
     - `name`: "STARE", "ISBI 2012", "ISIC 2018", the folder's name, or "drawn:retina".
     - `is_series`: neighbouring pairs are neighbouring slices of one volume.
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
+    - `pairs_digest`: the same over the pairs: their names, images and masks.
+    - `images`: sha256, in hex, of each pair's image, by the pair's name.
     """
 
     name: str
     pairs: tuple[Pair, ...]
     is_series: bool
     digest: str
+    pairs_digest: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_dataset(spec: str | Path, *, series: bool | None = None) -> Dataset:
@@ -54,9 +59,7 @@ def open_dataset(spec: str | Path, *, series: bool | None = None) -> Dataset:
         dataset = _draw_dataset(str(spec))
     else:
         layout = read_layout(Path(spec))
-        dataset = Dataset(
-            name=layout.name, pairs=layout.pairs, is_series=layout.is_series, digest=_digest(layout.pairs)
-        )
+        dataset = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
     return dataset if series is None else replace(dataset, is_series=series)
 
 
@@ -114,10 +117,30 @@ def _fault(source: Source, error: BadUpload) -> BadDataset:
     return BadDataset(f"{source}: {error}")
 
 
-def _digest(pairs: Iterable[Pair]) -> str:
+def _dataset(name: str, pairs: Sequence[Pair], *, is_series: bool) -> Dataset:
+    """Return the dataset with its digests; each file is read once."""
     files: dict[str, Source] = {source.file: source for pair in pairs for source in (pair.image, pair.mask)}
-    digests = sorted(hashlib.sha256(source.read()).hexdigest() for source in files.values())
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    digests = {file: hashlib.sha256(source.read()).hexdigest() for file, source in files.items()}
+    images = {pair.name: _of_page(digests[pair.image.file], pair.image) for pair in pairs}
+    masks = {pair.name: _of_page(digests[pair.mask.file], pair.mask) for pair in pairs}
+    together = json.dumps(sorted((case, images[case], masks[case]) for case in images))
+    return Dataset(
+        name=name,
+        pairs=tuple(pairs),
+        is_series=is_series,
+        digest=_sha256("\n".join(sorted(digests.values()))),
+        pairs_digest=_sha256(together),
+        images=images,
+    )
+
+
+def _of_page(digest: str, source: Source) -> str:
+    """Return the digest of a source in a file with this one: the same, or one of its own for each page."""
+    return digest if source.frame is None else _sha256(f"{digest}, page {source.frame}")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _draw_dataset(spec: str) -> Dataset:
@@ -128,7 +151,7 @@ def _draw_dataset(spec: str) -> Dataset:
         known = ", ".join(f"drawn:{name}" for name in kinds)
         raise BadDataset(f"{spec!r} cannot be drawn; there are {known}, each with :1 to :{MOST_DRAWN_IMAGES} behind it")
     pairs = tuple(_draw_pair(kinds[kind], index) for index in range(count))
-    return Dataset(name=f"drawn:{kind}", pairs=pairs, is_series=False, digest=_digest(pairs))
+    return _dataset(f"drawn:{kind}", pairs, is_series=False)
 
 
 def _draw_pair(kind: Kind, index: int) -> Pair:

@@ -23,7 +23,7 @@ from service.training.calibrate import calibrate
 from service.training.config import Config
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
 from service.training.initial import architecture_config, begin_encoder, build_network, check_batch
-from service.training.leak import check_encoder_unseen
+from service.training.leak import check_encoder_unseen, check_unseen, inherited
 from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
@@ -78,9 +78,11 @@ def run(
         say(begin_encoder(network, encoder_weights))
     parts = read_parts(config, folder, say, leads=leads)
     if encoder_weights is not None and not folder.has_begun:
-        check_encoder_unseen(encoder_weights, config, parts.split)
+        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.images)
     if leads:
-        folder.begin(config, parts.split, parts.dataset.digest)
+        taught_by = teacher if config.teacher else None
+        seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=taught_by)
+        folder.begin(config, parts.split, parts.dataset, seen)
     normalisation, likeness = study(parts.train, quiet=not leads)
     job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
     progress = job.train(fabric, network, teacher)
@@ -186,7 +188,8 @@ class Job:
             return None
         if run is None:
             raise BadConfig("this run has a teacher: give its run folder with --teacher")
-        teacher = Teacher.of(run, self.config, self.parts.split, self.device, scoring_precision(self.device))
+        check_unseen(run, self.config, self.parts.split, self.parts.dataset.images, "the teacher")
+        teacher = Teacher.of(run, self.config, self.device, scoring_precision(self.device))
         self.say(f"taught by {self.config.teacher}, {self.config.teaching:.0%} of the loss")
         return teacher
 

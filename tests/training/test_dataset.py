@@ -93,6 +93,20 @@ def test_the_digest_depends_on_the_files_content_alone(tmp_path: Path) -> None:
     assert open_dataset(tmp_path / "one").digest != two.digest
 
 
+def test_the_digest_of_the_pairs_depends_on_names_and_on_which_mask_is_whose(tmp_path: Path) -> None:
+    one = open_dataset(images_and_masks(tmp_path / "one", ["a", "b"]))
+    assert open_dataset(images_and_masks(tmp_path / "two", ["a", "b"])).pairs_digest == one.pairs_digest
+    renamed = open_dataset(images_and_masks(tmp_path / "renamed", ["a", "c"]))
+    assert (renamed.digest, renamed.images["c"]) == (one.digest, one.images["b"])
+    assert renamed.pairs_digest != one.pairs_digest
+
+
+def test_pages_of_one_file_are_images_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path / "train-volume.tif", *(grey(page) for page in range(3)))
+    write(tmp_path / "train-labels.tif", *(mask(page) for page in range(3)))
+    assert len(set(open_dataset(tmp_path).images.values())) == 3
+
+
 @pytest.mark.parametrize("kind", ["retina", "cell", "skin"])
 def test_drawn_datasets_need_no_folder(kind: str) -> None:
     dataset = open_dataset(f"drawn:{kind}:3")
