@@ -91,8 +91,12 @@ class Config(BaseModel):
         return self.of_the_run() == other.of_the_run()
 
     def of_the_run(self) -> dict[str, object]:
-        """Return the fields on which a run's numbers depend."""
-        return self.model_dump(exclude=set(OF_THE_MACHINE))
+        """Return the fields on which a run's numbers depend.
+
+        Where a folder lies is none of them: what is in it has a digest in split.json.
+        """
+        is_drawn = self.data.startswith("drawn:")
+        return self.model_dump(exclude={*OF_THE_MACHINE, *(() if is_drawn else ("data",))})
 
 
 MODALITIES: dict[str, dict[str, object]] = {

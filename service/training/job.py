@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from service.store.card import Data, Normalisation
 from service.training.augment import TrainingItems
 from service.training.calibrate import calibrate
 from service.training.config import Config
+from service.training.dataset import open_dataset
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
 from service.training.initial import architecture_config, begin_encoder, build_network, check_batch
 from service.training.leak import check_encoder_unseen, check_unseen, inherited
@@ -28,7 +29,7 @@ from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import make_fabric, part
-from service.training.publication import Trained, describe, prove_and_publish
+from service.training.publication import Trained, describe, prove_and_publish, publish_kept
 from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
 from service.training.scores import ImageScore, Predict, score
@@ -53,7 +54,8 @@ def run(
 ) -> Result | None:
     """Train as `config` says in the run folder `path`, going on where it was interrupted; publish into `store`.
 
-    Without a `store` the checkpoint stays in the run folder. A finished run is not run again: its result is returned.
+    Without a `store` the checkpoint stays in the run folder, until a store is given. A finished run is not run again:
+    its result is returned.
     A run that starts anew takes its encoder from the file `encoder_weights`, if `config` speaks of one; the run folder
     `teacher` is needed to the end. Of several processes only that of rank 0 writes, speaks and publishes; the others
     return None.
@@ -70,8 +72,7 @@ def run(
     say = say if leads else _say_nothing
     folder.check(config)
     if (result := folder.result()) is not None:
-        say(f"{path} is finished already; pick another folder with --run to train anew")
-        return result if leads else None
+        return _finished(config, folder, result, store, say) if leads else None
     network = build_network(config)  # early: what cannot be built is refused before the data are read
     check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:
@@ -210,6 +211,20 @@ class Job:
     def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
         draw_curves(progress.history, self.folder.path / "curves.png")
+
+
+def _finished(config: Config, folder: RunFolder, result: Result, store: Path | None, say: Say) -> Result:
+    """Return the result of a finished run; publish its checkpoint into `store`, if it had kept that to itself."""
+    if config.data != folder.recorded_config().data:
+        folder.check_data(open_dataset(config.data, series=config.series))
+    say(f"{folder.path} is finished already; pick another folder with --run to train anew")
+    if store is None or not folder.keeps(result):
+        return result
+    published = publish_kept(folder.path, config.modality, store)
+    say(f"published {published}")
+    result = replace(result, checkpoint=str(published))
+    folder.write_result(result)
+    return result
 
 
 def _say_nothing(_: str) -> None:

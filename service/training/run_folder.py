@@ -150,6 +150,10 @@ class RunFolder:
         writer.writerows(astuple(record) for record in progress.history)
         write_atomically(self.path / EPOCHS, text.getvalue().encode())
 
+    def keeps(self, result: Result) -> bool:
+        """Return whether the run's checkpoint is nowhere but in this folder, wherever the folder was then."""
+        return Path(result.checkpoint).parts[-4:-2] == (self.path.resolve().name, CHECKPOINT)
+
     def write_result(self, result: Result) -> None:
         """Write result.json: with it the run is finished."""
         write_atomically(self.path / RESULT, json.dumps(asdict(result), indent=2).encode() + b"\n")
@@ -171,5 +175,6 @@ class RunFolder:
 
 def _difference(before: Config, now: Config) -> str:
     old, new = before.of_the_run(), now.of_the_run()
-    name = next(name for name in old if old[name] != new[name])
-    return f"{name} was {old[name]!r} and is now {new[name]!r}"
+    name = next((name for name in old if old[name] != new.get(name)), "data")
+    before_and_now = (config.model_dump()[name] for config in (before, now))
+    return "{} was {!r} and is now {!r}".format(name, *before_and_now)

@@ -67,6 +67,14 @@ def test_a_run_goes_on_with_what_its_machine_bears_now(tmp_path: Path, dataset: 
     _begun(tmp_path, dataset).check(_config().model_copy(update={"workers": 3, "cache_gib": 0.5}))
 
 
+def test_where_a_folder_lies_is_no_difference_but_a_drawing_is(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    folder.check(_config().model_copy(update={"data": "somewhere/"}))
+    folder.check(_config().model_copy(update={"data": "/moved/to/somewhere"}))
+    with pytest.raises(BadConfig, match="data was 'somewhere' and is now 'drawn:skin:3'"):
+        folder.check(_config().model_copy(update={"data": "drawn:skin:3"}))
+
+
 def test_a_run_that_never_finished_an_epoch_may_be_started_otherwise(tmp_path: Path, dataset: Dataset) -> None:
     folder = RunFolder(tmp_path)
     folder.begin(_config(batch_size=4096), ONE, open_dataset("drawn:cell:3"), {})
