@@ -113,10 +113,14 @@ def chosen(dataset: Dataset, path: Path | None, part: str | None) -> list[Pair]:
         raise BadDataset(f"{missing[0]} is in {path}, but not in the data")
     if not names:
         raise BadParameter(f"{path} has no {part} images")
+    _check_images(dataset, recorded, names, path)
+    return [pairs[name] for name in names]
+
+
+def _check_images(dataset: Dataset, recorded: SplitFile, names: Sequence[str], path: Path) -> None:
+    """Raise BadDataset if one of these names stands for another image in `dataset` than in the file at `path`."""
     if others := [name for name in names if recorded.images.get(name, dataset.images[name]) != dataset.images[name]]:
-        raise BadDataset(
-            f"{others[0]} is not the image that {path} speaks of; give the data that its run was trained on"
-        )
+        advice = "give the data that its run was trained on"
+        raise BadDataset(f"{others[0]} is not the image that {path} speaks of; {advice}")
     if not recorded.images and recorded.data_digest not in {"", dataset.digest}:
         tqdm.write(f"caution: {path} is of other data, or of these before they changed", file=sys.stderr)
-    return [pairs[name] for name in names]
