@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service.commands import train_options as options
-from service.commands.train import modality_of, parse_input, parse_network_options
+from service.commands.train import encoder_identity, modality_of, parse_input, parse_network_options
 
 Weights = Annotated[
     Path,
@@ -45,20 +45,21 @@ def pretrain(
     precision: options.Precision = None,
     workers: options.Workers = None,
     cache_gib: options.CacheGib = None,
-    run: options.Run = None,
+    run: options.EncoderRun = None,
 ) -> None:
     """Let AL-Net's encoder learn to see as one that knows ImageNet does, before `alnet train` begins with it.
 
-    Nothing is learnt from the masks, nor from the images that `alnet train` with the same data, modality, seed and
-    fractions validates or tests with. The outcome, best.safetensors in the run folder, is for `alnet train
-    --encoder-weights`; or for another `alnet pretrain --encoder-weights`, on other images: many first, the ones that
-    matter last.
+    Data are laid out as for `alnet train`, but nothing is learnt from the masks, nor from the images that `alnet train`
+    with the same data, modality, seed and fractions validates or tests with. The outcome, best.safetensors in the run
+    folder, is for `alnet train --encoder-weights`; or for another `alnet pretrain --encoder-weights`, on other images:
+    many first, the ones that matter last.
 
     Give the same command again after an interruption, and the run goes on from its last epoch.
     """
     from service.training.config import configure, file_identity
 
     name = modality_of(data, modality)
+    folder = run or Path("runs") / f"{name}-encoder"
     changes = {
         "input": parse_input(grid) if grid else None,
         "fractions": fractions,
@@ -68,7 +69,7 @@ def pretrain(
         "fold": fold,
         "seed": seed,
         "network": parse_network_options(network_option) if network_option else None,
-        "encoder_weights": file_identity(encoder_weights) if encoder_weights else None,
+        "encoder_weights": encoder_identity(encoder_weights, folder) if encoder_weights else None,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -88,9 +89,7 @@ def pretrain(
     imitated = {"imitates": file_identity(weights)}
     config = configure(data, name, "quick", RECIPE | imitated | options.given(changes))
     try:
-        file = pretrain(
-            config, run or Path("runs") / f"{name}-encoder", weights, typer.echo, encoder_weights=encoder_weights
-        )
+        file = pretrain(config, folder, weights, typer.echo, encoder_weights=encoder_weights)
     except KeyboardInterrupt:
         typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
         raise typer.Exit(130) from None

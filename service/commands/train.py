@@ -69,11 +69,16 @@ def train(
     configuration, the split, epochs.csv, curves.png, samples/, TensorBoard's scalars and the resumable state. Options
     left out come from the preset and the modality. `torchrun -m service.cli train …` uses several GPUs or nodes.
     """
-    from service.training.config import configure, file_identity
+    from service.training.config import configure
 
     name = modality_of(data, modality)
     if fusion_stride is not None and architecture not in {None, "al-net"}:
         raise BadParameter(f"--fusion-stride is al-net's, not {architecture}'s")
+    if teaching is not None and teacher is None:
+        raise BadParameter(
+            "--teaching is the weight of a teacher's answers: give the teacher's run folder with --teacher"
+        )
+    folder = run or Path("runs") / f"{name}-{preset}"
     changes = {
         "label": label,
         "input": parse_input(grid) if grid else None,
@@ -86,7 +91,7 @@ def train(
         "architecture": architecture,
         "network": parse_network_options(network_option) if network_option else None,
         "fusion_stride": fusion_stride,
-        "encoder_weights": file_identity(encoder_weights) if encoder_weights else None,
+        "encoder_weights": encoder_identity(encoder_weights, folder) if encoder_weights else None,
         "teacher": _identity(teacher, name) if teacher else None,
         "teaching": teaching,
         "epochs": epochs,
@@ -117,7 +122,7 @@ def train(
         "cache_gib": cache_gib,
     }
     config = configure(data, name, preset, options.given(changes))
-    _run(config, run or Path("runs") / f"{name}-{preset}", store if publish else None, encoder_weights, teacher)
+    _run(config, folder, store if publish else None, encoder_weights, teacher)
 
 
 def modality_of(data: str, modality: str | None) -> str:
@@ -130,6 +135,24 @@ def modality_of(data: str, modality: str | None) -> str:
     if (name := modality or drawn) is None:
         raise BadParameter("--modality is missing: retina, cell, skin, or a name of your own")
     return name
+
+
+def encoder_identity(file: Path, run: Path) -> str:
+    """Return the file's name and digest; those that the run recorded, if it has begun and needs the file no more.
+
+    Raises:
+        BadConfig: the file cannot be read, and no run has begun in the folder `run` with one of that name.
+    """
+    from service.training.config import file_identity
+
+    if not file.exists():
+        from service.training.run_folder import RunFolder  # it loads torch
+
+        folder = RunFolder(run)
+        recorded = folder.recorded_config().encoder_weights if folder.has_begun else None
+        if recorded is not None and recorded.startswith(f"{file.name} sha256:"):
+            return recorded
+    return file_identity(file)
 
 
 def _identity(teacher: Path, modality: str) -> str:

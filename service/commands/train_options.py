@@ -178,6 +178,15 @@ Run = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+EncoderRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        "--run-folder",
+        help="Run folder; runs/MODALITY-encoder by default. Interrupted runs go on.",
+        rich_help_panel=RUN,
+    ),
+]
 Store = Annotated[
     Path,
     typer.Option(envvar="ALNET_STORE", help="Model store to publish into, as the next version.", rich_help_panel=RUN),

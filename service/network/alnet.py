@@ -97,6 +97,10 @@ class ALNet(nn.Module):
         super().__init__()
         if fusion_stride not in {1, 2}:
             raise ValueError(f"fusion_stride must be 1 or 2, not {fusion_stride}")
+        if len(encoder.widths) < 2:
+            raise ValueError("the a-decoder fuses what the encoder's stages but the last give: it needs two stages")
+        if len(decoder_channels) != 2:
+            raise ValueError(f"the a-decoder has two decoder_channels, not {len(decoder_channels)}")
         first, second = decoder_channels
         self.fusion_stride = fusion_stride
         self.encoder = encoder

@@ -8,9 +8,6 @@ from service.network.coarse_fusion import CoarseFusion
 from service.network.upsample import upsample
 from service.network.upsampling_matrices import Size, UpsampledSum
 
-STAGES = 4
-"""Features that the a-decoder fuses; each stage of the encoder halves the grid, rounded up."""
-
 
 def on_grid(network: nn.Module, grid: Size) -> nn.Module:
     """Return a network that computes what the re-parameterised `network` does on images of `grid`, with less work.
@@ -28,7 +25,8 @@ class ALNetOnGrid(nn.Module):
 
     def __init__(self, network: PlainALNet, grid: Size) -> None:
         super().__init__()
-        sizes = _feature_sizes(grid)
+        fused = network.encoder.widths[:-1]
+        sizes = _feature_sizes(grid, len(fused))
         first = network.decoder.get_submodule("0.0")
         if not isinstance(first, nn.Conv2d):
             raise TypeError("the decoder is not re-parameterised: it begins with no plain convolution")
@@ -36,7 +34,7 @@ class ALNetOnGrid(nn.Module):
         self.encoder, self.context, self.low, self.high = network.encoder, network.context, network.low, network.high
         self.fuses_on_image = network.fusion_stride == 1
         fine = grid if self.fuses_on_image else sizes[0]
-        self.fusion = CoarseFusion(first, network.encoder.widths[:STAGES], sizes, fine)
+        self.fusion = CoarseFusion(first, fused, sizes, fine)
         self.sum = UpsampledSum([fine, sizes[-1]], grid, first.weight.dtype)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -48,10 +46,11 @@ class ALNetOnGrid(nn.Module):
         return logits
 
 
-def _feature_sizes(grid: Size) -> list[Size]:
+def _feature_sizes(grid: Size, stages: int) -> list[Size]:
+    """Return the grids of the first `stages` features: each stage of the encoder halves the grid, rounded up."""
     sizes = []
     height, width = grid
-    for _ in range(STAGES):
+    for _ in range(stages):
         height, width = -(-height // 2), -(-width // 2)
         sizes.append((height, width))
     return sizes

@@ -1,8 +1,10 @@
 """Networks by name, in the form that is trained and in the form that is served."""
 
 import copy
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
+from typing import Protocol, get_args, runtime_checkable
 
 from torch import nn
 
@@ -24,6 +26,13 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 }
 """Every architecture that `build` knows; each takes (N, 3, H, W) and gives logits (N, 1, H, W)."""
 
+KINDS: dict[object, str] = {
+    str: "a word",
+    int: "a whole number of at least 1",
+    Sequence[int]: "whole numbers of at least 1 with commas between them (8,16,32)",
+}
+"""What architectures are built with, in words; beside it None, for their own choice."""
+
 
 @runtime_checkable
 class Reparameterizable(Protocol):
@@ -42,6 +51,7 @@ def build(name: str, **config: object) -> nn.Module:
     if name not in ARCHITECTURES:
         raise BadConfig(f"no architecture {name!r}; there are: {', '.join(sorted(ARCHITECTURES))}")
     try:
+        _check_values(ARCHITECTURES[name], config)
         return ARCHITECTURES[name](**config)
     except (TypeError, ValueError) as error:
         raise BadConfig(f"{name} does not take this configuration: {error}") from error
@@ -64,6 +74,27 @@ def build_reparameterized(name: str, **config: object) -> nn.Module:
 def count_parameters(network: nn.Module) -> int:
     """Return the number of parameters, as the paper's Tables 2 to 5 count them (for AL-Net: re-parameterised)."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _check_values(architecture: Callable[..., nn.Module], config: Mapping[str, object]) -> None:
+    """Raise ValueError if a value is not of the kind that the architecture's signature names."""
+    takes = inspect.signature(architecture).parameters
+    for name, value in config.items():
+        if name not in takes:
+            continue  # the call itself says so
+        hint = takes[name].annotation
+        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        if not any(_is_of_kind(value, kind) for kind in kinds):
+            wanted = " or ".join(KINDS[kind] for kind in kinds if kind in KINDS)
+            raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _is_of_kind(value: object, kind: object) -> bool:
+    if kind == Sequence[int]:
+        return isinstance(value, list | tuple) and bool(value) and all(_is_of_kind(one, int) for one in value)
+    if kind is int:
+        return isinstance(value, int) and value >= 1
+    return isinstance(value, str) if kind is str else value is None
 
 
 def _plain(module: nn.Module) -> nn.Module:

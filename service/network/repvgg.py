@@ -81,7 +81,13 @@ class Encoder(nn.Module):
 
 
 def repvgg_encoder(blocks: Sequence[int], widths: Sequence[int]) -> Encoder:
-    """Return a RepVGG encoder: `blocks[i]` blocks of `widths[i]` channels in stage i, its first block with stride 2."""
+    """Return a RepVGG encoder: `blocks[i]` blocks of `widths[i]` channels in stage i, its first block with stride 2.
+
+    Raises:
+        ValueError: there are not as many `blocks` as `widths`.
+    """
+    if len(blocks) != len(widths):
+        raise ValueError(f"blocks and widths are one of each a stage, not {len(blocks)} and {len(widths)}")
     stages = []
     channels = 3
     for count, width in zip(blocks, widths, strict=True):

@@ -1,7 +1,7 @@
 """The paper's accuracy experiments (§§ 4.4, 4.5.2): networks trained alike, on one data set and one split."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from service.errors import AlnetError, BadConfig, BadDataset
 from service.reproduction.accuracy_report import FinishedRun, NetworkScore, read_finished
 from service.reproduction.paper import Compared
 from service.training.config import Config
+from service.training.dataset import open_dataset
 from service.training.job import run as run_job
 from service.training.processes import leads
-from service.training.run_folder import RunFolder
+from service.training.run_folder import SPLIT, RunFolder
 
 Say = Callable[[str], None]
 
@@ -49,16 +50,26 @@ class Experiment:
         ]
 
     def check(self) -> None:
-        """Check that no run folder holds a training by another recipe, before anything is trained.
+        """Check that no run folder holds a training by another recipe or on other data, before anything is trained.
 
         Raises:
             BadConfig: one does; the message says which, and what differs.
+            BadDataset: there are such folders, and the data cannot be read to compare with.
         """
-        for planned in (planned for compared in self.networks for planned in self.runs(compared)):
-            try:
-                RunFolder(planned.path).check(planned.config)
-            except BadConfig as error:
-                raise BadConfig(f"{error}: here, pick another folder with --out") from error
+        planned = [planned for compared in self.networks for planned in self.runs(compared)]
+        try:
+            for one in planned:
+                RunFolder(one.path).check(one.config)
+            self._check_data([RunFolder(one.path) for one in planned if (one.path / SPLIT).exists()])
+        except BadConfig as error:
+            raise BadConfig(f"{error}: here, pick another folder with --out") from error
+
+    def _check_data(self, folders: Sequence[RunFolder]) -> None:
+        begun = [folder for folder in folders if folder.has_begun or folder.result() is not None]
+        if begun:
+            dataset = open_dataset(self.recipe.data, series=self.recipe.series)
+            for folder in begun:
+                folder.check_data(dataset)
 
     def _config(self, changes: dict[str, object]) -> Config:
         return Config.model_validate(self.recipe.model_dump() | changes)
@@ -71,7 +82,8 @@ def run_experiment(experiment: Experiment, say: Say) -> Iterator[NetworkScore]:
     the reason, and the next has its turn.
 
     Raises:
-        BadConfig: a run folder holds a training by another recipe, or torchrun started several processes.
+        BadConfig: a run folder holds a training by another recipe or on other data; or torchrun started several
+            processes.
         BadDataset: the data cannot be used, by any network.
     """
     if not leads():
@@ -92,7 +104,7 @@ def _train(experiment: Experiment, compared: Compared, say: Say) -> NetworkScore
             finished += [run] if run else []
     except BadDataset:
         raise
-    except (AlnetError, RuntimeError, MemoryError) as error:  # RuntimeError: how PyTorch reports a lack of memory
+    except (AlnetError, RuntimeError, ValueError, MemoryError) as error:  # PyTorch says what does not fit by both
         failure = " ".join(str(error).split()) or type(error).__name__
         say(f"{compared.key}: {failure}")
         gc.collect()  # what did not fit must be gone before the next network is built

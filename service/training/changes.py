@@ -29,7 +29,7 @@ def as_it_is(image: Image, mask: Mask) -> Pair:
 
 def _closer(image: Image, mask: Mask, *, times: float) -> Pair:
     """Return the middle of the image, in which all is larger: a narrower field of view."""
-    (height, width), (rows, columns) = mask.shape, (round(side / times) for side in mask.shape)
+    (height, width), (rows, columns) = mask.shape, (max(1, round(side / times)) for side in mask.shape)
     top, left = (height - rows) // 2, (width - columns) // 2
     part = slice(top, top + rows), slice(left, left + columns)
     return image[part], mask[part]

@@ -16,6 +16,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OF_THE_MACHINE = ("workers", "cache_gib")
 """Fields that change nothing but time and memory: a run that was interrupted may go on with others."""
 
+NO_NAME = "no name for a modality: up to 40 small letters, digits and hyphens, and no hyphen first, as in lung-ct"
+
 
 class Config(BaseModel):
     """One run, whole: the same configuration on the same data and machine gives the same numbers."""
@@ -83,7 +85,8 @@ class Config(BaseModel):
         if (self.fold is None) != (self.folds is None) or (self.fold or 1) > (self.folds or 1):
             raise ValueError("fold and folds go together, and fold is at most folds")
         if self.coarse_epochs >= self.epochs:
-            raise ValueError("coarse_epochs must leave an epoch at full resolution")
+            counts = f"{self.coarse_epochs} of {self.epochs} do not; a preset may have some: --coarse-epochs 0 is none"
+            raise ValueError(f"coarse_epochs must leave an epoch at full resolution, and {counts}")
         return self
 
     def is_same_run(self, other: "Config") -> bool:
@@ -91,8 +94,12 @@ class Config(BaseModel):
         return self.of_the_run() == other.of_the_run()
 
     def of_the_run(self) -> dict[str, object]:
-        """Return the fields on which a run's numbers depend."""
-        return self.model_dump(exclude=set(OF_THE_MACHINE))
+        """Return the fields on which a run's numbers depend.
+
+        Where a folder lies is none of them: what is in it has a digest in split.json.
+        """
+        is_drawn = self.data.startswith("drawn:")
+        return self.model_dump(exclude={*OF_THE_MACHINE, *(() if is_drawn else ("data",))})
 
 
 MODALITIES: dict[str, dict[str, object]] = {
@@ -211,4 +218,5 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise BadConfig(f"{name}: {first['msg']}") from error
+        message = f"{modality!r} is {NO_NAME}" if name == "modality" else first["msg"].removeprefix("Value error, ")
+        raise BadConfig(f"{name}: {message}") from error

@@ -1,16 +1,20 @@
 """A dataset: pairs of an image and its mask, from a folder or drawn by the code."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from PIL import Image as PillowImage
 from tqdm import tqdm
 
 from service.errors import BadDataset, BadUpload, FrameNeeded
 from service.imaging.decode import DecodedMask, decode, decode_mask
+from service.imaging.opening import typed_errors
 from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
@@ -21,6 +25,7 @@ __all__ = ["Dataset", "Pair", "check", "load", "load_image", "open_dataset"]
 MAX_PIXELS = 100_000_000
 """Most pixels of one training image."""
 
+FLAT = "as white on black, without transparency"
 DRAWN_IMAGES = 24
 MOST_DRAWN_IMAGES = 1000
 
@@ -32,12 +37,16 @@ class Dataset:
     - `name`: "STARE", "ISBI 2012", "ISIC 2018", the folder's name, or "drawn:retina".
     - `is_series`: neighbouring pairs are neighbouring slices of one volume.
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
+    - `pairs_digest`: the same over the pairs: their names, images and masks.
+    - `images`: sha256, in hex, of each pair's image, by the pair's name.
     """
 
     name: str
     pairs: tuple[Pair, ...]
     is_series: bool
     digest: str
+    pairs_digest: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_dataset(spec: str | Path, *, series: bool | None = None) -> Dataset:
@@ -54,9 +63,7 @@ def open_dataset(spec: str | Path, *, series: bool | None = None) -> Dataset:
         dataset = _draw_dataset(str(spec))
     else:
         layout = read_layout(Path(spec))
-        dataset = Dataset(
-            name=layout.name, pairs=layout.pairs, is_series=layout.is_series, digest=_digest(layout.pairs)
-        )
+        dataset = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
     return dataset if series is None else replace(dataset, is_series=series)
 
 
@@ -84,7 +91,8 @@ def check(dataset: Dataset, *, progress: bool) -> None:
 
     Raises:
         BadDataset: there is no pair, or the first file that cannot be read, differs in size from its partner, or is a
-            mask of more than two values. A mask without any foreground is sound.
+            mask of more than two values, or of one colour that is transparent here and there. A mask without any
+            foreground is sound.
     """
     if not dataset.pairs:
         raise BadDataset(f"{dataset.name} holds no pair of an image and a mask")
@@ -93,6 +101,21 @@ def check(dataset: Dataset, *, progress: bool) -> None:
         if not decoded.is_binary:
             rule = "a mask is 0 outside and one other value inside; cut it at a threshold, and save it as PNG, not JPEG"
             raise BadDataset(f"{pair.mask} is not binary: {rule}")
+        if decoded.mask.min() == decoded.mask.max() and _differs_in_alpha(pair.mask):
+            raise BadDataset(
+                f"{pair.mask} has its shape in the transparency alone, which masks do not use: save it {FLAT}"
+            )
+
+
+def _differs_in_alpha(source: Source) -> bool:
+    """Return whether some of the picture is more transparent than other parts of it."""
+    try:
+        with typed_errors(), PillowImage.open(io.BytesIO(source.read())) as picture:
+            picture.seek(source.frame or 0)
+            transparency = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    except BadUpload:
+        return False  # of a format that only we read, which has none
+    return transparency is not None and len(set(transparency.getextrema())) > 1
 
 
 def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:
@@ -114,10 +137,30 @@ def _fault(source: Source, error: BadUpload) -> BadDataset:
     return BadDataset(f"{source}: {error}")
 
 
-def _digest(pairs: Iterable[Pair]) -> str:
+def _dataset(name: str, pairs: Sequence[Pair], *, is_series: bool) -> Dataset:
+    """Return the dataset with its digests; each file is read once."""
     files: dict[str, Source] = {source.file: source for pair in pairs for source in (pair.image, pair.mask)}
-    digests = sorted(hashlib.sha256(source.read()).hexdigest() for source in files.values())
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    digests = {file: hashlib.sha256(source.read()).hexdigest() for file, source in files.items()}
+    images = {pair.name: _of_page(digests[pair.image.file], pair.image) for pair in pairs}
+    masks = {pair.name: _of_page(digests[pair.mask.file], pair.mask) for pair in pairs}
+    together = json.dumps(sorted((case, images[case], masks[case]) for case in images))
+    return Dataset(
+        name=name,
+        pairs=tuple(pairs),
+        is_series=is_series,
+        digest=_sha256("\n".join(sorted(digests.values()))),
+        pairs_digest=_sha256(together),
+        images=images,
+    )
+
+
+def _of_page(digest: str, source: Source) -> str:
+    """Return the digest of a source in a file with this one: the same, or one of its own for each page."""
+    return digest if source.frame is None else _sha256(f"{digest}, page {source.frame}")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _draw_dataset(spec: str) -> Dataset:
@@ -128,7 +171,7 @@ def _draw_dataset(spec: str) -> Dataset:
         known = ", ".join(f"drawn:{name}" for name in kinds)
         raise BadDataset(f"{spec!r} cannot be drawn; there are {known}, each with :1 to :{MOST_DRAWN_IMAGES} behind it")
     pairs = tuple(_draw_pair(kinds[kind], index) for index in range(count))
-    return Dataset(name=f"drawn:{kind}", pairs=pairs, is_series=False, digest=_digest(pairs))
+    return _dataset(f"drawn:{kind}", pairs, is_series=False)
 
 
 def _draw_pair(kind: Kind, index: int) -> Pair:

@@ -1,7 +1,6 @@
 """Scoring a published checkpoint on a folder of images with masks, as the service would answer them."""
 
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from tqdm import tqdm
 from service.engine.engine import Engine
 from service.errors import BadDataset, BadParameter
 from service.training.cache import PairCache
-from service.training.dataset import Pair, check, open_dataset
+from service.training.dataset import Dataset, Pair, check, open_dataset
 from service.training.pictures import draw_samples
 from service.training.scores import ImageScore, averaged_over_flips, mean_and_std, score
-from service.training.split import PARTS, Split
+from service.training.split import PARTS
+from service.training.split_file import SplitFile
 
 COLUMNS = ("image", "iou", "accuracy", "dice", "expected_iou")
 CACHE_BYTES = 1 << 30
@@ -36,7 +36,7 @@ def evaluate(
     `flips` each answer is the mean over four flips, which the service does not give.
 
     Raises:
-        BadDataset: the folder cannot be read, or an image of the split is not in it.
+        BadDataset: the folder cannot be read, or an image of the split is not in it, or another one of that name.
         BadParameter: `split` is no split file, there is no such part, or a `part` without a `split`.
     """
     card = engine.card
@@ -61,7 +61,7 @@ def read_pairs(data: str, split: Path | None, part: str | None) -> PairCache:
     """
     dataset = open_dataset(data)
     check(dataset, progress=sys.stderr.isatty())
-    return PairCache(chosen({pair.name: pair for pair in dataset.pairs}, split, part), CACHE_BYTES)
+    return PairCache(chosen(dataset, split, part), CACHE_BYTES)
 
 
 def table(scores: Sequence[ImageScore]) -> str:
@@ -87,26 +87,40 @@ def _write_csv(scores: Sequence[ImageScore], path: Path) -> None:
         writer.writerows((score.name, *_values(score)) for score in scores)
 
 
-def chosen(pairs: dict[str, Pair], path: Path | None, part: str | None) -> list[Pair]:
+def chosen(dataset: Dataset, path: Path | None, part: str | None) -> list[Pair]:
     """Return the pairs of a `part` of the split.json at `path` ("test" unless said otherwise); all without a path.
 
+    Other masks of the same images are sound, and so is a folder of some of them. A run from before it recorded what its
+    images hold can only tell whether all the data are the same: if not, that is said on stderr.
+
     Raises:
-        BadDataset: an image of the split is not among `pairs`.
+        BadDataset: an image of the split is not in the `dataset`, or another image has its name.
         BadParameter: `path` is no split file, there is no such part, or a `part` without a path.
     """
     if path is None:
         if part is not None:
             raise BadParameter(f"--part {part} is a part of which split? Give the run's split.json with --split")
-        return list(pairs.values())
+        return list(dataset.pairs)
     part = part or "test"
     if part not in PARTS:
         raise BadParameter(f"--part {part!r}: there are {', '.join(PARTS)}")
     try:
-        names = getattr(Split.from_json(json.loads(path.read_bytes())), part)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        recorded = SplitFile.read(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadParameter(f"--split {path} is no split.json of a run ({error})") from error
+    names, pairs = getattr(recorded.split, part), {pair.name: pair for pair in dataset.pairs}
     if missing := [name for name in names if name not in pairs]:
         raise BadDataset(f"{missing[0]} is in {path}, but not in the data")
     if not names:
         raise BadParameter(f"{path} has no {part} images")
+    _check_images(dataset, recorded, names, path)
     return [pairs[name] for name in names]
+
+
+def _check_images(dataset: Dataset, recorded: SplitFile, names: Sequence[str], path: Path) -> None:
+    """Raise BadDataset if one of these names stands for another image in `dataset` than in the file at `path`."""
+    if others := [name for name in names if recorded.images.get(name, dataset.images[name]) != dataset.images[name]]:
+        advice = "give the data that its run was trained on"
+        raise BadDataset(f"{others[0]} is not the image that {path} speaks of; {advice}")
+    if not recorded.images and recorded.data_digest not in {"", dataset.digest}:
+        tqdm.write(f"caution: {path} is of other data, or of these before they changed", file=sys.stderr)

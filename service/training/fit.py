@@ -118,6 +118,9 @@ def fit(
     several processes only that of rank 0 validates and writes, while the others wait; it alone returns the whole
     progress.
 
+    The best weights are written after the state that speaks of them, which holds the same while their epoch is its
+    last: a run killed between the two writes them when it goes on. So no state ever speaks of weights that are gone.
+
     Raises:
         BadConfig: the state in `folder` is of another network, or not the one that rank 0 found; memory does not
             suffice; a loading process died; or the loss is no number any more.
@@ -127,6 +130,7 @@ def fit(
     state, trained = folder / STATE, (fitting.network, fitting.optimizer)
     progress = load_state(state, *trained, fitting.average) if state.exists() else Progress()
     check_shared(fitting.fabric, progress.next_epoch)
+    _keep_best(fitting, folder, progress)
     for epoch in range(progress.next_epoch, fitting.config.epochs):
         started = time.monotonic()
         rate = set_learning_rate(fitting.optimizer, fitting.config, epoch)
@@ -135,12 +139,18 @@ def fit(
             iou, accuracy = _validated(fitting, epoch, normalisation, validate)
             if iou is not None and iou > progress.best_iou:
                 progress.best_iou, progress.best_epoch = iou, epoch
-                write_atomically(folder / BEST, save(_weights(fitting.scored)))
             progress.history.append(EpochRecord(epoch, rate, loss, iou, accuracy, time.monotonic() - started))
             save_state(state, *trained, progress, fitting.average)
+            _keep_best(fitting, folder, progress)
             on_epoch(progress)
         fitting.fabric.barrier()
     return progress
+
+
+def _keep_best(fitting: Fitting, folder: Path, progress: Progress) -> None:
+    """Write the best weights, if they are those of the last epoch that was finished."""
+    if fitting.fabric.is_global_zero and 0 <= progress.best_epoch == progress.next_epoch - 1:
+        write_atomically(folder / BEST, save(_weights(fitting.scored)))
 
 
 def load_best(folder: Path, network: nn.Module) -> nn.Module:

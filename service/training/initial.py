@@ -1,5 +1,6 @@
 """The network that a run begins with."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -19,6 +20,28 @@ def build_network(config: Config) -> nn.Module:
     """
     torch.manual_seed(config.seed)
     return build(config.architecture, **architecture_config(config))
+
+
+def check_batch(network: nn.Module, config: Config) -> None:
+    """Check that the smallest batch of `config` leaves each batch norm more than one value a channel. Nothing is run.
+
+    A copy without weights is shown the batch, so that it does not matter how deep the network is, nor where its batch
+    norms are.
+
+    Raises:
+        BadConfig: one image of so few pixels has but one pixel left in a coarse stage.
+    """
+    if config.batch_size > 1:
+        return
+    height, width = (config.crop_px, config.crop_px) if config.crop_px else config.input.grid
+    times = 2 if config.coarse_epochs else 1
+    smallest = torch.empty(1, 3, height // times, width // times, device="meta")
+    try:
+        copy.deepcopy(network).to("meta").train()(smallest)
+    except ValueError as error:  # what a batch norm raises; nothing else sees sizes here
+        advice = "--batch-size 2 or a larger --crop" + (" or --coarse-epochs 0" if config.coarse_epochs else "")
+        size = f"{height // times} × {width // times}"
+        raise BadConfig(f"batches of one image of {size} pixels are too small to normalise by: {advice}") from error
 
 
 def architecture_config(config: Config) -> dict[str, int | str | list[int]]:

@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +21,15 @@ from service.store.card import Data, Normalisation
 from service.training.augment import TrainingItems
 from service.training.calibrate import calibrate
 from service.training.config import Config
+from service.training.dataset import open_dataset
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
-from service.training.initial import architecture_config, begin_encoder, build_network
-from service.training.leak import check_encoder_unseen
+from service.training.initial import architecture_config, begin_encoder, build_network, check_batch
+from service.training.leak import check_encoder_unseen, check_unseen, inherited
 from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import make_fabric, part
-from service.training.publication import Trained, describe, prove_and_publish
+from service.training.publication import Trained, describe, prove_and_publish, publish_kept
 from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
 from service.training.scores import ImageScore, Predict, score
@@ -53,7 +54,8 @@ def run(
 ) -> Result | None:
     """Train as `config` says in the run folder `path`, going on where it was interrupted; publish into `store`.
 
-    Without a `store` the checkpoint stays in the run folder. A finished run is not run again: its result is returned.
+    Without a `store` the checkpoint stays in the run folder, until a store is given. A finished run is not run again:
+    its result is returned.
     A run that starts anew takes its encoder from the file `encoder_weights`, if `config` speaks of one; the run folder
     `teacher` is needed to the end. Of several processes only that of rank 0 writes, speaks and publishes; the others
     return None.
@@ -70,16 +72,18 @@ def run(
     say = say if leads else _say_nothing
     folder.check(config)
     if (result := folder.result()) is not None:
-        say(f"{path} is finished already; pick another folder with --run to train anew")
-        return result if leads else None
+        return _finished(config, folder, result, store, say) if leads else None
     network = build_network(config)  # early: what cannot be built is refused before the data are read
+    check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:
         say(begin_encoder(network, encoder_weights))
     parts = read_parts(config, folder, say, leads=leads)
     if encoder_weights is not None and not folder.has_begun:
-        check_encoder_unseen(encoder_weights, config, parts.split)
+        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.images)
     if leads:
-        folder.begin(config, parts.split, parts.dataset.digest)
+        taught_by = teacher if config.teacher else None
+        seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=taught_by)
+        folder.begin(config, parts.split, parts.dataset, seen)
     normalisation, likeness = study(parts.train, quiet=not leads)
     job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
     progress = job.train(fabric, network, teacher)
@@ -185,7 +189,8 @@ class Job:
             return None
         if run is None:
             raise BadConfig("this run has a teacher: give its run folder with --teacher")
-        teacher = Teacher.of(run, self.config, self.parts.split, self.device, scoring_precision(self.device))
+        check_unseen(run, self.config, self.parts.split, self.parts.dataset.images, "the teacher")
+        teacher = Teacher.of(run, self.config, self.device, scoring_precision(self.device))
         self.say(f"taught by {self.config.teacher}, {self.config.teaching:.0%} of the loss")
         return teacher
 
@@ -206,6 +211,20 @@ class Job:
     def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
         draw_curves(progress.history, self.folder.path / "curves.png")
+
+
+def _finished(config: Config, folder: RunFolder, result: Result, store: Path | None, say: Say) -> Result:
+    """Return the result of a finished run; publish its checkpoint into `store`, if it had kept that to itself."""
+    if config.data != folder.recorded_config().data:
+        folder.check_data(open_dataset(config.data, series=config.series))
+    say(f"{folder.path} is finished already; pick another folder with --run to train anew")
+    if store is None or not folder.keeps(result):
+        return result
+    published = publish_kept(folder.path, config.modality, store)
+    say(f"published {published}")
+    result = replace(result, checkpoint=str(published))
+    folder.write_result(result)
+    return result
 
 
 def _say_nothing(_: str) -> None:

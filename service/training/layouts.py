@@ -101,14 +101,17 @@ def _isbi2012(folder: Path) -> Layout | None:
 def _isic2018(folder: Path) -> Layout | None:
     """ISIC 2018 Task 1: dermoscopy, `ISIC_0000000.jpg` with `ISIC_0000000_segmentation.png`.
 
-    The originals lie in `ISIC2018_Task1-2_Training_Input/` and `ISIC2018_Task1_Training_GroundTruth/`.
+    The originals lie in `ISIC2018_Task1-2_Training_Input/` and `ISIC2018_Task1_Training_GroundTruth/`. In `images/` and
+    `masks/` other years' files look the same: there the name of the folder says which they are.
     """
     originals = ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth")
     for image_folder, mask_folder in (originals, ("images", "masks")):
         images, masks = _image_files(folder / image_folder), _image_files(folder / mask_folder)
         named = all(_stem(path).startswith("ISIC_") for path in images)
         if images and named and any(_stem(path).endswith("_segmentation") for path in masks):
-            return Layout("ISIC 2018", _pair_up(images, masks, lambda stem, _: stem.removesuffix("_segmentation")))
+            pairs = _pair_up(images, masks, lambda stem, _: stem.removesuffix("_segmentation"))
+            is_original = image_folder == originals[0] or _is_called(folder, "isic2018")
+            return Layout("ISIC 2018" if is_original else folder.resolve().name, pairs)
     return None
 
 
@@ -116,7 +119,7 @@ def _images_and_masks(folder: Path) -> Layout | None:
     """Any folder with `images/` and `masks/`: files of one name, but for suffix and one of `MASK_WORDS`, are a pair.
 
     Images numbered 0, 1, 2 … or 1, 2, 3 … without a gap (three or more), all grey and of one size, are taken for the
-    slices of one volume. Thirty of 512 × 512 are ISBI 2012.
+    slices of one volume. Thirty of 512 × 512 in a folder that is called so are ISBI 2012.
     """
     image_folder, mask_folder = _subfolder(folder, "images"), _subfolder(folder, "masks")
     if image_folder is None or mask_folder is None:
@@ -126,7 +129,7 @@ def _images_and_masks(folder: Path) -> Layout | None:
             raise BadDataset(f"{subfolder} holds no image; we read {' '.join(sorted(IMAGE_SUFFIXES))}, also as .gz")
     pairs = _pair_up(_image_files(image_folder), _image_files(mask_folder), _case_of)
     size = _size_of_slices(pairs)
-    is_isbi = size == (512, 512) and len(pairs) == 30
+    is_isbi = size == (512, 512) and len(pairs) == 30 and _is_called(folder, "isbi2012")
     return Layout("ISBI 2012" if is_isbi else folder.resolve().name, pairs, is_series=size is not None)
 
 
@@ -174,6 +177,11 @@ def _size_of_slices(pairs: tuple[Pair, ...]) -> tuple[int, int] | None:
     return size if len(headers) == 1 and is_grey else None
 
 
+def _is_called(folder: Path, name: str) -> bool:
+    """Return whether the folder's name holds `name`, in small letters or large, whatever stands between them."""
+    return name in re.sub("[^a-z0-9]", "", folder.resolve().name.lower())
+
+
 def _count_pages(path: Path) -> int:
     content = FileSource(path).read()
     try:
@@ -214,4 +222,4 @@ def _unpacked(path: Path) -> Path:
 
 def _natural(name: str) -> tuple[list[str | int], str]:
     """Sort key in which slice10 follows slice9."""
-    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name)], name
+    return [int(part) if part.isascii() and part.isdecimal() else part for part in re.split("([0-9]+)", name)], name

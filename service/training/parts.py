@@ -50,8 +50,10 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
             fold=(config.fold, config.folds) if config.fold and config.folds else None,
         ),
     )
+    guessed = dataset.is_series and config.series is None and config.case_pattern is None
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
-    say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}")
+    taken = "; taken for slices of one volume (if they are none: --no-series)" if guessed else ""
+    say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{taken}")
     pairs = {pair.name: pair for pair in dataset.pairs}
 
     def cache(names: Sequence[str]) -> PairCache:

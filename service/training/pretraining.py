@@ -24,8 +24,8 @@ from service.training.config import Config
 from service.training.encoder_weights import OURS
 from service.training.fit import BEST, set_learning_rate
 from service.training.imitation import Imitation, Model
-from service.training.initial import begin_encoder, build_network
-from service.training.leak import check_encoder_unseen
+from service.training.initial import begin_encoder, build_network, check_batch
+from service.training.leak import check_encoder_unseen, inherited
 from service.training.loading import Batches, loaded, make_batches
 from service.training.order import EpochOrder
 from service.training.parts import Say, read_parts, study
@@ -89,10 +89,12 @@ def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_wei
     if config.encoder_weights and not folder.has_begun:
         say(begin_encoder(network, encoder_weights))
     imitation = Imitation(network, model.encoder.widths)
+    check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say)
     if encoder_weights is not None and not folder.has_begun:
-        check_encoder_unseen(encoder_weights, config, parts.split)
-    folder.begin(config, parts.split, parts.dataset.digest)
+        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.images)
+    seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=None)
+    folder.begin(config, parts.split, parts.dataset, seen)
     normalisation, _ = study(parts.train)
     items = TrainingItems(parts.train, len(parts.train), config)
     normalise = Normalise(normalisation.mean, normalisation.std)

@@ -114,6 +114,21 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
     return publish_next(card, weights, store) if store else proven
 
 
+def publish_kept(run: Path, modality: str, store: Path) -> Path:
+    """Publish into `store` what a finished run proved and kept to itself; it is loaded back once more.
+
+    Raises:
+        BadCheckpoint: the run has lost it, or no engine reproduces its recorded answer any more.
+        AlreadyPublished, OSError: as `prove_and_publish`.
+    """
+    kept = ModelStore(run / CHECKPOINT)
+    if modality not in kept.modalities():
+        raise BadCheckpoint(f"{run} has lost its checkpoint; remove result.json there, and the run finishes again")
+    checkpoint = kept.newest(modality)
+    load_engine(checkpoint, Wish(engine="torch"))
+    return publish_next(checkpoint.card, checkpoint.read_weights(), store)
+
+
 def publish_next(card: Card, contents: Contents | bytes, store: Path) -> Path:
     """Publish as the modality's next version; if another job takes that one in the meantime, as the one after it."""
     for _ in range(TRIES - 1):

@@ -64,8 +64,9 @@ def quantise(
         BadDataset, BadParameter: as `service.training.evaluate.evaluate`.
     """
     card = checkpoint.card
-    pairs = {pair.name: pair for pair in open_dataset(data).pairs}
-    tiles = calibration_tiles(card, chosen(pairs, split, "train"), images)
+    dataset = open_dataset(data)
+    chosen(dataset, split, "test")  # a split that cannot judge is refused before the calibration, which takes minutes
+    tiles = calibration_tiles(card, chosen(dataset, split, "train"), images)
     say(f"calibrating on {len(tiles)} training images")
     network = build_network(card, read_state(checkpoint))
     model = quantised_model(card, network, tiles)

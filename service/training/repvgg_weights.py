@@ -30,6 +30,9 @@ from service.training.tensor_file import checked_tensor, listed, tensor_like
 
 KIND = "RepVGG training checkpoint"
 
+COUNTER = "num_batches_tracked"
+"""What batch norms of PyTorch before 0.4.1, and some who publish weights, leave out."""
+
 BRANCHES = {
     "conv3x3": "rbr_dense.conv",
     "norm3x3": "rbr_dense.bn",
@@ -78,11 +81,12 @@ def _full_encoder(tensors: Mapping[str, Tensor], counts: Sequence[int], file: st
     weights = {
         name: tensor_like(ours, tensors, _official_name(name), file, kind=KIND)
         for name, ours in encoder.state_dict().items()
+        if not (name.endswith(COUNTER) and _official_name(name) not in tensors)  # 0 then, and nothing uses it
     }
     known = {_official_name(name) for name in weights}
     if more := sorted(name for name in tensors if name.startswith("stage") and name not in known):
         raise BadConfig(f"{file} has {more[0]}: it is no RepVGG of {listed(counts)} blocks")
-    encoder.load_state_dict(weights)
+    encoder.load_state_dict(encoder.state_dict() | weights)
     return encoder
 
 

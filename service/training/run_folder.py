@@ -14,6 +14,7 @@ from service.training.code_version import code_commit
 from service.training.config import Config
 from service.training.dataset import Dataset
 from service.training.split import Split
+from service.training.split_file import Seen, SplitFile
 from service.training.state import STATE, EpochRecord, Progress, write_atomically
 
 CONFIG, SPLIT, EPOCHS, RESULT = "config.json", "split.json", "epochs.csv", "result.json"
@@ -95,24 +96,28 @@ class RunFolder:
         Raises:
             BadConfig: the data changed since the run began, or the file is damaged.
         """
-        path = self.path / SPLIT
-        if not self.has_begun or not path.exists():
+        if not self.has_begun or not (self.path / SPLIT).exists():
             return make()
-        digest, chosen = self.recorded_split()
-        if digest != dataset.digest:
-            raise BadConfig(f"the data changed since {path} was written; start anew in another folder with --run")
-        return chosen
+        self.check_data(dataset)
+        return self.recorded_split().split
 
-    def recorded_split(self) -> tuple[str, Split]:
-        """Return the digest of the data that the run began with, and how it split them.
+    def check_data(self, dataset: Dataset) -> None:
+        """Check that the data are those that the run split.
+
+        Raises:
+            BadConfig: they changed since, or the file is missing or damaged.
+        """
+        self.recorded_split().check_is_of(dataset, self.path / SPLIT)
+
+    def recorded_split(self) -> SplitFile:
+        """Return how the run split its data, and what they were.
 
         Raises:
             BadConfig: the file is missing or damaged.
         """
         path = self.path / SPLIT
         try:
-            recorded = json.loads(path.read_bytes())
-            return recorded.pop("data_digest"), Split.from_json(recorded)
+            return SplitFile.read(path)
         except OSError as error:
             raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -121,16 +126,20 @@ class RunFolder:
     @property
     def commit(self) -> str:
         """The commit of the code that the run began with; of the code that runs if it is to begin."""
-        path = self.path / SPLIT
-        if not self.has_begun or not path.exists():
+        if not self.has_begun or not (self.path / SPLIT).exists():
             return code_commit()
-        return str(json.loads(path.read_bytes()).get("code_commit", "unknown"))
+        return self.recorded_split().code_commit
 
-    def begin(self, config: Config, split: Split, digest: str) -> None:
-        """Write configuration and split down, over those of a run that never finished an epoch."""
+    def begin(self, config: Config, split: Split, dataset: Dataset, inherited: Seen) -> None:
+        """Write configuration and split down, over those of a run that never finished an epoch.
+
+        A run that goes on keeps what it had recorded of what it `inherited`.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"code_commit": self.commit, "data_digest": digest, **split.to_json()}
-        write_atomically(self.path / SPLIT, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        if self.has_begun and (self.path / SPLIT).exists():
+            inherited = self.recorded_split().inherited
+        content = SplitFile.of(split, dataset, inherited, self.commit)
+        write_atomically(self.path / SPLIT, content.to_bytes())
         write_atomically(self.path / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
 
     def write_epochs(self, progress: Progress) -> None:
@@ -140,6 +149,10 @@ class RunFolder:
         writer.writerow(field.name for field in fields(EpochRecord))
         writer.writerows(astuple(record) for record in progress.history)
         write_atomically(self.path / EPOCHS, text.getvalue().encode())
+
+    def keeps(self, result: Result) -> bool:
+        """Return whether the run's checkpoint is nowhere but in this folder, wherever the folder was then."""
+        return Path(result.checkpoint).parts[-4:-2] == (self.path.resolve().name, CHECKPOINT)
 
     def write_result(self, result: Result) -> None:
         """Write result.json: with it the run is finished."""
@@ -162,5 +175,6 @@ class RunFolder:
 
 def _difference(before: Config, now: Config) -> str:
     old, new = before.of_the_run(), now.of_the_run()
-    name = next(name for name in old if old[name] != new[name])
-    return f"{name} was {old[name]!r} and is now {new[name]!r}"
+    name = next((name for name in old if old[name] != new.get(name)), "data")
+    before_and_now = (config.model_dump()[name] for config in (before, now))
+    return "{} was {!r} and is now {!r}".format(name, *before_and_now)

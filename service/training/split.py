@@ -12,6 +12,7 @@ from service.training.dataset import Dataset
 from service.training.duplicates import near_duplicates
 
 PARTS = ("train", "validation", "test")
+NO_SLICES = "If the images are no slices of one volume, `alnet train` takes --no-series"
 Fractions = tuple[float, float, float]
 
 Fold = tuple[int, int]
@@ -100,7 +101,8 @@ def _cut(names: Sequence[str], shares: Shares, seed: int) -> dict[str, Sequence[
     order = sorted(shares, key=_shuffled(seed))
     guards = len(order) - 1
     if len(names) < len(order) + guards:
-        raise BadDataset(f"there are {len(names)} slices; {len(order)} parts need {len(order) + guards}")
+        needed = f"{len(order)} parts need {len(order) + guards}"
+        raise BadDataset(f"there are {len(names)} slices; {needed}. {NO_SLICES}")
     sizes = _apportion(len(names) - guards, shares)
     blocks: dict[str, Sequence[str]] = {}
     start = 0
@@ -120,7 +122,8 @@ def _cut_fold(names: Sequence[str], fractions: Fractions, seed: int, fold: Fold)
     shares = _training_shares(fractions)
     needed = 2 * len(shares) - 1
     if len(names) - 2 - math.ceil(len(names) / folds) < needed:
-        raise BadDataset(f"{len(names)} slices are too few for {folds} folds with something to train between them")
+        few = f"{len(names)} slices are too few for {folds} folds with something to train between them"
+        raise BadDataset(f"{few}. {NO_SLICES}")
     start, stop = len(names) * (number - 1) // folds, len(names) * number // folds
     around = [*names[stop + 1 :], *names[: max(start - 1, 0)]]
     return {"test": names[start:stop]} | _cut(around, shares, seed)

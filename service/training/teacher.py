@@ -18,9 +18,7 @@ from service.network.normalise import Normalise
 from service.store.checkpoint import Checkpoint
 from service.store.model_store import ModelStore
 from service.training.config import Config, file_identity
-from service.training.leak import check_unseen
 from service.training.run_folder import CHECKPOINT
-from service.training.split import Split
 
 
 class Teacher(nn.Module):
@@ -35,18 +33,18 @@ class Teacher(nn.Module):
         self.temperature = card.temperature
 
     @classmethod
-    def of(cls, run: Path, config: Config, split: Split, device: torch.device, precision: str) -> Self:
-        """Return the network that the finished run in the folder `run` left, for a run of `config` on `split`.
+    def of(cls, run: Path, config: Config, device: torch.device, precision: str) -> Self:
+        """Return the network that the finished run in the folder `run` left, for a run of `config`.
+
+        Which images it knows is for `service.training.leak` to look at.
 
         Raises:
-            BadConfig: it is no finished run; its network is of another modality or grid; or images that are to test or
-                to validate the student have taught the teacher, or chosen its best epoch.
+            BadConfig: it is no finished run; or its network is of another modality or grid.
             BadCheckpoint: its checkpoint is damaged.
         """
         checkpoint = _checkpoint(run, config.modality)
         if checkpoint.card.input != config.input:
             raise BadConfig(f"the teacher in {run} sees {checkpoint.card.input}, this run {config.input}")
-        check_unseen(run, split, "the teacher")
         return cls(checkpoint, device, DTYPES[precision])
 
     @torch.no_grad()

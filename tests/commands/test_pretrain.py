@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.core import TyperGroup, TyperOption
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from service.cli import app
@@ -11,6 +13,9 @@ from service.errors import BadConfig, BadParameter
 from service.training.run_folder import RunFolder
 from tests.network.published_efficientnet import LITE0, random_weights
 
+GROUP = get_command(app)
+assert isinstance(GROUP, TyperGroup)
+COMMAND = GROUP.commands["pretrain"]
 TINY = ("--input", "stretch:64x64", "--crop", "64", "--batch-size", "2", "--steps-per-epoch", "1", "--workers", "0")
 NETWORK = ("--network-option", "widths=8,8,8,8,8", "--network-option", "blocks=1,1,1,1,1")
 
@@ -37,6 +42,12 @@ def test_it_says_how_each_epoch_went_and_what_to_do_next(weights: Path, tmp_path
     assert (config.modality, config.epochs, config.camera) == ("retina", 2, 0.5)
     assert config.imitates is not None
     assert config.imitates.startswith("lite0.pth sha256:")
+
+
+def test_its_help_names_its_own_run_folder() -> None:
+    (option,) = (parameter for parameter in COMMAND.params if parameter.name == "run")
+    assert isinstance(option, TyperOption)
+    assert "runs/MODALITY-encoder by default" in str(option.help)
 
 
 def test_data_of_ones_own_needs_the_name_of_a_modality(weights: Path, tmp_path: Path) -> None:

@@ -130,10 +130,11 @@ def test_every_field_of_a_configuration_has_an_option(name: str) -> None:
         (("--data", "drawn:retina", "--network-option", "encoder=vgg"), BadConfig, "not 'vgg'"),
         (("--data", "drawn:retina", "--architecture", "cenet", "--fusion-stride", "1"), BadParameter, "al-net's"),
         (("--data", "drawn:retina", "--encoder-weights", "no.pth"), BadConfig, "no.pth cannot be read"),
+        (("--data", "drawn:retina", "--teaching", "0.5"), BadParameter, "--teacher"),
     ],
     ids=[
         *("no modality", "no folder", "no drawing", "preset", "epochs", "crop", "pattern", "too few"),
-        *("architecture", "network option", "fusion stride", "encoder weights"),
+        *("architecture", "network option", "fusion stride", "encoder weights", "teaching"),
     ],
 )
 def test_a_wrong_call_leaves_nothing_behind(
@@ -143,3 +144,21 @@ def test_a_wrong_call_leaves_nothing_behind(
     assert isinstance(result.exception, error), result.output
     assert message in str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_same_command_goes_on_when_the_encoder_weights_are_gone(tmp_path: Path) -> None:
+    network = ("--network-option", "widths=8,8,8,8,8", "--network-option", "blocks=1,1,1,1,1")
+    tiny = ("--input", "stretch:64x64", "--crop", "0", "--batch-size", "2", "--steps-per-epoch", "1", "--epochs", "1")
+    options = ("--data", "drawn:retina:8", *network, *tiny, "--no-publish")
+    first = tmp_path / "first"
+    assert _train(*options, "--run", first).exit_code == 0
+    weights = (first / "best.safetensors").rename(tmp_path / "encoder.safetensors")
+    again = (*options, "--run", tmp_path / "run", "--encoder-weights", weights)
+    assert _train(*again).exit_code == 0
+    weights.unlink()
+    (tmp_path / "run" / "result.json").unlink()  # as killed before it was written
+    ended = _train(*again)
+    assert ended.exit_code == 0, ended.output
+    assert (tmp_path / "run" / "result.json").exists()
+    other = _train(*options, "--run", tmp_path / "run", "--encoder-weights", tmp_path / "other.safetensors")
+    assert "other.safetensors cannot be read" in str(other.exception)

@@ -122,7 +122,16 @@ def test_an_unknown_architecture_is_named_with_those_that_exist() -> None:
     [
         ({"fusion_stride": 4}, "fusion_stride must be 1 or 2, not 4"),
         ({"depth": 3}, "depth"),
-        ({"widths": [8, 8]}, ""),
+        ({"widths": [8, 8]}, "blocks and widths are one of each a stage, not 5 and 2"),
+        ({"widths": [8], "blocks": [1]}, "needs two stages"),
+        ({"widths": 8}, "widths must be whole numbers of at least 1 with commas between them"),
+        ({"widths": [0, 8, 8, 8, 8]}, r"widths must be .*, not \[0, 8, 8, 8, 8\]"),
+        ({"blocks": [0, 1, 1, 1, 1]}, "blocks must be whole numbers of at least 1"),
+        ({"context_channels": 0}, "context_channels must be a whole number of at least 1, not 0"),
+        ({"context_channels": "big"}, "context_channels must be a whole number of at least 1, not 'big'"),
+        ({"head_channels": 0}, "head_channels must be"),
+        ({"encoder": 34}, "encoder must be a word, not 34"),
+        ({"decoder_channels": [8]}, "the a-decoder has two decoder_channels, not 1"),
         ({"encoder": "vgg16"}, "encoder must be repvgg-a1 or resnet34 or .*, not 'vgg16'"),
         ({"encoder": "resnet34", "widths": [8, 8, 8, 8, 8]}, "resnet34 has its own"),
         ({"context": "psp"}, "context must be lr-aspp or aspp, not 'psp'"),
@@ -135,6 +144,16 @@ def test_an_unknown_architecture_is_named_with_those_that_exist() -> None:
 def test_a_configuration_that_does_not_fit_is_an_error(config: dict[str, object], message: str) -> None:
     with pytest.raises(BadConfig, match=f"al-net does not take this configuration: .*{message}"):
         build("al-net", **config)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("repvgg-unet", {"widths": 8}), ("deeplabv3plus", {"context": 0}), ("pyconvunet", {"narrowing": [4]})],
+)
+def test_the_values_of_every_architecture_are_checked(name: str, config: dict[str, object]) -> None:
+    (option,) = config
+    with pytest.raises(BadConfig, match=f"{name} does not take this configuration: {option} must be"):
+        build(name, **config)
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

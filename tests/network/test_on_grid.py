@@ -30,6 +30,17 @@ def test_both_answer_alike(grid: tuple[int, int], fusion_stride: int) -> None:
     assert (found - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
+@pytest.mark.parametrize("stages", [2, 4, 6])
+@pytest.mark.parametrize("fusion_stride", [1, 2])
+def test_both_answer_alike_with_any_number_of_stages(stages: int, fusion_stride: int) -> None:
+    shape = {"blocks": [1] * stages, "widths": list(range(3, 3 + stages)), "fusion_stride": fusion_stride}
+    network = reparameterize(as_if_trained(build("al-net", **(TINY | shape)))).double()
+    image = torch.randn(1, 3, 61, 96, dtype=torch.float64)
+    twin = on_grid(network, (61, 96))
+    with torch.inference_mode():
+        torch.testing.assert_close(twin(image), network(image))
+
+
 def test_the_networks_parameters_are_not_changed() -> None:
     network = reparameterize(build("al-net", **TINY))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

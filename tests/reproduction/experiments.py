@@ -22,7 +22,8 @@ def make_recipe(**changes: object) -> Config:
         "precision": "float32",
         "learning_rate": 0.001,
     }
-    return configure("drawn:retina:6", "retina", "quick", tiny | changes)
+    data = str(changes.pop("data", "drawn:retina:6"))
+    return configure(data, "retina", "quick", tiny | changes)
 
 
 def make_experiment(folder: Path, *networks: Compared, folds: int | None = None, **changes: object) -> Experiment:

@@ -17,6 +17,8 @@ from service.training.config import Config
 from service.training.run_folder import CONFIG, SPLIT
 from tests.one_thread import one_thread
 from tests.reproduction.experiments import NETWORKS, make_experiment
+from tests.training.folders import images_and_masks, mask, picture
+from tests.training.folders import write as write_image
 
 BROKEN = Compared("cenet", "CE-Net", "cenet", {"no_such_option": 1})
 
@@ -90,6 +92,19 @@ def test_another_recipe_is_refused_before_anything_is_trained(
     assert not (experiment.folder / "pyconvunet").exists()
 
 
+def test_other_data_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    """Runs on different data in one table would compare what cannot be compared."""
+    data = images_and_masks(tmp_path / "data", ["a", "b", "c", "d"], size=(40, 40))
+    first = make_experiment(tmp_path / "retina", NETWORKS["al-net"], data=str(data))
+    list(run_experiment(first, lambda _: None))
+    write_image(data / "images" / "e.png", picture(9, height=40, width=40))
+    write_image(data / "masks" / "e.png", mask(9, height=40, width=40))
+    both = make_experiment(tmp_path / "retina", NETWORKS["al-net"], NETWORKS["al-net-u"], data=str(data))
+    with pytest.raises(BadConfig, match=r"the data changed since .*retina/al-net/split\.json.*--out"):
+        list(run_experiment(both, print))
+    assert not (tmp_path / "retina" / "al-net-u").exists()
+
+
 def test_folds_test_every_image_once_and_are_scored_together(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "retina", NETWORKS["al-net"], folds=2)
     (score,) = run_experiment(experiment, lambda _: None)
@@ -101,6 +116,12 @@ def test_folds_test_every_image_once_and_are_scored_together(tmp_path: Path) -> 
     assert score.iou.mean == pytest.approx(sum(run.iou.mean for run in score.runs) / 2)
     draw_pictures(AccuracyReport(command="", recipe=experiment.recipe, folds=2, networks=(score,)), experiment)
     assert (tmp_path / "retina" / "pictures.png").exists()
+
+
+def test_a_network_for_which_batches_are_too_small_fails_alone(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path, NETWORKS["al-net"], batch_size=1, crop_px=32)
+    (score,) = run_experiment(experiment, lambda _: None)
+    assert "--batch-size 2" in str(score.failure)
 
 
 def test_data_that_no_network_can_use_end_it(tmp_path: Path) -> None:

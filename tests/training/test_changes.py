@@ -36,6 +36,13 @@ def test_a_change_gives_an_image_and_its_mask_and_leaves_the_original_alone(name
     assert np.array_equal(changed, CHANGES[name](image, mask)[0])
 
 
+@pytest.mark.parametrize("name", CHANGES)
+def test_of_a_single_pixel_something_remains(name: str) -> None:
+    changed, mask = CHANGES[name](np.full((1, 1, 3), 90, np.uint8), np.ones((1, 1), np.uint8))
+    assert changed.shape[:2] == mask.shape
+    assert mask.size > 0
+
+
 @pytest.mark.parametrize("name", [name for name in CHANGES if not _is_framing(name)])
 def test_light_colour_and_sensor_change_the_image_alone(name: str) -> None:
     image, mask = _square()

@@ -67,8 +67,10 @@ def test_a_change_wins_over_what_the_best_preset_has_for_a_modality() -> None:
 
 def test_coarse_epochs_leave_one_at_full_resolution() -> None:
     assert configure("data", "own", "quick", {"epochs": 3, "coarse_epochs": 2}).coarse_epochs == 2
-    with pytest.raises(BadConfig, match="coarse_epochs must leave"):
+    with pytest.raises(BadConfig, match=r"^configuration: coarse_epochs must leave.* and 3 of 3 do not"):
         configure("data", "own", "quick", {"epochs": 3, "coarse_epochs": 3})
+    with pytest.raises(BadConfig, match="and 30 of 5 do not; a preset may have some: --coarse-epochs 0"):
+        configure("data", "skin", "best", {"epochs": 5})
 
 
 def test_a_configuration_survives_the_way_through_json() -> None:
@@ -117,5 +119,6 @@ def test_a_value_out_of_its_range_is_named(field: str, value: object) -> None:
 
 
 def test_a_modality_that_no_store_could_hold_is_refused() -> None:
-    with pytest.raises(BadConfig, match="modality"):
-        configure("data", "../retina", "quick", {})
+    for name in ("../retina", "My Modality"):
+        with pytest.raises(BadConfig, match=f"modality: '{name}' is no name for a modality: up to 40 small letters"):
+            configure("data", name, "quick", {})

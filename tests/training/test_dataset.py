@@ -78,6 +78,22 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
         load(dataset.pairs[0])
 
 
+@pytest.mark.parametrize("colour", [0, 255], ids=["black", "white"])
+def test_a_mask_whose_shape_is_in_its_transparency_is_refused(tmp_path: Path, colour: int) -> None:
+    dataset = open_dataset(images_and_masks(tmp_path, ["a"]))
+    path = tmp_path / "masks" / "a.png"
+    write(path, np.dstack([np.full((12, 10, 3), colour, np.uint8), mask(0)]))
+    with pytest.raises(BadDataset, match=r"masks/a\.png has its shape in the transparency alone.*white on black"):
+        check(dataset, progress=False)
+    for sound in (
+        np.full((12, 10, 4), colour, np.uint8),
+        np.full((12, 10), colour, np.uint8),
+        np.dstack([*[mask(0)] * 4]),  # drawn in both
+    ):
+        write(path, sound)
+        check(dataset, progress=False)
+
+
 def test_the_caller_may_say_what_is_a_series(tmp_path: Path) -> None:
     assert open_dataset(images_and_masks(tmp_path / "named", ["x", "y", "z"]), series=True).is_series
     assert not open_dataset(slices(tmp_path / "numbered", 3), series=False).is_series
@@ -91,6 +107,20 @@ def test_the_digest_depends_on_the_files_content_alone(tmp_path: Path) -> None:
     assert one.digest == two.digest
     write(tmp_path / "one" / "masks" / "one.ppm", mask(2))
     assert open_dataset(tmp_path / "one").digest != two.digest
+
+
+def test_the_digest_of_the_pairs_depends_on_names_and_on_which_mask_is_whose(tmp_path: Path) -> None:
+    one = open_dataset(images_and_masks(tmp_path / "one", ["a", "b"]))
+    assert open_dataset(images_and_masks(tmp_path / "two", ["a", "b"])).pairs_digest == one.pairs_digest
+    renamed = open_dataset(images_and_masks(tmp_path / "renamed", ["a", "c"]))
+    assert (renamed.digest, renamed.images["c"]) == (one.digest, one.images["b"])
+    assert renamed.pairs_digest != one.pairs_digest
+
+
+def test_pages_of_one_file_are_images_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path / "train-volume.tif", *(grey(page) for page in range(3)))
+    write(tmp_path / "train-labels.tif", *(mask(page) for page in range(3)))
+    assert len(set(open_dataset(tmp_path).images.values())) == 3
 
 
 @pytest.mark.parametrize("kind", ["retina", "cell", "skin"])

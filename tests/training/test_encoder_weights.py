@@ -137,6 +137,21 @@ def test_every_way_to_save_a_checkpoint_is_read(tmp_path: Path) -> None:
         assert all(torch.equal(tensor, other[name]) for name, tensor in loaded[0].items())
 
 
+def test_a_checkpoint_without_the_batch_norms_counters_is_read(tmp_path: Path) -> None:
+    state = published(**SMALL).state_dict()
+    loaded = []
+    for without in (False, True):
+        kept = {name: t for name, t in state.items() if not (without and name.endswith("num_batches_tracked"))}
+        torch.save(kept, tmp_path / "a.pth")
+        network = build("al-net", **SMALL)
+        load_encoder_weights(network, tmp_path / "a.pth")
+        loaded.append(encoder_of(network).state_dict())
+    with_counters, without_counters = loaded
+    for name, tensor in without_counters.items():
+        expected = torch.tensor(0) if name.endswith("num_batches_tracked") else with_counters[name]
+        assert torch.equal(tensor, expected), name
+
+
 def test_only_the_encoder_changes(small: Path) -> None:
     network = build("al-net", **SMALL)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

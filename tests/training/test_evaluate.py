@@ -14,7 +14,9 @@ from service.training.dataset import load, open_dataset
 from service.training.evaluate import COLUMNS, evaluate, table
 from service.training.scores import mean_and_std, score
 from service.training.split import Split
+from service.training.split_file import SplitFile
 from tests.checkpoints import publish_tiny
+from tests.training.folders import images_and_masks, mask, picture, write
 
 DATA = "drawn:retina:3"
 
@@ -24,9 +26,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return load_engine(publish_tiny(tmp_path_factory.mktemp("store")), EXACT)
 
 
-def _split(path: Path, **parts: tuple[str, ...]) -> Path:
+def _split(path: Path, *, data_digest: str = "x", **parts: tuple[str, ...]) -> Path:
     whole = {"train": (), "validation": (), "test": ()} | parts
-    path.write_text(json.dumps({"data_digest": "x", **Split(**whole, how="by hand").to_json()}))
+    path.write_text(json.dumps({"data_digest": data_digest, **Split(**whole, how="by hand").to_json()}))
     return path
 
 
@@ -61,6 +63,27 @@ def test_a_part_without_a_split_is_refused(engine: Engine) -> None:
 def test_an_image_of_the_split_that_is_not_there_is_named(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(BadDataset, match="retina-007"):
         evaluate(DATA, engine, split=_split(tmp_path / "split.json", test=("retina-007",)))
+
+
+def test_a_split_is_of_its_images_not_of_others_of_the_same_names(engine: Engine, tmp_path: Path) -> None:
+    dataset = open_dataset(images_and_masks(tmp_path / "data", ["a", "b"], size=(40, 40)))
+    path = tmp_path / "split.json"
+    parts = Split(train=("b",), validation=(), test=("a",), how="by hand")
+    path.write_bytes(SplitFile.of(parts, dataset, {}, "").to_bytes())
+    write(tmp_path / "data" / "masks" / "a.png", mask(7, height=40, width=40))  # by another observer
+    assert len(evaluate(str(tmp_path / "data"), engine, split=path)) == 1
+    write(tmp_path / "data" / "images" / "a.png", picture(7, height=40, width=40))
+    with pytest.raises(BadDataset, match=r"a is not the image that .*split\.json speaks of"):
+        evaluate(str(tmp_path / "data"), engine, split=path)
+
+
+def test_an_older_split_of_other_data_is_scored_with_a_caution(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for digest, caution in ((open_dataset(DATA).digest, False), ("x", True)):
+        path = _split(tmp_path / "split.json", data_digest=digest, test=("retina-001",))
+        assert len(evaluate(DATA, engine, split=path)) == 1
+        assert (f"caution: {path} is of other data" in capsys.readouterr().err) == caution
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '"text"', "3"])

@@ -1,5 +1,6 @@
 """The loop's own parts: learning rate, loss, the device's set-up, the best weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from service.engine.quality import Agreement
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.store.card import Normalisation
@@ -24,7 +26,8 @@ from service.training.fit import (
     set_learning_rate,
 )
 from service.training.processes import make_fabric
-from service.training.state import Progress
+from service.training.scores import ImageScore, Predict
+from service.training.state import STATE, Progress
 from tests.training.full_disk import no_file_above
 from tests.training.tiny_fit import Fit, Network, config
 
@@ -222,6 +225,49 @@ def test_out_of_memory_is_answered_with_what_needs_less(
 def test_what_is_no_lack_of_memory_is_not_taken_for_one(tmp_path: Path, in_training: bool) -> None:
     with pytest.raises(RuntimeError, match="sizes differ"):
         Fit(config(), tmp_path, Greedy(RuntimeError("sizes differ"), in_training=in_training)).run()
+
+
+class Scored(Fit):
+    """A run whose validations give what is wished for."""
+
+    ious: Sequence[float] = ()
+
+    def _validate(self, predict: Predict) -> Sequence[ImageScore]:  # noqa: ARG002, as the base class
+        self.validations += 1
+        return [ImageScore("validation", Agreement(iou=self.ious[self.validations - 1], accuracy=0.5, dice=0.5), 0.5)]
+
+
+def _scored(folder: Path, *ious: float, epochs: int, **changes: object) -> Progress:
+    run = Scored(config(epochs=epochs, schedule="exponential", **changes), folder)
+    run.ious = ious
+    return run.run()[1]
+
+
+def test_a_state_that_cannot_be_written_leaves_the_best_weights_that_it_speaks_of(tmp_path: Path) -> None:
+    _scored(tmp_path, 0.5, epochs=1)
+    best = (tmp_path / BEST).read_bytes()
+    between = (len(best) + (tmp_path / STATE).stat().st_size) // 2
+    with no_file_above(between), pytest.raises(OSError, match="too large"):
+        _scored(tmp_path, 0.9, epochs=2)
+    assert (tmp_path / BEST).read_bytes() == best
+    progress = _scored(tmp_path, 0.4, epochs=2)
+    assert (progress.best_epoch, progress.best_iou) == (0, 0.5)
+    assert (tmp_path / BEST).read_bytes() == best
+
+
+@pytest.mark.parametrize("changes", [{}, {"average": 0.9}], ids=str)
+def test_best_weights_that_a_killed_run_did_not_come_to_write_are_written_when_it_goes_on(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    _scored(tmp_path, 0.5, epochs=1, **changes)
+    before = (tmp_path / BEST).read_bytes()
+    _scored(tmp_path, 0.9, epochs=2, **changes)
+    best = (tmp_path / BEST).read_bytes()
+    assert best != before
+    (tmp_path / BEST).write_bytes(before)
+    progress = _scored(tmp_path, 0.1, epochs=3, **changes)
+    assert (progress.best_epoch, progress.best_iou) == (1, 0.9)
+    assert (tmp_path / BEST).read_bytes() == best
 
 
 def test_a_full_disk_leaves_the_state_and_the_best_weights_of_the_epoch_before(tmp_path: Path) -> None:

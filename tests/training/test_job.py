@@ -158,6 +158,33 @@ def test_without_test_images_and_without_a_store_the_checkpoint_stays_in_the_run
     assert Checkpoint.read(Path(result.checkpoint)).card.test is None
 
 
+def test_what_a_finished_run_kept_to_itself_is_published_once_a_store_is_given(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 3, filled=True)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    config = _config(data, input=grid, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4)
+    kept = run_job(config, tmp_path / "run", None, print)
+    assert kept is not None
+    said: list[str] = []
+    for _ in range(2):
+        result = run_job(config, tmp_path / "run", tmp_path / "store", said.append)
+        assert result == replace(kept, checkpoint=str(tmp_path / "store" / "own" / "1"))
+    assert [line.split()[0] for line in said[1:]] == ["published", str(tmp_path / "run")]
+    published, proven = (Checkpoint.read(path) for path in (tmp_path / "store/own/1", Path(kept.checkpoint)))
+    assert (published.card, published.read_weights()) == (proven.card, proven.read_weights())
+
+
+def test_a_finished_run_is_known_by_its_data_wherever_they_lie(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 3, filled=True)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    options = {"input": grid, "crop_px": None, "fractions": (0.6, 0.4, 0), "learning_rate": 1e-4}
+    result = run_job(_config(data, **options), tmp_path / "run", None, print)
+    data.rename(tmp_path / "moved")
+    assert run_job(_config(tmp_path / "moved", **options), tmp_path / "run", None, print) == result
+    other = _folder(tmp_path / "other", 4, filled=True)
+    with pytest.raises(BadConfig, match="the data changed since"):
+        run_job(_config(other, **options), tmp_path / "run", None, print)
+
+
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> None:
     data = _folder(tmp_path / "data", 3, filled=True)
     grid = InputPolicy(kind="stretch", height=32, width=32)
@@ -205,8 +232,9 @@ def test_other_networks_are_trained_and_published_with_their_options(tmp_path: P
         ({"network": {"encoder": "vgg"}}, "repvgg-a1 or resnet34 or .*, not 'vgg'"),
         ({"architecture": "cenet", "network": {"colour": 3}}, "cenet does not take"),
         ({"encoder_weights": "a.pth sha256:0"}, "--encoder-weights"),
+        ({"batch_size": 1, "crop_px": 32}, "--batch-size 2"),
     ],
-    ids=["architecture", "value", "option", "no encoder file"],
+    ids=["architecture", "value", "option", "no encoder file", "one pixel"],
 )
 def test_a_network_that_cannot_be_built_is_refused_before_the_data_are_read(
     tmp_path: Path, changes: dict[str, object], message: str

@@ -47,12 +47,13 @@ def test_a_series_may_count_from_one(tmp_path: Path) -> None:
     assert read_layout(slices(tmp_path, 3, first=1)).is_series
 
 
-def test_thirty_numbered_pages_of_512_are_isbi(tmp_path: Path) -> None:
-    page = np.zeros((512, 512), np.uint8)
+def test_thirty_numbered_pages_of_512_are_isbi_where_the_folder_says_so(tmp_path: Path) -> None:
+    folder, page = tmp_path / "ISBI-2012", np.zeros((512, 512), np.uint8)
     for number in range(30):
-        write(tmp_path / "images" / f"{number}.png", page)
-        write(tmp_path / "masks" / f"{number}.png", page)
-    assert read_layout(tmp_path).name == "ISBI 2012"
+        write(folder / "images" / f"{number}.png", page)
+        write(folder / "masks" / f"{number}.png", page)
+    assert read_layout(folder).name == "ISBI 2012"
+    assert read_layout(folder.rename(tmp_path / "liver")).name == "liver"
 
 
 def a_gap(folder: Path) -> None:
@@ -85,14 +86,17 @@ def test_numbered_images_are_no_series_with(tmp_path: Path, change: Callable[[Pa
     ids=["short", "original"],
 )
 def test_isic_pairs_by_its_suffix_and_ignores_papers(tmp_path: Path, folders: tuple[str, str]) -> None:
+    data = tmp_path / "isic2018"
     for number in (0, 11):
-        write(tmp_path / folders[0] / f"ISIC_{number:07}.jpg", picture(number))
-        write(tmp_path / folders[1] / f"ISIC_{number:07}_segmentation.png", mask(number))
+        write(data / folders[0] / f"ISIC_{number:07}.jpg", picture(number))
+        write(data / folders[1] / f"ISIC_{number:07}_segmentation.png", mask(number))
     for folder in folders:
-        (tmp_path / folder / "ATTRIBUTION.txt").write_text("by many")
-        (tmp_path / folder / "LICENSE.txt").write_text("free")
-    layout = read_layout(tmp_path)
+        (data / folder / "ATTRIBUTION.txt").write_text("by many")
+        (data / folder / "LICENSE.txt").write_text("free")
+    layout = read_layout(data)
     assert (layout.name, names(layout)) == ("ISIC 2018", ["ISIC_0000000", "ISIC_0000011"])
+    renamed = read_layout(data.rename(tmp_path / "isic2017"))
+    assert (renamed.name, names(renamed)) == ("isic2017" if folders[0] == "images" else "ISIC 2018", names(layout))
 
 
 @pytest.mark.parametrize("ending", ["", "_mask", "-mask", ".mask", "_segmentation", "_Segmentation", "-seg", "_gt"])
@@ -117,6 +121,10 @@ def test_an_image_whose_name_ends_like_a_mask_is_paired_with_its_own(tmp_path: P
 
 def test_pairs_come_in_natural_order(tmp_path: Path) -> None:
     assert names(read_layout(images_and_masks(tmp_path, ["b10", "b9", "a"]))) == ["a", "b9", "b10"]
+
+
+def test_digits_of_other_scripts_are_sorted_as_letters(tmp_path: Path) -> None:
+    assert names(read_layout(images_and_masks(tmp_path, ["\uff13", "7"]))) == ["7", "\uff13"]
 
 
 def test_folder_names_may_be_written_large(tmp_path: Path) -> None:

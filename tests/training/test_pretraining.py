@@ -140,6 +140,11 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_batches_that_are_too_small_are_refused_before_the_data_are_read(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="--batch-size 2"):
+        pretrain(_config(data="no folder", batch_size=1, crop_px=32), tmp_path / "run", weights, print)
+
+
 def test_a_network_without_an_encoder_of_five_stages_cannot_imitate(weights: Path) -> None:
     model = Model.of(weights)
     with pytest.raises(BadConfig, match="has no encoder"):

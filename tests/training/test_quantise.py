@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from service.cli import app
 from service.engine.choosing import EXACT, Wish, load_engine
-from service.errors import BadCheckpoint, BadSettings, QuantisationLoss
+from service.errors import BadCheckpoint, BadParameter, BadSettings, QuantisationLoss
 from service.store.checkpoint import INT8_CONSTANTS, INT8_GRAPH, Checkpoint
 from service.store.model_store import ModelStore
 from service.training.quantise import quantise
@@ -83,6 +83,23 @@ def test_a_checkpoint_without_them_cannot_be_asked_for_them(store: Path) -> None
     before, _ = versions(store)
     with pytest.raises(BadSettings, match="alnet quantize"):
         load_engine(before, Wish(device="cpu", precision="int8"))
+
+
+def test_a_split_without_test_images_is_refused_before_the_calibration(store: Path, tmp_path: Path) -> None:
+    parts = Split(train=("retina-000",), validation=("retina-001",), test=(), how="by hand")
+    (tmp_path / "split.json").write_text(json.dumps(parts.to_json()))
+    said: list[str] = []
+    with pytest.raises(BadParameter, match="has no test images"):
+        quantise(
+            versions(store)[0],
+            "drawn:retina:4",
+            tmp_path / "split.json",
+            store,
+            images=1,
+            largest_loss=1,
+            say=said.append,
+        )
+    assert said == []
 
 
 def test_too_great_a_loss_is_told_and_nothing_is_published(store: Path, split: Path) -> None:

@@ -12,9 +12,11 @@ from service.training.dataset import Dataset, open_dataset
 from service.training.run_folder import CONFIG, EPOCHS, RESULT, SPLIT, Result, RunFolder
 from service.training.split import Split
 from service.training.state import STATE, EpochRecord, Progress
+from tests.training.folders import images_and_masks
 
-ONE = Split(train=("a", "b"), validation=("c",), test=(), how="by hand")
-OTHER = Split(train=("a",), validation=("b",), test=("c",), how="by hand")
+A, B, C = "skin-000", "skin-001", "skin-002"
+ONE = Split(train=(A, B), validation=(C,), test=(), how="by hand")
+OTHER = Split(train=(A,), validation=(B,), test=(C,), how="by hand")
 RESULT_OF_A_RUN = Result(
     best_epoch=3,
     validation_iou=0.61,
@@ -40,10 +42,10 @@ def _config(**changes: object) -> Config:
     return configure("somewhere", "retina", "quick", changes)
 
 
-def _begun(path: Path, dataset: Dataset) -> RunFolder:
+def _begun(path: Path, dataset: Dataset, split: Split = ONE) -> RunFolder:
     """Return the folder of a run that has finished an epoch."""
     folder = RunFolder(path)
-    folder.begin(_config(), ONE, dataset.digest)
+    folder.begin(_config(), split, dataset, {"train": ("seen",)})
     (path / STATE).touch()
     return folder
 
@@ -65,12 +67,20 @@ def test_a_run_goes_on_with_what_its_machine_bears_now(tmp_path: Path, dataset: 
     _begun(tmp_path, dataset).check(_config().model_copy(update={"workers": 3, "cache_gib": 0.5}))
 
 
+def test_where_a_folder_lies_is_no_difference_but_a_drawing_is(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    folder.check(_config().model_copy(update={"data": "somewhere/"}))
+    folder.check(_config().model_copy(update={"data": "/moved/to/somewhere"}))
+    with pytest.raises(BadConfig, match="data was 'somewhere' and is now 'drawn:skin:3'"):
+        folder.check(_config().model_copy(update={"data": "drawn:skin:3"}))
+
+
 def test_a_run_that_never_finished_an_epoch_may_be_started_otherwise(tmp_path: Path, dataset: Dataset) -> None:
     folder = RunFolder(tmp_path)
-    folder.begin(_config(batch_size=4096), ONE, "of data with a fault")
+    folder.begin(_config(batch_size=4096), ONE, open_dataset("drawn:cell:3"), {})
     folder.check(_config())
     assert folder.split(dataset, lambda: OTHER) == OTHER
-    folder.begin(_config(), OTHER, dataset.digest)
+    folder.begin(_config(), OTHER, dataset, {})
     assert Config.model_validate_json((tmp_path / CONFIG).read_bytes()) == _config()
 
 
@@ -86,6 +96,48 @@ def test_data_that_changed_since_is_refused(tmp_path: Path, dataset: Dataset) ->
     folder = _begun(tmp_path, dataset)
     with pytest.raises(BadConfig, match="the data changed since"):
         folder.split(open_dataset("drawn:skin:4"), lambda: ONE)
+
+
+def test_a_pair_that_was_renamed_or_has_another_mask_is_refused(tmp_path: Path) -> None:
+    data = images_and_masks(tmp_path / "data", ["a", "b", "c", "d"])
+    dataset = open_dataset(data)
+    folder = _begun(tmp_path / "run", dataset, Split(train=("a", "b"), validation=("c", "d"), test=(), how="by hand"))
+    assert folder.split(dataset, lambda: OTHER).train == ("a", "b")
+    one, other = data / "masks" / "a.png", data / "masks" / "b.png"
+    swapped = [other.read_bytes(), one.read_bytes()]
+    for path, content in zip((one, other), swapped, strict=True):
+        path.write_bytes(content)
+    assert open_dataset(data).digest == dataset.digest
+    with pytest.raises(BadConfig, match="which mask belongs to which, changed since"):
+        folder.split(open_dataset(data), lambda: OTHER)
+    for path, content in zip((other, one), swapped, strict=True):
+        path.write_bytes(content)
+    for kind in ("images", "masks"):
+        (data / kind / "d.png").rename(data / kind / "e.png")
+    with pytest.raises(BadConfig, match="names of images"):
+        folder.split(open_dataset(data), lambda: OTHER)
+
+
+def test_an_older_run_goes_on_and_records_then_what_it_could_not(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    recorded = json.loads((tmp_path / SPLIT).read_bytes())
+    for newer in ("images", "pairs_digest", "inherited"):
+        del recorded[newer]
+    (tmp_path / SPLIT).write_text(json.dumps(recorded))
+    assert folder.split(dataset, lambda: OTHER) == ONE
+    folder.begin(_config(), ONE, dataset, {"train": ("not its own",)})
+    assert folder.recorded_split().images == dataset.images
+    assert folder.recorded_split().inherited == {}
+    renamed = replace(ONE, train=(A, "renamed"))
+    (tmp_path / SPLIT).write_text(json.dumps(recorded | renamed.to_json()))
+    with pytest.raises(BadConfig, match="names of images"):
+        folder.split(dataset, lambda: OTHER)
+
+
+def test_what_a_run_inherited_is_kept_when_it_goes_on(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    folder.begin(_config(), ONE, dataset, {})
+    assert folder.recorded_split().inherited == {"train": ("seen",)}
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{}", '{"data_digest": "x"}'])

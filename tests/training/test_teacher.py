@@ -1,5 +1,6 @@
 """Distillation: what the teacher says, what the student makes of it, and which teacher would be cheating."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.store.model_store import ModelStore
 from service.training.config import Config, configure, file_identity
+from service.training.dataset import open_dataset
 from service.training.fit import BEST
 from service.training.job import run as run_job
-from service.training.leak import check_encoder_unseen
-from service.training.run_folder import RunFolder
+from service.training.leak import check_encoder_unseen, check_unseen
+from service.training.run_folder import CONFIG, SPLIT, RunFolder
 from service.training.split import Split
 from service.training.teacher import Teacher, teacher_identity
 from tests.training.tiny_fit import Fit, Network
@@ -26,6 +28,7 @@ from tests.training.tiny_fit import config as tiny_config
 CPU = torch.device("cpu")
 GRID = InputPolicy(kind="stretch", height=32, width=32)
 SMALL = {"blocks": [1] * 5, "widths": [8] * 5}
+IMAGES = open_dataset("drawn:retina:9").images
 
 
 def _config(**changes: object) -> Config:
@@ -42,12 +45,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _split(run: Path) -> Split:
-    return RunFolder(run).recorded_split()[1]
+    return RunFolder(run).recorded_split().split
 
 
 def test_it_answers_as_its_checkpoint_is_served(teacher: Path) -> None:
     tile = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    found = Teacher.of(teacher, _config(), _split(teacher), CPU, "float32")(_pixels(tile))
+    found = Teacher.of(teacher, _config(), CPU, "float32")(_pixels(tile))
     served = load_engine(ModelStore(teacher / "checkpoint").newest("retina"), EXACT).predict([tile])[0]
     assert found.shape == (1, 1, 32, 32)
     assert not found.requires_grad
@@ -109,7 +112,7 @@ def test_a_teacher_that_has_seen_what_judges_the_student_is_refused(teacher: Pat
         (replace(split, validation=(*split.validation, taught)), f"knows {taught}, which this run validates with"),
     ):
         with pytest.raises(BadConfig, match=message):
-            Teacher.of(teacher, _config(), mixed, CPU, "float32")
+            check_unseen(teacher, _config(), mixed, IMAGES, "the teacher")
 
 
 def test_an_encoder_that_has_seen_what_judges_its_heir_is_refused(teacher: Path, tmp_path: Path) -> None:
@@ -122,25 +125,62 @@ def test_an_encoder_that_has_seen_what_judges_its_heir_is_refused(teacher: Path,
     assert run_job(same, tmp_path / "heir", None, print, encoder_weights=weights) is not None
 
 
-def test_an_encoder_of_another_modality_may_have_seen_anything(teacher: Path) -> None:
+def test_images_are_told_apart_by_their_content(teacher: Path) -> None:
+    """The same names of other images are no leak, and the same image under another name, or modality, is one."""
     config, split = _config(), _split(teacher)
     mixed = replace(split, test=(*split.test, split.train[0]))
-    check_encoder_unseen(teacher / BEST, config.model_copy(update={"modality": "skin"}), mixed)
-    with pytest.raises(BadConfig):
-        check_encoder_unseen(teacher / BEST, config, mixed)
+    others = open_dataset("drawn:skin:9").images
+    check_unseen(teacher, config, mixed, dict(zip(IMAGES, others.values(), strict=True)), "the teacher")
+    renamed = replace(split, test=("another name",))
+    for modality in ("retina", "skin"):
+        with pytest.raises(BadConfig, match="knows another name, which this run tests"):
+            check_encoder_unseen(
+                teacher / BEST,
+                config.model_copy(update={"modality": modality}),
+                renamed,
+                {"another name": IMAGES[split.train[0]]},
+            )
+
+
+def test_of_an_older_run_names_tell_images_apart_within_a_modality(teacher: Path, tmp_path: Path) -> None:
+    config, split = _config(), _split(teacher)
+    mixed = replace(split, test=(*split.test, split.train[0]))
+    recorded = json.loads((teacher / SPLIT).read_bytes())
+    for newer in ("images", "pairs_digest", "inherited"):
+        del recorded[newer]
+    (tmp_path / SPLIT).write_text(json.dumps(recorded))
+    (tmp_path / CONFIG).write_bytes((teacher / CONFIG).read_bytes())
+    check_encoder_unseen(tmp_path / BEST, config.model_copy(update={"modality": "skin"}), mixed, IMAGES)
+    with pytest.raises(BadConfig, match="knows"):
+        check_encoder_unseen(tmp_path / BEST, config, mixed, IMAGES)
+
+
+@pytest.mark.parametrize("by", ["encoder", "teacher"])
+def test_what_a_run_began_with_or_was_taught_by_counts_as_its_own(by: str, teacher: Path, tmp_path: Path) -> None:
+    """A run on other data passes on what the first one knew."""
+    identity = file_identity(teacher / BEST) if by == "encoder" else teacher_identity(teacher, "retina")
+    between = _config(data="drawn:skin:9", **{"encoder_weights" if by == "encoder" else "teacher": identity})
+    first = {"encoder_weights": teacher / BEST} if by == "encoder" else {"teacher": teacher}
+    assert run_job(between, tmp_path / "between", None, print, **first) is not None
+    passed_on = tmp_path / "between" / BEST
+    last = _config(encoder_weights=file_identity(passed_on), seed=1)  # of another split than the first one's
+    with pytest.raises(BadConfig, match=r"the encoder in .*between knows retina-"):
+        run_job(last, tmp_path / "last", None, print, encoder_weights=passed_on)
+    same = _config(encoder_weights=file_identity(passed_on))
+    assert run_job(same, tmp_path / "same", None, print, encoder_weights=passed_on) is not None
 
 
 def test_a_file_outside_of_a_run_folder_is_taken_on_trust(teacher: Path, tmp_path: Path) -> None:
     copy = tmp_path / "encoder.safetensors"
     copy.write_bytes((teacher / BEST).read_bytes())
     split = _split(teacher)
-    check_encoder_unseen(copy, _config(), replace(split, test=split.train))
+    check_encoder_unseen(copy, _config(), replace(split, test=split.train), IMAGES)
 
 
 def test_a_teacher_of_another_grid_is_refused(teacher: Path) -> None:
     config = _config(input=InputPolicy(kind="stretch", height=64, width=64))
     with pytest.raises(BadConfig, match="the teacher in"):
-        Teacher.of(teacher, config, _split(teacher), CPU, "float32")
+        Teacher.of(teacher, config, CPU, "float32")
 
 
 def test_what_is_no_finished_run_of_the_modality_is_no_teacher(teacher: Path, tmp_path: Path) -> None:

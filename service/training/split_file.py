@@ -1,0 +1,88 @@
+"""split.json: how a run split its data, what the data were, and which images its beginnings had seen before."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from service.errors import BadConfig
+from service.training.dataset import Dataset
+from service.training.split import Split
+
+Seen = Mapping[str, tuple[str, ...]]
+"""Images that something has learnt from ("train"), or was chosen by ("validation"): see `service.training.leak`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitFile:
+    """What split.json holds. What has a default is not there in runs from before there was such a field.
+
+    - `data_digest`, `pairs_digest`, `images`: those of `service.training.dataset.Dataset`.
+    - `inherited`: what the run's encoder and its teacher had seen before it began.
+    """
+
+    split: Split
+    data_digest: str
+    pairs_digest: str | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
+    inherited: Seen = field(default_factory=dict)
+    code_commit: str = "unknown"
+
+    @classmethod
+    def of(cls, split: Split, dataset: Dataset, inherited: Seen, code_commit: str) -> Self:
+        """Return what is to be written of a run that begins."""
+        return cls(
+            split=split,
+            data_digest=dataset.digest,
+            pairs_digest=dataset.pairs_digest,
+            images=dataset.images,
+            inherited=inherited,
+            code_commit=code_commit,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return what the file holds.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError, KeyError, TypeError, AttributeError: it is damaged.
+        """
+        content = json.loads(path.read_bytes())
+        return cls(
+            split=Split.from_json(content),
+            data_digest=content.get("data_digest", ""),
+            pairs_digest=content.get("pairs_digest"),
+            images=dict(content.get("images", {})),
+            inherited={part: tuple(seen) for part, seen in content.get("inherited", {}).items()},
+            code_commit=str(content.get("code_commit", "unknown")),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content: JSON, for people to read, the longest parts last."""
+        content: dict[str, object] = {
+            "code_commit": self.code_commit,
+            "data_digest": self.data_digest,
+            "pairs_digest": self.pairs_digest,
+            **self.split.to_json(),
+            "inherited": self.inherited,
+            "images": self.images,
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+    def check_is_of(self, dataset: Dataset, path: Path) -> None:
+        """Check that the `dataset` is the one of which the file at `path` tells: its files, their names and pairs.
+
+        Raises:
+            BadConfig: it is not. Of a run from before there was a `pairs_digest`, names and contents alone can tell.
+        """
+        names = {pair.name for pair in dataset.pairs}
+        known = {*self.split.train, *self.split.validation, *self.split.test, *self.split.unused}
+        if self.data_digest != dataset.digest:
+            what = "the data"
+        elif not known <= names or self.pairs_digest not in {None, dataset.pairs_digest}:
+            what = "names of images, or which mask belongs to which,"
+        else:
+            return
+        raise BadConfig(f"{what} changed since {path} was written; start anew in another folder with --run")
