@@ -175,7 +175,7 @@ broader, what docs/experiments.md found to help."""
 
 BEST: dict[str, dict[str, object]] = {
     "retina": {"epochs": 66, "scale": 0.2, "zoom": 0.6, "colour": 0.4, "camera": 0.8},
-    "cell": {"epochs": 35, "elastic_px": 10},
+    "cell": {"epochs": 45, "elastic_px": 10, "scale": 0.2, "zoom": 0.5, "camera": 0.6, "blur_px": 2},
     "skin": {
         "crop_px": None,
         "batch_size": 8,
