@@ -64,6 +64,7 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         lifespan=lifespan,
         docs_url=None,  # FastAPI's page draws its code from the internet; ours is in `pages`
         redoc_url=None,
+        redirect_slashes=False,  # to an address made of the caller's Host header, and without TLS
         dependencies=[Depends(gate)] if gate.is_needed else [],
     )
     app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, telemetry=telemetry)
