@@ -78,7 +78,7 @@ class Settings(BaseModel):
         """Return the settings in `environ`; what is `given` beside it (and not None) wins.
 
         Raises:
-            BadSettings: a value is out of its range, or a variable that begins with ALNET_ is none of ours.
+            BadSettings: a value is empty or out of its range, or a variable that begins with ALNET_ is none of ours.
         """
         values: dict[str, object] = {
             name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)
@@ -87,10 +87,10 @@ class Settings(BaseModel):
         if unknown := sorted(set(values) - set(cls.model_fields)):
             names = ", ".join(PREFIX + name.upper() for name in unknown)
             raise BadSettings(f"unknown setting {names}; `alnet serve --help` lists those that exist")
+        values |= {name: value for name, value in given.items() if value is not None}
         if empty := sorted(name for name, value in values.items() if value == "" and name not in MAY_BE_EMPTY):
             names = ", ".join(PREFIX + name.upper() for name in empty)
             raise BadSettings(f"{names} is set, but empty; give it a value or unset it")
-        values |= {name: value for name, value in given.items() if value is not None}
         try:
             return cls.model_validate(values)
         except ValidationError as error:

@@ -99,6 +99,16 @@ def test_an_empty_value_is_refused_instead_of_being_taken_for_something(name: st
         Settings.read({PREFIX + name.upper(): ""})
 
 
+@pytest.mark.parametrize("name", ["host", "store"])
+def test_an_empty_option_is_refused_like_an_empty_variable(name: str) -> None:
+    with pytest.raises(BadSettings, match=f"{PREFIX}{name.upper()} is set, but empty"):
+        Settings.read({PREFIX + name.upper(): "x"}, **{name: ""})
+
+
+def test_an_option_wins_over_an_empty_variable() -> None:
+    assert Settings.read({"ALNET_HOST": ""}, host="::1").host == "::1"
+
+
 def test_empty_modalities_mean_all() -> None:
     assert not Settings.read({"ALNET_MODALITIES": ""}).modalities
 

@@ -65,6 +65,7 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         lifespan=lifespan,
         docs_url=None,  # FastAPI's page draws its code from the internet; ours is in `pages`
         redoc_url=None,
+        redirect_slashes=False,  # to an address made of the caller's Host header, and without TLS
         dependencies=[Depends(gate)] if gate.is_needed else [],
     )
     bodies = BodyMemory(int(max(settings.max_bodies_mib, settings.max_upload_mib) * 2**20))

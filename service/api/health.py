@@ -1,5 +1,7 @@
 """For orchestrators and Prometheus: is it alive, may it get work, how is it doing."""
 
+import re
+
 from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
@@ -8,6 +10,11 @@ from service.api import openapi
 from service.api.parts import TheParts
 from service.api.schemas import Health
 from service.errors import NotReady
+
+METRICS_VERSIONS = frozenset({"0.0.1", "0.0.4", "1.0.0"})
+"""Of OpenMetrics and of Prometheus' text format."""
+
+_VERSION = re.compile(r";\s*version\s*=\s*([^;]*)", re.IGNORECASE)
 
 router = APIRouter(tags=["operations"])
 
@@ -34,5 +41,11 @@ async def readyz(parts: TheParts) -> Health:
 @router.get("/metrics", responses=openapi.METRICS_RESPONSES, response_class=Response, summary="Prometheus metrics")
 async def metrics(request: Request, parts: TheParts) -> Response:
     """Return every metric, in OpenMetrics or Prometheus' text format as the scraper asks."""
-    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    encode, media_type = choose_encoder(_of_known_versions(request.headers.get("accept", "")))
     return Response(encode(parts.telemetry.registry), headers={"Content-Type": media_type})
+
+
+def _of_known_versions(accept: str) -> str:
+    """Drop the types whose version is none that exists: on some the encoder fails, and others it claims to write."""
+    types = accept.replace('"', "").split(",")  # no parameter of a metrics format has a comma in its quotes
+    return ",".join(one for one in types if METRICS_VERSIONS.issuperset(map(str.strip, _VERSION.findall(one))))

@@ -1,5 +1,6 @@
 """Which representation of an answer a caller accepts (RFC 9110, section 12.5.1)."""
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -7,6 +8,9 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from service.errors import NotAcceptable
+
+_LEADING_DOT = re.compile(r"(;\s*q\s*=\s*)\.(?=\d)", re.IGNORECASE)
+_TRAILING_DOT = re.compile(r"(;\s*q\s*=\s*\d)\.(?!\d)", re.IGNORECASE)
 
 
 class Representation(StrEnum):
@@ -22,13 +26,18 @@ def choose(accept: Sequence[str]) -> Representation:
     Raises:
         NotAcceptable: they accept none of those that exist.
     """
-    header = ", ".join(accept).strip()
+    header = _with_whole_numbers(", ".join(accept).strip())
     if not header:
         return Representation.JSON
     best = _without_parameters(parse_accept_header(header, MIMEAccept)).best_match(list(Representation))
     if best is None:
         raise NotAcceptable(f"answers exist as {', '.join(Representation)}; the Accept header allows none of them")
     return Representation(best)
+
+
+def _with_whole_numbers(header: str) -> str:
+    """Write `q=.2`, as older Java does in every request, as `q=0.2`, and `q=1.` as `q=1`: else they are not read."""
+    return _TRAILING_DOT.sub(r"\1", _LEADING_DOT.sub(r"\g<1>0.", header))
 
 
 def _without_parameters(accept: MIMEAccept) -> MIMEAccept:

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from http import HTTPStatus
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api import problems
@@ -22,6 +23,10 @@ class Protocol(HttpToolsProtocol):
     What comes in is parsed and kept by uvicorn as it comes: a head that never ends would fill the memory. So bytes are
     counted that are neither body nor the end of a head, and a whole head is measured before its request begins. Nor
     does uvicorn mind how long a head takes: a caller could hold connections for good with a byte now and then.
+
+    A caller who offers another protocol (`Upgrade: h2c`, as Java's client does by default) is answered in this one, as
+    RFC 9110 allows. But the parser takes all that follows such a head for that other protocol, and uvicorn loses it:
+    the head is read again without the offer, so that the body is a body.
     """
 
     _undigested = 0
@@ -42,7 +47,11 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take the next bytes; refuse to take more of a head, or of trailers, than MAX_HEAD_BYTES."""
         self._undigested += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(memoryview(data))
+        except httptools.HttpParserError:
+            self.send_400_response("")
         if self.transport.is_closing():
             return
         if self._undigested > MAX_HEAD_BYTES:
@@ -61,7 +70,9 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Let the request begin, unless its head is too large."""
+        """Let the request begin, unless its head is too large, or is to be read again."""
+        if self.parser.should_upgrade():
+            return
         self._undigested, self._is_in_body = 0, True
         self._unbound_head()
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -76,7 +87,9 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request's body."""
+        """End a request's body; the parser says so, too, of a head that is to be read again."""
+        if self.parser.should_upgrade():
+            return
         self._undigested, self._is_in_body = 0, False
         super().on_message_complete()
 
@@ -84,6 +97,28 @@ class Protocol(HttpToolsProtocol):
         """Answer bytes that cannot be parsed, and close."""
         if not self.transport.is_closing():
             self._refuse(400)
+
+    def _parse(self, data: memoryview) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                self._read_head_again()
+            else:
+                return
+
+    def _read_head_again(self) -> None:
+        """Let a fresh parser have the head that was just read, but for the protocol that it offers."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":  # asks for a tunnel: what follows is no HTTP in any case
+            self._refuse(400)
+            raise httptools.HttpParserError
+        line = b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())
+        headers = [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does with the first one
+        self.parser.feed_data(b"\r\n".join([line, *headers, b"", b""]))
 
     def _bound_head(self) -> None:
         """From now on the head has HEAD_TIMEOUT_S to come, if that time does not run already."""

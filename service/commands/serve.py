@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,10 @@ EPILOG = "Every setting is an environment variable (default in brackets):\n\n" +
 
 def serve(
     *,
-    store: Annotated[Path | None, typer.Option(help="Folder of checkpoints; ALNET_STORE otherwise.")] = None,
+    store: Annotated[
+        str | None,  # a Path would make the current folder of an empty one
+        typer.Option(metavar="PATH", help="Folder of checkpoints; ALNET_STORE otherwise."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; ALNET_HOST otherwise.")] = None,
     port: Annotated[int | None, typer.Option(help="Port, 0 for a free one; ALNET_PORT otherwise.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,

@@ -26,15 +26,15 @@ def to_rgb(image: PillowImage.Image) -> Image:
         DamagedImage: a float picture without one finite value.
     """
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    if _is_deep(image):
-        window = _window(image)
+    if is_deep(image):
+        window = window_of(image)
         key = image.info.get("transparency")
-        for rows, strip in _strips(image):
+        for rows, strip in strips(image):
             levels = np.asarray(strip)
             grey = window.apply(levels)
             pixels[rows] = (grey if key is None else np.where(levels == key, 0, grey))[..., None]
     else:
-        for rows, strip in _strips(image):
+        for rows, strip in strips(image):
             pixels[rows] = np.asarray(_over_black(strip))
     return pixels
 
@@ -47,7 +47,7 @@ def foreground(image: PillowImage.Image) -> tuple[NDArray[np.bool_], bool]:
     """
     mask = np.empty((image.height, image.width), np.bool_)
     low, high = np.inf, -np.inf
-    for rows, strip in _strips(image):
+    for rows, strip in strips(image):
         levels = _grey_levels(strip)
         mask[rows] = levels != 0
         others = levels[mask[rows]]
@@ -55,8 +55,8 @@ def foreground(image: PillowImage.Image) -> tuple[NDArray[np.bool_], bool]:
             low, high = min(low, others.min()), max(high, others.max())
     if low >= high:
         return mask, True
-    window = _window(image) if _is_deep(image) else _Window(0, 255)
-    for rows, strip in _strips(image):
+    window = window_of(image) if is_deep(image) else Window(0, 255)
+    for rows, strip in strips(image):
         mask[rows] = window.apply(_grey_levels(strip)) >= 128
     return mask, False
 
@@ -66,16 +66,16 @@ def _grey_levels(strip: PillowImage.Image) -> Levels:
     if strip.mode == "F":
         without_nan: Levels = np.nan_to_num(np.asarray(strip), nan=0.0)
         return without_nan
-    return np.asarray(strip if _is_deep(strip) else _opaque(strip).convert("L"))
+    return np.asarray(strip if is_deep(strip) else _opaque(strip).convert("L"))
 
 
-def _is_deep(image: PillowImage.Image) -> bool:
+def is_deep(image: PillowImage.Image) -> bool:
     """Whether the picture is grey with more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
+class Window:
     """The range of levels, `low` to `high`, that becomes 0 to 255."""
 
     low: float
@@ -87,10 +87,14 @@ class _Window:
         return np.rint(np.nan_to_num(np.clip(scaled, 0, 255), nan=0.0)).astype(np.uint8)
 
 
-def _window(image: PillowImage.Image) -> _Window:
-    """Return the window of a deep picture, from its smallest and largest finite level."""
+def window_of(image: PillowImage.Image) -> Window:
+    """Return the window of a deep picture, from its smallest and largest finite level.
+
+    Raises:
+        DamagedImage: there is no finite level.
+    """
     low, high = np.inf, -np.inf
-    for _, strip in _strips(image):
+    for _, strip in strips(image):
         values = np.asarray(strip)
         finite = values[np.isfinite(values)]
         if finite.size:
@@ -99,13 +103,13 @@ def _window(image: PillowImage.Image) -> _Window:
         raise DamagedImage("the image holds no finite value")
     if image.mode != "F":
         bits = max(8, int(high).bit_length() if high > 0 else 8)
-        return _Window(0, 2 ** (bits + bits % 2) - 1)
+        return Window(0, 2 ** (bits + bits % 2) - 1)
     if low >= 0 and high <= 255:
-        return _Window(0, 1 if high <= 1 else 255)
-    return _Window(low, high if high > low else low + 1)
+        return Window(0, 1 if high <= 1 else 255)
+    return Window(low, high if high > low else low + 1)
 
 
-def _strips(image: PillowImage.Image) -> Iterator[tuple[slice, PillowImage.Image]]:
+def strips(image: PillowImage.Image) -> Iterator[tuple[slice, PillowImage.Image]]:
     """Yield the picture in full-width strips, with the rows that each covers."""
     height = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, height):

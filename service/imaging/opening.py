@@ -17,7 +17,7 @@ from PIL import BmpImagePlugin, ExifTags, JpegImagePlugin, PngImagePlugin, TiffI
 from PIL import Image as PillowImage
 
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
-from service.imaging import netpbm, tiff, workload
+from service.imaging import deep_tiff, netpbm, tiff, workload
 
 SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -148,7 +148,8 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     page = pages[_pick(frame, len(pages))]
     image = TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.alone(upload, page, max_pixels)))
     workload.check_size(image.size, max_pixels)
-    return _Head(image.width * image.height, lambda: image)
+    deep_tiff.name_samples(image)
+    return _Head(image.width * image.height, partial(deep_tiff.read, image))
 
 
 def _bmp(upload: bytes, max_pixels: int, frame: int | None) -> _Head:

@@ -69,6 +69,39 @@ async def test_a_draining_service_is_alive_but_not_ready_and_takes_no_uploads() 
     assert upload.headers["connection"] == "close"
 
 
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("", "text/plain; version=0.0.4;"),
+        ("*/*", "text/plain; version=0.0.4;"),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4;"),
+        ("text/plain; version=1.0.0", "text/plain; version=1.0.0;"),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0;"),
+        ('application/openmetrics-text; version="1.0.0"', "application/openmetrics-text; version=1.0.0;"),
+        (PROMETHEUS_3, "application/openmetrics-text; version=1.0.0;"),
+        ("application/openmetrics-text; version=abc", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text; version=1.0.0 x", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text; version=", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text; version=9999999999999999999.0.0", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text; version=1.0.0;version=2", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text; VERSION=abc, text/plain;version=1.0.0", "text/plain; version=1.0.0;"),
+        ("text/plain;version;version==1;=,;,version=x", "text/plain; version=0.0.4;"),
+    ],
+)
+async def test_metrics_have_a_format_that_exists_whatever_is_asked_for(accept: str, media_type: str) -> None:
+    async with running(fake_app()) as client:
+        answer = await client.get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(media_type)
+    assert "alnet_requests_total" in answer.text
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 async def test_head_says_the_same_without_a_body(path: str) -> None:
     async with running(fake_app()) as client:

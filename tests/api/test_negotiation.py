@@ -29,6 +29,9 @@ JSON, PNG = Representation.JSON, Representation.PNG
         (["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], JSON),
         (["text/html", "image/png"], PNG),
         (["image/webp, image/png;q=0.1"], PNG),
+        (["text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"], JSON),
+        (["application/json;q=.4, image/png; Q = .5"], PNG),
+        (["application/json;q=0., image/png;q=1."], PNG),
     ],
 )
 def test_the_best_liked_representation_is_chosen(accept: list[str], chosen: Representation) -> None:

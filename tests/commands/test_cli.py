@@ -104,6 +104,14 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
 
 
+@pytest.mark.parametrize("option", ["host", "store"])
+def test_an_empty_option_of_serve_is_an_error_of_one_line(option: str) -> None:
+    program = f"from service.cli import main; main(['serve', '--{option}', ''])"
+    done = _python("-c", program)
+    assert done.returncode == 2
+    assert done.stderr == f"alnet: ALNET_{option.upper()} is set, but empty; give it a value or unset it\n"
+
+
 @pytest.mark.parametrize(
     ("library", "command"), [("uvicorn", ["serve"]), ("monai", ["train", "--data", "drawn:skin", "--run", "RUN"])]
 )

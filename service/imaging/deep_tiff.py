@@ -1,0 +1,94 @@
+"""Mend what Pillow misreads without a word in a TIFF of more than 8 bits a sample.
+
+- Samples that are stored plane by plane and uncompressed: it takes them for 8-bit ones in this machine's byte order.
+- Compressed ones in the other byte order: the decompressor has turned them already, and Pillow turns them back.
+- Grey whose 0 is white: the picture comes as a negative. Of 8 bits it does not.
+- Unsigned levels of 32 bits: those from 2³¹ on come as negative numbers.
+"""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+    TiffImageFile,
+)
+
+from service.errors import DamagedImage
+from service.imaging import levels
+
+_WHITE_IS_ZERO, _PLANES_APART, _UNSIGNED = 0, 2, 1
+
+_PLANES = {("RGB", 16): ("{};16L", "{};16B"), ("F", 32): ("F;32F", "F;32BF"), ("I", 32): ("I;32S", "I;32BS")}
+"""Pillow's names for the samples of one plane, little and big endian, by the picture's mode and bits a sample."""
+
+_INTERLEAVED = ("{}", "{}")
+"""These are named rightly."""
+
+_DECOMPRESSED = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+"""Its names for samples in this machine's byte order, by those for samples in the file's."""
+
+
+def name_samples(image: TiffImageFile) -> None:
+    """Tell Pillow how the samples of a picture that is not loaded yet are stored.
+
+    Raises:
+        DamagedImage: they are stored plane by plane in a way that Pillow cannot read.
+    """
+    bits = _bits(image)
+    if bits > 8:
+        apart = image.tag_v2.get(PLANAR_CONFIGURATION) == _PLANES_APART
+        names = _PLANES.get((image.mode, bits)) if apart else _INTERLEAVED
+        image.tile = [_named(tile, names, is_big_endian=image.tag_v2.prefix == b"MM") for tile in image.tile]
+
+
+def read(image: TiffImageFile) -> PillowImage.Image:
+    """Return the picture with its pixels loaded: 0 is black, and no level is negative unless the file says so.
+
+    Raises:
+        DamagedImage: a float picture whose 0 is white, without one finite value.
+    """
+    tags = image.tag_v2
+    image.load()
+    if image.mode == "I" and _bits(image) == 32 and tags.get(SAMPLEFORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
+        _bring_down(image)
+    if levels.is_deep(image) and tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+        _turn_over(image)
+    return image
+
+
+def _bits(image: TiffImageFile) -> int:
+    return int(max(image.tag_v2.get(BITSPERSAMPLE, (1,))))
+
+
+def _named(tile: ImageFile._Tile, names: tuple[str, str] | None, *, is_big_endian: bool) -> ImageFile._Tile:
+    """Return a piece of the picture with its samples named rightly; `names` are those of uncompressed ones."""
+    name, *rest = tuple[Any, ...](tile.args or ("",))
+    if tile.codec_name == "libtiff":
+        return tile._replace(args=(_DECOMPRESSED.get(name, name), *rest))
+    if names is None:
+        raise DamagedImage("the TIFF has its deep samples plane by plane; save it with interleaved samples")
+    return tile._replace(args=(names[is_big_endian].format(name), *rest))
+
+
+def _bring_down(image: TiffImageFile) -> None:
+    """Divide the levels by 4 if any is too high for Pillow; what they look like does not depend on the lowest bits."""
+    if all((np.asarray(strip) >= 0).all() for _, strip in levels.strips(image)):
+        return
+    for rows, strip in levels.strips(image):
+        lowered = np.asarray(strip).view(np.uint32) // 4
+        image.paste(PillowImage.fromarray(lowered.astype(np.int32)), (0, rows.start))
+
+
+def _turn_over(image: TiffImageFile) -> None:
+    """Make the top of the window black and its bottom white; NaN stays NaN."""
+    window = levels.window_of(image)
+    for rows, strip in levels.strips(image):
+        stored = np.asarray(strip)
+        turned = (window.low + window.high - stored.astype(np.float64)).astype(stored.dtype)
+        image.paste(PillowImage.fromarray(turned), (0, rows.start))

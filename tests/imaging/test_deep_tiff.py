@@ -1,0 +1,159 @@
+"""TIFF of more than 8 bits a sample look the same however they are stored."""
+
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.errors import DamagedImage
+from service.imaging.decode import decode, decode_mask
+from service.imaging.opening import pixels_to_decode
+
+LIMIT = 1_000_000
+SHORT, LONG = 3, 4
+GREY, RGB, CMYK = 1, 2, 5
+FORMATS = {"u": 1, "i": 2, "f": 3}
+ORDERS = pytest.mark.parametrize("order", ["<", ">"], ids=["little endian", "big endian"])
+COMPRESSED = pytest.mark.parametrize("is_compressed", [False, True], ids=["plain", "deflated"])
+
+Samples = NDArray[np.generic]
+Order = Literal["<", ">"]
+
+
+def tiff(
+    samples: Samples, photometric: int, *, order: Order = "<", is_compressed: bool = False, apart: bool = False
+) -> bytes:
+    """Return a TIFF of (H, W) or (H, W, C), in strips of 5 rows, with interleaved samples or plane by plane."""
+    height, width, channels = *samples.shape[:2], samples.shape[2] if samples.ndim == 3 else 1
+    stored = samples.astype(samples.dtype.newbyteorder(order)).reshape(height, width, channels)
+    planes = np.split(stored, channels, axis=2) if apart else [stored]
+    strips = [plane[top : top + 5].tobytes() for plane in planes for top in range(0, height, 5)]
+    if is_compressed:
+        strips = [zlib.compress(strip) for strip in strips]
+    tags = {
+        256: (LONG, [width]),
+        257: (LONG, [height]),
+        258: (SHORT, [8 * samples.dtype.itemsize] * channels),
+        259: (SHORT, [8 if is_compressed else 1]),
+        262: (SHORT, [photometric]),
+        273: (LONG, list(np.cumsum([8, *map(len, strips[:-1])]))),
+        277: (SHORT, [channels]),
+        278: (LONG, [5]),
+        279: (LONG, [len(strip) for strip in strips]),
+        284: (SHORT, [2 if apart else 1]),
+        339: (SHORT, [FORMATS[samples.dtype.kind]] * channels),
+    }
+    pixels = b"".join(strips)
+    return struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(pixels)) + pixels + directory(
+        tags, order, 8 + len(pixels)
+    )  # fmt: skip
+
+
+def directory(tags: Mapping[int, tuple[int, Sequence[int]]], order: Order, at: int) -> bytes:
+    """Return a directory that lies `at` this offset, with the values that do not fit into it behind."""
+    entries, beyond = struct.pack(order + "H", len(tags)), b""
+    end = at + 2 + 12 * len(tags) + 4
+    for tag, (kind, values) in tags.items():
+        packed = struct.pack(f"{order}{len(values)}{'H' if kind == SHORT else 'I'}", *values)
+        inline = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(order + "I", end + len(beyond))
+        beyond += b"" if len(packed) <= 4 else packed
+        entries += struct.pack(order + "HHI", tag, kind, len(values)) + inline
+    return entries + bytes(4) + beyond
+
+
+def draw(*channels: int) -> NDArray[np.uint16]:
+    """Return noise of the whole range, (17, 23, *channels)."""
+    levels = np.random.default_rng(0).integers(0, 65536, (17, 23, *channels), dtype=np.uint16)
+    levels[0, :2] = np.array([0, 65535]).reshape(2, *(1 for _ in channels))
+    return levels
+
+
+def pixels(upload: bytes) -> NDArray[np.uint8]:
+    return decode(upload, max_pixels=LIMIT).pixels
+
+
+def grey(upload: bytes) -> NDArray[np.uint8]:
+    return pixels(upload)[..., 0]
+
+
+@ORDERS
+@COMPRESSED
+@pytest.mark.parametrize("apart", [False, True], ids=["interleaved", "plane by plane"])
+def test_sixteen_bit_colours_become_their_upper_bytes(order: Order, is_compressed: bool, apart: bool) -> None:
+    colours = draw(3)
+    upload = tiff(colours, RGB, order=order, is_compressed=is_compressed, apart=apart)
+    np.testing.assert_array_equal(pixels(upload), colours >> 8)
+
+
+@ORDERS
+@COMPRESSED
+@pytest.mark.parametrize("apart", [False, True], ids=["interleaved", "plane by plane"])
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_thirty_two_bit_levels_follow_the_rule(
+    dtype: type[np.generic], order: Order, is_compressed: bool, apart: bool
+) -> None:
+    levels = draw()
+    stored = (levels / 65535).astype(dtype) if dtype is np.float32 else levels.astype(dtype)
+    upload = tiff(stored, GREY, order=order, is_compressed=is_compressed, apart=apart)
+    np.testing.assert_array_equal(grey(upload), np.rint(levels / 257))
+
+
+@ORDERS
+def test_signed_levels_of_sixteen_bits_follow_the_rule_when_they_are_compressed(order: Order) -> None:
+    levels = (draw() >> 1).astype(np.int16)
+    expected = grey(tiff(levels, GREY, order=order))
+    assert set(np.unique(expected)) > {0, 100}
+    np.testing.assert_array_equal(grey(tiff(levels, GREY, order=order, is_compressed=True)), expected)
+
+
+@pytest.mark.parametrize(("channels", "photometric"), [(1, GREY), (4, RGB), (4, CMYK)], ids=["grey", "RGBA", "CMYK"])
+def test_deep_planes_that_cannot_be_read_are_refused_from_the_header(channels: int, photometric: int) -> None:
+    upload = tiff(draw(channels), photometric, apart=True)
+    for refuse in (decode, pixels_to_decode):
+        with pytest.raises(DamagedImage, match="save it with interleaved samples"):
+            refuse(upload, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_picture_whose_zero_is_white_is_no_negative(dtype: type[np.generic]) -> None:
+    levels = draw()
+    stored = {np.uint8: levels >> 8, np.uint16: levels, np.float32: levels / 65535}[dtype].astype(dtype)
+    turned = stored.max() - stored
+    np.testing.assert_array_equal(grey(tiff(turned, photometric=0)), grey(tiff(stored, GREY)))
+
+
+def test_a_window_is_that_of_the_levels_as_they_are_stored() -> None:
+    upload = tiff(np.array([[0, 1000, 4095]], np.uint16), photometric=0)
+    assert grey(upload).tolist() == [[255, 193, 0]]
+
+
+def test_what_is_no_number_is_black_though_zero_is_white() -> None:
+    upload = tiff(np.array([[0.0, np.nan, 1.0, np.inf, -np.inf]], np.float32), photometric=0)
+    assert grey(upload).tolist() == [[255, 0, 0, 0, 255]]
+
+
+def test_a_mask_whose_zero_is_white_has_its_foreground_there() -> None:
+    read = decode_mask(tiff(np.array([[0, 65535, 0]], np.uint16), photometric=0), max_pixels=LIMIT)
+    assert read.is_binary
+    assert read.mask.tolist() == [[True, False, True]]
+
+
+@COMPRESSED
+def test_unsigned_levels_of_thirty_two_bits_use_their_whole_range(is_compressed: bool) -> None:
+    levels = draw()
+    stored = levels.astype(np.uint32) * 65537
+    np.testing.assert_array_equal(grey(tiff(stored, GREY, is_compressed=is_compressed)), np.rint(levels / 257))
+
+
+def test_a_mask_of_the_highest_unsigned_level_is_binary() -> None:
+    read = decode_mask(tiff(np.array([[0, 2**32 - 1, 0]], np.uint32), GREY), max_pixels=LIMIT)
+    assert read.is_binary
+    assert read.mask.tolist() == [[False, True, False]]
+
+
+def test_signed_levels_below_zero_stay_black() -> None:
+    assert grey(tiff(np.array([[-1, 0, 1023]], np.int32), GREY)).tolist() == [[0, 0, 255]]
