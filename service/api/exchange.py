@@ -5,7 +5,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -39,7 +39,7 @@ class Exchange:
     def begin(cls, scope: Scope) -> "Exchange":
         """Make the exchange of an ASGI http scope and leave it in the scope's state."""
         exchange = cls(
-            request_id=_request_id(Headers(scope=scope)),
+            request_id=request_id_of(Headers(scope=scope)),
             method=scope["method"],
             arrived=time.monotonic(),
         )
@@ -52,6 +52,14 @@ class Exchange:
         exchange: Exchange = request.state.exchange
         return exchange
 
+    def add_headers(self, headers: MutableHeaders) -> None:
+        """Add what every answer carries."""
+        elapsed_s = time.monotonic() - self.arrived
+        headers["X-Request-ID"] = self.request_id
+        headers["Cache-Control"] = "no-store"
+        headers.update(self.headers)
+        headers.setdefault("Server-Timing", f"total;dur={elapsed_s * 1000:.1f}")
+
     def end(self, scope: Scope) -> None:
         """Note what routing found, and the time it all took."""
         self.route = getattr(scope.get("route"), "path", UNMATCHED)
@@ -59,7 +67,7 @@ class Exchange:
         self.seconds = time.monotonic() - self.arrived
 
 
-def _request_id(headers: Headers) -> str:
+def request_id_of(headers: Headers) -> str:
     """Return the caller's id if it is a sane token, else a new one: nothing else may reach our logs."""
     given = headers.get("x-request-id", "")
     return given if SANE_TOKEN.fullmatch(given) else uuid.uuid4().hex

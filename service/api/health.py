@@ -38,6 +38,7 @@ async def readyz(parts: TheParts) -> Health:
     return Health(status="ready")
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", responses=openapi.METRICS_RESPONSES, response_class=Response, summary="Prometheus metrics")
 async def metrics(request: Request, parts: TheParts) -> Response:
     """Return every metric, in OpenMetrics or Prometheus' text format as the scraper asks."""

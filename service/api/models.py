@@ -14,6 +14,7 @@ from service.store.card import Card
 router = APIRouter(tags=["models"])
 
 
+@router.head("/models", include_in_schema=False)
 @router.get("/models", responses=openapi.problems_of(), summary="What there is to segment with")
 async def models(parts: TheParts) -> ModelList:
     """List every modality that this replica has or is to have, and whether it is ready."""
@@ -21,6 +22,7 @@ async def models(parts: TheParts) -> ModelList:
     return ModelList(models=[_summary(name, state, fleet.cards.get(name)) for name, state in fleet.states.items()])
 
 
+@router.head("/models/{modality}", include_in_schema=False)
 @router.get(
     "/models/{modality}",
     responses=openapi.problems_of(UnknownModality, NotReady, ShuttingDown),

@@ -31,6 +31,7 @@ class FormReader:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
+        self._is_reference_unnamed = False
         self._file: BytesIO | None = None
         self._has_ended = False
         try:
@@ -61,13 +62,17 @@ class FormReader:
             ) from error
 
     def finish(self) -> tuple[bytes, bytes | None]:
-        """Return the image and, if there was one, the reference; neither is copied."""
+        """Return the image and, if there was one, the reference; neither is copied.
+
+        A reference without name and content is none: a browser sends it where nobody has chosen a file.
+        """
         if not self._has_ended:
             raise BadMultipart("the form ends before its last boundary")
         if b"image" not in self._files:
             raise BadMultipart("the form has no file `image`; name the part `image`, or send the image as the body")
-        reference = self._files.get(b"reference")
-        return self._files[b"image"].getvalue(), None if reference is None else reference.getvalue()
+        reference = self._files.get(b"reference", BytesIO()).getvalue()
+        was_sent = b"reference" in self._files and (reference or not self._is_reference_unnamed)
+        return self._files[b"image"].getvalue(), reference if was_sent else None
 
     def _begin_part(self) -> None:
         self._parts += 1
@@ -88,7 +93,8 @@ class FormReader:
         self._header_value.clear()
 
     def _end_headers(self) -> None:
-        name = parse_options_header(self._disposition)[1].get(b"name")
+        options = parse_options_header(self._disposition)[1]
+        name = options.get(b"name")
         if name is None:
             raise BadMultipart("a part of the form has no name")
         if name not in KNOWN:
@@ -99,6 +105,8 @@ class FormReader:
         if name in self._files:
             raise BadMultipart(f"`{word}` was sent more than once")
         self._file = self._files[name] = BytesIO()
+        if name == b"reference":
+            self._is_reference_unnamed = options.get(b"filename") == b""
 
     def _add_content(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:

@@ -27,6 +27,7 @@ IMAGE_TYPES = (
 )
 BINARY: Json = {"type": "string", "format": "binary"}
 
+SEGMENT_PATH = "/segment/{modality}"
 ANSWER: Json = {
     "request_id": REQUEST_ID,
     "modality": "retina",
@@ -145,12 +146,13 @@ SEGMENT_EXTRA: Json = {
 }
 
 
-METRICS_RESPONSES: Responses = {
+_MEASURED: Responses = {
     200: {
         "description": "Prometheus' text format, or OpenMetrics if the scraper prefers it.",
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
+METRICS_RESPONSES: Responses = _MEASURED | problems_of()
 
 
 SECURITY_SCHEMES: Json = {
@@ -165,6 +167,7 @@ def document(app: FastAPI, gate: Gate) -> Json:
         schema = FastAPI.openapi(app)
         _offer_no_null(schema)
         schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        _restore_nulls(schema)
         if gate.asks_for_keys:
             _declare_keys(schema, gate)
     return FastAPI.openapi(app)
@@ -177,6 +180,12 @@ def _offer_no_null(schema: Json) -> None:
             described = parameter["schema"]
             for choice in described.pop("anyOf", ()):
                 described |= {} if choice == {"type": "null"} else choice
+
+
+def _restore_nulls(schema: Json) -> None:
+    """Give the example of an answer back its nulls, which FastAPI drops: the schema requires those fields."""
+    answered = schema["paths"][SEGMENT_PATH]["post"]["responses"]["200"]
+    answered["content"][Representation.JSON.value]["example"] = ANSWER
 
 
 def _declare_keys(schema: Json, gate: Gate) -> None:

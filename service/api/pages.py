@@ -1,9 +1,9 @@
-"""The two pages for people. Each is one file that fetches nothing from anywhere but this service."""
+"""The two pages for people, and OpenAPI's document. A page is one file that fetches nothing from anywhere else."""
 
 from importlib import resources
 
-from fastapi import APIRouter
-from starlette.responses import HTMLResponse
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, JSONResponse
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
@@ -18,12 +18,19 @@ def router() -> APIRouter:
     docs_html = folder.joinpath("docs.html").read_text("utf-8")
     pages = APIRouter(include_in_schema=False)
 
+    @pages.head("/")
     @pages.get("/")
     async def segment_page() -> HTMLResponse:
         return HTMLResponse(segment_html, headers=HEADERS)
 
+    @pages.head("/docs")
     @pages.get("/docs")
     async def docs_page() -> HTMLResponse:
         return HTMLResponse(docs_html, headers=HEADERS)
+
+    @pages.head("/openapi.json")
+    @pages.get("/openapi.json")
+    async def openapi_document(request: Request) -> JSONResponse:
+        return JSONResponse(request.app.openapi())
 
     return pages

@@ -65,7 +65,7 @@ def install(app: FastAPI) -> None:
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
-        return of_status(error.status_code, Exchange.of(request), error.headers)
+        return of_status(error.status_code, Exchange.of(request), _with_head(error.headers or {}))
 
     async def on_hang_up(_request: Request, _error: Exception) -> Response:
         return Response(status_code=CALLER_LEFT)
@@ -149,6 +149,11 @@ def _headers(error: errors.AlnetError) -> dict[str, str]:
             return {"Connection": "close"}  # the rest of the body may come any time, or never
         case _:
             return {}
+
+
+def _with_head(headers: Mapping[str, str]) -> dict[str, str]:
+    """Name HEAD beside GET: each path that has one has both, but as two routes, and the router knows of the first."""
+    return {name: "GET, HEAD" if (name, value) == ("Allow", "GET") else value for name, value in headers.items()}
 
 
 def _words(kind: type[errors.AlnetError], separator: str) -> str:

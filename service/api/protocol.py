@@ -1,14 +1,15 @@
 """uvicorn's HTTP/1.1, but with heads that are bounded in size and time, and with a problem for what is no HTTP."""
 
 import asyncio
-import uuid
+import time
 from http import HTTPStatus
 
 import httptools
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api import problems
-from service.api.exchange import Exchange
+from service.api import logs, problems
+from service.api.exchange import Exchange, request_id_of
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers together, and of a chunked body's trailers. The parser itself has no limit."""
@@ -36,6 +37,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self.headers = []
         self._bound_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -92,6 +94,7 @@ class Protocol(HttpToolsProtocol):
             return
         self._undigested, self._is_in_body = 0, False
         super().on_message_complete()
+        self.headers = []  # those to come are another request's
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's signature
         """Answer bytes that cannot be parsed, and close."""
@@ -141,12 +144,20 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: int) -> None:
-        """Answer with a problem, whatever else was to come, and close."""
-        answer = problems.of_status(status, Exchange(request_id=uuid.uuid4().hex, method="", arrived=0.0))
+        """Answer with a problem, whatever else was to come, close, and leave a line in the log.
+
+        The app knows nothing of it. Nor is a method known: what was to be one may be anything.
+        """
+        request_id = request_id_of(Headers(raw=self.headers))
+        exchange = Exchange(request_id=request_id, method="", arrived=time.monotonic(), status=status)
+        answer = problems.of_status(status, exchange)
+        exchange.add_headers(answer.headers)
+        exchange.sent_bytes = len(answer.body)
         line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()
         headers = [b"%b: %b" % header for header in [*answer.raw_headers, (b"connection", b"close")]]
         self.transport.write(b"\r\n".join([line, *headers, b"", bytes(answer.body)]))
         self.transport.close()
+        logs.log_access(exchange)
 
 
 class _HeadTooLarge(Exception):

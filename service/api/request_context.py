@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -87,7 +86,10 @@ class _Outgoing:
             self.has_begun = True
             self._exchange.status = message["status"]
             self._closes = self._incoming.is_last or self._is_draining()
-            self._add_headers(MutableHeaders(raw=message.setdefault("headers", [])))
+            headers = MutableHeaders(raw=message.setdefault("headers", []))
+            self._exchange.add_headers(headers)
+            if self._closes:
+                headers["Connection"] = "close"
         elif message["type"] == "http.response.body":
             self._exchange.sent_bytes += len(message.get("body", b""))
             if self._closes and not message.get("more_body", False):
@@ -99,12 +101,3 @@ class _Outgoing:
         await self._send({**last, "more_body": True})
         await self._incoming.discard_rest()
         return {"type": "http.response.body", "body": b""}
-
-    def _add_headers(self, headers: MutableHeaders) -> None:
-        elapsed_s = time.monotonic() - self._exchange.arrived
-        headers["X-Request-ID"] = self._exchange.request_id
-        headers["Cache-Control"] = "no-store"
-        headers.update(self._exchange.headers)
-        headers.setdefault("Server-Timing", f"total;dur={elapsed_s * 1000:.1f}")
-        if self._closes:
-            headers["Connection"] = "close"

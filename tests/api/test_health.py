@@ -100,11 +100,3 @@ async def test_metrics_have_a_format_that_exists_whatever_is_asked_for(accept: s
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith(media_type)
     assert "alnet_requests_total" in answer.text
-
-
-@pytest.mark.parametrize("path", ["/livez", "/readyz"])
-async def test_head_says_the_same_without_a_body(path: str) -> None:
-    async with running(fake_app()) as client:
-        answer = await client.head(path)
-    assert answer.status_code == 200
-    assert answer.content == b""

@@ -94,6 +94,25 @@ def test_the_example_of_an_answer_is_one() -> None:
 
 
 @pytest.mark.anyio
+async def test_the_example_that_is_served_has_all_that_its_schema_requires() -> None:
+    async with running(fake_app()) as client:
+        served = (await client.get("/openapi.json")).json()
+    example = served["paths"]["/segment/{modality}"]["post"]["responses"]["200"]["content"]["application/json"][
+        "example"
+    ]
+    assert example == ANSWER
+    required = served["components"]["schemas"]
+    assert set(required["SegmentationAnswer"]["required"]) <= set(example)
+    assert set(required["Iou"]["required"]) <= set(example["iou"])
+
+
+def test_every_operation_says_what_any_other_problem_looks_like(document: Json) -> None:
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    for operation in operations:
+        assert set(operation["responses"]["default"]["content"]) == {"application/problem+json"}
+
+
+@pytest.mark.anyio
 async def test_an_answer_looks_like_its_example() -> None:
     async with running(fake_app()) as client:
         body = (await client.post("/segment/retina", content=png(draw()))).json()

@@ -1,5 +1,7 @@
-"""The two pages for people."""
+"""The two pages for people, and what every address has that can be read."""
 
+import json
+import logging
 import re
 
 import pytest
@@ -17,6 +19,36 @@ async def test_a_page_needs_nothing_from_outside(path: str) -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert not re.search(r"https?://|//cdn|@import", answer.text)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+READABLE = ["/", "/docs", "/openapi.json", "/livez", "/readyz", "/metrics", "/models", "/models/retina"]
+
+
+@pytest.mark.parametrize("path", READABLE)
+async def test_head_says_the_same_as_get_without_a_body(path: str) -> None:
+    async with running(fake_app()) as client:
+        got, answer = await client.get(path), await client.head(path)
+    assert answer.status_code == got.status_code == 200
+    assert answer.headers["content-type"] == got.headers["content-type"]
+    assert answer.content == b""
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"), [*((path, "GET, HEAD") for path in READABLE), ("/segment/retina", "POST")]
+)
+async def test_a_wrong_method_is_told_all_the_right_ones(path: str, methods: str) -> None:
+    async with running(fake_app()) as client:
+        answer = await client.delete(path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == methods
+
+
+@pytest.mark.parametrize("path", READABLE)
+async def test_every_address_has_a_name_in_the_log(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "service.access"):
+        async with running(fake_app()) as client:
+            await client.get(path)
+    assert json.loads(caplog.messages[-1])["route"] == path.replace("retina", "{modality}")
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

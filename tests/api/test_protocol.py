@@ -1,6 +1,12 @@
-"""How long a connection may take to ask, and when it is let go; in virtual time, over a transport that only notes."""
+"""How long a connection may take to ask, when it is let go, and what is said of one that is refused.
+
+In virtual time, over a transport that only notes.
+"""
 
 import asyncio
+import json
+import logging
+import re
 from collections.abc import Callable
 
 import pytest
@@ -166,3 +172,47 @@ def test_a_connection_that_is_lost_is_let_go_at_once(sent: bytes, error: Excepti
         assert timers() == []
 
     run_virtually(main)
+
+
+GARBAGE = b"SEGMENT retina\r\n\r\n"
+TOO_LONG = b"X-A: " + b"y" * 70_000 + b"\r\n\r\n"
+NAMED = b"GET / HTTP/1.1\r\nX-Request-ID: mine\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "request_id"),
+    [
+        (GARBAGE, 400, "[0-9a-f]{32}"),
+        (REQUEST[:20], 408, "[0-9a-f]{32}"),
+        (NAMED + b"Host: test\r\n", 408, "mine"),
+        (NAMED + TOO_LONG, 431, "mine"),
+        (NAMED + b"X-Request-ID\r\n\r\n", 400, "mine"),
+        (NAMED.replace(b"mine", b"not\tsane") + TOO_LONG, 431, "[0-9a-f]{32}"),
+        (NAMED + b"\r\n" + REQUEST[:20], 408, "[0-9a-f]{32}"),
+        (NAMED + b"\r\n" + GARBAGE, 400, "[0-9a-f]{32}"),
+    ],
+)
+def test_a_refusal_has_the_headers_of_every_answer_and_a_line_in_the_log(
+    sent: bytes, status: int, request_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> bytes:
+        protocol, transport = connect()
+        for piece in sent.partition(b"\r\n\r\n"):
+            protocol.data_received(piece)
+            await asyncio.sleep(1)
+        await asyncio.sleep(HEAD_TIMEOUT_S + 1)
+        protocol.connection_lost(None)
+        return transport.written
+
+    with caplog.at_level(logging.INFO, "service.access"):
+        *_, refusal = run_virtually(main).split(b"HTTP/1.1 ")
+    head, _, body = refusal.partition(b"\r\n\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    assert re.fullmatch(request_id, headers["x-request-id"])
+    assert headers["cache-control"] == "no-store"
+    assert headers["server-timing"].startswith("total;dur=")
+    assert int(headers["content-length"]) == len(body)
+    assert json.loads(body)["request_id"] == headers["x-request-id"]
+    line = json.loads(caplog.records[-1].message)
+    assert (line["status"], line["request_id"], line["route"]) == (status, headers["x-request-id"], "unmatched")
+    assert line["bytes"] == len(body)

@@ -89,6 +89,20 @@ def test_other_parts_of_a_form_are_ignored() -> None:
     assert read(Body(body), FORM) == Parts(b"abc")
 
 
+def test_a_reference_for_which_nobody_chose_a_file_was_not_sent() -> None:
+    for parts in (
+        [part("image", b"abc"), part("reference", b"", filename="")],
+        [part("reference", b"", filename=""), part("image", b"abc", filename="")],
+    ):
+        assert read(Body(form(*parts)), FORM) == Parts(b"abc", None)
+
+
+def test_a_reference_with_a_name_or_with_content_was_sent() -> None:
+    for content, filename in ((b"", "x.png"), (b"def", "")):
+        body = form(part("image", b"abc"), part("reference", content, filename=filename))
+        assert read(Body(body), FORM) == Parts(b"abc", content)
+
+
 def test_an_empty_file_is_left_to_the_decoder() -> None:
     assert read(Body(form(part("image", b""))), FORM) == Parts(b"")
 

@@ -143,6 +143,7 @@ def test_what_is_no_http_is_a_problem_too(server: ServerProcess, garbage: bytes)
         answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert problem(answer)["status"] == 400
+    until(lambda: f'"request_id": "{problem(answer)["request_id"]}"' in "".join(server.out))
 
 
 def test_chunks_that_are_none_end_only_their_own_request(server: ServerProcess) -> None:
