@@ -24,7 +24,6 @@ AlnetError
 │   └── DeadlineExceeded          the caller's deadline (or the server's) passed first
 ├── EngineFailed              the network could not be run on a sound image
 ├── BadCheckpoint             the store's files contradict each other, or the engine does not reproduce them
-│   └── UnreadableCheckpoint      a file is there and cannot be read now; it may be, later
 ├── AlreadyPublished          that version exists; published versions never change
 ├── BadDataset                a training folder has a fault; the message names the file
 ├── BadConfig                 a training configuration, or a run to resume, contradicts itself
@@ -135,11 +134,14 @@ class EngineFailed(AlnetError):
 
 
 class BadCheckpoint(AlnetError):
-    """The store's files contradict each other, or the engine does not reproduce them."""
+    """The store's files contradict each other, or the engine does not reproduce them.
 
+    `may_pass`: a file is there and cannot be read now, for want of a permission, or of the disk or network.
+    """
 
-class UnreadableCheckpoint(BadCheckpoint):
-    """A file of the store is there and cannot be read now: for want of a permission, or of the disk or network."""
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class QuantisationLoss(AlnetError):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from service.engine.memory import give_back_unused
 from service.engine.serving import Serving, Version
-from service.errors import AlnetError, BadCheckpoint, UnreadableCheckpoint
+from service.errors import AlnetError, BadCheckpoint
 from service.store.checkpoint import Stamp
 from service.store.model_store import Wanted
 
@@ -125,7 +125,7 @@ class Modality:
         try:
             version = await self._load(self.name, wanted.version)
         except Exception as error:  # noqa: BLE001 - one checkpoint's fault must not keep others from serving
-            is_at_fault = isinstance(error, BadCheckpoint) and not isinstance(error, UnreadableCheckpoint)
+            is_at_fault = isinstance(error, BadCheckpoint) and not error.may_pass
             again_at = float("inf") if is_at_fault else self._clock() + RETRY_AFTER_S
             self._tried = _Tried(wanted.version, wanted.stamp, again_at)
             self._refuse(wanted.version, error)

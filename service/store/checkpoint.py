@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from service.errors import BadCheckpoint, BadConfig, UnreadableCheckpoint
+from service.errors import BadCheckpoint, BadConfig
 from service.store.card import Card
 
 CARD = "card.json"
@@ -145,7 +145,7 @@ def _read(folder: Path, name: str, limit: int = -1) -> bytes:
     except FileNotFoundError as error:
         raise _broken(folder, f"{name} is missing") from error
     except OSError as error:
-        raise UnreadableCheckpoint(f"{folder}: {name} cannot be read ({error.strerror})") from error
+        raise BadCheckpoint(f"{folder}: {name} cannot be read ({error.strerror})", may_pass=True) from error
 
 
 def _broken(folder: Path, fault: str) -> BadCheckpoint:

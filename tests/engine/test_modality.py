@@ -9,7 +9,7 @@ import pytest
 
 from service.engine.modality import RETRY_AFTER_S, Modality, ModalityState, Refusal
 from service.engine.serving import Version
-from service.errors import BadCheckpoint, UnknownModality, UnreadableCheckpoint
+from service.errors import BadCheckpoint, UnknownModality
 from service.store.model_store import Wanted
 
 REFUSED = BadCheckpoint("weights hold NaN")
@@ -113,7 +113,7 @@ def test_a_refused_version_is_told_once_and_not_tried_again_until_its_files_chan
     ]
 
 
-@pytest.mark.parametrize("fault", [MemoryError(), UnreadableCheckpoint("the disk does not answer")])
+@pytest.mark.parametrize("fault", [MemoryError(), BadCheckpoint("the disk does not answer", may_pass=True)])
 def test_what_is_no_fault_of_the_files_is_tried_again_after_a_while(fault: Exception) -> None:
     async def script(store: Store) -> None:
         store.faults["1"] = fault
