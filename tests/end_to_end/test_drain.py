@@ -73,22 +73,18 @@ def test_sigterm_during_warm_up_exits_with_0() -> None:
     assert "Traceback" not in "".join(server.err)
 
 
-def test_a_batch_that_never_ends_does_not_keep_the_process_from_ending() -> None:
-    with ServerProcess(drain_timeout_s=0.5) as server:
+def test_a_batch_or_a_warm_up_that_never_ends_does_not_keep_the_process_from_ending() -> None:
+    with ServerProcess(drain_timeout_s=0.5) as server, ServerProcess("--held", "retina", "cell") as warming_up:
         server.wait_ready()
         with server.held():
             caller = Caller(server, IMAGE)
             until(lambda: server.in_flight == 1)
             server.terminate()
+            warming_up.terminate()
             assert caller.answer().status_code == 503
-            assert server.exit_code() == 0
-    assert "ends without it" in "".join(server.err)
-
-
-def test_nor_does_a_warm_up_that_never_ends() -> None:
-    with ServerProcess("--held", "retina", "cell") as server:
-        server.terminate()
-        assert server.exit_code() == 0
+            assert (server.exit_code(), warming_up.exit_code()) == (0, 0)
+    for ended in (server, warming_up):
+        assert "ends without it" in "".join(ended.err)
 
 
 def test_an_upload_that_stalls_ends_with_the_time_to_drain_and_idle_connections_are_closed() -> None:
