@@ -54,11 +54,7 @@ class Dealer(Generic[Item, Result]):
     ) -> None:
         self._engine, self._device, self._on_batch, self._clock = engine, device, on_batch, clock
         self._most = engine.slots
-
-    @property
-    def most_beside(self) -> int:
         """Most items that run side by side: the engine's slots, or fewer since memory ran out."""
-        return self._most
 
     async def deal(self, batch: Sequence[Part[Item, Result]], tasks: asyncio.TaskGroup) -> list[Part[Item, Result]]:
         """Begin each item that is still wanted when a part of the device comes free; return those once all have begun.

@@ -109,6 +109,16 @@ class ServerProcess:
         """How many uploads the server is receiving or answering."""
         return self.metric("alnet_requests_in_flight")
 
+    @property
+    def waiting(self) -> float:
+        """How many uploads for retina wait for the engine."""
+        return self.metric("alnet_queue_depth", modality="retina")
+
+    @property
+    def tiles_run(self) -> float:
+        """How many tiles for retina the engine was given."""
+        return self.metric("alnet_batch_size_sum", modality="retina")
+
     @contextmanager
     def connection(self) -> Iterator[socket.socket]:
         with socket.create_connection((self.host, self.port), timeout=PATIENCE_S) as connection:
@@ -143,6 +153,16 @@ class Caller:
     def _send(self) -> None:
         with httpx.Client(timeout=PATIENCE_S) as client:
             self._answer = client.send(self._request)
+
+
+@contextmanager
+def busy(server: ServerProcess, image: bytes) -> Iterator[None]:
+    """Keep the engine of an idle server busy with one upload: who comes within the block waits, and is run after it."""
+    with server.held():
+        first = Caller(server, image)
+        until(lambda: server.in_flight == 1 and server.waiting == 0)
+        yield
+    assert first.answer().status_code == 200
 
 
 def request_head(path: str, *headers: str) -> bytes:

@@ -3,12 +3,11 @@
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.doubles import draw, mask_of, png, poisonous, read_png
-from tests.end_to_end.server_process import PATIENCE_S, Caller, ServerProcess, read_all, until, upload
+from tests.end_to_end.server_process import PATIENCE_S, Caller, ServerProcess, busy, read_all, until, upload
 
 IMAGES = [draw(seed) for seed in range(8)]
 BATCH_S = 0.025
@@ -24,27 +23,13 @@ def batches_of_8() -> Iterator[ServerProcess]:
     assert "Exception in ASGI application" not in "".join(running.err)
 
 
-def waiting(server: ServerProcess) -> float:
-    return server.metric("alnet_queue_depth", modality="retina")
-
-
-@contextmanager
-def busy(server: ServerProcess) -> Iterator[None]:
-    """Keep the engine busy with one upload: who comes within the block waits, and is run in one batch after it."""
-    with server.held():
-        first = Caller(server, png(IMAGES[0]))
-        until(lambda: server.in_flight == 1 and waiting(server) == 0)
-        yield
-    assert first.answer().status_code == 200
-
-
 def test_one_poisonous_upload_among_eight_fails_alone(batches_of_8: ServerProcess) -> None:
     images = IMAGES[:7]
-    with busy(batches_of_8):
+    with busy(batches_of_8, png(IMAGES[0])):
         good = [Caller(batches_of_8, png(image), Accept="image/png") for image in images[:4]]
         bad = Caller(batches_of_8, png(poisonous()))
         good += [Caller(batches_of_8, png(image), Accept="image/png") for image in images[4:]]
-        until(lambda: waiting(batches_of_8) == 8)
+        until(lambda: batches_of_8.waiting == 8)
     assert bad.answer().status_code == 500
     assert bad.answer().json()["type"] == "urn:alnet:problem:engine-failed"
     for image, caller in zip(images, good, strict=True):
@@ -57,9 +42,9 @@ def test_when_memory_runs_out_batches_are_halved_and_stay_so_and_everyone_is_ans
         server.wait_ready()
         failed = []
         for _ in range(2):
-            with busy(server):
+            with busy(server, png(IMAGES[0])):
                 callers = [Caller(server, png(image)) for image in IMAGES]
-                until(lambda: waiting(server) == 8)
+                until(lambda: server.waiting == 8)
             answers = [caller.answer() for caller in callers]
             assert [answer.status_code for answer in answers] == [200] * 8
             assert max(answer.json()["batch_size"] for answer in answers) == 2
@@ -87,7 +72,7 @@ def test_half_of_a_running_batch_hangs_up_200_times_and_no_survivor_fails() -> N
                 caller.close()
                 survived += 1
         until(lambda: server.in_flight == 0)
-        run = server.metric("alnet_batch_size_sum", modality="retina")
+        run = server.tiles_run
         left = server.metric("alnet_requests_total", modality="retina", status="499")
         server.terminate()
         assert server.exit_code() == 0

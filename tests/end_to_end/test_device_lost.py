@@ -25,11 +25,11 @@ def test_all_hear_that_the_device_is_lost_and_the_process_ends_with_an_error(
         half_sent.sendall(upload(IMAGE)[:-100])
         with server.held():
             first = Caller(server, IMAGE)  # keeps the device busy until the others wait
-            until(lambda: server.in_flight == 2 and server.metric("alnet_queue_depth", modality="retina") == 0)
+            until(lambda: server.in_flight == 2 and server.waiting == 0)
             fatal = Caller(server, png(flat(colour)))
-            until(lambda: server.metric("alnet_queue_depth", modality="retina") == 1)
+            until(lambda: server.waiting == 1)
             waiting = [Caller(server, IMAGE) for _ in range(15)]
-            until(lambda: server.metric("alnet_queue_depth", modality="retina") == 16)
+            until(lambda: server.waiting == 16)
         lost_at = time.monotonic()
         ready, ready_s = first_not_ready(client), time.monotonic() - lost_at
         alive, late = client.get("/livez"), client.post("/segment/retina", content=IMAGE)

@@ -13,10 +13,6 @@ from tests.end_to_end.server_process import Caller, ServerProcess, read_all, req
 IMAGE = png(draw())
 
 
-def tiles_run(server: ServerProcess) -> float:
-    return server.metric("alnet_batch_size_sum", modality="retina")
-
-
 def answered(server: ServerProcess, status: int) -> float:
     return server.metric("alnet_requests_total", modality="retina", status=str(status))
 
@@ -25,7 +21,7 @@ def occupy(server: ServerProcess) -> Caller:
     """Give the held engine of a server one upload to be busy with."""
     before = server.in_flight
     caller = Caller(server, IMAGE)
-    until(lambda: server.in_flight == before + 1 and server.metric("alnet_queue_depth", modality="retina") == 0)
+    until(lambda: server.in_flight == before + 1 and server.waiting == 0)
     return caller
 
 
@@ -38,30 +34,30 @@ def problem(raw: bytes) -> dict[str, object]:
 
 
 def test_callers_who_hang_up_while_they_wait_are_not_run(server: ServerProcess) -> None:
-    before, left = tiles_run(server), answered(server, 499)
+    before, left = server.tiles_run, answered(server, 499)
     with server.held():
         first = occupy(server)
         callers = [socket.create_connection((server.host, server.port)) for _ in range(16)]
         for caller in callers:
             caller.sendall(upload(IMAGE))
-        until(lambda: server.metric("alnet_queue_depth", modality="retina") == 16)
+        until(lambda: server.waiting == 16)
         for caller in callers:
             caller.close()
         until(lambda: server.in_flight == 1)
     assert first.answer().status_code == 200
-    assert tiles_run(server) - before == 1
+    assert server.tiles_run - before == 1
     assert answered(server, 499) - left == 16
 
 
 def test_a_deadline_passes_while_others_are_run_and_the_late_one_never_is(server: ServerProcess) -> None:
-    before = tiles_run(server)
+    before = server.tiles_run
     with server.held():
         first = occupy(server)
         late = Caller(server, IMAGE, **{"X-Request-Timeout-Ms": "100"}).answer()
     assert late.status_code == 504
     assert late.json()["type"] == "urn:alnet:problem:deadline-exceeded"
     assert first.answer().status_code == 200
-    assert tiles_run(server) - before == 1
+    assert server.tiles_run - before == 1
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back(server: ServerProcess) -> None:
