@@ -74,7 +74,9 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
     if not gate.is_needed:  # else a caller's key comes first, or what is left of its allowance
         [uploads] = segmentation.router.routes
         app.add_middleware(
-            EarlyRefusal, route=uploads, admit=lambda modality: fleet.segmenter(modality).admit(deadline=None)
+            EarlyRefusal,
+            route=uploads,
+            admit=lambda modality, ahead: fleet.segmenter(modality).admit(deadline=None, ahead=ahead),
         )
     app.add_middleware(RequestContext, is_draining=lambda: traffic.is_draining, on_answered=on_answered)
     problems.install(app)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
 from service.api.exchange import Exchange
+from service.api.lull import Lull
 from service.errors import AlnetError, Overloaded
 
 
@@ -16,29 +16,34 @@ class EarlyRefusal:
     """ASGI middleware: refuses an upload that finds the queue full before anything but its path is looked at.
 
     Whatever else an upload asks for, it cannot be had now; and to read it, on the way through the framework to
-    `route`, takes twice as long as all the rest of a refusal. `admit` raises what would become of an upload of a
-    modality that came now; all but Overloaded is left to the route.
+    `route`, takes twice as long as all the rest of a refusal. Those that are let in wait for a lull in the burst.
+
+    `admit` raises what would become of an upload of a modality that came now, behind so many others of it that are let
+    in but not queued; all but Overloaded is left to the route.
     """
 
-    def __init__(self, app: ASGIApp, *, route: BaseRoute, admit: Callable[[str], None]) -> None:
+    def __init__(self, app: ASGIApp, *, route: BaseRoute, admit: Callable[[str, int], None]) -> None:
         self._app = app
         self._route = route
         self._admit = admit
+        self._lull = Lull()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on."""
-        refusal = self._refusal(scope)
-        await (refusal or self._app)(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> Response | None:
         match, found = self._route.matches(scope)
         if match is not Match.FULL:
-            return None
+            await self._app(scope, receive, send)
+            return
+        modality = found["path_params"]["modality"]
+        self._lull.came()
         try:
-            self._admit(found["path_params"]["modality"])
+            self._admit(modality, self._lull.waiting(modality))
         except Overloaded as error:
             scope.update({**found, "route": self._route})  # as routing does; log and metrics go by it
-            return problems.of_error(error, Exchange.of(Request(scope)))
+            await problems.of_error(error, Exchange.of(Request(scope)))(scope, receive, send)
+            return
         except AlnetError:
-            return None
-        return None
+            pass  # it has an answer of its own, which is the route's affair
+        else:
+            await self._lull.wait(modality)
+        await self._app(scope, receive, send)

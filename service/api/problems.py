@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -78,14 +79,14 @@ def install(app: FastAPI) -> None:
 
 def slug(kind: type[errors.AlnetError]) -> str:
     """Return an error's name as it stands in problem types and metric labels: `upload-too-large`."""
-    return _words(kind, "-")
+    return _words(kind.__name__, "-")
 
 
 def describe(kind: type[errors.AlnetError], detail: str, request_id: str) -> Problem:
     """Return the problem document of an error of this kind."""
     return Problem(
         type=f"urn:alnet:problem:{slug(kind)}",
-        title=_words(kind, " ").capitalize(),
+        title=_words(kind.__name__, " ").capitalize(),
         status=status_of(kind),
         detail=detail,
         request_id=request_id,
@@ -156,8 +157,9 @@ def _with_head(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: "GET, HEAD" if (name, value) == ("Allow", "GET") else value for name, value in headers.items()}
 
 
-def _words(kind: type[errors.AlnetError], separator: str) -> str:
-    return separator.join(re.findall("[A-Z][a-z]*", kind.__name__)).lower()
+@cache
+def _words(name: str, separator: str) -> str:
+    return separator.join(re.findall("[A-Z][a-z]*", name)).lower()
 
 
 def _advice(status: int) -> str:

@@ -70,9 +70,9 @@ class Segmenter:
         self._work = ImageWork(engine.card, max_pixels=max_pixels)
         self._decoding = 0
 
-    def admit(self, deadline: float | None) -> None:
-        """Return if an upload that came now would be queued; else raise what `segment` would."""
-        self._batcher.admit(deadline, ahead=self._decoding)
+    def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
+        """Return if an upload that came now, behind `ahead` others, would be queued; else raise as `segment` would."""
+        self._batcher.admit(deadline, ahead=self._decoding + ahead)
 
     async def segment(self, upload: Upload, *, arrived: float, deadline: float | None = None) -> Segmentation:
         """Return the answer to one upload. `arrived` and `deadline` are times of the event loop's clock.

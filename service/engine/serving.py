@@ -60,9 +60,9 @@ class Serving:
         """Uploads that wait for the device, of all versions."""
         return sum(version.batcher.queued for version in self._versions)
 
-    def admit(self, deadline: float | None) -> None:
-        """Return if an upload that came now would be queued; else raise what `segment` would."""
-        self._current.segmenter.admit(deadline)
+    def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
+        """Return if an upload that came now, behind `ahead` others, would be queued; else raise as `segment` would."""
+        self._current.segmenter.admit(deadline, ahead=ahead)
 
     async def segment(self, upload: Upload, *, arrived: float, deadline: float | None = None) -> Segmentation:
         """Return the answer to one upload, with the card of the version that gave it; see `Segmenter.segment`."""

@@ -1,9 +1,12 @@
 """Uploads that find the queue full, before the framework has looked at them."""
 
+import asyncio
+
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from service.api.early_refusal import EarlyRefusal
 from service.api.exchange import Exchange
@@ -22,7 +25,7 @@ def client(error: AlnetError | None) -> tuple[httpx.AsyncClient, list[Exchange],
     asked: list[str] = []
     finished: list[Exchange] = []
 
-    def admit(modality: str) -> None:
+    def admit(modality: str, _ahead: int) -> None:
         asked.append(modality)
         if error is not None:
             raise error
@@ -66,3 +69,23 @@ async def test_only_uploads_are_refused(method: str, path: str) -> None:
     async with caller:
         assert (await caller.request(method, path)).text == "the app"
     assert asked == []
+
+
+async def test_of_a_burst_those_are_refused_that_the_queue_has_no_room_for_before_the_others_are_worked_on() -> None:
+    events: list[str] = []
+
+    def admit(_modality: str, ahead: int) -> None:
+        if ahead >= 2:
+            events.append("refused")
+            raise Overloaded("full")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        events.append("worked on")
+        await PlainTextResponse("the app")(scope, receive, send)
+
+    early = EarlyRefusal(app, route=Route("/segment/{modality}", route, methods=["POST"]), admit=admit)
+    context = RequestContext(early, is_draining=lambda: False, on_answered=lambda _: None)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=context), base_url="http://test") as caller:
+        answers = await asyncio.gather(*[caller.post("/segment/cell") for _ in range(5)])
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429]
+    assert events == ["refused"] * 3 + ["worked on"] * 2

@@ -1,0 +1,50 @@
+"""A burst of uploads: those that are let in go on once no more come, so that those that are refused need not wait."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+LONGEST_S = 0.05
+"""However many more come, nobody who is let in waits for longer than this."""
+
+
+class Lull:
+    """Makes uploads wait until the event loop has gone round once without another.
+
+    What an upload costs once it is let in is several times what it costs to refuse one, and its decoding takes the
+    interpreter from the event loop besides: of a burst all should be read before any is worked on. An upload that
+    comes alone waits for one round of an idle loop: microseconds. Used on the event loop's thread only.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._came = 0
+        self._over: asyncio.Event | None = None
+        self._waiting: Counter[str] = Counter()
+
+    def came(self) -> None:
+        """Note that another upload has come, whatever becomes of it."""
+        self._came += 1
+
+    def waiting(self, modality: str) -> int:
+        """Return how many uploads of a modality wait now."""
+        return self._waiting[modality]
+
+    async def wait(self, modality: str) -> None:
+        """Return once no more uploads come, or LONGEST_S after the first that waits began to."""
+        if self._over is None:
+            self._over = asyncio.Event()
+            asyncio.get_running_loop().call_soon(self._look, self._came, self._clock() + LONGEST_S, self._over)
+        self._waiting[modality] += 1
+        try:
+            await self._over.wait()
+        finally:
+            self._waiting[modality] -= 1
+
+    def _look(self, came_before: int, give_up_at: float, over: asyncio.Event) -> None:
+        if self._came != came_before and self._clock() < give_up_at:
+            asyncio.get_running_loop().call_soon(self._look, self._came, give_up_at, over)
+            return
+        self._over = None
+        over.set()
