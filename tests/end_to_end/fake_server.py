@@ -5,6 +5,7 @@ only after SIGUSR1. SIGHUP is a fault planted on purpose: it stops the event loo
 """
 
 import argparse
+import asyncio
 import json
 import os
 import signal
@@ -76,7 +77,21 @@ def leak_threads() -> Listener:
     return lambda tiles: threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
-LEAKS: dict[str, Callable[[], Listener]] = {"memory": leak_memory, "files": leak_files, "threads": leak_threads}
+def leak_tasks() -> Listener:
+    """The event loop's thread starts the tasks: engines run in another, which a signal leaves."""
+    kept: list[asyncio.Task[bool]] = []
+    signal.signal(
+        signal.SIGALRM, lambda *_: kept.append(asyncio.get_running_loop().create_task(asyncio.Event().wait()))
+    )
+    return lambda tiles: signal.raise_signal(signal.SIGALRM)
+
+
+LEAKS: dict[str, Callable[[], Listener]] = {
+    "memory": leak_memory,
+    "files": leak_files,
+    "threads": leak_threads,
+    "tasks": leak_tasks,
+}
 LEAK_BYTES = 2**20
 
 

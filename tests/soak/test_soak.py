@@ -21,10 +21,10 @@ def test_a_sound_server_passes(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_leaks_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main([*SHORT, "--leak", "memory", "files", "threads"])
+    code = main([*SHORT, "--leak", "memory", "files", "threads", "tasks"])
     printed = capsys.readouterr().out
     assert code == 1
-    for what in ("memory", "files", "threads"):
+    for what in ("memory", "files", "threads", "tasks"):
         assert f"FAULT: {what} grew by" in printed
 
 
