@@ -49,10 +49,10 @@ def pretrain(
 ) -> None:
     """Let AL-Net's encoder learn to see as one that knows ImageNet does, before `alnet train` begins with it.
 
-    Data are laid out as for `alnet train`, but nothing is learnt from the masks, nor from the images that `alnet train`
-    with the same data, modality, seed and fractions validates or tests with. The outcome, best.safetensors in the run
-    folder, is for `alnet train --encoder-weights`; or for another `alnet pretrain --encoder-weights`, on other images:
-    many first, the ones that matter last.
+    Data are a folder of images, or laid out as for `alnet train`: then nothing is learnt from the masks, nor from the
+    images that `alnet train` with the same data, modality, seed and fractions validates or tests with. The outcome,
+    best.safetensors in the run folder, is for `alnet train --encoder-weights`; or for another `alnet pretrain
+    --encoder-weights`, on other images: many first, the ones that matter last.
 
     Give the same command again after an interruption, and the run goes on from its last epoch.
     """

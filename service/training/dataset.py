@@ -18,7 +18,7 @@ from service.imaging.opening import typed_errors
 from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
-from service.training.pairs import MemorySource, Pair, Source
+from service.training.pairs import MemorySource, NoMask, Pair, Source
 
 __all__ = ["Dataset", "Pair", "check", "load", "load_image", "open_dataset"]
 
@@ -48,13 +48,19 @@ class Dataset:
     pairs_digest: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether there is a mask to any of the images."""
+        return any(not isinstance(pair.mask, NoMask) for pair in self.pairs)
 
-def open_dataset(spec: str | Path, *, series: bool | None = None) -> Dataset:
+
+def open_dataset(spec: str | Path, *, series: bool | None = None, needs_masks: bool = True) -> Dataset:
     """Return the dataset in a folder, or one that the code draws.
 
     `spec` is a folder in one of the layouts of `service/training/layouts.py`, or `drawn:retina`, `drawn:cell` or
     `drawn:skin`, with the number of images behind it if it is not to be 24 (`drawn:retina:100`). `series` says whether
-    the images are neighbouring slices of one volume; None leaves that to the layout.
+    the images are neighbouring slices of one volume; None leaves that to the layout. Unless one `needs_masks`, the
+    folder may hold images alone; the mask of each is background then.
 
     Raises:
         BadDataset: no such folder or drawing, no known layout, or files that cannot be paired; the message names them.
@@ -62,7 +68,7 @@ def open_dataset(spec: str | Path, *, series: bool | None = None) -> Dataset:
     if str(spec).startswith("drawn:"):
         dataset = _draw_dataset(str(spec))
     else:
-        layout = read_layout(Path(spec))
+        layout = read_layout(Path(spec), needs_masks=needs_masks)
         dataset = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
     return dataset if series is None else replace(dataset, is_series=series)
 
@@ -119,7 +125,10 @@ def _differs_in_alpha(source: Source) -> bool:
 
 
 def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:
-    image, content = load_image(pair), pair.mask.read()
+    image = load_image(pair)
+    if isinstance(pair.mask, NoMask):
+        return image, DecodedMask(np.zeros(image.shape[:2], np.bool_), is_binary=True)
+    content = pair.mask.read()
     try:
         decoded = decode_mask(content, max_pixels=MAX_PIXELS, frame=pair.mask.frame)
     except BadUpload as error:

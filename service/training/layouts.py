@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from service.errors import BadDataset, BadUpload
 from service.imaging import tiff
 from service.imaging.opening import typed_errors
-from service.training.pairs import FileSource, Pair
+from service.training.pairs import FileSource, NoMask, Pair
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
 MASK_WORDS = ("mask", "segmentation", "seg", "label", "labels", "gt", "groundtruth", "manual")
@@ -29,6 +29,9 @@ LAYOUTS = (
 )
 
 
+MASKS_APART = "images into images/ and masks into masks/"
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What was found in a folder: the dataset's name and its pairs in natural order."""
@@ -38,8 +41,10 @@ class Layout:
     is_series: bool = False
 
 
-def read_layout(folder: Path) -> Layout:
+def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
     """Return the pairs in `folder`, by the first layout that fits.
+
+    Unless one `needs_masks`, a folder that fits none may hold images alone, itself or in `images/`.
 
     Raises:
         BadDataset: the folder does not exist, is laid out in no way that we know, holds no pair, or has an image
@@ -50,12 +55,13 @@ def read_layout(folder: Path) -> Layout:
             f"{folder} is no folder; give a folder of images and masks, or drawn:retina, drawn:cell, drawn:skin"
         )
     try:
-        for layout in (_stare, _isbi2012, _isic2018, _images_and_masks):
+        for layout in PAIRED if needs_masks else (*PAIRED, _images_alone):
             if found := layout(folder):
                 return found
     except OSError as error:
         raise BadDataset(f"{folder} cannot be listed: {error}") from error
-    raise BadDataset(f"{folder} is laid out in no way that we know; known are {LAYOUTS}")
+    alone = "" if needs_masks else "; or images alone, in the folder itself or in images/"
+    raise BadDataset(f"{folder} is laid out in no way that we know; known are {LAYOUTS}{alone}")
 
 
 def _stare(folder: Path) -> Layout | None:
@@ -131,6 +137,23 @@ def _images_and_masks(folder: Path) -> Layout | None:
     size = _size_of_slices(pairs)
     is_isbi = size == (512, 512) and len(pairs) == 30 and _is_called(folder, "isbi2012")
     return Layout("ISBI 2012" if is_isbi else folder.resolve().name, pairs, is_series=size is not None)
+
+
+def _images_alone(folder: Path) -> Layout | None:
+    """Images without masks, in `images/` or side by side. A folder that has `masks/` has lost some, and is refused."""
+    if _subfolder(folder, "masks") is not None:
+        return None
+    images = _by_case((_stem(path), path) for path in _image_files(_subfolder(folder, "images") or folder))
+    sources = {case: FileSource(images[case]) for case in sorted(images, key=_natural)}
+    for case in sources:
+        if (other := _case_of(case, sources.keys() - {case})) != case and other in sources:
+            raise BadDataset(f"{images[case]} seems to be the mask of {images[other].name}; put {MASKS_APART}")
+    pairs = tuple(Pair(name=case, image=source, mask=NoMask(source)) for case, source in sources.items())
+    return Layout(folder.resolve().name, pairs) if pairs else None
+
+
+PAIRED: tuple[Callable[[Path], Layout | None], ...] = (_stare, _isbi2012, _isic2018, _images_and_masks)
+"""The layouts of images and masks, the narrowest first."""
 
 
 def _pair_up(

@@ -79,6 +79,26 @@ class MemorySource:
         return self.content
 
 
+@dataclass(frozen=True, slots=True)
+class NoMask:
+    """Stands in the place of the mask of an image that has none, for who learns from images alone."""
+
+    image: Source
+    frame: None = None
+
+    def __str__(self) -> str:
+        return self.file
+
+    @property
+    def file(self) -> str:
+        """What it is called, unlike any file."""
+        return f"no mask of {self.image}"
+
+    def read(self) -> bytes:
+        """Return nothing: whoever decodes masks has to know of those that are none."""
+        return b""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """A case: an image and its mask. `name` is unique in its dataset: "im0001", "ISIC_0000000", "slice-07"."""

@@ -32,24 +32,16 @@ class Parts:
     test: PairCache
 
 
-def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = True) -> Parts:
+def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = True, needs_masks: bool = True) -> Parts:
     """Open and check the dataset; split it, or take the split that the run began with.
 
-    Of several processes only the one that `leads` checks every file.
+    Of several processes only the one that `leads` checks every file. Images without masks, which are taken unless one
+    `needs_masks`, are all to learn from: they can judge nothing.
     """
-    dataset = open_dataset(config.data, series=config.series)
+    dataset = open_dataset(config.data, series=config.series, needs_masks=needs_masks)
     if leads:
         check(dataset, progress=sys.stderr.isatty())
-    chosen = folder.split(
-        dataset,
-        lambda: split(
-            dataset,
-            fractions=config.fractions,
-            seed=config.seed,
-            case_pattern=config.case_pattern,
-            fold=(config.fold, config.folds) if config.fold and config.folds else None,
-        ),
-    )
+    chosen = folder.split(dataset, lambda: _split(dataset, config))
     guessed = dataset.is_series and config.series is None and config.case_pattern is None
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
     taken = "; taken for slices of one volume (if they are none: --no-series)" if guessed else ""
@@ -60,6 +52,19 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
         return PairCache([pairs[name] for name in names], config.cache_gib * GIB * len(names) / len(pairs))
 
     return Parts(dataset, chosen, cache(chosen.train), cache(chosen.validation), cache(chosen.test))
+
+
+def _split(dataset: Dataset, config: Config) -> Split:
+    if not dataset.has_masks:
+        names = tuple(pair.name for pair in dataset.pairs)
+        return Split(train=names, validation=(), test=(), how="images without masks: all are to learn from")
+    return split(
+        dataset,
+        fractions=config.fractions,
+        seed=config.seed,
+        case_pattern=config.case_pattern,
+        fold=(config.fold, config.folds) if config.fold and config.folds else None,
+    )
 
 
 def study(images: PairCache, *, quiet: bool = False) -> tuple[Normalisation, Likeness]:

@@ -72,6 +72,8 @@ class _Lessons:
 def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_weights: Path | None = None) -> Path:
     """Let the encoder of `config` imitate the one in `weights` on the train part of its data; return the file it is in.
 
+    Of data without masks all are its train part.
+
     That is BEST in the run folder `path`, for `--encoder-weights`. A run that was interrupted goes on from its last
     epoch; one that begins may take its encoder from `encoder_weights`. Validation and test images are not looked at.
 
@@ -90,7 +92,7 @@ def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_wei
         say(begin_encoder(network, encoder_weights))
     imitation = Imitation(network, model.encoder.widths)
     check_batch(imitation.encoder, config)
-    parts = read_parts(config, folder, say)
+    parts = read_parts(config, folder, say, needs_masks=False)
     if encoder_weights is not None and not folder.has_begun:
         check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.images)
     seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=None)

@@ -204,3 +204,35 @@ def test_a_folder_of_no_known_layout_lists_those_we_know(tmp_path: Path) -> None
     write(tmp_path / "photo.png", picture(1))
     with pytest.raises(BadDataset, match=r"(?s)images/NAME\.png.*stare-images.*train-volume\.tif.*ISIC2018"):
         read_layout(tmp_path)
+
+
+@pytest.mark.parametrize("inside", ["", "images"])
+def test_images_alone_are_taken_where_no_masks_are_needed(tmp_path: Path, inside: str) -> None:
+    for name in ("eye10.png", "eye9.jpg"):
+        write(tmp_path / inside / name, picture(1))
+    (tmp_path / inside / "README.md").write_text("two eyes")
+    layout = read_layout(tmp_path, needs_masks=False)
+    assert [pair.name for pair in layout.pairs] == ["eye9", "eye10"]
+    assert (layout.name, layout.is_series) == (tmp_path.name, False)
+    with pytest.raises(BadDataset, match="laid out in no way"):
+        read_layout(tmp_path)
+
+
+def test_where_no_masks_are_needed_a_folder_that_has_some_is_read_with_them(tmp_path: Path) -> None:
+    folder = images_and_masks(tmp_path, ["a", "b"])
+    assert read_layout(folder, needs_masks=False) == read_layout(folder)
+    (folder / "masks" / "b.png").unlink()
+    with pytest.raises(BadDataset, match=r"b\.png has no mask"):
+        read_layout(folder, needs_masks=False)
+
+
+def test_masks_among_images_are_not_taken_for_images(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", picture(1))
+    write(tmp_path / "a_mask.png", mask(1))
+    with pytest.raises(BadDataset, match=r"a_mask\.png seems to be the mask of a\.png; put images into images/"):
+        read_layout(tmp_path, needs_masks=False)
+
+
+def test_no_images_are_no_data_even_where_no_masks_are_needed(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match="or images alone, in the folder itself or in images/"):
+        read_layout(tmp_path, needs_masks=False)

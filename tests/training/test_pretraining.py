@@ -19,6 +19,7 @@ from service.training.job import run as train
 from service.training.pretraining import RECIPE, pretrain
 from service.training.run_folder import EPOCHS
 from tests.network.published_efficientnet import LITE0, LITE2, Blocks, features, random_weights
+from tests.training.folders import images_and_masks, picture, write
 
 GRID = InputPolicy(kind="stretch", height=64, width=64)
 SMALL = {"blocks": [1] * 5, "widths": [8] * 5}
@@ -111,6 +112,23 @@ def test_images_that_are_to_judge_must_not_have_been_imitated_on(weights: Path, 
     ):
         with pytest.raises(BadConfig, match=r"the encoder in .* knows"):
             job()
+
+
+def test_of_images_without_masks_all_are_learnt_from_and_none_may_judge_later(weights: Path, tmp_path: Path) -> None:
+    labelled = images_and_masks(tmp_path / "labelled", [f"eye{number}" for number in range(5)], size=(64, 64))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for number, image in enumerate(sorted((labelled / "images").iterdir())):
+        (alone / f"{number}-renamed.png").write_bytes(image.read_bytes())
+    said: list[str] = []
+    file = pretrain(_config(data=str(alone), epochs=1), tmp_path / "encoder", weights, said.append)
+    assert said[0] == "alone: 5 train, 0 validation, 0 test"
+    config = _config(data=str(labelled), epochs=1, encoder_weights=file_identity(file))
+    with pytest.raises(BadConfig, match=r"the encoder in .* knows"):
+        train(config, tmp_path / "run", None, print, encoder_weights=file)
+    write(alone / "late.png", picture(99, height=64, width=64))
+    with pytest.raises(BadConfig, match="the data changed"):
+        pretrain(_config(data=str(alone), epochs=1), tmp_path / "encoder", weights, print)
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(weights: Path, tmp_path: Path) -> None:
