@@ -152,6 +152,12 @@ Camera = Annotated[
     float | None,
     typer.Option(help="Contrast, saturation, noise and JPEG, as of other cameras, 0 to 1.", rich_help_panel=CHANGES),
 ]
+Frames = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of the views with a margin of one colour or dark corners, 0 to 1.", rich_help_panel=CHANGES
+    ),
+]
 Blur = Annotated[
     float | None,
     typer.Option(help="Gaussian blur of a deviation of up to so many pixels.", rich_help_panel=CHANGES),

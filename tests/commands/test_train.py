@@ -88,6 +88,7 @@ def test_what_is_no_network_option_is_refused_with_an_example(texts: list[str]) 
         ("--colour", "1", "colour"),
         ("--illumination", "1", "illumination"),
         ("--camera", "2", "camera"),
+        ("--frames", "2", "frames"),
         ("--blur", "-1", "blur_px"),
         ("--workers", "-1", "workers"),
         ("--cache-gib", "-1", "cache_gib"),

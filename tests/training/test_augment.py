@@ -205,6 +205,7 @@ RICH = {
     "colour": 0.4,
     "illumination": 0.3,
     "camera": 0.5,
+    "frames": 0.5,
     "blur_px": 1,
 }
 
