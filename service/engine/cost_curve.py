@@ -46,11 +46,14 @@ class CostCurve:
 
     @property
     def fixed_s(self) -> float:
-        """b: the seconds that a batch costs however small it is; 0 if that is unknown, or no more than noise."""
+        """b: the seconds that a batch costs however small it is; 0 if that is unknown, or no more than noise.
+
+        Noise is that of the smallest batch measured: a line through large ones alone multiplies it on its way to 0.
+        """
         if self._line is None:
             return 0.0
         fixed = self._line[1]
-        return fixed if fixed > NOISE * self.seconds(1) else 0.0
+        return fixed if fixed > NOISE * self._known[min(self._known)] else 0.0
 
     def seconds(self, size: int) -> float:
         """Return what a batch of `size` should take: as measured, or else by the fitted line; 0 if nothing is known.

@@ -1,7 +1,7 @@
 """The cost of a batch, learnt from runs."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.engine.cost_curve import ENOUGH, KEPT, NOISE, SHELF_LIFE, CostCurve
@@ -63,6 +63,7 @@ def test_sizes_too_much_alike_tell_no_fixed_part() -> None:
     sizes=st.sets(st.sampled_from([1, 2, 4, 8]), min_size=2),
     noise=st.lists(st.floats(-0.02, 0.02), min_size=4, max_size=4),
 )
+@example(each=1.0, sizes={4, 8}, noise=[0.02, -0.02, 0.0, 0.0])
 def test_noise_is_not_taken_for_a_fixed_part(each: float, sizes: set[int], noise: list[float]) -> None:
     costs = CostCurve()
     run(costs, {size: each * size * (1 + off) for size, off in zip(sorted(sizes), noise, strict=False)})
