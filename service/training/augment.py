@@ -31,7 +31,7 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
 from service.imaging.placement import Image, Mask, Placement, mask_to_canvas, place, to_canvas
 from service.training.cameras import random_cameras
 from service.training.config import Config
-from service.training.frames import RandFrame
+from service.training.frames import RandFramed
 
 VIEWS = 8
 """Each image counts eightfold: itself and its flips, horizontal, vertical and diagonal (paper, § 4.1)."""
@@ -130,7 +130,7 @@ def random_changes(config: Config) -> Compose | None:
     if config.crop_px is not None or config.scale or config.rotation_deg or config.elastic_px:
         changes.append(_random_place(config))
     if config.frames:
-        changes.append(RandFrame(config.frames))
+        changes.append(RandFramed(config.frames))
     if config.blur_px:
         sigma = (0.1, config.blur_px)
         changes.append(RandGaussianSmoothd(keys="image", prob=0.2, sigma_x=sigma, sigma_y=sigma))

@@ -15,7 +15,7 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     from monai.transforms.transform import MapTransform, RandomizableTransform
 
 LEAST_SHARE = 0.5
-"""Of each side, that a picture within margins takes up."""
+"""Of each side, that a picture within margins takes up at least."""
 
 RADII = (0.85, 1.3)
 """Of a round field of view, in half sides of the picture: 1 touches the sides, √2 leaves no corner dark."""
@@ -24,7 +24,7 @@ DARK = 40
 """The lightest level that the outside of a field of view has."""
 
 
-class RandFrame(RandomizableTransform, MapTransform):
+class RandFramed(RandomizableTransform, MapTransform):
     """Puts an {"image", "mask"} item within a frame, with probability `prob`; half of the frames are round.
 
     The image is float (3, h, w) of 0 to 255, the mask float (1, h, w) of 0 and 1; both keep their sizes.
@@ -49,14 +49,15 @@ class RandFrame(RandomizableTransform, MapTransform):
     def _wide(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return both smaller, somewhere on a page of one colour; the picture hardly changes its proportions."""
         share = self._drawn(LEAST_SHARE, 1)
-        sides = [max(1, round(side * min(1, share * self._drawn(0.9, 1.1)))) for side in mask.shape[1:]]
-        starts = [round(self._drawn() * (all_ - part)) for all_, part in zip(mask.shape[1:], sides, strict=True)]
+        shares = [min(1, max(LEAST_SHARE, share * self._drawn(0.9, 1.1))) for _ in range(2)]
+        sides = [max(1, round(side * part)) for side, part in zip(mask.shape[1:], shares, strict=True)]
+        starts = [round(self._drawn() * (whole - side)) for whole, side in zip(mask.shape[1:], sides, strict=True)]
         rows, columns = (slice(start, start + side) for start, side in zip(starts, sides, strict=True))
         page = self._colour(image).expand_as(image).clone()
         page[:, rows, columns] = F.interpolate(image[None], sides, mode="bilinear", antialias=True)[0]
-        outside = torch.zeros_like(mask)
-        outside[:, rows, columns] = F.interpolate(mask[None], sides, mode="nearest-exact")[0]
-        return page, outside
+        marked = torch.zeros_like(mask)
+        marked[:, rows, columns] = F.interpolate(mask[None], sides, mode="nearest-exact")[0]
+        return page, marked
 
     def _round(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return both as seen through a tube: dark outside of an ellipse somewhere near the middle."""

@@ -51,6 +51,12 @@ def test_a_device_that_became_slower_is_noticed_within_the_runs_that_are_kept() 
     assert costs.fixed_s == pytest.approx(0.06)
 
 
+def test_large_batches_alone_tell_a_fixed_part_that_is_more_than_noise() -> None:
+    costs = CostCurve()
+    run(costs, line(0.01, 0.02, (4, 8)))
+    assert costs.fixed_s == pytest.approx(0.02)
+
+
 def test_sizes_too_much_alike_tell_no_fixed_part() -> None:
     costs = CostCurve()
     run(costs, {7: 0.080, 8: 0.081})
