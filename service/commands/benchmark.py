@@ -48,7 +48,7 @@ def networks(
     ] = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="auto: half precision where the device has it in hardware, as the server does."),
+        typer.Option(help="auto: what the device is fastest in, as the server does."),
     ] = "auto",
     scores: Annotated[
         Path | None,

@@ -165,7 +165,7 @@ Blur = Annotated[
 
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"] | None,
-    typer.Option(help="auto: bfloat16 where the device computes in it.", rich_help_panel=MACHINE),
+    typer.Option(help="auto: bfloat16 where the device is faster in it.", rich_help_panel=MACHINE),
 ]
 Workers = Annotated[
     int | None, typer.Option(help="Data-loading processes beside each training process.", rich_help_panel=MACHINE)

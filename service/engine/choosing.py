@@ -14,7 +14,7 @@ from service.engine.engine import Engine
 from service.engine.memory import is_out_of_memory
 from service.engine.parity import Parity
 from service.engine.steps import Steps, to_end
-from service.engine.torch_engine import TorchEngine, cpu_has_bfloat16, pick_device, precisions
+from service.engine.torch_engine import TorchEngine, pick_device, precisions
 from service.engine.weights import build_network, parse_state
 from service.errors import AlnetError, BadCheckpoint, BadSettings
 from service.settings import Settings
@@ -23,18 +23,9 @@ from service.store.checkpoint import Checkpoint, Contents
 
 log = logging.getLogger(__name__)
 
-CPU_ORDER = (
-    ("openvino", "int8"),
-    ("openvino", "bfloat16"),
-    ("torch", "bfloat16"),
-    ("openvino", "float32"),
-    ("torch", "float32"),
-)
-"""Engines and precisions on a CPU, fastest first (docs/benchmarks.md)."""
-
-
-CUDA_ORDER = ("cuda-graphs", "torch")
-"""Engines on a GPU, fastest first, in each precision."""
+CPU_ENGINES = ("openvino", "torch")
+CUDA_ENGINES = ("cuda-graphs", "torch")
+"""Engines by device, fastest first in each precision (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,28 +117,25 @@ def loading(card: Card, contents: Contents, wish: Wish) -> Steps[Engine]:
 
 
 def choices(device: torch.device, wish: Wish, *, has_int8: bool, has_openvino: bool) -> list[tuple[str, str]]:
-    """Return the engines and precisions to try, in that order.
+    """Return the engines and precisions to try, fastest first: integers, then what `precisions` says.
 
     Raises:
         BadSettings: there is none, which the message explains.
     """
     if wish.engine == "openvino" and not has_openvino:
         raise BadSettings("ALNET_ENGINE=openvino, but OpenVINO is not installed: pip install 'alnet-service[cpu]'")
-    if device.type != "cpu":
-        found = [(engine, precision) for precision in precisions(device, wish.precision) for engine in CUDA_ORDER]
-        return _some([pair for pair in found if wish.engine in {"auto", pair[0]} and pair[1] != "int8"], device, wish)
-    if wish.precision == "float16":  # which no CPU here is fast in, but who asks for it shall have it
-        return _some([("torch", "float16")] if wish.engine != "openvino" else [], device, wish)
-    usable = {"int8": has_int8, "bfloat16": cpu_has_bfloat16() or wish.precision == "bfloat16", "float32": True}
-    order = [
+
+    def is_there(engine: str, precision: str) -> bool:
+        if precision == "int8":
+            return engine == "openvino" and has_openvino and has_int8
+        return engine != "openvino" or (has_openvino and precision != "float16")
+
+    found = [
         (engine, precision)
-        for engine, precision in CPU_ORDER
-        if wish.engine in {"auto", engine} and wish.precision in {"auto", precision} and usable[precision]
+        for precision in [*(["int8"] if wish.precision == "auto" else []), *precisions(device, wish.precision)]
+        for engine in (CPU_ENGINES if device.type == "cpu" else CUDA_ENGINES)
+        if wish.engine in {"auto", engine} and is_there(engine, precision)
     ]
-    return _some([pair for pair in order if has_openvino or pair[0] != "openvino"], device, wish)
-
-
-def _some(found: list[tuple[str, str]], device: torch.device, wish: Wish) -> list[tuple[str, str]]:
     if not found:
         raise BadSettings(
             f"ALNET_ENGINE={wish.engine} with ALNET_PRECISION={wish.precision}: there is no such engine for this "

@@ -1,7 +1,7 @@
 """The PyTorch engines: one checkpoint on CUDA or on the CPU. The plain one works wherever PyTorch does."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from service.engine.cuda_graphs import GraphPredictor
+from service.engine.half_precision import cpu_precisions
 from service.engine.predictor import DTYPES, Predictor
 from service.errors import AlnetError, BadSettings, DeviceLost, EngineFailed
 from service.network.on_grid import on_grid
@@ -84,17 +85,7 @@ def memory_held_bytes() -> int:
 
 
 def precisions(device: torch.device, asked: str) -> list[str]:
-    """Return the names of the dtypes to try, best first: what was asked for, or what the device has in hardware."""
+    """Return the names of the dtypes to try, best first: what was asked for, or what the device is fast in."""
     if asked != "auto":
         return [asked]
-    if device.type == "cuda":
-        return ["float16", "float32"]
-    return ["bfloat16", "float32"] if cpu_has_bfloat16() else ["float32"]
-
-
-def cpu_has_bfloat16() -> bool:
-    """Return whether this CPU multiplies bfloat16 in hardware."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # public since a release about 2.11; without it float32 is safe
-        return False
-    capabilities: Mapping[str, object] = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return ["float16", "float32"] if device.type == "cuda" else list(cpu_precisions())

@@ -257,7 +257,7 @@ def best_predictor(
 
 
 def scoring_precision(device: torch.device) -> str:
-    """Return bfloat16 where the device has half precision, else float32.
+    """Return bfloat16 where the device is faster in half precision, else float32.
 
     Never float16, which a GPU serves in: a network half trained may overflow it, and a run must not end by that. What
     is published is scored once more as it is served.

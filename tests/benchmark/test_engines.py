@@ -1,15 +1,21 @@
 """The engines' benchmark: which are measured, what the ratios are, and what stands in for one that is missing."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from service.benchmark.engines import BASELINE, EnginesReport, TimedEngine, engines_table
 from service.cli import app
+from service.engine.choosing import Wish, choices
+from service.engine.torch_engine import precisions
 from service.reproduction.machine import this_machine
 from tests.checkpoints import publish_tiny
 from tests.one_thread import one_thread
+
+CPU = torch.device("cpu")
 
 _one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 
@@ -42,9 +48,9 @@ def test_the_command_measures_the_baseline_and_every_engine_of_this_machine(tmp_
     result = CliRunner().invoke(app, ["benchmark", "engines", *arguments, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     found = EnginesReport.model_validate_json((tmp_path / "out" / "engines.json").read_text())
-    names = [engine.name for engine in found.engines]
-    assert names[0].startswith(BASELINE)
-    assert names[-1] == "torch, float32"
+    engines = {engine.name: engine for engine in found.engines}
+    places = choices(CPU, Wish(), has_int8=False, has_openvino=find_spec("openvino") is not None)
+    assert list(engines) == [f"{BASELINE}, {precisions(CPU, 'auto')[0]}", *(", ".join(place) for place in places)]
     assert all(len(engine.seconds[3]) == 2 and engine.image_ms(3) > 0 for engine in found.engines)
-    assert found.engines[-1].probe_iou == 1.0
+    assert engines["torch, float32"].probe_iou == 1.0
     assert (tmp_path / "out" / "engines.md").read_text() in result.stdout

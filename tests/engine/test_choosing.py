@@ -14,7 +14,7 @@ from service.engine import choosing
 from service.engine.choosing import EXACT, Wish, choices, load_engine
 from service.engine.engine import Engine
 from service.engine.parity import probe_difference, probe_tile
-from service.engine.torch_engine import cpu_has_bfloat16
+from service.engine.torch_engine import precisions
 from service.errors import BadCheckpoint, BadSettings
 from service.settings import Settings
 from service.store.card import Probe
@@ -23,25 +23,25 @@ from tests.checkpoints import publish_tiny
 from tests.one_thread import one_thread
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-HALF = [("openvino", "bfloat16"), ("torch", "bfloat16")] if cpu_has_bfloat16() else []
-WHOLE = [("openvino", "float32"), ("torch", "float32")]
+FLOATS = [(engine, precision) for precision in precisions(CPU, "auto") for engine in ("openvino", "torch")]
+BEFORE_WHOLE = FLOATS.index(("openvino", "float32"))
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 _one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 
 
-def test_a_cpu_tries_integers_then_half_precision_then_float32() -> None:
+def test_a_cpu_tries_integers_then_what_it_is_fastest_in() -> None:
     found = choices(CPU, Wish(), has_int8=True, has_openvino=True)
-    assert found == [("openvino", "int8"), *HALF, *WHOLE]
+    assert found == [("openvino", "int8"), *FLOATS]
 
 
 def test_without_an_integer_form_none_is_tried() -> None:
-    assert choices(CPU, Wish(), has_int8=False, has_openvino=True) == [*HALF, *WHOLE]
+    assert choices(CPU, Wish(), has_int8=False, has_openvino=True) == FLOATS
 
 
 def test_without_openvino_pytorch_serves() -> None:
     found = choices(CPU, Wish(), has_int8=True, has_openvino=False)
-    assert found == [pair for pair in [*HALF, *WHOLE] if pair[0] == "torch"]
+    assert found == [pair for pair in FLOATS if pair[0] == "torch"]
 
 
 def test_a_gpu_is_pytorchs() -> None:
@@ -74,6 +74,7 @@ def test_what_is_asked_for_is_all_that_is_tried(wish: Wish, expected: list[tuple
         (CUDA, Wish(engine="openvino"), True),
         (CUDA, Wish(precision="int8"), True),
         (CPU, Wish(engine="cuda-graphs"), True),
+        (CPU, Wish(engine="cuda-graphs", precision="float16"), True),
     ],
 )
 def test_a_wish_that_nothing_fulfils_is_a_wrong_setting(device: torch.device, wish: Wish, has_int8: bool) -> None:
@@ -105,7 +106,7 @@ def test_what_fails_the_gate_is_passed_over_with_its_reason_and_the_next_serves(
     with caplog.at_level(logging.WARNING):
         engine = load_engine(publish_tiny(tmp_path / "b", probe=strict), Wish(device="cpu"))
     assert "float32" in engine.device
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(HALF)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * BEFORE_WHOLE
     assert all("mean difference" in record.message for record in caplog.records)
 
 

@@ -224,9 +224,9 @@ def test_an_asked_for_precision_is_the_only_one_tried() -> None:
     assert precisions(torch.device("cuda"), "float32") == ["float32"]
 
 
-def test_auto_tries_half_precision_first_on_cuda_and_ends_with_float32_everywhere() -> None:
+def test_auto_tries_half_precision_first_on_cuda_and_float32_everywhere() -> None:
     assert precisions(torch.device("cuda"), "auto") == ["float16", "float32"]
-    assert precisions(CPU, "auto") in (["float32"], ["bfloat16", "float32"])
+    assert set(precisions(CPU, "auto")) - {"bfloat16"} == {"float32"}
 
 
 @without_cuda

@@ -1,0 +1,67 @@
+"""Whether this CPU gains by bfloat16: not all that multiply it in hardware are faster in it than in float32.
+
+Of two CPUs with avx512_bf16, an AMD EPYC takes half as long in it, and an Intel Xeon without AMX, which its hypervisor
+hides, twice as long (docs/benchmarks.md).
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from time import perf_counter
+
+import torch
+from torch.nn import functional as F
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 8
+"""In turns, of which the quickest counts: what else the machine does makes a round slower, never quicker."""
+
+CHANNELS, SIDE_PX = 64, 64
+"""Of the 3×3 convolution that is timed: one like AL-Net's own, of a millisecond or two."""
+
+
+@cache
+def cpu_precisions() -> tuple[str, ...]:
+    """Return what this CPU computes in, fastest first: float32, and bfloat16 if it multiplies that in hardware.
+
+    Which is faster is measured at the first call, in less than 0.1 s, and then stays.
+    """
+    if not _cpu_has_bfloat16():
+        return ("float32",)
+    half, whole = (partial(_convolve, *_operands(dtype)) for dtype in (torch.bfloat16, torch.float32))
+    if is_quicker(half, whole):
+        return ("bfloat16", "float32")
+    log.info("this CPU has bfloat16, but is not faster in it than in float32, which it therefore prefers")
+    return ("float32", "bfloat16")
+
+
+def is_quicker(
+    first: Callable[[], object], second: Callable[[], object], clock: Callable[[], float] = perf_counter
+) -> bool:
+    """Return whether the quickest of `ROUNDS` calls of `first` takes less time than the quickest of `second`."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for call, taken in zip((first, second), seconds, strict=True):
+            began = clock()
+            call()
+            taken.append(clock() - began)
+    return min(seconds[0]) < min(seconds[1])
+
+
+def _cpu_has_bfloat16() -> bool:
+    if not hasattr(torch.cpu, "get_capabilities"):  # public since a release about 2.11; without it float32 is safe
+        return False
+    capabilities: Mapping[str, object] = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _operands(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = (1, CHANNELS, SIDE_PX, SIDE_PX), (CHANNELS, CHANNELS, 3, 3)
+    pixels, weights = (torch.ones(size, dtype=dtype).to(memory_format=torch.channels_last) for size in sizes)
+    return pixels, weights
+
+
+def _convolve(pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return F.conv2d(pixels, weights, padding=1)
