@@ -9,13 +9,18 @@ from typing import Self
 PERIOD_S = 0.02
 """Time between two measurements: fifty wake-ups a second cost about a thousandth of a core."""
 
+TIMER_S = 0.001
+"""How coarse an event loop's timers may be. uvloop's wake up to that much early; to sleep again for what is left would
+be a timer of 0 ms, and so a loop that spins until the time has come, at every measurement."""
+
 
 class LoopLag:
     """Wants to wake up every `period_s`; `record` is told by how many seconds it was late, once for each time.
 
     If the loop stands still for longer than a period, the wake-ups that were missed count as well, each with its own
     lateness: otherwise one second of standstill would be one measurement among thousands. So the share of measurements
-    above x is the share of time in which whatever came had to wait for longer than x.
+    above x is the share of time in which whatever came had to wait for longer than x. To wake up by less than `TIMER_S`
+    early is not to be late.
 
     An async context manager: it measures within the block. `clock` and `sleep` are for tests.
     """
@@ -45,6 +50,6 @@ class LoopLag:
         while True:
             await self._sleep(max(0.0, due - self._clock()))
             now = self._clock()
-            while due <= now:
-                self._record(now - due)
+            while due < now + TIMER_S:
+                self._record(max(0.0, now - due))
                 due += self._period_s

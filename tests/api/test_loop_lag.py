@@ -42,6 +42,14 @@ async def test_lateness_does_not_add_up() -> None:
     assert await lags(0.5, 0.5, 0.5) == [0.5, 0.5, 0.5]
 
 
+async def test_to_wake_up_a_little_early_is_not_to_be_late() -> None:
+    assert await lags(-0.0009, 0.0, -0.0009) == [0.0, 0.0, 0.0]
+
+
+async def test_to_wake_up_far_too_early_is_to_sleep_on() -> None:
+    assert await lags(-0.5, 0.25) == [0.25]
+
+
 async def test_wake_ups_that_were_missed_count_with_a_lateness_of_their_own() -> None:
     assert await lags(3.5, 0.0) == [3.5, 2.5, 1.5, 0.5, 0.0]
 
