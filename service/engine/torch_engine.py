@@ -12,6 +12,7 @@ from service.engine.cuda_graphs import GraphPredictor
 from service.engine.half_precision import cpu_precisions
 from service.engine.predictor import DTYPES, Predictor
 from service.errors import AlnetError, BadSettings, DeviceLost, EngineFailed
+from service.network.on_gpu import on_gpu
 from service.network.on_grid import on_grid
 from service.store.card import Card
 
@@ -33,7 +34,8 @@ class TorchEngine:
     @classmethod
     def build_recorded(cls, card: Card, network: nn.Module, device: torch.device, precision: str) -> "TorchEngine":
         """Return the engine that replays CUDA graphs of the network; see `service.engine.cuda_graphs`."""
-        recorded = GraphPredictor(_predictor(card, network, device, precision), card.input.grid)
+        predictor = _predictor(card, on_gpu(network, card.input.grid), device, precision)
+        recorded = GraphPredictor(predictor, card.input.grid)
         return cls(card, recorded, f"{device} {precision} cuda-graphs")
 
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

@@ -26,7 +26,7 @@ class ALNetOnGrid(nn.Module):
     def __init__(self, network: PlainALNet, grid: Size) -> None:
         super().__init__()
         fused = network.encoder.widths[:-1]
-        sizes = _feature_sizes(grid, len(fused))
+        sizes = feature_sizes(grid, len(fused))
         first = network.decoder.get_submodule("0.0")
         if not isinstance(first, nn.Conv2d):
             raise TypeError("the decoder is not re-parameterised: it begins with no plain convolution")
@@ -46,7 +46,7 @@ class ALNetOnGrid(nn.Module):
         return logits
 
 
-def _feature_sizes(grid: Size, stages: int) -> list[Size]:
+def feature_sizes(grid: Size, stages: int) -> list[Size]:
     """Return the grids of the first `stages` features: each stage of the encoder halves the grid, rounded up."""
     sizes = []
     height, width = grid

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from service import __version__
 from service.engine.choosing import Wish, load_engine
 from service.engine.predictor import Predictor
 from service.engine.probing import TOLERANCE, raster
@@ -31,7 +32,7 @@ from service.training.run_folder import CHECKPOINT
 from service.training.scores import ImageScore, Predict, mean_and_std
 
 RASTER = 16
-LIBRARIES = ("alnet-service", "torch", "numpy", "pillow", "monai", "lightning-fabric", "safetensors")
+LIBRARIES = ("torch", "numpy", "pillow", "monai", "lightning-fabric", "safetensors")
 LARGEST_CHANGE = 0.01
 """Largest difference in mean test IoU between the run's own network and the published one, served."""
 TRIES = 20
@@ -167,7 +168,11 @@ def _training(trained: Trained) -> Training:
         commit=trained.commit,
         preset=trained.config.preset,
         config=config | {"data": Path(trained.config.data).name},  # a path says nothing on another machine
-        versions={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        versions={
+            "python": platform.python_version(),
+            "alnet-service": __version__,  # its own, since it may run from a checkout that is not installed
+            **{name: version(name) for name in LIBRARIES},
+        },
         device=trained.device,
         epochs=trained.config.epochs,
         best_epoch=trained.best_epoch + 1,
