@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from service.commands import benchmark_engines, benchmark_serve
+from service.commands import benchmark_engines, benchmark_roofline, benchmark_serve
 from service.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ SMALLEST_PX = 32
 
 app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 app.command("engines")(benchmark_engines.engines)
+app.command("roofline")(benchmark_roofline.roofline)
 app.command("serve")(benchmark_serve.serve)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from service.engine.device import Device
-from service.engine.engine import Engine, checked_predict
+from service.engine.engine import Engine, checked_predict, side_by_side
 from service.engine.memory import is_out_of_memory
 from service.engine.steps import Steps, in_turns
 from service.store.card import Card
@@ -58,8 +58,10 @@ def _warming(engine: Engine, max_batch_size: int) -> Steps[dict[int, float]]:
     blank = np.zeros((height, width, 3), np.uint8)
     took: dict[int, float] = {}
     for size in _batch_sizes(max_batch_size):
-        began = time.perf_counter()
         try:
+            if side_by_side(engine) is None:  # a first run may record graphs and choose kernels: no cost of a batch
+                checked_predict(engine, [blank] * size)
+            began = time.perf_counter()
             checked_predict(engine, [blank] * size)
         except Exception as error:
             if not took or not is_out_of_memory(error):

@@ -1,0 +1,38 @@
+"""`alnet benchmark roofline`: each stage of the network against what the device could do at most."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+BATCHES = (1, 8)
+
+
+def roofline(
+    *,
+    modality: Annotated[str, typer.Option(help="Whose checkpoint.")] = "cell",
+    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images in a pass; may be repeated.", show_default="1 8")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for roofline.md and roofline.json.")] = Path("benchmark"),
+) -> None:
+    """Time each stage of the network as PyTorch serves it, beside the least time that this device could take.
+
+    The floor of a stage is the longer of its operations over the rate of a large matrix product and its bytes, each
+    moved once, over the bandwidth of a large copy; both are measured in the same run.
+    """
+    from service.benchmark.roofline import measure_roofline, roofline_table
+    from service.store.model_store import ModelStore
+
+    checkpoint = ModelStore(store).current(modality)
+    found = [measure_roofline(checkpoint, device=device, batch=size) for size in batch or BATCHES]
+    tables = "\n".join(map(roofline_table, found))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "roofline.json").write_text(
+        "[" + ",\n".join(one.model_dump_json(indent=2) for one in found) + "]\n", encoding="utf-8"
+    )
+    (out / "roofline.md").write_text(tables, encoding="utf-8")
+    typer.echo(tables)
+    typer.echo(f"table and figures: {out}")
