@@ -144,6 +144,11 @@ def engines_table(report: EnginesReport) -> str:
 
 def _row(engine: TimedEngine, baseline: TimedEngine, batches: Sequence[int]) -> str:
     cells = [
-        f"{engine.image_ms(batch):.1f} | {baseline.image_ms(batch) / engine.image_ms(batch):.2f}" for batch in batches
+        f"{_ms(engine.image_ms(batch))} | {baseline.image_ms(batch) / engine.image_ms(batch):.2f}" for batch in batches
     ]
     return f"| {engine.name} | {' | '.join(cells)} | {engine.probe_iou:.4f} |"
+
+
+def _ms(milliseconds: float) -> str:
+    """Return three digits or more: a GPU takes a tenth of a millisecond."""
+    return f"{milliseconds:.{1 if milliseconds >= 10 else 2 if milliseconds >= 1 else 3}f}"

@@ -51,6 +51,18 @@ class EngineWithSlots(Engine, Protocol):
         """
 
 
+@runtime_checkable
+class EngineThatPrepares(Engine, Protocol):
+    """An engine whose first batch of a size takes longer than all later ones, as it chooses kernels or records them."""
+
+    def prepare(self, batch_size: int) -> None:
+        """Do what a first batch of `batch_size` would do, so that the next one takes what all later ones take.
+
+        Raises:
+            EngineFailed: as `predict`.
+        """
+
+
 def side_by_side(engine: Engine) -> SideBySide[NDArray[np.uint8], NDArray[np.uint8]] | None:
     """Return how `engine` runs single tiles, its answers checked as by `checked_predict`; None if it does not."""
     if not isinstance(engine, EngineWithSlots) or engine.slots < 2:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from service.engine.device import Device
-from service.engine.engine import Engine, checked_predict, side_by_side
+from service.engine.engine import Engine, EngineThatPrepares, checked_predict
 from service.engine.memory import is_out_of_memory
 from service.engine.steps import Steps, in_turns
 from service.store.card import Card
@@ -39,8 +39,8 @@ async def load(open_checkpoint: Callable[[], Checkpoint], make: MakeEngine, devi
 async def warm_up(engine: Engine, device: Device, max_batch_size: int) -> dict[int, float]:
     """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first time.
 
-    Returns the seconds that each took. The largest is the largest that the device's memory holds: `max_batch_size`, or
-    the largest of the others that ran.
+    Returns the seconds that each took, without what an engine prepares for it once. The largest is the largest that the
+    device's memory holds: `max_batch_size`, or the largest of the others that ran.
 
     Raises:
         EngineFailed: the engine cannot be run, or its answers break the contract.
@@ -59,8 +59,8 @@ def _warming(engine: Engine, max_batch_size: int) -> Steps[dict[int, float]]:
     took: dict[int, float] = {}
     for size in _batch_sizes(max_batch_size):
         try:
-            if side_by_side(engine) is None:  # a first run may record graphs and choose kernels: no cost of a batch
-                checked_predict(engine, [blank] * size)
+            if isinstance(engine, EngineThatPrepares):
+                engine.prepare(size)
             began = time.perf_counter()
             checked_predict(engine, [blank] * size)
         except Exception as error:

@@ -49,6 +49,11 @@ class TorchEngine:
                 raise DeviceLost(f"{self.device} does not answer any more") from error
             raise EngineFailed(f"{self.device} could not run a batch of {len(tiles)}") from error
 
+    def prepare(self, batch_size: int) -> None:
+        """Let a GPU choose or record its kernels; see `service.engine.engine.EngineThatPrepares.prepare`."""
+        if self._predictor.device.type != "cpu":
+            self.predict([np.zeros((*self.card.input.grid, 3), np.uint8)] * batch_size)
+
 
 def _predictor(
     card: Card, network: nn.Module, device: torch.device, precision: str, *, for_tensor_cores: bool = False

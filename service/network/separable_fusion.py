@@ -29,27 +29,24 @@ class SeparableFusion(nn.Module):
     def __init__(self, conv: nn.Conv2d, channels: Sequence[int], sizes: Sequence[Size], fine: Size) -> None:
         super().__init__()
         shares = torch.split(conv.weight.detach(), list(channels), 1)
-        n_direct = sum(size == fine for size in sizes)
-        if n_direct > 1 or sizes[:n_direct] != [fine] * n_direct:
-            raise ValueError("only the finest feature may lie on the grid of the fusion already")
-        self.direct = _share(shares[0], conv.bias) if n_direct else None
-        self.bias = None if n_direct else conv.bias
+        self.n_direct = int(sizes[0] == fine)
+        self.direct = _share(shares[0], conv.bias) if self.n_direct else None
+        self.bias = None if self.n_direct else conv.bias
         self.coarse = nn.ModuleList(
-            SeparableShare(share, size, fine) for share, size in zip(shares[n_direct:], sizes[n_direct:], strict=True)
+            SeparableShare(share, size, fine)
+            for share, size in zip(shares[self.n_direct :], sizes[self.n_direct :], strict=True)
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return (N, out, H, W), channels last, for features of (N, C, h, w), the finest first."""
         fused: Tensor | None = None
-        coarse = list(features)[-len(self.coarse) :]
-        for share, feature in zip(reversed(self.coarse), reversed(coarse), strict=True):
+        for share, feature in zip(reversed(self.coarse), reversed(features[self.n_direct :]), strict=True):
             fused = share(feature, fused)
-        if fused is None:
-            raise ValueError("there is no coarse feature")
-        if self.direct is None or self.direct.bias is None:
-            bias = 0 if self.bias is None else self.bias.view(1, -1, 1, 1)
-            return F.relu(fused + bias)
-        return _added(self.direct, features[0], fused)
+        if self.direct is not None:
+            return _added(self.direct, features[0], fused)
+        if fused is None or self.bias is None:
+            raise ValueError("the convolution has neither features nor a bias")
+        return F.relu(fused + self.bias.view(1, -1, 1, 1))
 
 
 class SeparableShare(nn.Module):
@@ -101,8 +98,10 @@ def _share(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return convolution
 
 
-def _added(conv: nn.Conv2d, x: Tensor, onto: Tensor) -> Tensor:
+def _added(conv: nn.Conv2d, x: Tensor, onto: Tensor | None) -> Tensor:
     """Return max(0, conv(x) + onto); with cuDNN as one kernel."""
+    if onto is None:
+        return F.relu(conv(x))
     if not x.is_cuda:
         return F.relu(conv(x) + onto)
     both = [1, 1]

@@ -38,6 +38,11 @@ def test_a_ratio_is_that_of_medians_to_the_first_engine() -> None:
     assert lines[4:6] == ["| plain | 100.0 | 1.00 | 0.9950 |", "| fast | 25.0 | 4.00 | 0.9950 |"]
 
 
+def test_times_have_three_digits_or_more() -> None:
+    lines = engines_table(report(slow=[0.2468], fast=[0.00246], faster=[0.000246])).splitlines()
+    assert [line.split(" | ")[1] for line in lines[4:7]] == ["123.4", "1.23", "0.123"]
+
+
 def test_a_missing_engine_is_told_with_its_reason() -> None:
     assert engines_table(report(plain=[0.1])).splitlines()[-1] == "Not here: openvino, int8: it has none."
 

@@ -95,14 +95,14 @@ def test_a_load_that_cannot_be_measured_is_refused(tmp_path: Path, option: tuple
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["networks", "engines", "serve"])
+@pytest.mark.parametrize("name", ["networks", "engines", "roofline", "serve"])
 def test_every_option_says_what_it_does(name: str) -> None:
     group = get_command(app)
     command = group.commands["benchmark"].commands[name]  # type: ignore[attr-defined]
     assert [option.name for option in command.params if not option.help] == []
 
 
-@pytest.mark.parametrize("command", ["networks", "engines", "serve"])
+@pytest.mark.parametrize("command", ["networks", "engines", "roofline", "serve"])
 def test_the_document_names_every_option(command: str) -> None:
     group = get_command(app)
     options = group.commands["benchmark"].commands[command].params  # type: ignore[attr-defined]

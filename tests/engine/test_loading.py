@@ -1,0 +1,55 @@
+"""The warm-up's costs are those of batches that come later: what an engine prepares once is not among them."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.device import Device
+from service.engine.loading import warm_up
+from service.errors import EngineFailed
+from tests.cards import make_card
+from tests.doubles import FakeEngine
+
+PREPARING_S = 0.3
+
+
+class Preparing(FakeEngine):
+    """As a GPU's engine it takes long over the first batch of a size, and says so."""
+
+    def __init__(self, room: int = 1000) -> None:
+        super().__init__(make_card())
+        self.prepared: list[int] = []
+        self._holds = room
+
+    def prepare(self, batch_size: int) -> None:
+        if batch_size > self._holds:
+            raise MemoryError
+        time.sleep(PREPARING_S)
+        self.prepared.append(batch_size)
+
+    def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        if len(tiles) not in self.prepared:
+            raise EngineFailed("a batch whose kernels were not chosen")
+        return super().predict(tiles)
+
+
+def costs(engine: FakeEngine, largest: int) -> dict[int, float]:
+    async def main() -> dict[int, float]:
+        async with Device("cpu") as device:
+            return await warm_up(engine, device, largest)
+
+    return asyncio.run(main())
+
+
+def test_each_size_is_prepared_before_it_is_timed() -> None:
+    engine = Preparing()
+    took = costs(engine, 3)
+    assert engine.prepared == engine.batches == list(took) == [1, 2, 3]
+    assert max(took.values()) < PREPARING_S
+
+
+def test_preparing_for_more_than_memory_holds_ends_the_warm_up_with_what_it_does_hold() -> None:
+    assert list(costs(Preparing(room=2), 8)) == [1, 2]
