@@ -12,8 +12,12 @@ help: ## list these targets
 serve: .venv/.installed-serve ## run the service; ALNET_ variables set it up (docs/operations.md)
 	$(BIN)/alnet serve
 
+# Tests that judge a server by the clock run alone, behind all others, which share the cores.
+TIMED := tests/end_to_end tests/soak tests/peers
+
 test: check ## check, then run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(TIMED:%=--ignore=%)
+	$(BIN)/python -m pytest $(TIMED)
 
 check: .venv/.installed-dev ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
