@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
+from service.engine.cuda_graphs import recorded
 from service.engine.parity import probe_tile
 from service.engine.predictor import DTYPES, Predictor
 from service.engine.torch_engine import pick_device, precisions, served_form
@@ -172,34 +173,14 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     """Return the median seconds of `work`; on a GPU as a replayed graph, without the time that Python takes."""
     if device.type != "cuda":
         return median(_clocked(work) for _ in range(ROUNDS))
-    replay = _recorded(work, device)
+    graph, _kept = recorded(work, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(ROUNDS + 1)]  # type: ignore[no-untyped-call]
-    replay()
-    marks[0].record()
-    for mark in marks[1:]:
-        replay()
+    for mark in marks:
+        graph.replay()
         mark.record()
     torch.cuda.synchronize(device)
     taken_ms: list[float] = [first.elapsed_time(second) for first, second in pairwise(marks)]
     return median(taken_ms) / 1000
-
-
-def _recorded(work: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    beside.wait_stream(torch.cuda.current_stream(device))
-    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
-    with torch.cuda.stream(beside):
-        for _ in range(3):
-            work()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
-        kept = work()
-    torch.backends.cudnn.benchmark = before
-
-    def replay(_kept: object = kept) -> None:
-        graph.replay()
-
-    return replay
 
 
 def _clocked(work: Callable[[], object]) -> float:

@@ -8,10 +8,11 @@ sent, and its answers come back. Without that a batch of 32 spends a third of it
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from service.engine.predictor import Predictor
 from service.errors import EngineFailed
+
+T = TypeVar("T")
 
 LANES = 2
 
@@ -54,16 +57,8 @@ class _Lane:
 
     def record(self, size: int) -> _Recording:
         """Record the network for `size` tiles, in this lane's own stream and memory."""
-        device = self._predictor.device
-        pixels = torch.zeros((size, *self._grid, 3), dtype=torch.uint8, device=device)
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        graph = torch.cuda.CUDAGraph()
-        with _timed_by_cudnn():
-            with torch.cuda.stream(self._stream):
-                for _ in range(RUNS_BEFORE_CAPTURE):
-                    self._predictor.levels(pixels)
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                levels, total = self._predictor.levels(pixels)
+        pixels = torch.zeros((size, *self._grid, 3), dtype=torch.uint8, device=self._predictor.device)
+        graph, (levels, total) = recorded(lambda: self._predictor.levels(pixels), self._stream, self._pool)
         sent = torch.zeros(pixels.shape, dtype=torch.uint8).pin_memory()
         return _Recording(graph, sent, pixels, levels, total, torch.zeros(()).pin_memory())
 
@@ -99,6 +94,22 @@ class _Lane:
     def settle(self) -> None:
         """Wait until the device has done what was begun, so that the buffers may be written again."""
         self._done.synchronize()
+
+
+def recorded(work: Callable[[], T], stream: torch.cuda.Stream, pool: Any = None) -> tuple[torch.cuda.CUDAGraph, T]:
+    """Record what `work` does on `stream`; return the graph, and what each replay of it writes its results into.
+
+    `pool` is what `torch.cuda.graph_pool_handle` gave: recordings that share it must not run at a time.
+    """
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    graph = torch.cuda.CUDAGraph()
+    with _timed_by_cudnn():
+        with torch.cuda.stream(stream):
+            for _ in range(RUNS_BEFORE_CAPTURE):
+                work()
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            results = work()
+    return graph, results
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from service.benchmark.roofline import measure_roofline
 from service.engine.choosing import EXACT, Wish, load_engine
 from service.training.config import configure
 from service.training.job import run
@@ -55,6 +56,13 @@ def test_an_answer_of_a_graph_is_the_callers_own(tmp_path: Path) -> None:
     copy = kept.copy()
     engine.predict([second])
     assert np.array_equal(kept, copy)
+
+
+def test_the_roofline_times_every_stage_as_the_gpu_serves_it(tmp_path: Path) -> None:
+    found = measure_roofline(publish_tiny(tmp_path), device="cuda", batch=2)
+    assert found.precision == "float16"
+    assert all(stage.seconds > 0 and found.floor_s(stage) > 0 for stage in found.stages)
+    assert "fusion" in [stage.name for stage in found.stages]
 
 
 def test_a_short_training_on_the_gpu_publishes(tmp_path: Path) -> None:
