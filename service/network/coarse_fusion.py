@@ -35,7 +35,7 @@ class CoarseFusion(nn.Module):
         parts = list(zip(shares, sizes, strict=True))
         n_direct = next((n for n, part in enumerate(parts) if _is_cheaper(*part, fine)), len(parts))
         self.direct = nn.ModuleList(
-            _convolution(share, None if number else conv.bias) for number, share in enumerate(shares[:n_direct])
+            share_of(share, None if number else conv.bias) for number, share in enumerate(shares[:n_direct])
         )
         self.coarse = nn.ModuleList(TapColumns(*part, fine) for part in parts[n_direct:])
         across = [shifted_upsampling(size[1], fine[1]).T for size in sizes[n_direct:]]
@@ -75,7 +75,8 @@ class TapColumns(nn.Module):
         return columns.reshape(x.shape[0], self.outputs, 3 * x.shape[3], self.down.shape[1])
 
 
-def _convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+def share_of(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """Return the 3×3 convolution with a part of another's `weight`, (out, in, 3, 3): its share of that one's inputs."""
     outputs, inputs = weight.shape[:2]
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     convolution.weight.data = weight.contiguous()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from service.network.coarse_fusion import share_of
 from service.network.upsampling_matrices import Size, shifted_upsampling, upsampling
 
 TAPS = 3
@@ -30,7 +31,7 @@ class SeparableFusion(nn.Module):
         super().__init__()
         shares = torch.split(conv.weight.detach(), list(channels), 1)
         self.n_direct = int(sizes[0] == fine)
-        self.direct = _share(shares[0], conv.bias) if self.n_direct else None
+        self.direct = share_of(shares[0], conv.bias) if self.n_direct else None
         self.bias = None if self.n_direct else conv.bias
         self.coarse = nn.ModuleList(
             SeparableShare(share, size, fine)
@@ -88,14 +89,6 @@ def upsampled_rows(x: Tensor, rows: Tensor) -> Tensor:
     lines = x.permute(0, 2, 3, 1).reshape(number, height, width * channels)
     product = torch.bmm(rows.expand(number, -1, -1), lines)
     return product.view(number, -1, width, channels).permute(0, 3, 1, 2)
-
-
-def _share(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    outputs, inputs = weight.shape[:2]
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    convolution.weight.data = weight.contiguous()
-    convolution.bias = None if bias is None else nn.Parameter(bias)
-    return convolution
 
 
 def _added(conv: nn.Conv2d, x: Tensor, onto: Tensor | None) -> Tensor:
