@@ -18,6 +18,7 @@ from service.engine.torch_engine import TorchEngine, pick_device, precisions
 from service.engine.weights import build_network, read_state
 from service.errors import AlnetError
 from service.reproduction.machine import Machine, this_machine
+from service.reproduction.milliseconds import milliseconds
 from service.store.checkpoint import Checkpoint
 
 BASELINE = "PyTorch eager, the network as published"
@@ -144,11 +145,7 @@ def engines_table(report: EnginesReport) -> str:
 
 def _row(engine: TimedEngine, baseline: TimedEngine, batches: Sequence[int]) -> str:
     cells = [
-        f"{_ms(engine.image_ms(batch))} | {baseline.image_ms(batch) / engine.image_ms(batch):.2f}" for batch in batches
+        f"{milliseconds(engine.image_ms(batch))} | {baseline.image_ms(batch) / engine.image_ms(batch):.2f}"
+        for batch in batches
     ]
     return f"| {engine.name} | {' | '.join(cells)} | {engine.probe_iou:.4f} |"
-
-
-def _ms(milliseconds: float) -> str:
-    """Return three digits or more: a GPU takes a tenth of a millisecond."""
-    return f"{milliseconds:.{1 if milliseconds >= 10 else 2 if milliseconds >= 1 else 3}f}"

@@ -3,6 +3,7 @@
 from service.benchmark.limit import Limit
 from service.benchmark.samples import TOLERANCE
 from service.benchmark.serve_report import Row, Served, ServeReport
+from service.reproduction.milliseconds import milliseconds
 
 NOTHING = "–"
 
@@ -82,7 +83,7 @@ def _cells(served: Served, row: Row) -> tuple[str, ...]:
 
 
 def _ms(time_ms: float | None) -> str:
-    return NOTHING if time_ms is None else f"{time_ms:,.{1 if time_ms >= 10 else 2}f}"
+    return NOTHING if time_ms is None else milliseconds(time_ms)
 
 
 def _mib(size_bytes: int) -> str:

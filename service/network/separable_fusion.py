@@ -30,18 +30,18 @@ class SeparableFusion(nn.Module):
     def __init__(self, conv: nn.Conv2d, channels: Sequence[int], sizes: Sequence[Size], fine: Size) -> None:
         super().__init__()
         shares = torch.split(conv.weight.detach(), list(channels), 1)
-        self.n_direct = int(sizes[0] == fine)
-        self.direct = share_of(shares[0], conv.bias) if self.n_direct else None
-        self.bias = None if self.n_direct else conv.bias
+        n_direct = int(sizes[0] == fine)
+        self.direct = share_of(shares[0], conv.bias) if n_direct else None
+        self.bias = None if n_direct else conv.bias
         self.coarse = nn.ModuleList(
-            SeparableShare(share, size, fine)
-            for share, size in zip(shares[self.n_direct :], sizes[self.n_direct :], strict=True)
+            SeparableShare(share, size, fine) for share, size in zip(shares[n_direct:], sizes[n_direct:], strict=True)
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return (N, out, H, W), channels last, for features of (N, C, h, w), the finest first."""
         fused: Tensor | None = None
-        for share, feature in zip(reversed(self.coarse), reversed(features[self.n_direct :]), strict=True):
+        coarse = features if self.direct is None else features[1:]
+        for share, feature in zip(reversed(self.coarse), reversed(coarse), strict=True):
             fused = share(feature, fused)
         if self.direct is not None:
             return _added(self.direct, features[0], fused)

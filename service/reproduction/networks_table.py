@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from service.reproduction.milliseconds import milliseconds
 from service.reproduction.networks_report import Measurement, Report
 from service.reproduction.paper import paper_time_ms
 
@@ -52,7 +53,7 @@ def _time(time_ms: float | None, al_net_ms: float | None, *, missing: str) -> li
     """Return a time and its ratio to AL-Net's as two cells."""
     if time_ms is None:
         return [missing, NOTHING]
-    return [f"{time_ms:,.{1 if time_ms >= 10 else 2}f}", f"{time_ms / al_net_ms:.2f}" if al_net_ms else NOTHING]
+    return [milliseconds(time_ms), f"{time_ms / al_net_ms:.2f}" if al_net_ms else NOTHING]
 
 
 def _al_net_ms(measured: Iterable[Measurement]) -> dict[int, float | None]:

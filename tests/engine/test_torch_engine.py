@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from service.engine.choosing import EXACT, Wish, load_engine
 from service.engine.device_loss import why_lost
-from service.engine.engine import Engine
+from service.engine.engine import Engine, EngineThatPrepares
 from service.engine.predictor import Predictor
 from service.engine.torch_engine import TorchEngine, pick_device, precisions
 from service.engine.weights import read_state
@@ -157,6 +157,12 @@ def test_a_fault_of_cudas_stays_recognisable(checkpoint: Checkpoint) -> None:
     with pytest.raises(EngineFailed) as caught:
         TorchEngine(checkpoint.card, predictor(Failing(fault)), "cpu float32").predict([draw()])
     assert why_lost(caught.value) == "device-side assert triggered"
+
+
+def test_on_a_cpu_there_is_nothing_to_prepare(checkpoint: Checkpoint) -> None:
+    engine = TorchEngine(checkpoint.card, predictor(Failing(RuntimeError("was run"))), "cpu float32")
+    assert isinstance(engine, EngineThatPrepares)
+    engine.prepare(2)
 
 
 def test_a_lack_of_memory_is_passed_on_as_such(checkpoint: Checkpoint) -> None:
