@@ -222,7 +222,7 @@ def test_the_training_job_has_shared_memory_for_loading_processes() -> None:
     assert services(CPU)["train"]["shm_size"] == "1gb"
 
 
-@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+@pytest.mark.parametrize("name", ["prometheus", "grafana", "proxy"])
 def test_images_of_others_are_pinned(name: str) -> None:
     assert re.fullmatch(r".+:v?\d+\.\d+\.\d+", services(CPU)[name]["image"])
 
@@ -233,10 +233,39 @@ def test_what_is_mounted_from_the_repository_exists(name: str) -> None:
     assert [source for source in sources if source.startswith("./") and not (ROOT / source).exists()] == []
 
 
-def test_prometheus_scrapes_the_service() -> None:
+def test_prometheus_scrapes_each_replica_of_the_service() -> None:
     (job,) = yaml.safe_load((ROOT / "docker" / "prometheus.yml").read_text())["scrape_configs"]
-    assert job["static_configs"] == [{"targets": [f"service:{final_stage(SERVING)['EXPOSE']}"]}]
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], found["type"], found["port"]) == (["service"], "A", int(final_stage(SERVING)["EXPOSE"]))
+    assert "service" in services(CPU)
     assert job.get("metrics_path", "/metrics") == "/metrics"
+
+
+def test_the_proxy_passes_on_to_the_service_and_waits_for_what_it_still_answers() -> None:
+    proxy, service = services(CPU)["proxy"], services(CPU)["service"]
+    lines = (ROOT / "docker" / "haproxy.cfg").read_text().split("\n")
+    assert [line.split()[-1] for line in lines if "server-template" in line] == [
+        f"service:{final_stage(SERVING)['EXPOSE']}"
+    ]
+    assert f"    bind :{proxy['ports'][0].rsplit(':', 1)[1]}" in lines
+    assert proxy["profiles"] == ["replicas"]
+    assert proxy["stop_grace_period"] == service["stop_grace_period"]
+
+
+def test_the_proxy_gives_up_later_than_the_service() -> None:
+    waits = dict(re.findall(r"timeout (client|server) +(\d+)s", (ROOT / "docker" / "haproxy.cfg").read_text()))
+    settings = Settings.read({})
+    longest_s = settings.upload_timeout_s + settings.request_timeout_s
+    assert {name for name, seconds in waits.items() if int(seconds) > longest_s} == {"client", "server"}
+
+
+def test_haproxy_accepts_its_configuration() -> None:
+    if not (program := shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")):
+        pytest.skip("haproxy is not installed")
+    checked = subprocess.run(
+        [program, "-c", "-f", str(ROOT / "docker" / "haproxy.cfg")], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
 
 
 @pytest.mark.parametrize("compose", [GPU, CPU], ids=lambda path: path.name)

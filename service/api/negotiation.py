@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
@@ -26,9 +27,15 @@ def choose(accept: Sequence[str]) -> Representation:
     Raises:
         NotAcceptable: they accept none of those that exist.
     """
-    header = _with_whole_numbers(", ".join(accept).strip())
+    return _best_of(", ".join(accept).strip())
+
+
+@lru_cache(maxsize=64)
+def _best_of(header: str) -> Representation:
+    """Remembered, since a viewer sends the same header with every upload, and to read it takes longer than to route."""
     if not header:
         return Representation.JSON
+    header = _with_whole_numbers(header)
     best = _without_parameters(parse_accept_header(header, MIMEAccept)).best_match(list(Representation))
     if best is None:
         raise NotAcceptable(f"answers exist as {', '.join(Representation)}; the Accept header allows none of them")
