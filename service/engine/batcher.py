@@ -34,6 +34,10 @@ from service.errors import DeadlineExceeded, DeviceLost, Overloaded, ShuttingDow
 
 __all__ = ["Answer", "BatchReport", "Batcher"]
 
+ITEMS_AN_UPLOAD = 16
+"""So many items for each upload that may wait is as much as waits in all. A large picture has over a hundred, and many of
+them would take gigabytes."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -131,9 +135,7 @@ class Batcher(Generic[Item, Result]):
         if not self._open:
             raise ShuttingDown("this replica takes no new work; another one may")
         if (waiting := self.queued + ahead) >= self._max_queued:
-            retry_after_s = self._recent.retry_after_s(waiting)
-            message = f"{waiting} uploads wait already; try again in {retry_after_s:.0f} s"
-            raise Overloaded(message, retry_after_s=retry_after_s)
+            raise self._overloaded(f"{waiting} uploads wait already", waiting)
 
     async def submit(
         self, items: Sequence[Item], *, deadline: float | None = None, since: float | None = None
@@ -147,7 +149,8 @@ class Batcher(Generic[Item, Result]):
         Raises:
             ValueError: `items` is empty.
             DeadlineExceeded: the deadline has passed; raised at that moment, even while a batch runs.
-            Overloaded: `max_queued` uploads wait already; `retry_after_s` says when those should be through.
+            Overloaded: `max_queued` uploads wait already, or, with these, more than ITEMS_AN_UPLOAD times as many items
+                would be held for all; one upload alone may have any number. `retry_after_s` says when to come back.
             ShuttingDown: the batcher is closed, or the time to drain is over.
             DeviceLost: the device is lost, or the batcher itself has failed.
             EngineFailed: `run` raised what is chained on one of the items, or gave a wrong number of results.
@@ -156,6 +159,11 @@ class Batcher(Generic[Item, Result]):
         if len(items) == 0:
             raise ValueError("an upload needs at least one item")
         self.admit(deadline)
+        held = sum(len(upload.items) for upload in self._unanswered)
+        if held and held + len(items) > ITEMS_AN_UPLOAD * self._max_queued:
+            raise self._overloaded(
+                f"{held} pieces of other uploads wait already, and this has {len(items)}", self.queued
+            )
         loop = asyncio.get_running_loop()
         now = self._clock()
         began = now if since is None else since
@@ -172,6 +180,10 @@ class Batcher(Generic[Item, Result]):
                 timer.cancel()
             self._waiting.discard(upload)
             self._unanswered.discard(upload)
+
+    def _overloaded(self, what_waits: str, uploads: int) -> Overloaded:
+        retry_after_s = self._recent.retry_after_s(uploads)
+        return Overloaded(f"{what_waits}; try again in {retry_after_s:.0f} s", retry_after_s=retry_after_s)
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as running:

@@ -164,7 +164,9 @@ def _of_reference(read: Callable[[bytes, int | None], T], content: bytes, frame:
 
 
 NOT_BINARY = Caution(
-    "reference_not_binary", "the reference has more than two levels; those from half of the range up were taken as true"
+    "reference_not_binary",
+    "the reference has other levels than 0 and one more: of two the higher was taken as true, of more those from half"
+    " of the range up",
 )
 BOTH_EMPTY = Caution("both_masks_empty", "neither mask nor reference has any foreground: the measured IoU of 1 says so")
 CODES = ("unlike_training_images", NOT_BINARY.code, BOTH_EMPTY.code)

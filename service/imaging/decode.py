@@ -6,16 +6,18 @@ Read are PNG, JPEG (and MPO, its first picture), TIFF, BMP and Netpbm (PBM, PGM,
 - **1 bit**: 0 and 255. **Palette**: its colours. **Grey**: three equal channels. Grey of 2 or 4 bits, and PGM and PPM
   that declare a largest value below 65535: scaled from the declared range.
 - **Alpha** (also a transparent palette entry or colour): composited over black. No content is invented, and a
-  transparent margin looks like the dark surround of a fundus or dermoscopy image.
+  transparent margin looks like the dark surround of a fundus or dermoscopy image. A picture that is transparent
+  everywhere is read as if it were opaque.
 - **CMYK, YCbCr, LAB**: converted to RGB by Pillow; Adobe's inverted CMYK JPEGs are known. Colour profiles are not
   applied.
 - **Grey integers of more than 8 bits**: the window from 0 to 2ⁿ − 1 becomes 0 to 255, where n is the smallest of 8, 10,
   12, 14, 16 (and so on to 32) that holds the largest level present: 12-bit data in a 16-bit file is not nearly black.
-  Negative levels become 0. With alpha, PNG's 16-bit grey is read like 16-bit RGB instead: the upper byte.
+  Negative levels, also of 8 bits, become 0. With alpha, PNG's 16-bit grey is read like 16-bit RGB instead: the upper
+  byte.
 - **Float** (32 bits): levels within 0 to 1 are multiplied by 255, others within 0 to 255 are taken as they are, all
   else is stretched from the smallest to the largest finite level. NaN becomes 0, infinities the ends.
-- **TIFF whose 0 is white**: turned over, if it is deep within its window.
-- The **EXIF orientation** is applied; a broken EXIF block is ignored.
+- **TIFF whose 0 is white**: turned over, if it is deep within its window. One that does not say: 0 is black.
+- The **EXIF orientation** is applied; a broken EXIF block is ignored, and so is an orientation in XMP alone.
 - **Several frames** (TIFF pages, animated PNG): `frame`, from 0, picks one. Pages that TIFF marks as thumbnails or
   transparency masks do not count.
 """
@@ -67,10 +69,11 @@ def decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> Decod
 
 
 def decode_mask(upload: bytes, *, max_pixels: int, frame: int | None = None) -> DecodedMask:
-    """Return the mask in `upload`: where the level is not 0, if only one other level occurs; else from half the range.
+    """Return the mask in `upload`. Of two levels the one that is not 0, or else the higher, is foreground.
 
-    Levels are grey levels (of colours the luma; alpha is ignored). The range is what becomes 0 to 255 by the rule
-    above, half of it is 128. So 0/1, 0/255, 0/65535 and black/red all mean background/foreground.
+    So 0/1, 0/255, 0/65535, 1/2 and black/red all mean background/foreground. Of more than two levels those from half of
+    what becomes 0 to 255 by the rule above are. Levels are grey levels, of colours the luma, and every colour but black
+    is above 0. Alpha is ignored, unless nothing else varies: then it is the mask.
 
     Raises:
         UnknownImageFormat, ImageTooLarge, DamagedImage, FrameNeeded: as `decode`.

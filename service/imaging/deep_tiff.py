@@ -1,9 +1,14 @@
-"""Mend what Pillow misreads without a word in a TIFF of more than 8 bits a sample.
+"""Mend what Pillow misreads without a word in a TIFF, most of all in one of more than 8 bits a sample.
 
 - Samples that are stored plane by plane and uncompressed: it takes them for 8-bit ones in this machine's byte order.
 - Compressed ones in the other byte order: the decompressor has turned them already, and Pillow turns them back.
 - Grey whose 0 is white: the picture comes as a negative. Of 8 bits it does not.
 - Unsigned levels of 32 bits: those from 2³¹ on come as negative numbers.
+- Signed levels of 8 bits: negative ones come as the highest.
+- Grey of up to 8 bits that does not say whether its 0 is white: it comes as a negative. Other readers, and Pillow with
+  more bits, take 0 for black.
+
+And read some kinds that it knows, but not in this byte order, or not with a white 0.
 """
 
 from typing import Any
@@ -13,6 +18,9 @@ from PIL import Image as PillowImage
 from PIL import ImageFile
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
+    II,
+    MM,
+    OPEN_INFO,
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
@@ -22,7 +30,19 @@ from PIL.TiffImagePlugin import (
 from service.errors import DamagedImage
 from service.imaging import levels
 
-_WHITE_IS_ZERO, _PLANES_APART, _UNSIGNED = 0, 2, 1
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PLANES_APART, _UNSIGNED, _SIGNED = 0, 1, 2, 1, 2
+
+_TWELVE_BITS = ("I;16", "I;12")  # packed, in the same way whatever the byte order
+OPEN_INFO.update(
+    {
+        (MM, _WHITE_IS_ZERO, (_UNSIGNED,), 1, (16,), ()): ("I;16B", "I;16B"),
+        (MM, _BLACK_IS_ZERO, (_UNSIGNED,), 1, (32,), ()): ("I", "I;32BS"),
+        (MM, _BLACK_IS_ZERO, (_UNSIGNED,), 1, (12,), ()): _TWELVE_BITS,
+        (MM, _WHITE_IS_ZERO, (_UNSIGNED,), 1, (12,), ()): _TWELVE_BITS,
+        (II, _WHITE_IS_ZERO, (_UNSIGNED,), 1, (12,), ()): _TWELVE_BITS,
+    }
+)
+"""Pillow's table of kinds: byte order, photometric interpretation, sample format, fill order, bits, extra samples."""
 
 _PLANES = {("RGB", 16): ("{};16L", "{};16B"), ("F", 32): ("F;32F", "F;32BF"), ("I", 32): ("I;32S", "I;32BS")}
 """Pillow's names for the samples of one plane, little and big endian, by the picture's mode and bits a sample."""
@@ -41,6 +61,8 @@ def name_samples(image: TiffImageFile) -> None:
         DamagedImage: they are stored plane by plane in a way that Pillow cannot read.
     """
     bits = _bits(image)
+    if bits <= 8 and PHOTOMETRIC_INTERPRETATION not in image.tag_v2:
+        image.tile = [_with_black_zero(tile) for tile in image.tile]
     if bits > 8:
         apart = image.tag_v2.get(PLANAR_CONFIGURATION) == _PLANES_APART
         names = _PLANES.get((image.mode, bits)) if apart else _INTERLEAVED
@@ -55,8 +77,11 @@ def read(image: TiffImageFile) -> PillowImage.Image:
     """
     tags = image.tag_v2
     image.load()
-    if image.mode == "I" and _bits(image) == 32 and tags.get(SAMPLEFORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
+    bits, sample_format = _bits(image), tags.get(SAMPLEFORMAT, (_UNSIGNED,))[0]
+    if image.mode == "I" and bits == 32 and sample_format == _UNSIGNED:
         _bring_down(image)
+    if bits == 8 and sample_format == _SIGNED:
+        return image.point([level if level < 128 else 0 for level in range(256)] * len(image.getbands()))
     if levels.is_deep(image) and tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
         _turn_over(image)
     return image
@@ -74,6 +99,14 @@ def _named(tile: ImageFile._Tile, names: tuple[str, str] | None, *, is_big_endia
     if names is None:
         raise DamagedImage("the TIFF has its deep samples plane by plane; save it with interleaved samples")
     return tile._replace(args=(names[is_big_endian].format(name), *rest))
+
+
+def _with_black_zero(tile: ImageFile._Tile) -> ImageFile._Tile:
+    """Return a piece of grey picture whose samples Pillow does not turn over: without the `I` of `L;I` or `1;IR`."""
+    name, *rest = tuple[Any, ...](tile.args or ("",))
+    kind, _, form = name.partition(";")
+    form = form.replace("I", "")
+    return tile._replace(args=(f"{kind};{form}" if form else kind, *rest))
 
 
 def _bring_down(image: TiffImageFile) -> None:

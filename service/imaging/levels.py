@@ -5,10 +5,12 @@ Works strip by strip, so that a picture of n pixels costs its own memory, the re
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import ImageChops
 
 from service.errors import DamagedImage
 from service.imaging.placement import Image
@@ -34,39 +36,68 @@ def to_rgb(image: PillowImage.Image) -> Image:
             grey = window.apply(levels)
             pixels[rows] = (grey if key is None else np.where(levels == key, 0, grey))[..., None]
     else:
+        is_opaque = not image.has_transparency_data or _is_nowhere_seen(image)
         for rows, strip in strips(image):
-            pixels[rows] = np.asarray(_over_black(strip))
+            pixels[rows] = np.asarray(_opaque(strip).convert("RGB") if is_opaque else _over_black(strip))
     return pixels
 
 
 def foreground(image: PillowImage.Image) -> tuple[NDArray[np.bool_], bool]:
     """Return a mask, bool (H, W), and whether only 0 and at most one other level occur in the picture.
 
-    If so, every other level than 0 is foreground; else those from half of what becomes 0 to 255. Of colours the luma
-    counts; alpha is ignored; NaN is 0.
+    If two levels occur, the one that is not 0, or else the higher, is foreground; of more, those from half of what
+    becomes 0 to 255. Of colours the luma counts, but only black is 0. Alpha is ignored, unless nothing else varies:
+    then it is the mask. NaN is 0.
     """
+    low, high = _extremes(image)
+    if low == high:
+        alpha = _varying_alpha(image)
+        return (np.full((image.height, image.width), low != 0), True) if alpha is None else foreground(alpha)
+    outside, inside = (high, low) if high == 0 else (low, high)
+    are_two = True
     mask = np.empty((image.height, image.width), np.bool_)
-    low, high = np.inf, -np.inf
     for rows, strip in strips(image):
         levels = _grey_levels(strip)
-        mask[rows] = levels != 0
-        others = levels[mask[rows]]
-        if others.size:
-            low, high = min(low, others.min()), max(high, others.max())
-    if low >= high:
-        return mask, True
+        mask[rows] = levels == inside
+        are_two = are_two and bool((mask[rows] | (levels == outside)).all())
+    if are_two:
+        return mask, 0 in {low, high}
     window = window_of(image) if is_deep(image) else Window(0, 255)
     for rows, strip in strips(image):
         mask[rows] = window.apply(_grey_levels(strip)) >= 128
     return mask, False
 
 
+def _extremes(image: PillowImage.Image) -> tuple[float, float]:
+    """Return the lowest and the highest of `_grey_levels`."""
+    found = [
+        (levels.min().item(), levels.max().item()) for levels in (_grey_levels(strip) for _, strip in strips(image))
+    ]
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def _varying_alpha(image: PillowImage.Image) -> PillowImage.Image | None:
+    """Return the alpha channel if some of the picture is more transparent than other parts of it."""
+    if is_deep(image) or not image.has_transparency_data:
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return alpha if len(set(alpha.getextrema())) > 1 else None
+
+
 def _grey_levels(strip: PillowImage.Image) -> Levels:
-    """Return the levels (H, W) as they are stored; colours by their luma, alpha ignored, NaN as 0."""
+    """Return the levels (H, W) as they are stored; colours by their luma, all but black at least 1, NaN as 0."""
     if strip.mode == "F":
         without_nan: Levels = np.nan_to_num(np.asarray(strip), nan=0.0)
         return without_nan
-    return np.asarray(strip if is_deep(strip) else _opaque(strip).convert("L"))
+    if is_deep(strip):
+        return np.asarray(strip)
+    opaque = _opaque(strip)
+    levels = np.asarray(opaque.convert("L"))
+    if opaque.mode != "RGB":
+        return levels
+    is_coloured = np.asarray(reduce(ImageChops.lighter, opaque.split())) > 0
+    lifted: Levels = np.maximum(levels, is_coloured)
+    return lifted
 
 
 def is_deep(image: PillowImage.Image) -> bool:
@@ -117,10 +148,13 @@ def strips(image: PillowImage.Image) -> Iterator[tuple[slice, PillowImage.Image]
         yield slice(top, bottom), image.crop((0, top, image.width, bottom))
 
 
+def _is_nowhere_seen(image: PillowImage.Image) -> bool:
+    """Whether all of the picture is transparent: programs that know no alpha leave such a fourth channel behind."""
+    return not any(strip.convert("RGBA").getchannel("A").getbbox() for _, strip in strips(image))
+
+
 def _over_black(image: PillowImage.Image) -> PillowImage.Image:
     """Return the picture in RGB; what is transparent is composited over black."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
     with_alpha = image.convert("RGBA")
     black = PillowImage.new("RGB", image.size)
     black.paste(with_alpha, mask=with_alpha.getchannel("A"))

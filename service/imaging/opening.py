@@ -90,8 +90,9 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
 def pixels_to_decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> int:
     """Return how many pixels decoding goes over, told without decoding any: the picture's own, as often as it takes.
 
-    Those of an animated PNG count for each frame up to the one picked, those of a JPEG for each dozen of scans; kinds
-    that are read several times as slowly as a PNG count as often. Takes 10 to 300 µs, for a JPEG 1 ms a megabyte.
+    Those of an animated PNG count for each frame up to the one picked, those of a JPEG, also in a TIFF, for each dozen of
+    scans; of a TIFF those count as well that its tiles have beyond the picture. Kinds that are read several times as
+    slowly as a PNG count as often. Takes 10 to 300 µs, for a JPEG 1 ms a megabyte.
 
     Raises:
         BadUpload: as `open_upload`, for what its header alone betrays.
@@ -129,27 +130,58 @@ def _png(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
 
     def open_frame() -> PillowImage.Image:
         image.seek(picked)
+        if image.mode == "P" and image.palette is None:
+            raise DamagedImage("the PNG has no palette for its colours")
+        _bring_key_to_eight_bits(image, depth=upload[24])
         return image
 
     return _Head(pixels, open_frame)
+
+
+def _bring_key_to_eight_bits(image: PillowImage.Image, *, depth: int) -> None:
+    """Give the transparent level or colour, which Pillow keeps as the file has it, the scale of the pixels."""
+    key = image.info.get("transparency")
+    if image.mode == "L" and depth < 8 and isinstance(key, int):
+        image.info["transparency"] = key * 255 // (2**depth - 1)
+    elif image.mode == "RGB" and depth == 16 and key is not None:
+        image.info["transparency"] = tuple(level >> 8 for level in key)
 
 
 def _jpeg(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     workload.check_jpeg_header(upload)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(upload))
     workload.check_size(image.size, max_pixels)
-    scans = workload.check_jpeg_scans(upload, image.width * image.height, max_pixels)
+    scans = workload.count_jpeg_scans(upload)
+    workload.check_jpeg_scans(scans, image.width * image.height, max_pixels)
     _pick(frame, 1)
-    return _Head(image.width * image.height * max(1, -(-scans // _SCANS)), lambda: image)
+    return _Head(image.width * image.height * _times_slower(scans), lambda: image)
+
+
+def _times_slower(scans: int) -> int:
+    return max(1, -(-scans // _SCANS))
 
 
 def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     pages = tiff.pages(upload)
     page = pages[_pick(frame, len(pages))]
-    image = TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.alone(upload, page, max_pixels)))
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.alone(upload, page)))
     workload.check_size(image.size, max_pixels)
+    tiff.check_tiles(page, image.size, max_pixels)
+    _forget_xmp(image)
+    pixels, scans = page.pixels_to_decode(*image.size), _scans_of_tiff(upload, image)
+    workload.check_jpeg_scans(scans, pixels, max_pixels)
     deep_tiff.name_samples(image)
-    return _Head(image.width * image.height, partial(deep_tiff.read, image))
+    return _Head(pixels * _times_slower(scans), partial(deep_tiff.read, image))
+
+
+def _scans_of_tiff(upload: bytes, image: TiffImagePlugin.TiffImageFile) -> int:
+    """Return how often decoding goes over the pixels of a TIFF that holds JPEGs, 1 for others."""
+    if image.info.get("compression") not in {"jpeg", "tiff_jpeg"}:
+        return 1
+    tags = image.tag_v2
+    offsets = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS) or (0,)
+    are_apart = len(set(offsets)) == len(offsets)  # else the same few scans may be gone over for each piece
+    return -(-workload.count_jpeg_scans(upload) // (len(offsets) if are_apart else 1))
 
 
 def _bmp(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
@@ -187,11 +219,18 @@ _HEADS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "PPM": _netpbm
 
 def _orientation(image: PillowImage.Image) -> int:
     """Return the EXIF orientation, 1 if there is none; Pillow has applied TIFF's by now."""
+    _forget_xmp(image)
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - a broken EXIF block must not fail a sound image, whatever Pillow makes of it
         return 1
     return orientation if isinstance(orientation, int) else 1
+
+
+def _forget_xmp(image: PillowImage.Image) -> None:
+    """Keep Pillow from turning a picture by XMP where EXIF says nothing: browsers do not, and masks lie over theirs."""
+    for name in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(name, None)
 
 
 class _QuietPillow:

@@ -1,4 +1,4 @@
-"""Find the pages of a TIFF without decoding any, and whether one would cost more memory than its size says.
+"""Find the pages of a TIFF without decoding any, and whether one would cost more memory or time than its size says.
 
 Pillow counts pages by reading every directory in full and comparing each with all before it, which a few megabytes of
 tiny directories turn into minutes; and it counts thumbnails as pages.
@@ -10,25 +10,43 @@ from dataclasses import dataclass
 
 from service.errors import DamagedImage, ImageTooLarge
 
-_SUBFILE_TYPE, _TILE_WIDTH, _TILE_LENGTH = 254, 322, 323
+_SUBFILE_TYPE, _WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 254, 256, 257, 322, 323
+_SIZES = (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)
 _REDUCED_OR_MASK = 0b101
 """Bits of NewSubfileType: a smaller version of another page, or its transparency mask."""
 
-_SHORT, _LONG = 3, 4
+_WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+"""The types of whole numbers that libtiff takes for each other, as `struct` names them."""
+
 _BYTES = frozenset({1, 2, 6, 7})
 """The types whose values Pillow keeps as bytes; of all others each value becomes a Python object."""
 
 _MOST_PAGES = 10_000
 _MOST_VALUES = 1 << 18
 
+_MOST_TILED = 2
+"""How many times the largest picture's pixels its tiles may have: those at its edges reach beyond it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One full-size picture: where its directory lies, the pixels of one tile (0 if not tiled), the longest tag."""
+    """One full-size picture: where its directory lies, the (width, height) of a tile if it has any, the longest tag.
+
+    `is_clear` is False if a size is told twice, or not as one whole number above 0: readers differ in what they make
+    of it, so that the size that is checked need not be the size that is decoded.
+    """
 
     offset: int
-    tile_pixels: int
+    tile: tuple[int, int] | None
     most_values: int
+    is_clear: bool
+
+    def pixels_to_decode(self, width: int, height: int) -> int:
+        """Return how many pixels there are in what is decoded for a picture of this size: in whole tiles, if any."""
+        if self.tile is None:
+            return width * height
+        across, down = -(-width // self.tile[0]), -(-height // self.tile[1])
+        return across * down * self.tile[0] * self.tile[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +56,7 @@ class _Layout:
     count: struct.Struct
     entry: struct.Struct
     next: struct.Struct
-    short: struct.Struct
-    long: struct.Struct
+    order: str
     first_at: int
 
 
@@ -49,21 +66,24 @@ def pages(upload: bytes) -> list[Page]:
     Raises:
         DamagedImage: there is no readable directory, or there are more than 10,000.
     """
-    found = [(_page(offset, tags, layout), _is_lesser(tags, layout)) for offset, tags, layout in _directories(upload)]
+    layout = _layout(upload)
+    found = [(_page(offset, tags, layout), _is_lesser(tags, layout)) for offset, tags in _directories(upload, layout)]
     if not found:
         raise DamagedImage("the TIFF has no page that can be read")
     return [page for page, lesser in found if not lesser] or [page for page, _ in found]
 
 
-def alone(upload: bytes, page: Page, max_pixels: int) -> bytes:
+def alone(upload: bytes, page: Page) -> bytes:
     """Return the file with `page` made its first, so that a reader need not look at any other.
 
     Raises:
-        ImageTooLarge: one of its tiles alone has more pixels than `max_pixels`.
-        DamagedImage: one of its tags has more values than any sound picture needs.
+        DamagedImage: one of its tags has more values than any sound picture needs, its sizes are not clear, or the file
+            is a big-endian BigTIFF, which Pillow takes for a classic one.
     """
-    if page.tile_pixels > max_pixels:
-        raise ImageTooLarge(f"the TIFF has tiles of more than the {max_pixels / 1e6:g} megapixels that are allowed")
+    if upload.startswith(b"MM\0+"):
+        raise DamagedImage("big-endian BigTIFF cannot be read; save it as little-endian, or as classic TIFF")
+    if not page.is_clear:
+        raise DamagedImage("the TIFF tells the size of its picture or tiles twice, or not as one whole number")
     if page.most_values > _MOST_VALUES:
         raise DamagedImage(f"the TIFF has a tag of {page.most_values} values; save it anew with larger strips or tiles")
     layout = _layout(upload)
@@ -71,6 +91,20 @@ def alone(upload: bytes, page: Page, max_pixels: int) -> bytes:
     if first == page.offset:
         return upload
     return upload[: layout.first_at] + layout.next.pack(page.offset) + upload[layout.first_at + layout.next.size :]
+
+
+def check_tiles(page: Page, size: tuple[int, int], max_pixels: int) -> None:
+    """Raise ImageTooLarge if a picture of `size` (width, height) has tiles of more pixels than are allowed.
+
+    One tile may have `max_pixels`, for it is held in memory; all together twice as many, for each is decoded whole.
+    """
+    if page.tile is None:
+        return
+    if page.tile[0] * page.tile[1] > max_pixels or page.pixels_to_decode(*size) > _MOST_TILED * max_pixels:
+        raise ImageTooLarge(
+            f"the TIFF has tiles of {page.tile[0]} × {page.tile[1]} pixels, much more in all than its picture; save it"
+            " anew with smaller tiles"
+        )
 
 
 def _layout(upload: bytes) -> _Layout:
@@ -81,19 +115,17 @@ def _layout(upload: bytes) -> _Layout:
         count=struct.Struct(order + count),
         entry=struct.Struct(order + entry),
         next=struct.Struct(order + next_),
-        short=struct.Struct(order + "H"),
-        long=struct.Struct(order + "I"),
+        order=order,
         first_at=8 if big else 4,
     )
 
 
-_Tags = dict[int, tuple[int, int, bytes]]
-"""Type, number of values and inline bytes of each tag."""
+_Tags = list[tuple[int, int, int, bytes]]
+"""Tag, type, number of values and inline bytes of each entry, in the file's order."""
 
 
-def _directories(upload: bytes) -> Iterator[tuple[int, _Tags, _Layout]]:
+def _directories(upload: bytes, layout: _Layout) -> Iterator[tuple[int, _Tags]]:
     """Yield each directory's offset and tags; end at the first that is broken or was seen before."""
-    layout = _layout(upload)
     seen: set[int] = set()
     budget = len(upload)  # directories of a sound file do not overlap
     try:
@@ -106,26 +138,28 @@ def _directories(upload: bytes) -> Iterator[tuple[int, _Tags, _Layout]]:
             budget -= end - start
             if budget < 0 or len(seen) > _MOST_PAGES:
                 raise DamagedImage("the TIFF has more directories than it could have pages")
-            entries = layout.entry.iter_unpack(upload[start:end])
-            yield offset, {tag: (type_, values, inline) for tag, type_, values, inline in entries}, layout
+            yield offset, list(layout.entry.iter_unpack(upload[start:end]))
             (offset,) = layout.next.unpack_from(upload, end)
     except struct.error:
         return  # cut short: the pages before are sound
 
 
 def _page(offset: int, tags: _Tags, layout: _Layout) -> Page:
-    tile_pixels = _number(tags, _TILE_WIDTH, layout) * _number(tags, _TILE_LENGTH, layout)
-    most_values = max((values for type_, values, _ in tags.values() if type_ not in _BYTES), default=0)
-    return Page(offset, tile_pixels, most_values)
+    sizes = {size: [_number(entry, layout) for entry in tags if entry[0] == size] for size in _SIZES}
+    tile = sizes[_TILE_WIDTH] + sizes[_TILE_LENGTH]
+    most_values = max((values for _, type_, values, _ in tags if type_ not in _BYTES), default=0)
+    is_clear = all(len(told) <= 1 and all(number > 0 for number in told) for told in sizes.values())
+    return Page(offset, (tile[0], tile[1]) if len(tile) > 1 else None, most_values, is_clear)
 
 
 def _is_lesser(tags: _Tags, layout: _Layout) -> bool:
-    return bool(_number(tags, _SUBFILE_TYPE, layout) & _REDUCED_OR_MASK)
+    return any(_number(entry, layout) & _REDUCED_OR_MASK for entry in tags if entry[0] == _SUBFILE_TYPE)
 
 
-def _number(tags: _Tags, tag: int, layout: _Layout) -> int:
-    """Return the inline whole number of a tag, 0 if it is missing or something else."""
-    type_, _, inline = tags.get(tag, (0, 0, b""))
-    if type_ == _SHORT:
-        return int(layout.short.unpack_from(inline)[0])
-    return int(layout.long.unpack_from(inline)[0]) if type_ == _LONG else 0
+def _number(entry: tuple[int, int, int, bytes], layout: _Layout) -> int:
+    """Return the one whole number that lies inline in an entry, 0 if something else does."""
+    _, type_, values, inline = entry
+    code = _WHOLE_NUMBERS.get(type_, "")
+    if not code or values != 1 or struct.calcsize("=" + code) > len(inline):
+        return 0
+    return int(struct.unpack_from(layout.order + code, inline)[0])

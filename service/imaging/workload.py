@@ -66,12 +66,15 @@ def check_jpeg_header(upload: bytes) -> None:
     raise DamagedImage("the JPEG has a header with too much that is no part of a picture")
 
 
-def check_jpeg_scans(upload: bytes, pixels: int, max_pixels: int) -> int:
-    """Return how often the JPEG goes over its `pixels`; ImageTooLarge if too often for a limit of `max_pixels`."""
-    scans = upload.count(bytes([0xFF, _START_OF_SCAN]))
+def count_jpeg_scans(upload: bytes) -> int:
+    """Return how many scans the JPEG, or all that are in a TIFF together, have: how often it goes over its pixels."""
+    return upload.count(bytes([0xFF, _START_OF_SCAN]))
+
+
+def check_jpeg_scans(scans: int, pixels: int, max_pixels: int) -> None:
+    """Raise ImageTooLarge if a JPEG goes over its `pixels` too often for a limit of `max_pixels`."""
     if scans * pixels > _MOST_JPEG_SCANS * max_pixels:
         raise ImageTooLarge(f"the JPEG goes over its pixels {scans} times: more work than is allowed")
-    return scans
 
 
 def check_run_length_bmp(upload: bytes, pixels: int) -> None:

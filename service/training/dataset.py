@@ -1,7 +1,6 @@
 """A dataset: pairs of an image and its mask, from a folder or drawn by the code."""
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from PIL import Image as PillowImage
 from tqdm import tqdm
 
 from service.errors import BadDataset, BadUpload, FrameNeeded
 from service.imaging.decode import DecodedMask, decode, decode_mask
-from service.imaging.opening import typed_errors
 from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
@@ -25,7 +22,6 @@ __all__ = ["Dataset", "Pair", "check", "load", "load_image", "open_dataset"]
 MAX_PIXELS = 100_000_000
 """Most pixels of one training image."""
 
-FLAT = "as white on black, without transparency"
 DRAWN_IMAGES = 24
 MOST_DRAWN_IMAGES = 1000
 
@@ -97,8 +93,7 @@ def check(dataset: Dataset, *, progress: bool) -> None:
 
     Raises:
         BadDataset: there is no pair, or the first file that cannot be read, differs in size from its partner, or is a
-            mask of more than two values, or of one colour that is transparent here and there. A mask without any
-            foreground is sound.
+            mask of more than two values. A mask without any foreground is sound.
     """
     if not dataset.pairs:
         raise BadDataset(f"{dataset.name} holds no pair of an image and a mask")
@@ -107,21 +102,6 @@ def check(dataset: Dataset, *, progress: bool) -> None:
         if not decoded.is_binary:
             rule = "a mask is 0 outside and one other value inside; cut it at a threshold, and save it as PNG, not JPEG"
             raise BadDataset(f"{pair.mask} is not binary: {rule}")
-        if decoded.mask.min() == decoded.mask.max() and _differs_in_alpha(pair.mask):
-            raise BadDataset(
-                f"{pair.mask} has its shape in the transparency alone, which masks do not use: save it {FLAT}"
-            )
-
-
-def _differs_in_alpha(source: Source) -> bool:
-    """Return whether some of the picture is more transparent than other parts of it."""
-    try:
-        with typed_errors(), PillowImage.open(io.BytesIO(source.read())) as picture:
-            picture.seek(source.frame or 0)
-            transparency = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
-    except BadUpload:
-        return False  # of a format that only we read, which has none
-    return transparency is not None and len(set(transparency.getextrema())) > 1
 
 
 def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:

@@ -156,6 +156,23 @@ def test_time_in_which_others_had_the_device_counts_for_the_refused() -> None:
     run_virtually(main)
 
 
+def test_items_of_all_uploads_are_bounded_but_one_upload_may_have_any_number() -> None:
+    async def main() -> None:
+        engine = ScriptedEngine()
+        async with serving(engine.run, max_queued=2) as batcher:
+            large = ask(batcher, list(range(100)))
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded, match="100 pieces of other uploads"):
+                await batcher.submit([200])
+            assert len((await large).results) == 100
+            calls = [ask(batcher, list(range(16))) for _ in range(3)]
+            ends = await outcomes(calls)
+            assert [isinstance(end, Overloaded) for end in ends] == [False, False, True]
+        assert 200 not in engine.items
+
+    run_virtually(main)
+
+
 def test_whether_an_upload_would_be_admitted_can_be_asked_before_it_is_decoded() -> None:
     async def main() -> None:
         async with serving(ScriptedEngine().run, max_queued=3) as batcher:

@@ -1,13 +1,15 @@
 """Every kind of picture becomes 8-bit RGB by one rule."""
 
 import io
+import struct
 import threading
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from service.errors import DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
 from service.imaging.decode import FORMATS, decode, decode_mask
@@ -26,6 +28,18 @@ def grey(upload: bytes) -> list[int]:
     assert (decoded == decoded[..., :1]).all()
     levels: list[int] = decoded[0, :, 0].tolist()
     return levels
+
+
+def png(rows: NDArray[np.uint8], *, width: int, depth: int, key: tuple[int, ...]) -> bytes:
+    """Return a PNG of packed grey or, with three values in its transparent `key`, of colours. Pillow writes not all."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, 2 if len(key) == 3 else 0, 0, 0, 0)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = [(b"IHDR", header), (b"tRNS", struct.pack(f">{len(key)}H", *key)), (b"IDAT", zlib.compress(lines))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in [*chunks, (b"IEND", b"")])
 
 
 def tiff(levels: NDArray[np.generic]) -> bytes:
@@ -59,6 +73,33 @@ def test_alpha_is_composited_over_black(mode: str) -> None:
     image = Image.new("RGBA", (3, 1), (200, 200, 200, 255))
     image.putalpha(Image.fromarray(np.array([[0, 128, 255]], np.uint8)))
     assert grey(encoded(image.convert(mode), "PNG")) == [0, 100, 200]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "TIFF", "BMP"])
+def test_a_picture_that_is_transparent_everywhere_is_read_as_if_it_were_opaque(format_: str) -> None:
+    image = np.dstack([noise(9, 8, 3), np.zeros((9, 8), np.uint8)])
+    np.testing.assert_array_equal(pixels(encoded(Image.fromarray(image), format_)), image[..., :3])
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_transparent_level_of_few_bits_becomes_black(bits: int) -> None:
+    upload = png(np.array([[0x1B]], np.uint8), width=8 // bits, depth=bits, key=(1,))
+    assert grey(upload) == ([0, 0, 170, 255] if bits == 2 else [0, 187])
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_compared_by_its_upper_bytes() -> None:
+    levels = np.array([[[0x0707] * 3, [0x9999] * 3, [0x0102] * 3]], ">u2")
+    upload = png(levels.view(np.uint8).reshape(1, -1), width=3, depth=16, key=(0x9999,) * 3)
+    assert grey(upload) == [7, 0, 1]
+
+
+def test_a_palette_png_without_a_palette_is_damaged() -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    image.putpalette([1, 2, 3, 40, 50, 60, 255, 0, 9])
+    upload = encoded(image, "PNG")
+    at = upload.index(b"PLTE") - 4
+    with pytest.raises(DamagedImage, match="palette"):
+        pixels(upload[:at] + upload[at + 12 + 9 :])
 
 
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0, 255])])
@@ -148,6 +189,23 @@ def test_the_exif_orientation_is_applied_to_images_and_masks(format_: str, orien
     upload = encoded(stored, format_, exif=exif)
     np.testing.assert_array_equal(pixels(upload)[..., 0] > 127, np.asarray(upright) > 127)
     np.testing.assert_array_equal(decode_mask(upload, max_pixels=LIMIT).mask, np.asarray(upright) > 127)
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "TIFF"])
+def test_an_orientation_in_xmp_alone_turns_nothing(format_: str) -> None:
+    """Browsers and viewers pay no attention to it, and the mask is laid over what they show."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    image = Image.fromarray(noise(24, 40, 3))
+    options: dict[str, object] = {"xmp": xmp} if format_ == "JPEG" else {}
+    if format_ == "PNG":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options["pnginfo"] = texts
+    elif format_ == "TIFF":
+        options["tiffinfo"] = {700: xmp}
+    upload = encoded(image, format_, **options)
+    assert b"tiff:Orientation" in upload
+    assert pixels(upload).shape == (24, 40, 3)
 
 
 def test_a_broken_exif_block_does_not_fail_a_sound_image() -> None:
@@ -294,8 +352,28 @@ def test_a_mask_of_more_levels_is_cut_at_half_its_range(stored: NDArray[np.gener
     assert read.mask.tolist() == [[False, False, True, True]]
 
 
-def test_two_levels_other_than_zero_are_not_taken_for_binary() -> None:
-    assert not decode_mask(tiff(np.array([[1, 2]], np.uint8)), max_pixels=LIMIT).is_binary
+@pytest.mark.parametrize(("low", "high"), [(1, 2), (128, 255)])
+def test_of_two_levels_other_than_zero_the_higher_is_foreground_but_not_without_a_word(low: int, high: int) -> None:
+    read = decode_mask(tiff(np.tile(np.array([low, high, low], np.uint8), (9, 1))), max_pixels=LIMIT)
+    assert read.mask.tolist() == [[False, True, False]] * 9
+    assert not read.is_binary
+
+
+@pytest.mark.parametrize("colour", [(1, 0, 0), (0, 0, 1), (0, 0, 2)])
+def test_a_colour_too_dark_to_have_a_luma_is_foreground(colour: tuple[int, int, int]) -> None:
+    read = decode_mask(tiff(np.array([[[0, 0, 0], colour, [0, 0, 0]]], np.uint8)), max_pixels=LIMIT)
+    assert read.is_binary
+    assert read.mask.tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("grey", [0, 255])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_the_mask_where_nothing_else_varies(mode: str, grey: int) -> None:
+    image = Image.new("RGBA", (3, 1), (grey, grey, grey, 255))
+    image.putalpha(Image.fromarray(np.array([[0, 255, 0]], np.uint8)))
+    read = decode_mask(encoded(image.convert(mode), "PNG"), max_pixels=LIMIT)
+    assert read.is_binary
+    assert read.mask.tolist() == [[False, True, False]]
 
 
 def test_threads_that_decode_at_once_leave_the_warning_filters_as_they_were() -> None:

@@ -157,3 +157,50 @@ def test_a_mask_of_the_highest_unsigned_level_is_binary() -> None:
 
 def test_signed_levels_below_zero_stay_black() -> None:
     assert grey(tiff(np.array([[-1, 0, 1023]], np.int32), GREY)).tolist() == [[0, 0, 255]]
+
+
+@ORDERS
+@COMPRESSED
+def test_sixteen_bits_whose_zero_is_white_are_read_in_either_byte_order(order: Order, is_compressed: bool) -> None:
+    levels = draw()
+    plain, turned = (
+        grey(tiff(each, photometric, order=order, is_compressed=is_compressed))
+        for each, photometric in ((levels, GREY), (65535 - levels, 0))
+    )
+    np.testing.assert_array_equal(turned, plain)
+
+
+@ORDERS
+@COMPRESSED
+def test_unsigned_thirty_two_bits_are_read_in_either_byte_order(order: Order, is_compressed: bool) -> None:
+    levels = draw().astype(np.uint32) << 16
+    read = grey(tiff(levels, GREY, order=order, is_compressed=is_compressed))
+    np.testing.assert_allclose(read, levels / (2**32 - 1) * 255, atol=0.51)
+
+
+@ORDERS
+@pytest.mark.parametrize("photometric", [0, GREY])
+def test_twelve_packed_bits_are_read_in_either_byte_order(order: Order, photometric: int) -> None:
+    levels = np.array([[0, 0xFFF, 0x123, 0x800]])
+    packed = np.array([[0x00, 0x0F, 0xFF, 0x12, 0x38, 0x00]], np.uint8)
+    tags = {256: 4, 257: 1, 258: 12, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: 6}
+    head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 14) + packed.tobytes()
+    upload = head + directory({tag: (LONG, [value]) for tag, value in tags.items()}, order, 14)
+    wanted = np.rint(levels / 4095 * 255)
+    np.testing.assert_array_equal(grey(upload), 255 - wanted if photometric == 0 else wanted)
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_negative_levels_of_eight_bits_become_black(is_compressed: bool) -> None:
+    levels = np.array([[-128, -1, 0, 1, 127]], np.int8)
+    assert grey(tiff(levels, GREY, is_compressed=is_compressed)).tolist() == [[0, 0, 0, 1, 127]]
+
+
+@COMPRESSED
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_zero_is_black_where_the_file_does_not_say(dtype: type[np.generic], is_compressed: bool) -> None:
+    levels = (draw() >> 8).astype(dtype)
+    upload = tiff(levels, GREY, is_compressed=is_compressed)
+    unsaid = upload.replace(struct.pack("<HHIHH", 262, SHORT, 1, GREY, 0), struct.pack("<HHIHH", 261, SHORT, 1, 1, 0))
+    assert unsaid != upload
+    np.testing.assert_array_equal(grey(unsaid), grey(upload))

@@ -1,5 +1,6 @@
 """What an upload's header tells of the work that decoding it takes."""
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
+from service.imaging.decode import decode
 from service.imaging.opening import pixels_to_decode
 from tests.imaging.pictures import encoded, noise
 
@@ -47,6 +49,29 @@ def test_a_jpeg_counts_its_pixels_for_every_dozen_of_scans() -> None:
     last_scan = upload[upload.rindex(b"\xff\xda") : -2]
     assert pixels_to_decode(upload, max_pixels=LIMIT) == PIXELS
     assert pixels_to_decode(upload[:-2] + last_scan * 36 + upload[-2:], max_pixels=LIMIT) == 4 * PIXELS
+
+
+@pytest.mark.parametrize("rows", [HEIGHT, 8], ids=["one strip", "many strips"])
+def test_a_jpeg_in_a_tiff_counts_as_one_outside(rows: int) -> None:
+    plain = encoded(PICTURE, "TIFF", compression="jpeg", tiffinfo={278: rows})
+    assert pixels_to_decode(plain, max_pixels=LIMIT) == PIXELS
+
+
+def test_many_scans_in_a_tiff_count_as_work_and_are_refused_as_in_a_jpeg() -> None:
+    grey = Image.fromarray(noise(HEIGHT, WIDTH))
+    jpeg = encoded(grey, "JPEG", progressive=True)
+    last_scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+
+    def tiff(more: int) -> bytes:
+        stream = jpeg[:-2] + last_scan * more + jpeg[-2:]
+        tags = {256: WIDTH, 257: HEIGHT, 258: 8, 259: 7, 262: 1, 273: 122, 277: 1, 278: HEIGHT, 279: len(stream)}
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + stream
+
+    assert decode(tiff(0), max_pixels=LIMIT).pixels.shape == (HEIGHT, WIDTH, 3)
+    assert pixels_to_decode(tiff(36), max_pixels=LIMIT) == 4 * PIXELS
+    with pytest.raises(ImageTooLarge, match="times"):
+        decode(tiff(100), max_pixels=PIXELS)
 
 
 def test_kinds_that_are_read_slowly_count_more() -> None:

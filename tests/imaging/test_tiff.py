@@ -62,14 +62,17 @@ def test_a_page_can_be_picked_in_every_layout(dtype: str, big_tiff: bool) -> Non
 
 def test_pages_of_big_endian_bigtiff_are_counted() -> None:
     first, *others = (Image.fromarray(noise(4, 4).astype(">u2")) for _ in range(3))
-    assert len(pages(encoded(first, "TIFF", save_all=True, append_images=others, big_tiff=True))) == 3
+    upload = encoded(first, "TIFF", save_all=True, append_images=others, big_tiff=True)
+    assert len(pages(upload)) == 3
+    with pytest.raises(DamagedImage, match="little-endian"):
+        decode(upload, max_pixels=LIMIT, frame=0)
 
 
 def test_a_picked_page_is_the_first_of_what_is_handed_on() -> None:
     upload = file(tags(2, 2), tags(3, 3))
     first, second = pages(upload)
-    assert alone(upload, first, LIMIT) == upload
-    assert pages(alone(upload, second, LIMIT)) == [second]
+    assert alone(upload, first) == upload
+    assert pages(alone(upload, second)) == [second]
 
 
 def test_thousands_of_pages_are_counted() -> None:
@@ -93,6 +96,59 @@ def test_a_tile_larger_than_the_limit_is_refused() -> None:
     tiled = tags(64, 64, t322=(LONG, 1, 30_000), t323=(LONG, 1, 30_000), t324=(LONG, 1, 8), t325=(LONG, 1, 99))
     with pytest.raises(ImageTooLarge):
         decode(file(tiled), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("type_", [6, 8, 9, 13, 16, 17, 18, 5, 11], ids=lambda type_: f"type {type_}")
+def test_a_tile_is_as_large_whatever_type_of_number_says_so(type_: int) -> None:
+    """libtiff takes any type of whole number, and would allocate the tile."""
+    large = 30_000 if type_ not in {6, 8} else 120
+    tiled = tags(64, 64, t322=(type_, 1, large), t323=(type_, 1, large), t324=(LONG, 1, 8), t325=(LONG, 1, 99))
+    with pytest.raises((ImageTooLarge, DamagedImage), match="tiles"):
+        decode(file(tiled), max_pixels=10_000)
+
+
+def test_eight_bytes_that_hold_the_size_of_a_tile_are_read_in_bigtiff() -> None:
+    entry = struct.Struct("<HHQQ")
+    sizes = {256: 64, 257: 64, 322: 30_000, 323: 30_000}
+    entries = b"".join(entry.pack(tag, 16, 1, value) for tag, value in sizes.items())
+    upload = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, len(sizes)) + entries + bytes(8)
+    (page,) = pages(upload)
+    assert page.tile == (30_000, 30_000)
+    assert page.is_clear
+
+
+@pytest.mark.parametrize("tag", [256, 257, 322, 323])
+def test_a_size_that_is_told_twice_is_damage(tag: int) -> None:
+    """Pillow goes by the last, libtiff by the first."""
+    told = [(*entry,) for entry in sorted({**tags(64, 64), 322: (LONG, 1, 16), 323: (LONG, 1, 16)}.items())]
+    again = sorted([*told, (tag, (LONG, 1, 30_000))], key=lambda entry: entry[0])
+    entries = b"".join(struct.pack("<HHII", number, *entry) for number, entry in again)
+    upload = b"II*\0" + struct.pack("<IH", 8, len(again)) + entries + bytes(9999)
+    with pytest.raises(DamagedImage, match="twice"):
+        decode(upload, max_pixels=LIMIT)
+
+
+def test_many_tiles_of_one_small_block_are_not_decoded() -> None:
+    """Each alone is within the limit, and all are the same 40 kB: half a minute of work for 1600 × 16 pixels."""
+    shared = {322: (LONG, 1, 16), 323: (LONG, 1, 60_000), 324: (LONG, 100, 8), 325: (LONG, 100, 8)}
+    with pytest.raises(ImageTooLarge, match="tiles"):
+        decode(file({**tags(1600, 16), **shared}) + bytes(999), max_pixels=LIMIT)
+
+
+def test_tiles_that_reach_beyond_the_picture_count_as_work() -> None:
+    (page,) = pages(file({**tags(100, 70), 322: (LONG, 1, 64), 323: (LONG, 1, 48)}))
+    assert page.pixels_to_decode(100, 70) == 2 * 64 * 2 * 48
+
+
+def test_a_picture_at_the_limit_may_have_tiles_that_reach_beyond_it() -> None:
+    levels = noise(1024, 1024)
+    tiles = [levels[y : y + 512, x : x + 512].tobytes() for y in (0, 512) for x in (0, 512)]
+    at = 8 + 2 + 12 * 10 + 4
+    told = {322: (LONG, 1, 512), 323: (LONG, 1, 512), 324: (LONG, 4, at), 325: (LONG, 4, at + 16)}
+    untiled = {tag: entry for tag, entry in tags(1000, 1000).items() if tag not in {273, 278, 279}}
+    offsets = struct.pack("<8I", *(at + 32 + 512 * 512 * index for index in range(4)), *[512 * 512] * 4)
+    upload = file({**untiled, **told}) + offsets + b"".join(tiles)
+    np.testing.assert_array_equal(decode(upload, max_pixels=LIMIT).pixels[..., 0], levels[:1000, :1000])
 
 
 def test_a_tag_of_millions_of_values_is_refused() -> None:
