@@ -35,8 +35,8 @@ from service.errors import DeadlineExceeded, DeviceLost, Overloaded, ShuttingDow
 __all__ = ["Answer", "BatchReport", "Batcher"]
 
 ITEMS_AN_UPLOAD = 16
-"""So many items for each upload that may wait is as much as waits in all. A large picture has over a hundred, and many of
-them would take gigabytes."""
+"""So many items for each upload that may wait is as much as waits in all. A large picture has over a hundred, and many
+such pictures would take gigabytes."""
 
 logger = logging.getLogger(__name__)
 

@@ -90,8 +90,8 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
 def pixels_to_decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> int:
     """Return how many pixels decoding goes over, told without decoding any: the picture's own, as often as it takes.
 
-    Those of an animated PNG count for each frame up to the one picked, those of a JPEG, also in a TIFF, for each dozen of
-    scans; of a TIFF those count as well that its tiles have beyond the picture. Kinds that are read several times as
+    Those of an animated PNG count for each frame up to the one picked, those of a JPEG, also in a TIFF, for each dozen
+    of scans; of a TIFF those count as well that its tiles have beyond the picture. Kinds that are read several times as
     slowly as a PNG count as often. Takes 10 to 300 µs, for a JPEG 1 ms a megabyte.
 
     Raises:

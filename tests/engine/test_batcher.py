@@ -107,12 +107,12 @@ def test_the_refused_are_told_when_the_queue_will_be_through() -> None:
 
 def test_behind_uploads_of_many_items_the_refused_are_told_how_long_those_take() -> None:
     async def main() -> None:
-        async with serving(ScriptedEngine().run, max_queued=2) as batcher:
+        async with serving(ScriptedEngine().run, seconds=0.2, max_queued=10) as batcher:
             await outcomes([ask(batcher, [item]) for item in range(8)])
             calls = [ask(batcher, range(80)) for _ in range(2)]
-            await asyncio.sleep(16.5)  # no batch of the last sixteen was the end of an upload
+            await asyncio.sleep(3.3)  # no batch of the last sixteen was the end of an upload
             with pytest.raises(Overloaded) as refused:
-                await batcher.submit([1])
+                batcher.admit(None, ahead=8)
             assert refused.value.retry_after_s == pytest.approx(20.0)
             await outcomes(calls)
 
