@@ -73,6 +73,14 @@ def test_sigterm_during_warm_up_exits_with_0() -> None:
     assert "Traceback" not in "".join(server.err)
 
 
+def test_sigterm_is_heeded_where_no_thread_can_be_started_any_more() -> None:
+    with ServerProcess("--threadless", "--modalities", "retina") as server:
+        server.wait_ready()
+        server.terminate()
+        assert server.exit_code() == 0
+    assert "no thread can be started" in "".join(server.err)
+
+
 def test_a_batch_or_a_warm_up_that_never_ends_does_not_keep_the_process_from_ending() -> None:
     with ServerProcess(drain_timeout_s=0.5) as server, ServerProcess("--held", "retina", "cell") as warming_up:
         server.wait_ready()
