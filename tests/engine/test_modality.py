@@ -127,6 +127,15 @@ def test_what_is_no_fault_of_the_files_is_tried_again_after_a_while(fault: Excep
     run(script)
 
 
+def test_of_a_librarys_error_the_first_line_is_told() -> None:
+    async def script(store: Store) -> None:
+        store.faults["1"] = RuntimeError("DefaultCPUAllocator: can't allocate memory\nframe #0: /venv/lib/libc10.so")
+        reason = "RuntimeError: DefaultCPUAllocator: can't allocate memory"
+        assert (await store.ask_for("1")).reason == reason
+
+    run(script)
+
+
 def test_a_refusal_is_forgotten_once_the_store_asks_for_what_serves() -> None:
     async def script(store: Store) -> None:
         await store.ask_for("1")
