@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from service.errors import BadCheckpoint, BadConfig
 from service.store.card import Card
+from service.store.reading import read_regular
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
@@ -140,8 +141,7 @@ class Checkpoint:
 
 def _read(folder: Path, name: str, limit: int = -1) -> bytes:
     try:
-        with (folder / name).open("rb") as file:
-            return file.read(limit)
+        return read_regular(folder / name, limit)
     except FileNotFoundError as error:
         raise _broken(folder, f"{name} is missing") from error
     except OSError as error:

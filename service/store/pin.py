@@ -9,6 +9,7 @@ from pathlib import Path
 from service.errors import BadCheckpoint
 from service.store.card import VERSION
 from service.store.durable import replace, sync_folder
+from service.store.reading import read_regular
 
 PIN = "pin"
 LARGEST_PIN_BYTES = 64
@@ -41,8 +42,7 @@ def read_pin(store: Path, modality: str) -> str | None:
     """
     path = store / modality / PIN
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_PIN_BYTES)
+        content = read_regular(path, LARGEST_PIN_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -1,5 +1,6 @@
 """Pins: written whole, read back, and never mistaken for a version."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_a_pin_that_holds_no_version_is_an_error(store: Path, content: bytes) ->
 def test_a_pin_that_cannot_be_read_is_an_error(store: Path) -> None:
     (store / "retina" / "pin").mkdir()
     with pytest.raises(BadCheckpoint, match="cannot be read"):
+        read_pin(store, "retina")
+
+
+@pytest.mark.timeout(20)
+def test_a_pin_that_is_a_pipe_is_not_waited_for(store: Path) -> None:
+    os.mkfifo(store / "retina" / "pin")
+    with pytest.raises(BadCheckpoint, match=r"cannot be read \(no regular file\)"):
         read_pin(store, "retina")
 
 
