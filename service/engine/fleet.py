@@ -288,7 +288,7 @@ class Fleet:
         return Version(Segmenter(engine, batcher, pool=self._pool, max_pixels=max_pixels), batcher)
 
     async def _warm_engine(self, modality: str, version: str) -> tuple[Engine, dict[int, float]]:
-        """Return the engine of a version, and what its batches take: read beside others, built and warmed up in turn."""
+        """Return the engine of a version and what its batches take: read beside others, built and warmed up in turn."""
         if self._engines is not None:
             async with self._building:
                 engine = self._engines[modality]

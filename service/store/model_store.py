@@ -91,7 +91,10 @@ class ModelStore:
         versions = self.published(modality)
         pinned = self.pinned(modality)
         if pinned is not None and pinned not in versions:
-            raise UnknownModality(f"{modality} is pinned to version {pinned}; it has: {', '.join(versions)}")
+            raise UnknownModality(
+                f"{modality} is pinned to version {pinned}, which is not published; it has: {', '.join(versions)}. "
+                f"Pin one of them, or lift the pin: `alnet models unpin {modality}`"
+            )
         version = pinned or versions[-1]
         return Wanted(version, pinned is not None, stamp(self.folder / modality / version))
 

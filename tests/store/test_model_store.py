@@ -136,7 +136,7 @@ def test_the_newest_version_is_wanted_unless_another_is_pinned(tmp_path: Path) -
 def test_a_pin_to_a_version_that_is_not_published_is_an_error(tmp_path: Path) -> None:
     _publish(tmp_path, "retina", 1, 2)
     write_pin(tmp_path, "retina", "3")
-    with pytest.raises(UnknownModality, match="retina is pinned to version 3; it has: 1, 2"):
+    with pytest.raises(UnknownModality, match="retina is pinned to version 3, which is not published; it has: 1, 2"):
         ModelStore(tmp_path).wanted("retina")
 
 

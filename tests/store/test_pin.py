@@ -64,3 +64,13 @@ def test_a_pin_of_what_is_no_modality_cannot_be_written(store: Path) -> None:
         write_pin(store, "liver", "1")
     assert read_pin(store, "liver") is None
     assert not remove_pin(store, "liver")
+
+
+def test_an_empty_folder_in_a_pins_place_is_mended_by_a_pin_and_lifted_like_one(store: Path) -> None:
+    (store / "retina" / "pin").mkdir()
+    write_pin(store, "retina", "1")
+    assert read_pin(store, "retina") == "1"
+    remove_pin(store, "retina")
+    (store / "retina" / "pin").mkdir()
+    assert remove_pin(store, "retina")
+    assert read_pin(store, "retina") is None
