@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = typer.Typer(help="List, show, verify and pin the checkpoints of a model store.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify, import and pin the checkpoints of a model store.", no_args_is_help=True)
 
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="ALNET_STORE", help="Folder of checkpoints.")]
 DEFAULT_STORE = Path("model_store")
@@ -76,6 +76,21 @@ def verify_checkpoints(
         typer.echo(fault)
     if unreadable or any(faults):
         raise typer.Exit(1)
+
+
+@app.command("import")
+def import_checkpoint(
+    folder: Annotated[Path, typer.Argument(help="A version's folder of another store, or a copy of one.")],
+    store: StoreFolder = DEFAULT_STORE,
+) -> None:
+    """Publish a copy of a checkpoint under the next free version: whole, checked by its digests, or not at all."""
+    from service.store.checkpoint import Checkpoint
+    from service.store.publish import publish_next
+
+    checkpoint = Checkpoint.read_anywhere(folder)
+    card = checkpoint.card
+    published = publish_next(store, card, checkpoint.contents())
+    typer.echo(f"{card.modality}: version {published.name}, a copy of version {card.version} in {folder}")
 
 
 @app.command("pin")

@@ -94,14 +94,24 @@ class Checkpoint:
         Raises:
             BadCheckpoint: the card is missing, unreadable, invalid, or of another modality or version than the path.
         """
-        content = _read(folder, CARD, LARGEST_CARD_BYTES + 1)
-        try:
-            card = parse_card(content)
-        except BadCheckpoint as error:
-            raise _broken(folder, str(error)) from error
+        checkpoint = cls.read_anywhere(folder)
+        card = checkpoint.card
         if (card.modality, card.version) != (folder.parent.name, folder.name):
             raise _broken(folder, f"{CARD} is of {card.modality} {card.version}, which is not the folder's name")
-        return cls(card, folder)
+        return checkpoint
+
+    @classmethod
+    def read_anywhere(cls, folder: Path) -> Self:
+        """Return the checkpoint in `folder`, whatever that is called.
+
+        Raises:
+            BadCheckpoint: the card is missing, unreadable or invalid.
+        """
+        content = _read(folder, CARD, LARGEST_CARD_BYTES + 1)
+        try:
+            return cls(parse_card(content), folder)
+        except BadCheckpoint as error:
+            raise _broken(folder, str(error)) from error
 
     @property
     def weights_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""alnet models: list, show, verify, pin, unpin, rollback."""
+"""alnet models: list, show, verify, import, pin, unpin, rollback."""
 
 import json
 import os
@@ -179,6 +179,26 @@ def test_verify_checks_one_modality_if_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("modality", [[], ["liver"]])
 def test_verify_of_nothing_does_not_pass(tmp_path: Path, modality: list[str]) -> None:
     assert isinstance(_run("verify", *modality, store=tmp_path).exception, UnknownModality)
+
+
+def test_import_publishes_a_copy_under_the_next_free_version(tmp_path: Path) -> None:
+    store, arrived = tmp_path / "store", tmp_path / "arrived"
+    _publish_versions(store, "1", "4")
+    publish(tmp_path, make_card(version="4"), WEIGHTS).rename(arrived)
+    said = _run("import", arrived, store=store).stdout
+    assert said == f"retina: version 5, a copy of version 4 in {arrived}\n"
+    copy = ModelStore(store).open("retina", "5")
+    assert copy.card == make_card(version="5")
+    assert copy.read_weights() == WEIGHTS
+    assert (copy.folder / "README.md").read_text() == card_readme(make_card(version="5"))
+
+
+def test_import_of_what_is_damaged_publishes_nothing(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "other", make_card(), WEIGHTS)
+    (folder / "weights.safetensors").write_bytes(b"damaged")
+    result = _run("import", folder, store=tmp_path / "store")
+    assert isinstance(result.exception, BadCheckpoint)
+    assert not (tmp_path / "store").exists()
 
 
 def _publish_versions(store: Path, *versions: str) -> None:
