@@ -93,8 +93,8 @@ class Server(uvicorn.Server):
     """uvicorn, but told to stop it drains first.
 
     From the signal on `/readyz` says 503 and new uploads are refused, while the socket stays open so that callers get
-    an answer. Once nothing is in flight, or the time to drain is over, the server stops, and the process ends even if
-    something in it hangs. More signals change nothing.
+    an answer. Once nothing is in flight, or the time to drain is over, but not before `lame_duck_s`, the server stops,
+    and the process ends even if something in it hangs. More signals change nothing.
 
     If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`.
     """
@@ -148,7 +148,9 @@ class Server(uvicorn.Server):
             self._stopping = asyncio.get_running_loop().create_task(self._stop_when_idle())
 
     async def _stop_when_idle(self) -> None:
-        await self._parts.traffic.wait_idle()
+        settings = self._parts.settings
+        noticed = asyncio.sleep(min(settings.lame_duck_s, settings.drain_timeout_s))
+        await asyncio.gather(self._parts.traffic.wait_idle(), noticed)
         logger.info("stopping")
         self.should_exit = True  # before all else: what comes after it may fail
         _end_in(SEND_TIMEOUT_S + LET_GO_S)

@@ -63,6 +63,25 @@ def _readyz_tells_of_sigterm_in_time() -> bool:
     return seconds <= 0.1
 
 
+def test_a_balancer_has_its_time_to_notice_even_if_nothing_is_in_flight() -> None:
+    with ServerProcess(lame_duck_s=1.0) as server, server.client() as client:
+        server.wait_ready()
+        server.terminate()
+        until(lambda: client.get("/readyz").status_code == 503)
+        server.terminate()  # a second time does not shorten it
+        assert client.post("/segment/retina", content=IMAGE).status_code == 503
+        time.sleep(0.5)
+        assert client.get("/readyz").status_code == 503
+        assert server.exit_code() == 0
+
+
+def test_that_time_is_no_longer_than_the_time_to_drain() -> None:
+    with ServerProcess(lame_duck_s=600, drain_timeout_s=0.1) as server:
+        server.wait_ready()
+        server.terminate()
+        assert server.exit_code() == 0
+
+
 def test_sigterm_during_warm_up_exits_with_0() -> None:
     with ServerProcess("--held", "retina", "cell") as server:
         with server.client() as client:
