@@ -214,11 +214,11 @@ class Fleet:
                 await look()
             except Exception:
                 log.exception("a look at the model store has failed, what is loaded serves on")
+            if self._engines is not None or not self._settings.store_poll_s or self._device.failed is not None:
+                return  # once all have, `_follow_store` ends, and says so
             self._not_yet_seen.discard(name)
             if not self._not_yet_seen:
                 self._loaded.set()
-            if self._engines is not None or not self._settings.store_poll_s or self._device.failed is not None:
-                return
             await asyncio.sleep(self._settings.store_poll_s)
 
     async def _list(self) -> None:
