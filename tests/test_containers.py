@@ -165,6 +165,12 @@ def test_the_service_is_locked_down() -> None:
 
 
 @pytest.mark.parametrize("name", services(CPU))
+def test_no_log_grows_for_good(name: str) -> None:
+    options = services(CPU)[name]["logging"]["options"]
+    assert options == {"max-size": "10m", "max-file": "5"}
+
+
+@pytest.mark.parametrize("name", services(CPU))
 def test_ports_are_published_on_loopback_unless_told_otherwise(name: str) -> None:
     for port in services(CPU)[name].get("ports", []):
         assert port.startswith(("127.0.0.1:", "${ALNET_HOST:-127.0.0.1}:"))
