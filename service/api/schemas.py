@@ -151,7 +151,7 @@ class ModelSummary(Document):
 
     modality: str
     status: Literal["loading", "ready", "failed"]
-    reason: str | None = Field(None, description="why it failed, else null")
+    reason: str | None = Field(None, description="why it failed, or takes so long to load, else null")
     version: str | None = Field(None, description="that serves; null before one is known")
     pinned: bool = Field(
         False, description="whether a pin in the store chose this version, which need not be the newest"
