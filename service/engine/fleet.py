@@ -245,7 +245,7 @@ class Fleet:
         if fault and fault != self._store_fault:
             log.log(logging.WARNING if fault == NO_CHECKPOINT else logging.ERROR, "%s; %s", fault, advice)
         elif self._store_fault and not fault:
-            log.info("the model store holds checkpoints again")
+            log.info("the model store can be read, and holds checkpoints")
         self._store_fault = fault
 
     async def _look(self, modality: Modality) -> None:
@@ -268,7 +268,8 @@ class Fleet:
         """The modalities that are to be served whatever the store has; none: all that it has."""
         if self._engines is not None:
             return list(self._engines)
-        return [name.strip() for name in self._settings.modalities.split(",") if name.strip()]
+        asked = [name.strip() for name in self._settings.modalities.split(",")]
+        return [name for name in dict.fromkeys(asked) if name]
 
     async def _load(self, modality: str, version: str) -> Version:
         """Return a version that is verified, compared with its probe and warm."""

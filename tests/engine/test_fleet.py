@@ -309,6 +309,19 @@ def test_only_the_modalities_asked_for_are_loaded_and_the_newest_version_of_each
     asyncio.run(main())
 
 
+def test_a_modality_that_is_asked_for_twice_is_loaded_once(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+    outcomes: list[str] = []
+
+    async def main() -> None:
+        asked = settings(tmp_path, modalities="retina,retina", store_poll_s=0)
+        async with Fleet(asked, make_engine=green, on_checkpoint=lambda _, outcome: outcomes.append(outcome)) as fleet:
+            await fleet.wait_loaded()
+
+    asyncio.run(main())
+    assert outcomes == ["served"]
+
+
 def test_every_batch_is_reported_with_its_modality() -> None:
     async def main() -> None:
         heard: list[tuple[str, BatchReport]] = []
