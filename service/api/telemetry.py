@@ -11,7 +11,7 @@ from service.engine.image_work import CODES
 from service.engine.modality import OUTCOMES, Outcome
 from service.engine.segmenter import Segmentation
 
-disable_created_metrics()  # a third more series, of times that nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series, of times that nobody asks for
 
 UNKNOWN = "unknown"
 STAGES = ("decode", "queue", "inference", "postprocess", "total")
