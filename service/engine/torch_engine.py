@@ -10,6 +10,7 @@ from torch import nn
 
 from service.engine.cuda_graphs import GraphPredictor
 from service.engine.half_precision import cpu_precisions
+from service.engine.parity import probe_tile
 from service.engine.predictor import DTYPES, Predictor
 from service.errors import AlnetError, BadSettings, DeviceLost, EngineFailed
 from service.network.on_gpu import on_gpu
@@ -35,7 +36,7 @@ class TorchEngine:
     def build_recorded(cls, card: Card, network: nn.Module, device: torch.device, precision: str) -> "TorchEngine":
         """Return the engine that replays CUDA graphs of the network; see `service.engine.cuda_graphs`."""
         predictor = _predictor(card, network, device, precision, for_tensor_cores=True)
-        recorded = GraphPredictor(predictor, card.input.grid)
+        recorded = GraphPredictor.of(predictor, probe_tile(card))
         return cls(card, recorded, f"{device} {precision} cuda-graphs")
 
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
