@@ -225,7 +225,7 @@ def test_a_batch_is_reported_once_when_its_last_item_is_through() -> None:
         async with cores.serving() as batcher:
             await outcomes([ask(batcher, [item]) for item in (10, 20, 30)])
             await outcomes([ask(batcher, [item]) for item in (12, 13)])
-        assert cores.reports == [BatchReport(3, 0, 4, False), BatchReport(2, 0, 1, True)]
+        assert cores.reports == [BatchReport(3, 4, failed=False), BatchReport(2, 1, failed=True)]
 
     run_virtually(main)
 
