@@ -92,7 +92,7 @@ def loading(card: Card, contents: Contents, wish: Wish) -> Steps[Engine]:
     if wish.threads:
         torch.set_num_threads(wish.threads)
     network = build_network(card, parse_state(card, contents.weights))
-    device = pick_device(_DEVICES.get(wish.engine, "auto") if wish.device == "auto" else wish.device)
+    device = _device(wish)
     return (yield from first_sound(card, network, candidates(card, network, contents, wish, device)))
 
 
@@ -159,6 +159,13 @@ def choices(device: torch.device, wish: Wish, *, has_int8: bool, has_openvino: b
             f"checkpoint on {device.type}; int8 needs a CPU, OpenVINO, and a checkpoint that `alnet quantize` published"
         )
     return found
+
+
+def _device(wish: Wish) -> torch.device:
+    if wish.device != "auto":
+        return pick_device(wish.device)
+    only = _DEVICES.get(wish.engine, "auto")
+    return pick_device(only, setting=f"ALNET_ENGINE={wish.engine}", instead="auto or torch")
 
 
 def candidates(card: Card, network: nn.Module, contents: Contents, wish: Wish, device: torch.device) -> list[Candidate]:

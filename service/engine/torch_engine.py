@@ -77,10 +77,14 @@ def served_form(network: nn.Module, grid: tuple[int, int], device: torch.device)
     return on_grid(copy.deepcopy(network), grid) if device.type == "cpu" else on_gpu(network, grid)
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda"; BadSettings if CUDA is asked for and not there."""
+def pick_device(name: str, *, setting: str = "ALNET_DEVICE=cuda", instead: str = "auto or cpu") -> torch.device:
+    """Return the device for "auto", "cpu" or "cuda".
+
+    Raises:
+        BadSettings: CUDA is asked for and not there; by which `setting`, and what it may say `instead`, is told.
+    """
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadSettings("ALNET_DEVICE=cuda, but PyTorch sees no CUDA device; use auto or cpu, or check the driver")
+        raise BadSettings(f"{setting}, but PyTorch sees no CUDA device; use {instead}, or check the driver")
     if name != "cpu" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

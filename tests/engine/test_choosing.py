@@ -333,6 +333,14 @@ def a_little_higher(checkpoint: Checkpoint, folder: Path) -> Int8Model:
     return Int8Model(graph=(folder / "higher.xml").read_bytes(), constants=(folder / "higher.bin").read_bytes())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("wish", [Wish(engine="cuda-graphs"), Wish(device="cuda")])
+def test_a_missing_gpu_is_told_by_the_setting_that_asks_for_it(wish: Wish, tmp_path: Path) -> None:
+    setting = "ALNET_DEVICE=cuda" if wish.device == "cuda" else "ALNET_ENGINE=cuda-graphs"
+    with pytest.raises(BadSettings, match=f"^{setting}, but PyTorch sees no CUDA device; use auto or "):
+        load_engine(publish_tiny(tmp_path), wish)
+
+
 @needs_openvino
 def test_openvino_serves_where_it_is_installed(tmp_path: Path) -> None:
     assert "openvino" in load_engine(publish_tiny(tmp_path), Wish(device="cpu", precision="float32")).device
