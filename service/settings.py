@@ -61,6 +61,9 @@ class Settings(BaseModel):
     drain_timeout_s: float = Field(
         25.0, ge=0, le=3600, description="Longest time to answer what is queued on SIGTERM, s."
     )
+    lame_duck_s: float = Field(
+        0.0, ge=0, le=3600, description="Least time on SIGTERM for which /readyz says 503 before nothing listens, s."
+    )
     api_keys: str = Field("", description="File of API keys, made by `alnet keys new`; without one, none is asked for.")
     metrics_access: Literal["open", "key"] = Field(
         "open", description="Whether /metrics needs a key too, once there are API keys."

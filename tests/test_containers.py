@@ -165,6 +165,12 @@ def test_the_service_is_locked_down() -> None:
 
 
 @pytest.mark.parametrize("name", services(CPU))
+def test_no_log_grows_for_good(name: str) -> None:
+    options = services(CPU)[name]["logging"]["options"]
+    assert options == {"max-size": "10m", "max-file": "5"}
+
+
+@pytest.mark.parametrize("name", services(CPU))
 def test_ports_are_published_on_loopback_unless_told_otherwise(name: str) -> None:
     for port in services(CPU)[name].get("ports", []):
         assert port.startswith(("127.0.0.1:", "${ALNET_HOST:-127.0.0.1}:"))
@@ -276,6 +282,34 @@ def test_compose_accepts_the_file(compose: Path) -> None:
     service = yaml.safe_load(checked.stdout)["services"]["service"]
     assert ("deploy" in service) == (compose == GPU)
     assert service["environment"]["ALNET_DEVICE"] == ("cuda" if compose == GPU else "cpu")
+
+
+@pytest.mark.parametrize(("reason", "is_overload"), [("overloaded", True), ("rate-limited", False)])
+def test_a_full_queue_is_an_overload_and_a_callers_own_rate_limit_is_none(
+    tmp_path: Path, reason: str, is_overload: bool
+) -> None:
+    if not (program := shutil.which("promtool")):
+        pytest.skip("promtool is not installed")
+    series = {
+        f'alnet_refused_total{{instance="a", reason="{reason}"}}': "0+30x20",
+        'alnet_requests_total{instance="a", modality="retina", status="429"}': "0+30x20",
+        'alnet_requests_total{instance="a", modality="retina", status="200"}': "0+60x20",
+    }
+    summary = "Over 5 % of the uploads to a find a queue full or run out of time."
+    expected = {"exp_labels": {"instance": "a", "severity": "warning"}, "exp_annotations": {"summary": summary}}
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [
+            {"eval_time": "15m", "alertname": "AlnetOverloaded", "exp_alerts": [expected] if is_overload else []}
+        ],
+    }
+    rules = {"rule_files": [str(ROOT / "docker" / "alerts.yml")], "tests": [case]}
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(rules))
+    tested = subprocess.run(
+        [program, "test", "rules", str(tmp_path / "test.yml")], capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_prometheus_accepts_its_configuration_and_rules() -> None:

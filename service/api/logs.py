@@ -1,13 +1,33 @@
-"""What the server writes: its own log on stderr, and one JSON line for each request on stdout."""
+"""What the server writes: its own log on stderr, one JSON line for each request on stdout, and times in UTC in both."""
 
 import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 from service.api.exchange import Exchange
 
 access = logging.getLogger("service.access")
+logger = logging.getLogger(__name__)
+
+
+class _Utc(logging.Formatter):
+    """Writes times as the access lines have them."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        return _iso(datetime.fromtimestamp(record.created, UTC))
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Says once, in one line, that lines cannot be written; logging itself adds a traceback to each request."""
+
+    _has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - called within an `except`
+        if not self._has_failed:
+            self._has_failed = True
+            logger.error("access lines are lost, stdout cannot be written: %s", sys.exc_info()[1])
 
 
 def configure(level: str) -> None:
@@ -15,12 +35,12 @@ def configure(level: str) -> None:
 
     Of libraries it holds warnings and worse, whatever the level: Pillow's debug lines, for one, repeat EXIF values.
     """
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
+    own = logging.StreamHandler(sys.stderr)
+    own.setFormatter(_Utc("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[own], force=True)
     logging.getLogger("service").setLevel(level.upper())
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # repeats bytes of broken forms
-    lines = logging.StreamHandler(sys.stdout)
+    lines = _Lines(sys.stdout)
     lines.setFormatter(logging.Formatter("%(message)s"))
     access.handlers = [lines]
     access.setLevel(logging.INFO)
@@ -30,7 +50,7 @@ def configure(level: str) -> None:
 def log_access(exchange: Exchange) -> None:
     """Write the line of a finished exchange: nothing in it comes from the caller but method and sane id."""
     line = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": _iso(datetime.now(UTC)),
         "route": exchange.route,
         "method": exchange.method,
         "status": exchange.status,
@@ -39,3 +59,7 @@ def log_access(exchange: Exchange) -> None:
         "request_id": exchange.request_id,
     }
     access.info(json.dumps(line))
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds")

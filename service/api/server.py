@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -66,8 +66,17 @@ def serve(settings: Settings, engines: Mapping[str, Engine] | None = None) -> in
         timeout_graceful_shutdown=SEND_TIMEOUT_S,
     )
     _spare_imports_from_garbage_collection()
-    Server(config, app.state.parts).run()
+    _run(Server(config, app.state.parts))
     return 0
+
+
+def _run(server: "Server") -> None:
+    try:
+        server.run()
+    except RuntimeError as error:
+        if not server.should_exit:
+            raise
+        logger.warning("all is answered, but the event loop does not end as it should: %s", error)  # it takes a thread
 
 
 def _spare_imports_from_garbage_collection() -> None:
@@ -84,8 +93,8 @@ class Server(uvicorn.Server):
     """uvicorn, but told to stop it drains first.
 
     From the signal on `/readyz` says 503 and new uploads are refused, while the socket stays open so that callers get
-    an answer. Once nothing is in flight, or the time to drain is over, the server stops, and the process ends even if
-    something in it hangs. More signals change nothing.
+    an answer. Once nothing is in flight, or the time to drain is over, but not before `lame_duck_s`, the server stops,
+    and the process ends even if something in it hangs. More signals change nothing.
 
     If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`.
     """
@@ -124,7 +133,8 @@ class Server(uvicorn.Server):
     async def _end_with_the_device(self) -> None:
         """End the process once the device is lost, whatever hangs with it; the interpreter's own exit may."""
         lost = await self._parts.fleet.wait_device_lost()
-        faulthandler.dump_traceback_later(LAST_WORDS_S + 1.5, exit=True)  # should the event loop come to a stop as well
+        with suppress(RuntimeError):  # it is a thread, and there may be no more; then the event loop must do
+            faulthandler.dump_traceback_later(LAST_WORDS_S + 1.5, exit=True)  # should that come to a stop as well
         logger.critical("%s; the process ends, to be started anew", lost, exc_info=lost)
         self._parts.traffic.drain(0.1)  # for those who still send; who waits for the device is being told already
         await asyncio.sleep(LAST_WORDS_S)
@@ -138,10 +148,12 @@ class Server(uvicorn.Server):
             self._stopping = asyncio.get_running_loop().create_task(self._stop_when_idle())
 
     async def _stop_when_idle(self) -> None:
-        await self._parts.traffic.wait_idle()
+        settings = self._parts.settings
+        noticed = asyncio.sleep(min(settings.lame_duck_s, settings.drain_timeout_s))
+        await asyncio.gather(self._parts.traffic.wait_idle(), noticed)
         logger.info("stopping")
+        self.should_exit = True  # before all else: what comes after it may fail
         _end_in(SEND_TIMEOUT_S + LET_GO_S)
-        self.should_exit = True
 
     def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
         port = listeners[0].getsockname()[1]
@@ -153,7 +165,10 @@ def _end_in(seconds: float) -> None:
     """End the process with 0 after that time, if it has not ended by itself: every caller has been answered."""
     timer = threading.Timer(seconds, _end)
     timer.daemon = True  # an exit that takes its normal way does not wait for it
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError:
+        logger.warning("no thread can be started to end the process should it hang; whatever stops it must see to that")
 
 
 def _end() -> None:

@@ -1,8 +1,9 @@
 """`alnet models`: what the model store holds, whether it is sound, and which version of it servers are to serve."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -10,9 +11,11 @@ from service.errors import AlnetError, UnknownModality
 
 if TYPE_CHECKING:
     from service.store.checkpoint import Checkpoint
-    from service.store.model_store import ModelStore
+    from service.store.model_store import ModelStore, Wanted
 
-app = typer.Typer(help="List, show, verify and pin the checkpoints of a model store.", no_args_is_help=True)
+T = TypeVar("T")
+
+app = typer.Typer(help="List, show, verify, import and pin the checkpoints of a model store.", no_args_is_help=True)
 
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="ALNET_STORE", help="Folder of checkpoints.")]
 DEFAULT_STORE = Path("model_store")
@@ -21,16 +24,22 @@ COLUMNS = ("MODALITY", "VERSION", "SERVED", "LABEL", "ARCHITECTURE", "PARAMETERS
 
 @app.command("list")
 def list_checkpoints(store: StoreFolder = DEFAULT_STORE) -> None:
-    """List every published checkpoint; the newest version of a modality is served unless another one is pinned."""
+    """List every published checkpoint; the newest version of a modality is served unless another one is pinned.
+
+    What is broken has a line each below them, and makes the exit code 1.
+    """
     from service.store.model_store import ModelStore
 
-    models = ModelStore(store)
-    rows = [_row(models, models.open(modality, version)) for modality, version in _published(models)]
+    faults: list[str] = []
+    rows = list(_rows(ModelStore(store), faults))
+    for line in _aligned([COLUMNS, *rows]) if rows else []:
+        typer.echo(line)
+    for fault in faults:
+        typer.echo(fault)
+    if faults:
+        raise typer.Exit(1)
     if not rows:
         typer.echo(f"no checkpoints in {store}")
-        return
-    for line in _aligned([COLUMNS, *rows]):
-        typer.echo(line)
 
 
 @app.command("show")
@@ -58,12 +67,30 @@ def verify_checkpoints(
     from service.store.model_store import ModelStore
 
     models = ModelStore(store)
-    published = list(_published(models, modality))
-    if not published:
+    unreadable: list[str] = []
+    published = list(_published(models, unreadable, modality))
+    if not published and not unreadable:
         raise UnknownModality(f"nothing to verify: {store} holds no checkpoint of {modality or 'any modality'}")
-    faults = [_verify(models, name, version) for name, version in published]
-    if any(faults):
+    faults = [_verify(models, name, version) for name, version, _wanted in published]
+    for fault in unreadable:
+        typer.echo(fault)
+    if unreadable or any(faults):
         raise typer.Exit(1)
+
+
+@app.command("import")
+def import_checkpoint(
+    folder: Annotated[Path, typer.Argument(help="A version's folder of another store, or a copy of one.")],
+    store: StoreFolder = DEFAULT_STORE,
+) -> None:
+    """Publish a copy of a checkpoint under the next free version: whole, checked by its digests, or not at all."""
+    from service.store.checkpoint import Checkpoint
+    from service.store.publish import publish_next
+
+    checkpoint = Checkpoint.read_anywhere(folder)
+    card = checkpoint.card
+    published = publish_next(store, card, checkpoint.contents())
+    typer.echo(f"{card.modality}: version {published.name}, a copy of version {card.version} in {folder}")
 
 
 @app.command("pin")
@@ -119,25 +146,51 @@ def _verify(models: "ModelStore", modality: str, version: str) -> bool:
 
     try:
         load_engine(models.open(modality, version), EXACT)
-    except AlnetError as error:
-        typer.echo(f"{modality} {version}: FAILED: {' '.join(str(error).split())}")
+    except (AlnetError, MemoryError, RuntimeError) as error:  # torch has no error of its own for want of memory
+        typer.echo(_fault(f"{modality} {version}", error))
         return True
     typer.echo(f"{modality} {version}: sound")
     return False
 
 
-def _published(models: "ModelStore", modality: str | None = None) -> Iterator[tuple[str, str]]:
-    """Yield (modality, version) of every published checkpoint, or of those of one modality."""
+def _published(
+    models: "ModelStore", faults: list[str], modality: str | None = None
+) -> Iterator[tuple[str, str, "Wanted | None"]]:
+    """Yield modality and version of every published checkpoint, or of those of one modality, and which is to be served.
+
+    What cannot be told of a modality has a line in `faults` instead.
+    """
     for name in models.modalities() if modality is None else [modality]:
-        for version in models.versions(name):
-            yield name, str(version)
+        versions = _unless_faulty(name, partial(models.versions, name), faults)
+        wanted = _unless_faulty(name, partial(models.wanted, name), faults) if versions else None
+        for version in versions or []:
+            yield name, str(version), wanted
 
 
-def _row(models: "ModelStore", checkpoint: "Checkpoint") -> tuple[str, ...]:
+def _rows(models: "ModelStore", faults: list[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the line of every checkpoint; what is broken has one in `faults` instead."""
+    for modality, version, wanted in _published(models, faults):
+        checkpoint = _unless_faulty(f"{modality} {version}", partial(models.open, modality, version), faults)
+        if checkpoint is not None:
+            yield _row(checkpoint, wanted)
+
+
+def _unless_faulty(what: str, ask: Callable[[], T], faults: list[str]) -> T | None:
+    """Return what `ask` returns; if it fails, None, and a line on `what` and why is put into `faults`."""
+    try:
+        return ask()
+    except AlnetError as error:
+        faults.append(_fault(what, error))
+        return None
+
+
+def _fault(what: str, error: Exception) -> str:
+    return f"{what}: FAILED: {' '.join(str(error).split())}"
+
+
+def _row(checkpoint: "Checkpoint", wanted: "Wanted | None") -> tuple[str, ...]:
     card, test = checkpoint.card, checkpoint.card.test
-    pinned = models.pinned(card.modality)
-    newest = models.published(card.modality)[-1]
-    served = "pinned" if card.version == pinned else "yes" if pinned is None and card.version == newest else "no"
+    served = "no" if wanted is None or card.version != wanted.version else "pinned" if wanted.is_pinned else "yes"
     size_bytes = sum(file.stat().st_size for file in checkpoint.folder.iterdir() if file.is_file())
     return (
         card.modality,

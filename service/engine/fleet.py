@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -13,8 +13,9 @@ from service.engine.batcher import Batcher, BatchReport
 from service.engine.choosing import Wish, loading
 from service.engine.device import Device
 from service.engine.engine import Engine, checked_predict, side_by_side
-from service.engine.loading import MakeEngine, load, warm_up
-from service.engine.modality import Modality, ModalityState, Outcome
+from service.engine.loading import MakeEngine, build, read, warm_up
+from service.engine.modality import SLOW_AFTER_S, Modality, ModalityState, Outcome
+from service.engine.own_thread import in_own_thread, told_after
 from service.engine.pixel_pool import PixelPool
 from service.engine.segmenter import Segmenter, TileBatcher
 from service.engine.serving import Serving, Version
@@ -29,13 +30,19 @@ log = logging.getLogger(__name__)
 LONGEST_STEP_S = 30.0
 """What one step of loading, or the largest batch of a warm-up, may take on any machine that does its work."""
 
+NO_CHECKPOINT = "the model store holds no checkpoint"
+
+LISTING_S = 5.0
+"""How long entering waits for the names of the modalities: a store that hangs must not keep `/livez` from answering."""
+
 
 class Fleet:
     """Every modality of the model store; all share one device and one pool of threads for decoding.
 
-    An async context manager. Entering returns at once; checkpoints load one after another behind it, and every
-    `store_poll_s` the store is asked what it wants served now. Leaving answers what is queued, and refuses with
-    ShuttingDown what is still being decoded.
+    An async context manager. Entering returns as soon as the store is listed; checkpoints load one after another behind
+    it, and every `store_poll_s` the store is asked what it wants served now, for each modality by itself: one whose
+    files hang holds up no other. Leaving answers what is queued, and refuses with ShuttingDown what is still being
+    decoded.
 
     `make_engine` builds the engines, by default as `service.engine.choosing` does; ready `engines` by modality, if
     handed in, are taken instead of a store. `on_batch` hears of every batch, with its modality; `on_modality` of every
@@ -59,18 +66,20 @@ class Fleet:
         self._store_fault = ""
         self._modalities: dict[str, Modality] = {}
         self._following: asyncio.Task[None] | None = None
-        self._loaded = asyncio.Event()
+        self._building = asyncio.Lock()
+        self._listed, self._loaded = asyncio.Event(), asyncio.Event()
+        self._not_yet_seen: set[str] = set()
         self._draining = False
 
     async def __aenter__(self) -> Self:
-        names = self._names()
         self._stack = AsyncExitStack()
         self._pool = self._stack.enter_context(PixelPool(self._settings.decode_threads or os.cpu_count() or 1))
         self._device = await self._stack.enter_async_context(Device("network"))
         self._stack.push_async_callback(self._close_modalities)
-        for name in names:
-            self._add(name)
         self._following = asyncio.create_task(self._follow_store(), name="following the model store")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LISTING_S):
+                await self._listed.wait()
         return self
 
     async def __aexit__(
@@ -110,7 +119,7 @@ class Fleet:
         if self._device.failed is not None:
             return str(self._device.failed)
         if not self._modalities:
-            return "the model store holds no checkpoint"
+            return self._store_fault or "the model store is being listed"
         faults = [modality.fault for modality in self._modalities.values() if modality.is_required and modality.fault]
         return "; ".join(faults) or self._why_stuck
 
@@ -120,8 +129,10 @@ class Fleet:
         Raises:
             UnknownModality: it is not served; the message lists those that are.
             ShuttingDown: `drain` was called.
-            NotReady: its checkpoint is loading, or could not be loaded.
+            NotReady: its checkpoint is loading, or could not be loaded; or nobody knows yet what the store has.
         """
+        if not self._modalities and self._store_fault != NO_CHECKPOINT and not self._draining:
+            raise NotReady(self.why_not_ready, retry_after_s=5)
         if modality not in self._modalities:
             known = ", ".join(self._modalities) or "none: the model store is empty"
             raise UnknownModality(f"no such modality; served are: {known}")
@@ -173,46 +184,78 @@ class Fleet:
             name, is_required=not self.is_ready, load=self._load, on_checkpoint=self._on_checkpoint
         )
         self._on_modality(name)
+        self._follow(name, partial(self._look, self._modalities[name]))
 
     async def _close_modalities(self) -> None:
         await asyncio.gather(*[modality.close() for modality in self._modalities.values()])
 
     async def _follow_store(self) -> None:
+        """Follow the store and each modality in it, until cancelled; if the store is not polled, only once."""
         try:
-            await self._look_safely()
+            async with asyncio.TaskGroup() as self._followers:
+                for name in self._named:
+                    self._add(name)
+                if self._named or self._engines is not None:
+                    self._listed.set()
+                else:
+                    self._follow("", self._list)
         finally:
+            self._listed.set()
             self._loaded.set()
-        while self._engines is None and self._settings.store_poll_s and self._device.failed is None:
+
+    def _follow(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
+        self._not_yet_seen.add(name)
+        self._followers.create_task(self._again_and_again(name, look), name=f"following {name or 'the list of models'}")
+
+    async def _again_and_again(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
+        """Look; a fault that is no checkpoint's, such as a lack of threads, must not end the looking."""
+        while True:
+            try:
+                await look()
+            except Exception:
+                log.exception("a look at the model store has failed, what is loaded serves on")
+            if self._engines is not None or not self._settings.store_poll_s or self._device.failed is not None:
+                return  # once all have, `_follow_store` ends, and says so
+            self._not_yet_seen.discard(name)
+            if not self._not_yet_seen:
+                self._loaded.set()
             await asyncio.sleep(self._settings.store_poll_s)
-            await self._look_safely()
 
-    async def _look_safely(self) -> None:
-        """Look at the store; a fault that is no checkpoint's, such as a lack of threads, must not end the looking."""
+    async def _list(self) -> None:
+        """Add what is new in the store; say so, once, if the store cannot be read or holds nothing."""
+        slow = partial(log.warning, "listing the model store takes over %g s: its disk or network hangs", SLOW_AFTER_S)
         try:
-            await self._look()
-        except Exception:
-            log.exception("a look at the model store has failed, what is loaded serves on")
-
-    async def _look(self) -> None:
-        """Ask the store what is to be served, and see to it, one modality after another."""
-        try:
-            wanted = await asyncio.to_thread(self._survey, list(self._modalities))
+            with told_after(SLOW_AFTER_S, slow):
+                names = await in_own_thread(self._store.modalities, "listing the model store")
         except BadCheckpoint as error:
-            if str(error) != self._store_fault:
-                log.error("the model store cannot be read, what is loaded serves on: %s", error)  # noqa: TRY400
-            self._store_fault = str(error)
-            return
-        self._store_fault = ""
-        for name in wanted.keys() - self._modalities.keys():
-            self._add(name)
-        for name, version in wanted.items():
-            await self._modalities[name].renew(version)
+            self._note(f"the model store cannot be read: {error}", "what is loaded serves on")
+        else:
+            where = self._store.folder.absolute()
+            self._note(
+                "" if names else NO_CHECKPOINT,
+                f"looked for in {where}. Publish one into it, or have ALNET_STORE name the folder that has them",
+            )
+            for name in names:
+                if name not in self._modalities:
+                    self._add(name)
+        finally:
+            self._listed.set()
 
-    def _survey(self, known: list[str]) -> dict[str, Wanted | AlnetError]:
-        """Return what is to be served of each modality, or why that cannot be told; runs in a thread."""
-        return {name: self._wanted(name) for name in dict.fromkeys([*known, *self._names()])}
+    def _note(self, fault: str, advice: str) -> None:
+        if fault and fault != self._store_fault:
+            log.log(logging.WARNING if fault == NO_CHECKPOINT else logging.ERROR, "%s; %s", fault, advice)
+        elif self._store_fault and not fault:
+            log.info("the model store holds checkpoints again")
+        self._store_fault = fault
+
+    async def _look(self, modality: Modality) -> None:
+        """Ask the store which version is to be served, and see to it."""
+        with modality.patience("asking which version is to be served"):
+            wanted = await in_own_thread(partial(self._wanted, modality.name), "asking the model store")
+        await modality.renew(wanted)
 
     def _wanted(self, name: str) -> Wanted | AlnetError:
+        """Return what is to be served of a modality, or why that cannot be told; runs in a thread."""
         if self._engines is not None:
             return Wanted(self._engines[name].card.version, is_pinned=False, stamp=())
         try:
@@ -220,18 +263,17 @@ class Fleet:
         except AlnetError as error:
             return error
 
-    def _names(self) -> list[str]:
-        """Return the modalities to serve: what the settings name, or else all that the store has."""
+    @property
+    def _named(self) -> list[str]:
+        """The modalities that are to be served whatever the store has; none: all that it has."""
         if self._engines is not None:
             return list(self._engines)
-        asked = [name.strip() for name in self._settings.modalities.split(",") if name.strip()]
-        return asked or self._store.modalities()
+        return [name.strip() for name in self._settings.modalities.split(",") if name.strip()]
 
     async def _load(self, modality: str, version: str) -> Version:
         """Return a version that is verified, compared with its probe and warm."""
         settings = self._settings
-        engine = await self._engine(modality, version)
-        took = await warm_up(engine, self._device, settings.max_batch_size)
+        engine, took = await self._warm_engine(modality, version)
         batcher: TileBatcher = Batcher(
             partial(checked_predict, engine),
             side_by_side=side_by_side(engine),
@@ -245,10 +287,17 @@ class Fleet:
         max_pixels = int(settings.max_image_megapixels * 1_000_000)
         return Version(Segmenter(engine, batcher, pool=self._pool, max_pixels=max_pixels), batcher)
 
-    async def _engine(self, modality: str, version: str) -> Engine:
+    async def _warm_engine(self, modality: str, version: str) -> tuple[Engine, dict[int, float]]:
+        """Return the engine of a version and what its batches take: read beside others, built and warmed up in turn."""
         if self._engines is not None:
-            return self._engines[modality]
-        return await load(partial(self._store.open, modality, version), self._make_engine, self._device)
+            async with self._building:
+                engine = self._engines[modality]
+                return engine, await warm_up(engine, self._device, self._settings.max_batch_size)
+        with self._modalities[modality].patience(f"reading version {version}"):
+            card, contents = await read(partial(self._store.open, modality, version))
+        async with self._building:
+            engine = await build(card, contents, self._make_engine, self._device)
+            return engine, await warm_up(engine, self._device, self._settings.max_batch_size)
 
 
 def _engines(settings: Settings) -> MakeEngine:

@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from service.engine.memory import give_back_unused
+from service.engine.own_thread import told_after
 from service.engine.serving import Serving, Version
 from service.errors import AlnetError, BadCheckpoint
 from service.store.checkpoint import Stamp
@@ -21,6 +24,9 @@ OUTCOMES: tuple[Outcome, ...] = ("served", "refused")
 
 RETRY_AFTER_S = 60.0
 """When a version is tried again that was refused for no fault of its own: memory was short, or a disk hung."""
+
+SLOW_AFTER_S = 60.0
+"""When it is said that the store does not answer: no sound disk takes so long over a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +76,11 @@ class Modality:
         load: Callable[[str, str], Awaitable[Version]],
         on_checkpoint: Callable[[str, Outcome], None],
         clock: Callable[[], float] = time.monotonic,
+        slow_after_s: float = SLOW_AFTER_S,
     ) -> None:
         self.name, self.is_required = name, is_required
         self._load, self._on_checkpoint, self._clock = load, on_checkpoint, clock
+        self._slow_after_s, self._slow = slow_after_s, ""
         self._state = ModalityState("loading")
         self._serving: Serving | None = None
         self._tried: _Tried | None = None
@@ -80,7 +88,11 @@ class Modality:
     @property
     def state(self) -> ModalityState:
         """Where it stands."""
-        return self._state
+        if not self._slow:
+            return self._state
+        if self._state.status == "loading":
+            return replace(self._state, reason=self._slow)
+        return replace(self._state, refused=Refusal(None, self._slow))
 
     @property
     def serving(self) -> Serving | None:
@@ -90,7 +102,18 @@ class Modality:
     @property
     def fault(self) -> str:
         """What keeps it from answering, for people; empty if nothing does."""
-        return "" if self._serving is not None else f"{self.name} {self._state.status} {self._state.reason}".strip()
+        return "" if self._serving is not None else f"{self.name} {self.state.status} {self.state.reason}".strip()
+
+    @contextmanager
+    def patience(self, what: str) -> Iterator[None]:
+        """Wait for the store in the block, which is `what` in words; if it takes long, log and state say so."""
+        with told_after(self._slow_after_s, partial(self._say_slow, what)):
+            try:
+                yield
+            finally:
+                if self._slow:
+                    log.info("%s: the store answers again", self.name)
+                self._slow = ""
 
     async def renew(self, wanted: Wanted | AlnetError) -> None:
         """Serve what the store asks for; if it cannot be told or served, say why once, and serve on what does.
@@ -110,6 +133,10 @@ class Modality:
         """Answer what is queued, and end."""
         if self._serving is not None:
             await self._serving.close()
+
+    def _say_slow(self, what: str) -> None:
+        self._slow = f"{what} takes over {self._slow_after_s:g} s: the store's disk or network is slow, or hangs"
+        log.warning("%s: %s", self.name, self._slow)
 
     def _is_worth_trying(self, wanted: Wanted) -> bool:
         tried = self._tried
@@ -147,7 +174,7 @@ class Modality:
 
     def _refuse(self, version: str | None, error: Exception) -> None:
         """Note why what the store asks for is not served; the log hears of it once."""
-        refusal = Refusal(version, str(error) if isinstance(error, AlnetError) else f"{type(error).__name__}: {error}")
+        refusal = Refusal(version, _reason(error))
         known = self._state.refused
         if self._serving is None:
             self._state = ModalityState("failed", refusal.reason, version, refused=refusal)
@@ -161,3 +188,10 @@ class Modality:
         else:
             what = f"version {version}" if version else "what the store asks for"
             log.error("%s: %s is refused, %s serves on: %s", self.name, what, self._state.version, refusal.reason)
+
+
+def _reason(error: Exception) -> str:
+    """Return what callers may read: below its first line a library's error goes on with its files and calls."""
+    if isinstance(error, AlnetError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]

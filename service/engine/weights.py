@@ -6,6 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from service.engine.memory import is_out_of_memory
 from service.errors import BadCheckpoint, BadConfig
 from service.network import build_reparameterized
 from service.store.card import Card
@@ -30,16 +31,24 @@ def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
 
     Raises:
         BadCheckpoint: weights and card contradict each other, or a weight is no number.
+        MemoryError, RuntimeError: memory ran out (`is_out_of_memory`), which is no fault of the checkpoint's.
     """
     name = f"{card.modality}/{card.version}"
     try:
         network = build_reparameterized(card.architecture, **card.architecture_config)
         network.load_state_dict(weights, strict=True)
     except BadConfig as error:
-        raise BadCheckpoint(f"{name}: this version cannot build its network: {error}") from error
+        raise BadCheckpoint(f"{name}: this version cannot build its network: {_first_line(error)}") from error
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {first}") from error
+        if is_out_of_memory(error):
+            raise
+        raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {_first_line(error)}") from error
     if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
         raise BadCheckpoint(f"{name}: weights hold NaN or infinity")
     return network
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line that says something; those below are other tensors, or where in torch's code it was."""
+    first, *more = str(error).splitlines() or [""]
+    return more[0].strip() if first.endswith(":") and more else first

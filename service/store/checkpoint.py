@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from service.errors import BadCheckpoint, BadConfig
 from service.store.card import Card
+from service.store.reading import read_regular
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
@@ -93,14 +94,24 @@ class Checkpoint:
         Raises:
             BadCheckpoint: the card is missing, unreadable, invalid, or of another modality or version than the path.
         """
-        content = _read(folder, CARD, LARGEST_CARD_BYTES + 1)
-        try:
-            card = parse_card(content)
-        except BadCheckpoint as error:
-            raise _broken(folder, str(error)) from error
+        checkpoint = cls.read_anywhere(folder)
+        card = checkpoint.card
         if (card.modality, card.version) != (folder.parent.name, folder.name):
             raise _broken(folder, f"{CARD} is of {card.modality} {card.version}, which is not the folder's name")
-        return cls(card, folder)
+        return checkpoint
+
+    @classmethod
+    def read_anywhere(cls, folder: Path) -> Self:
+        """Return the checkpoint in `folder`, whatever that is called.
+
+        Raises:
+            BadCheckpoint: the card is missing, unreadable or invalid.
+        """
+        content = _read(folder, CARD, LARGEST_CARD_BYTES + 1)
+        try:
+            return cls(parse_card(content), folder)
+        except BadCheckpoint as error:
+            raise _broken(folder, str(error)) from error
 
     @property
     def weights_path(self) -> Path:
@@ -140,8 +151,7 @@ class Checkpoint:
 
 def _read(folder: Path, name: str, limit: int = -1) -> bytes:
     try:
-        with (folder / name).open("rb") as file:
-            return file.read(limit)
+        return read_regular(folder / name, limit)
     except FileNotFoundError as error:
         raise _broken(folder, f"{name} is missing") from error
     except OSError as error:

@@ -31,10 +31,18 @@ class ModelStore:
     def modalities(self) -> list[str]:
         """Return the names of those modalities that have a published version, sorted; none if there is no store.
 
+        One whose folder cannot be listed is among them: whoever asks for its versions hears why.
+
         Raises:
-            BadCheckpoint: a folder cannot be listed.
+            BadCheckpoint: the store itself cannot be listed.
         """
-        return sorted(name for name in _folders(self.folder, NAME) if self.versions(name))
+        return sorted(name for name in _folders(self.folder, NAME) if self._may_have_versions(name))
+
+    def _may_have_versions(self, modality: str) -> bool:
+        try:
+            return bool(self.versions(modality))
+        except BadCheckpoint:
+            return True
 
     def versions(self, modality: str) -> list[int]:
         """Return the published versions of `modality`, oldest first; none if the store has no such modality.
@@ -83,7 +91,10 @@ class ModelStore:
         versions = self.published(modality)
         pinned = self.pinned(modality)
         if pinned is not None and pinned not in versions:
-            raise UnknownModality(f"{modality} is pinned to version {pinned}; it has: {', '.join(versions)}")
+            raise UnknownModality(
+                f"{modality} is pinned to version {pinned}, which is not published; it has: {', '.join(versions)}. "
+                f"Pin one of them, or lift the pin: `alnet models unpin {modality}`"
+            )
         version = pinned or versions[-1]
         return Wanted(version, pinned is not None, stamp(self.folder / modality / version))
 
@@ -131,10 +142,18 @@ def next_version(store: Path, modality: str) -> str:
 def _folders(parent: Path, pattern: str) -> list[str]:
     """Return the names of the folders in `parent` that match `pattern`."""
     try:
-        return [entry.name for entry in parent.iterdir() if re.fullmatch(pattern, entry.name) and entry.is_dir()]
+        return [entry.name for entry in parent.iterdir() if re.fullmatch(pattern, entry.name) and _may_be_folder(entry)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise BadCheckpoint(
             f"{parent}: cannot be listed ({error.strerror}). Check its owner and permissions"
         ) from error
+
+
+def _may_be_folder(entry: Path) -> bool:
+    """Return whether it is a folder; one that does not even say so (a mount that has gone) must not hide the others."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True

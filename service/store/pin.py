@@ -9,6 +9,7 @@ from pathlib import Path
 from service.errors import BadCheckpoint
 from service.store.card import VERSION
 from service.store.durable import replace, sync_folder
+from service.store.reading import read_regular
 
 PIN = "pin"
 LARGEST_PIN_BYTES = 64
@@ -20,16 +21,29 @@ def write_pin(store: Path, modality: str, version: str) -> None:
     Raises:
         OSError: the store is not writable, or full; the pin is as it was.
     """
-    replace(store / modality / PIN, f"{version}\n".encode())
+    path = store / modality / PIN
+    _remove_folder(path)
+    replace(path, f"{version}\n".encode())
 
 
 def remove_pin(store: Path, modality: str) -> bool:
     """Remove the pin of `modality`; return whether there was one. Raises OSError if the store is not writable."""
+    path = store / modality / PIN
+    was_folder = _remove_folder(path)
     try:
-        (store / modality / PIN).unlink()
+        path.unlink(missing_ok=was_folder)
     except (FileNotFoundError, NotADirectoryError):
         return False
     sync_folder(store / modality)
+    return True
+
+
+def _remove_folder(path: Path) -> bool:
+    """Remove an empty folder that stands where a pin should; return whether there was one."""
+    try:
+        path.rmdir()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     return True
 
 
@@ -41,12 +55,13 @@ def read_pin(store: Path, modality: str) -> str | None:
     """
     path = store / modality / PIN
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_PIN_BYTES)
+        content = read_regular(path, LARGEST_PIN_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise BadCheckpoint(f"{path}: cannot be read ({error.strerror}). Check its owner and permissions") from error
+        raise BadCheckpoint(
+            f"{path}: cannot be read ({error.strerror}). Check its owner, or write it anew with `alnet models pin`"
+        ) from error
     version = content.decode("ascii", "replace").strip()
     if not re.fullmatch(VERSION, version):
         raise BadCheckpoint(f"{path} holds no version. Write it with `alnet models pin`, or remove it")

@@ -25,6 +25,7 @@ from service.store.checkpoint import (
     sha256,
 )
 from service.store.durable import sync_folder, write_new
+from service.store.model_store import next_version
 from service.store.readme import card_readme
 
 DRAFT = ".draft-"
@@ -53,6 +54,20 @@ def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
     sync_folder(target.parent)
     sync_folder(store)
     return target
+
+
+def publish_next(store: Path, card: Card, contents: Contents) -> Path:
+    """Publish as `publish` does, under the next free version of the card's modality, whatever version the card names.
+
+    Raises:
+        BadCheckpoint: a folder cannot be listed; or as for `publish`.
+        OSError: as for `publish`.
+    """
+    while True:
+        try:
+            return publish(store, card.model_copy(update={"version": next_version(store, card.modality)}), contents)
+        except AlreadyPublished:  # another publisher has just taken that version
+            continue
 
 
 def _files(card: Card, contents: Contents) -> dict[str, bytes]:

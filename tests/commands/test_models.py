@@ -1,6 +1,8 @@
-"""alnet models: list, show, verify, pin, unpin, rollback."""
+"""alnet models: list, show, verify, import, pin, unpin, rollback."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,11 @@ from service.settings import Settings
 from service.store.card import Probe
 from service.store.checkpoint import sha256
 from service.store.model_store import ModelStore
+from service.store.pin import write_pin
 from service.store.publish import publish
 from service.store.readme import card_readme
 from tests.cards import WEIGHTS, make_card
-from tests.checkpoints import publish_tiny
+from tests.checkpoints import TINY, publish_tiny
 
 
 def _run(*arguments: str | Path, store: Path) -> Result:
@@ -79,9 +82,48 @@ def test_show_of_an_unknown_modality_lists_those_that_exist(tmp_path: Path) -> N
     assert "it has: retina" in str(result.exception)
 
 
-def test_a_broken_checkpoint_is_an_error_of_list_and_show(tmp_path: Path) -> None:
+def test_list_shows_what_is_sound_and_a_line_for_each_thing_that_is_broken(tmp_path: Path) -> None:
+    _publish_versions(tmp_path, "1", "3")
+    publish(tmp_path, make_card("skin"), WEIGHTS)
+    (tmp_path / "retina" / "2").mkdir()
+    (tmp_path / "retina" / "3" / "card.json").write_text("{")
+    (tmp_path / "skin" / "pin").write_text("latest")
+    (tmp_path / "cell").symlink_to("x" * 300)  # cannot be listed, whoever asks
+    result = _run("list", store=tmp_path)
+    _head, *lines = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert [line.split()[:3] for line in lines[:2]] == [["retina", "1", "no"], ["skin", "1", "no"]]
+    assert [line.partition(": FAILED: ")[0] for line in lines[2:]] == ["cell", "retina 2", "retina 3", "skin"]
+    for line, reason in zip(lines[2:], ("cannot be listed", "is missing", "card.json: ", "no version"), strict=True):
+        assert reason in line
+
+
+def test_list_and_verify_tell_of_a_pin_to_a_version_that_is_not_published(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    write_pin(tmp_path, "retina", "7")
+    for command in ("list", "verify"):
+        result = _run(command, store=tmp_path)
+        assert result.exit_code == 1
+        assert "retina: FAILED: retina is pinned to version 7, which is not published" in result.stdout
+
+
+def test_verify_goes_on_past_what_cannot_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "cell").symlink_to("x" * 300)
+    publish_tiny(tmp_path, "retina")
+    result = _run("verify", store=tmp_path)
+    assert result.exit_code == 1
+    assert [line.partition(": FAILED: ")[0] for line in result.stdout.splitlines()] == ["retina 1: sound", "cell"]
+
+
+def test_verify_tells_want_of_memory_in_a_line(tmp_path: Path) -> None:
+    publish_tiny(tmp_path, architecture_config=TINY | {"head_channels": 10**13})
+    result = _run("verify", store=tmp_path)
+    assert result.exit_code == 1
+    assert "retina 1: FAILED: " in result.stdout
+
+
+def test_a_broken_checkpoint_is_an_error_of_show(tmp_path: Path) -> None:
     (tmp_path / "retina" / "1").mkdir(parents=True)
-    assert isinstance(_run("list", store=tmp_path).exception, BadCheckpoint)
     assert isinstance(_run("show", "retina", store=tmp_path).exception, BadCheckpoint)
 
 
@@ -139,6 +181,26 @@ def test_verify_of_nothing_does_not_pass(tmp_path: Path, modality: list[str]) ->
     assert isinstance(_run("verify", *modality, store=tmp_path).exception, UnknownModality)
 
 
+def test_import_publishes_a_copy_under_the_next_free_version(tmp_path: Path) -> None:
+    store, arrived = tmp_path / "store", tmp_path / "arrived"
+    _publish_versions(store, "1", "4")
+    publish(tmp_path, make_card(version="4"), WEIGHTS).rename(arrived)
+    said = _run("import", arrived, store=store).stdout
+    assert said == f"retina: version 5, a copy of version 4 in {arrived}\n"
+    copy = ModelStore(store).open("retina", "5")
+    assert copy.card == make_card(version="5")
+    assert copy.read_weights() == WEIGHTS
+    assert (copy.folder / "README.md").read_text() == card_readme(make_card(version="5"))
+
+
+def test_import_of_what_is_damaged_publishes_nothing(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "other", make_card(), WEIGHTS)
+    (folder / "weights.safetensors").write_bytes(b"damaged")
+    result = _run("import", folder, store=tmp_path / "store")
+    assert isinstance(result.exception, BadCheckpoint)
+    assert not (tmp_path / "store").exists()
+
+
 def _publish_versions(store: Path, *versions: str) -> None:
     for version in versions:
         publish(store, make_card(version=version), WEIGHTS)
@@ -193,7 +255,13 @@ def test_a_damaged_version_cannot_be_pinned(tmp_path: Path) -> None:
     assert ModelStore(tmp_path).pinned("retina") is None
 
 
-def test_a_pin_that_holds_nonsense_can_be_lifted(tmp_path: Path) -> None:
-    _publish_versions(tmp_path, "1")
-    (tmp_path / "retina" / "pin").write_text("latest")
-    assert "version 1 is to be served" in _run("unpin", "retina", store=tmp_path).stdout
+@pytest.mark.parametrize("make", [lambda pin: pin.write_text("latest"), os.mkfifo, Path.mkdir])
+def test_a_pin_that_holds_nonsense_can_be_lifted_and_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    _publish_versions(tmp_path, "1", "2")
+    make(tmp_path / "retina" / "pin")
+    assert "`alnet models pin`" in str(_run("rollback", "retina", store=tmp_path).exception)
+    assert "pinned to version 1" in _run("pin", "retina", "1", store=tmp_path).stdout
+    _run("unpin", "retina", store=tmp_path)
+    make(tmp_path / "retina" / "pin")
+    assert "no longer pinned; version 2 is to be served" in _run("unpin", "retina", store=tmp_path).stdout
+    assert ModelStore(tmp_path).pinned("retina") is None

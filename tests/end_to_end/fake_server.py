@@ -86,6 +86,11 @@ def leak_tasks() -> Listener:
     return lambda tiles: signal.raise_signal(signal.SIGALRM)
 
 
+def use_up_threads(_tiles: Sequence[Pixels]) -> None:
+    """From now on no thread can be started: none has room for so large a stack."""
+    threading.stack_size(2**46)
+
+
 LEAKS: dict[str, Callable[[], Listener]] = {
     "memory": leak_memory,
     "files": leak_files,
@@ -125,6 +130,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--log-batches", action="store_true", help="print the first pixel of each tile of each batch")
     parser.add_argument("--leak", nargs="+", default=[], choices=LEAKS, help="what each batch leaves behind")
+    parser.add_argument("--threadless", action="store_true", help="no thread can be started after the first batch")
     parser.add_argument("--room", type=int, default=1000, help="how many tiles the memory holds")
     parser.add_argument("--slots", type=int, default=1, help="how many single tiles run side by side")
     return parser.parse_args()
@@ -133,6 +139,7 @@ def _options() -> argparse.Namespace:
 def _engine(modality: str, gate: threading.Event, options: argparse.Namespace) -> Engine:
     card = make_card(modality, input=TILES) if modality in options.tiled else make_card(modality)
     listeners = [LEAKS[kind]() for kind in options.leak] + ([log_batch] if options.log_batches else [])
+    listeners += [use_up_threads] if options.threadless else []
     return OverheardEngine(
         listeners,
         card,

@@ -58,7 +58,8 @@ def first_not_ready(client: httpx.Client) -> httpx.Response:
     return answer
 
 
-def test_a_device_that_is_lost_before_the_first_upload_ends_the_process_too() -> None:
-    with ServerProcess("--lost") as server:
+@pytest.mark.parametrize("options", [["--lost"], ["--lost", "--threadless"]], ids=" ".join)
+def test_a_device_that_is_lost_before_the_first_upload_ends_the_process_too(options: list[str]) -> None:
+    with ServerProcess(*options) as server:
         assert server.exit_code() == EXIT_DEVICE_LOST
     assert "device-side assert triggered" in "".join(server.err)

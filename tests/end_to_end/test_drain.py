@@ -63,6 +63,25 @@ def _readyz_tells_of_sigterm_in_time() -> bool:
     return seconds <= 0.1
 
 
+def test_a_balancer_has_its_time_to_notice_even_if_nothing_is_in_flight() -> None:
+    with ServerProcess(lame_duck_s=1.0) as server, server.client() as client:
+        server.wait_ready()
+        server.terminate()
+        until(lambda: client.get("/readyz").status_code == 503)
+        server.terminate()  # a second time does not shorten it
+        assert client.post("/segment/retina", content=IMAGE).status_code == 503
+        time.sleep(0.5)
+        assert client.get("/readyz").status_code == 503
+        assert server.exit_code() == 0
+
+
+def test_that_time_is_no_longer_than_the_time_to_drain() -> None:
+    with ServerProcess(lame_duck_s=600, drain_timeout_s=0.1) as server:
+        server.wait_ready()
+        server.terminate()
+        assert server.exit_code() == 0
+
+
 def test_sigterm_during_warm_up_exits_with_0() -> None:
     with ServerProcess("--held", "retina", "cell") as server:
         with server.client() as client:
@@ -71,6 +90,14 @@ def test_sigterm_during_warm_up_exits_with_0() -> None:
         server.release()
         assert server.exit_code() == 0
     assert "Traceback" not in "".join(server.err)
+
+
+def test_sigterm_is_heeded_where_no_thread_can_be_started_any_more() -> None:
+    with ServerProcess("--threadless", "--modalities", "retina") as server:
+        server.wait_ready()
+        server.terminate()
+        assert server.exit_code() == 0
+    assert "no thread can be started" in "".join(server.err)
 
 
 def test_a_batch_or_a_warm_up_that_never_ends_does_not_keep_the_process_from_ending() -> None:

@@ -17,7 +17,7 @@ from service.engine.image_work import Upload
 from service.engine.segmenter import Segmentation
 from service.engine.serving import Serving
 from service.engine.steps import Steps
-from service.errors import BadCheckpoint, EngineFailed, NotReady, ShuttingDown, UnknownModality
+from service.errors import EngineFailed, NotReady, ShuttingDown, UnknownModality
 from service.imaging.statistics import FEATURES
 from service.settings import Settings
 from service.store.card import Card, TrainingImages
@@ -190,16 +190,87 @@ def test_an_empty_or_missing_store_is_never_ready(tmp_path: Path, make: bool) ->
     asyncio.run(main())
 
 
-def test_a_store_that_cannot_be_listed_is_told_on_entering(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_listed_at_the_start_is_told_once_and_serves_when_it_is_mended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = tmp_path / "store"
     store.write_text("a file")
 
     async def main() -> None:
-        with pytest.raises(BadCheckpoint, match="cannot be listed"):
-            async with Fleet(settings(store)):
-                pass
+        async with Fleet(settings(store, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            await asyncio.sleep(0.05)
+            assert "the model store cannot be read" in fleet.why_not_ready
+            with pytest.raises(NotReady, match="cannot be listed"):
+                fleet.segmenter("retina")
+            store.unlink()
+            publish_fake(store, "1")
+            await until(lambda: fleet.is_ready)
 
     asyncio.run(main())
+    assert caplog.text.count("the model store cannot be read") == 1
+
+
+def test_a_modality_whose_folder_cannot_be_listed_fails_beside_those_that_serve(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+    (tmp_path / "cell").symlink_to("x" * 300)  # the system takes no such name, whoever asks
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            assert {name: state.status for name, state in fleet.states.items()} == {"cell": "failed", "retina": "ready"}
+            assert "cannot be listed" in fleet.why_not_ready
+
+    asyncio.run(main())
+
+
+def test_an_empty_store_is_told_each_time_that_it_becomes_empty(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = tmp_path / "store"
+    told = f"the model store holds no checkpoint; looked for in {store}"
+
+    async def main() -> None:
+        async with Fleet(settings(store, store_poll_s=0.01), make_engine=green) as fleet:
+            await asyncio.sleep(0.05)
+            assert caplog.text.count(told) == 1
+            publish_fake(store, "1")
+            await until(lambda: "retina" in fleet.cards)
+            store.rename(tmp_path / "away")
+            await until(lambda: caplog.text.count(told) == 2)
+
+    asyncio.run(main())
+    assert "WARNING" in next(line for line in caplog.text.splitlines() if told in line)
+
+
+@pytest.mark.parametrize("hangs", ["wanted", "open"])
+def test_a_modality_whose_files_hang_holds_up_neither_the_others_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    publish(tmp_path, make_card("cell"), WEIGHTS)
+    publish_fake(tmp_path, "1")
+    ask, calls, mended = getattr(ModelStore, hangs), [], threading.Event()
+
+    def hang(store: ModelStore, modality: str, *version: str) -> Any:
+        if modality == "cell":
+            calls.append(modality)
+            mended.wait(60)
+        return ask(store, modality, *version)
+
+    monkeypatch.setattr(ModelStore, hangs, hang)
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green) as fleet:
+            await wait_version(fleet, "1")
+            publish_fake(tmp_path, "2")
+            await wait_version(fleet, "2")
+            assert fleet.states["cell"].status == "loading"
+        assert not mended.is_set()
+        assert tasks_besides_this() == set()
+
+    asyncio.run(main())
+    mended.set()
+    assert calls == ["cell"]
 
 
 def test_sound_checkpoints_serve_beside_damaged_and_missing_ones(tmp_path: Path) -> None:

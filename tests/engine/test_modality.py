@@ -11,6 +11,7 @@ from service.engine.modality import RETRY_AFTER_S, Modality, ModalityState, Refu
 from service.engine.serving import Version
 from service.errors import BadCheckpoint, UnknownModality
 from service.store.model_store import Wanted
+from tests.engine.waiting import until
 
 REFUSED = BadCheckpoint("weights hold NaN")
 
@@ -43,6 +44,7 @@ class Store:
             load=self._load,
             on_checkpoint=lambda _name, outcome: self.outcomes.append(outcome),
             clock=lambda: self.now,
+            slow_after_s=0.01,
         )
 
     async def ask_for(self, version: str, *, stamp: int = 0, is_pinned: bool = False) -> ModalityState:
@@ -127,6 +129,15 @@ def test_what_is_no_fault_of_the_files_is_tried_again_after_a_while(fault: Excep
     run(script)
 
 
+def test_of_a_librarys_error_the_first_line_is_told() -> None:
+    async def script(store: Store) -> None:
+        store.faults["1"] = RuntimeError("DefaultCPUAllocator: can't allocate memory\nframe #0: /venv/lib/libc10.so")
+        reason = "RuntimeError: DefaultCPUAllocator: can't allocate memory"
+        assert (await store.ask_for("1")).reason == reason
+
+    run(script)
+
+
 def test_a_refusal_is_forgotten_once_the_store_asks_for_what_serves() -> None:
     async def script(store: Store) -> None:
         await store.ask_for("1")
@@ -159,3 +170,30 @@ def test_a_first_version_that_is_refused_fails_the_modality_and_one_that_serves_
         assert store.modality.is_required
 
     run(script)
+
+
+def test_a_store_that_takes_long_is_told_and_forgotten_once_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(store: Store) -> None:
+        with store.modality.patience("reading version 1"):
+            await until(lambda: store.modality.state.reason != "")
+            assert "loading reading version 1 takes over 0.01 s" in store.modality.fault
+        assert (await store.ask_for("1")) == ModalityState("ready", version="1")
+        with store.modality.patience("reading version 2"):
+            await until(lambda: store.modality.state.refused is not None)
+            assert (store.modality.state.status, store.modality.fault) == ("ready", "")
+        assert store.modality.state == ModalityState("ready", version="1")
+        assert store.outcomes == ["served"]
+
+    run(script)
+    assert caplog.text.count("takes over") == 2
+
+
+def test_a_store_that_answers_in_time_is_not_complained_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(store: Store) -> None:
+        with store.modality.patience("reading version 1"):
+            pass
+        await asyncio.sleep(0.05)
+        assert store.modality.state == ModalityState("loading")
+
+    run(script)
+    assert caplog.text == ""

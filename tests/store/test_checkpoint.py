@@ -1,6 +1,7 @@
 """A checkpoint's folder: whole, or refused with the file that is at fault."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_an_unreadable_file_is_named(folder: Path, name: str) -> None:
     with pytest.raises(BadCheckpoint, match=f"{folder}: {name} cannot be read") as unreadable:
         Checkpoint.read(folder).read_weights()
     assert unreadable.value.may_pass
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
+def test_a_pipe_is_refused_and_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(BadCheckpoint, match=rf"{name} cannot be read \(no regular file\)"):
+        Checkpoint.read(folder).read_weights()
 
 
 def test_a_broken_card_is_named_with_its_folder_and_field(folder: Path) -> None:

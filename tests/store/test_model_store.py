@@ -102,6 +102,14 @@ def test_a_store_that_is_a_file_is_an_error(tmp_path: Path) -> None:
         ModelStore(tmp_path / "store").modalities()
 
 
+def test_a_modality_that_cannot_be_listed_hides_no_other_and_says_why(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 1)
+    (tmp_path / "cell").symlink_to("x" * 300)  # the system takes no such name, whoever asks
+    assert ModelStore(tmp_path).modalities() == ["cell", "retina"]
+    with pytest.raises(BadCheckpoint, match=r"cell: cannot be listed \(File name too long\)"):
+        ModelStore(tmp_path).wanted("cell")
+
+
 def test_what_is_published_while_the_store_is_open_is_seen(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     assert store.modalities() == []
@@ -128,7 +136,7 @@ def test_the_newest_version_is_wanted_unless_another_is_pinned(tmp_path: Path) -
 def test_a_pin_to_a_version_that_is_not_published_is_an_error(tmp_path: Path) -> None:
     _publish(tmp_path, "retina", 1, 2)
     write_pin(tmp_path, "retina", "3")
-    with pytest.raises(UnknownModality, match="retina is pinned to version 3; it has: 1, 2"):
+    with pytest.raises(UnknownModality, match="retina is pinned to version 3, which is not published; it has: 1, 2"):
         ModelStore(tmp_path).wanted("retina")
 
 

@@ -1,5 +1,6 @@
 """Pins: written whole, read back, and never mistaken for a version."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,25 @@ def test_a_pin_that_cannot_be_read_is_an_error(store: Path) -> None:
         read_pin(store, "retina")
 
 
+@pytest.mark.timeout(20)
+def test_a_pin_that_is_a_pipe_is_not_waited_for(store: Path) -> None:
+    os.mkfifo(store / "retina" / "pin")
+    with pytest.raises(BadCheckpoint, match=r"cannot be read \(no regular file\)"):
+        read_pin(store, "retina")
+
+
 def test_a_pin_of_what_is_no_modality_cannot_be_written(store: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_pin(store, "liver", "1")
     assert read_pin(store, "liver") is None
     assert not remove_pin(store, "liver")
+
+
+def test_an_empty_folder_in_a_pins_place_is_mended_by_a_pin_and_lifted_like_one(store: Path) -> None:
+    (store / "retina" / "pin").mkdir()
+    write_pin(store, "retina", "1")
+    assert read_pin(store, "retina") == "1"
+    remove_pin(store, "retina")
+    (store / "retina" / "pin").mkdir()
+    assert remove_pin(store, "retina")
+    assert read_pin(store, "retina") is None
