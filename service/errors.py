@@ -24,6 +24,7 @@ AlnetError
 │   └── DeadlineExceeded          the caller's deadline (or the server's) passed first
 ├── EngineFailed              the network could not be run on a sound image
 ├── BadCheckpoint             the store's files contradict each other, or the engine does not reproduce them
+├── QuantisationLoss          in integers a network's masks are too much worse than in float32
 ├── AlreadyPublished          that version exists; published versions never change
 ├── BadDataset                a training folder has a fault; the message names the file
 ├── BadConfig                 a training configuration, or a run to resume, contradicts itself

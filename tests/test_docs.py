@@ -12,10 +12,12 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__
+from service.api import problems
 from service.settings import Settings
 from tests.api.client import fake_app, running
 
 ROOT = Path(__file__).parents[1]
+API = (ROOT / "docs" / "api.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -42,14 +44,13 @@ def allowed(schema: Mapping[str, object]) -> str:
 
 @pytest.fixture(scope="module")
 def metrics() -> list[Metric]:
-    """Every metric that a scrape sees, but for the times at which series were made."""
+    """Every metric that a scrape sees."""
 
     async def scrape() -> str:
         async with running(fake_app()) as client:
             return (await client.get("/metrics")).text
 
-    found = text_string_to_metric_families(asyncio.run(scrape()))
-    return [metric for metric in found if not metric.name.endswith("_created")]
+    return list(text_string_to_metric_families(asyncio.run(scrape())))
 
 
 def exposed_name(metric: Metric) -> str:
@@ -123,6 +124,17 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text())
     missing = [link for link in targets if "://" not in link and not (document.parent / link).exists()]
     assert missing == []
+
+
+def test_every_kind_of_problem_that_a_caller_can_meet_is_in_the_contract() -> None:
+    told = {
+        (name, int(status))
+        for status, names in re.findall(r"^\| (\d{3}) \| (.*?) \|", API, re.MULTILINE)
+        for name in re.findall("`([a-z-]+)`", names)
+    }
+    own = {"engine-failed", problems.INTERNAL}  # of the faults that are ours, a caller meets these two
+    known = {(problems.slug(kind), status) for kind, status in problems.STATUS.items() if status != 500}
+    assert told == known | {(name, 500) for name in own}
 
 
 def test_every_dependency_has_a_reason() -> None:

@@ -12,6 +12,8 @@ MAX_PARTS = 8
 """A form needs two; a few more are forgiven."""
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
+MAX_CONTENT_TYPE = 1024
+"""Characters; a boundary has up to 70. A parser that is given tens of thousands keeps the event loop busy."""
 
 
 class FormReader:
@@ -23,6 +25,8 @@ class FormReader:
     """
 
     def __init__(self, content_type: str) -> None:
+        if len(content_type) > MAX_CONTENT_TYPE:
+            raise BadMultipart(f"the Content-Type of a form has at most {MAX_CONTENT_TYPE} characters")
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise BadMultipart("the Content-Type of a form must name its boundary")

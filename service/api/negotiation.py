@@ -10,6 +10,9 @@ from werkzeug.http import parse_accept_header
 
 from service.errors import NotAcceptable
 
+MAX_ACCEPT = 4096
+"""Characters; browsers send some 150. A parser that is given tens of thousands keeps the event loop busy."""
+
 _LEADING_DOT = re.compile(r"(;\s*q\s*=\s*)\.(?=\d)", re.IGNORECASE)
 _TRAILING_DOT = re.compile(r"(;\s*q\s*=\s*\d)\.(?!\d)", re.IGNORECASE)
 
@@ -25,9 +28,12 @@ def choose(accept: Sequence[str]) -> Representation:
     """Return the representation that the `Accept` header lines like best; JSON where they leave the choice open.
 
     Raises:
-        NotAcceptable: they accept none of those that exist.
+        NotAcceptable: they accept none of those that exist, or are longer than MAX_ACCEPT together.
     """
-    return _best_of(", ".join(accept).strip())
+    header = ", ".join(accept)
+    if len(header) > MAX_ACCEPT:
+        raise NotAcceptable(f"an Accept header has at most {MAX_ACCEPT} characters")
+    return _best_of(header.strip(" \t,"))
 
 
 @lru_cache(maxsize=64)

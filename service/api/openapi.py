@@ -62,13 +62,27 @@ ANSWER: Json = {
 }
 
 
+def _header(description: str, kind: str = "string") -> Json:
+    return {"description": description, "schema": {"type": kind}}
+
+
+ALWAYS_SENT: Json = {
+    "X-Request-ID": _header("Names this request in the service's log."),
+    "Server-Timing": _header("Milliseconds: of each stage where there is a mask, else in all."),
+    "Cache-Control": _header("`no-store`: answers are for the caller alone."),
+}
+
+PNG_ONLY = "On image/png only: "
+
+
 def problems_of(*kinds: type[errors.AlnetError]) -> Responses:
     """Describe the answers to errors of these kinds, one example each; and that all others look alike."""
     by_status: dict[int, list[type[errors.AlnetError]]] = defaultdict(list)
     for kind in kinds:
         by_status[problems.status_of(kind)].append(kind)
     described: Responses = {status: _problem(status, by_status[status]) for status in sorted(by_status)}
-    return described | {"default": {"description": "Any other problem.", "content": _problem_content({})}}
+    other = {"description": "Any other problem.", "content": _problem_content({}), "headers": ALWAYS_SENT}
+    return described | {"default": other}
 
 
 def _problem(status: int, kinds: list[type[errors.AlnetError]]) -> Json:
@@ -76,10 +90,12 @@ def _problem(status: int, kinds: list[type[errors.AlnetError]]) -> Json:
         problems.slug(kind): {"value": problems.describe(kind, _first_line(kind), REQUEST_ID).model_dump()}
         for kind in kinds
     }
-    described: Json = {"description": HTTPStatus(status).phrase, "content": _problem_content(examples)}
-    if status in (429, 503):
-        described["headers"] = {"Retry-After": _header("Seconds after which to try again.", "integer")}
-    return described
+    retry_after = {"Retry-After": _header("Seconds after which to try again.", "integer")}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": _problem_content(examples),
+        "headers": ALWAYS_SENT | (retry_after if status in (429, 503) else {}),
+    }
 
 
 def _problem_content(examples: Json) -> Json:
@@ -90,11 +106,6 @@ def _first_line(kind: type[errors.AlnetError]) -> str:
     return (kind.__doc__ or "").splitlines()[0]
 
 
-def _header(description: str, kind: str = "string") -> Json:
-    return {"description": description, "schema": {"type": kind}}
-
-
-PNG_ONLY = "On image/png only: "
 _ANSWERED: Responses = {
     200: {
         "description": "The mask, in the representation that `Accept` asks for.",
@@ -102,9 +113,9 @@ _ANSWERED: Responses = {
             Representation.JSON.value: {"example": ANSWER},
             Representation.PNG.value: {"schema": BINARY},
         },
-        "headers": {
-            "X-Request-ID": _header("Names this request in the service's log."),
-            "Server-Timing": _header("Milliseconds in each stage."),
+        "headers": ALWAYS_SENT
+        | {
+            "Vary": _header("`Accept`, by which the representation was chosen."),
             "X-Segmentation-Model": _header(PNG_ONLY + "modality and version of the checkpoint."),
             "X-Segmentation-IoU-Expected": _header(PNG_ONLY + "the IoU to expect of this mask."),
             "X-Segmentation-IoU-Measured": _header(PNG_ONLY + "the IoU against the reference, if one was sent."),
@@ -190,7 +201,8 @@ def _restore_nulls(schema: Json) -> None:
 
 def _declare_keys(schema: Json, gate: Gate) -> None:
     schema["components"]["securitySchemes"] = SECURITY_SCHEMES
-    refused = _problem(401, [errors.KeyNeeded]) | {"headers": {"WWW-Authenticate": _header("How to send a key.")}}
+    refused = _problem(401, [errors.KeyNeeded])
+    refused["headers"] = ALWAYS_SENT | {"WWW-Authenticate": _header("How to send a key.")}
     for path, operations in schema["paths"].items():
         if gate.guards(path):
             for operation in operations.values():

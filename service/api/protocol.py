@@ -6,10 +6,12 @@ from http import HTTPStatus
 
 import httptools
 from starlette.datastructures import Headers
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api import logs, problems
 from service.api.exchange import Exchange, request_id_of
+from service.api.unread import UnreadAnswer
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers together, and of a chunked body's trailers. The parser itself has no limit."""
@@ -17,13 +19,25 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 10.0
 """From the opening of a connection, or from a later request's first byte, to the end of the request's head."""
 
+REST_TIMEOUT_S = 30.0
+"""How long the rest of a body may still arrive that was answered before its end, and that nobody reads."""
+
+MOST_PIPELINED = 8
+"""With up to so many requests behind the one that is being answered, reading goes on: else a caller's leaving would not
+be seen."""
+
 
 class Protocol(HttpToolsProtocol):
     """One connection.
 
     What comes in is parsed and kept by uvicorn as it comes: a head that never ends would fill the memory. So bytes are
     counted that are neither body nor the end of a head, and a whole head is measured before its request begins. Nor
-    does uvicorn mind how long a head takes: a caller could hold connections for good with a byte now and then.
+    does uvicorn mind how long a head takes, or the rest of a body that was answered before its end, or who does not
+    take its answer: a caller could hold connections, and memory, for good with a byte now and then.
+
+    Requests may follow one another without waiting for answers. Then uvicorn tells only the last of them that the
+    caller has left, and answers what it cannot parse in place of the one that is being answered. Here all of them
+    are told, and what cannot be parsed has its answer behind theirs.
 
     A caller who offers another protocol (`Upgrade: h2c`, as Java's client does by default) is answered in this one, as
     RFC 9110 allows. But the parser takes all that follows such a head for that other protocol, and uvicorn loses it:
@@ -33,28 +47,40 @@ class Protocol(HttpToolsProtocol):
     _undigested = 0
     _is_in_body = False
     _head_timer: asyncio.TimerHandle | None = None
+    _rest_timer: asyncio.TimerHandle | None = None
+    _answered: RequestResponseCycle | None = None
+    _refused_with: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self._unread = UnreadAnswer(transport)
         self.headers = []
         self._bound_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of all that would keep the connection and its last request in memory."""
+        """Tell all requests, and let go of all that would keep the connection and its last request in memory."""
         super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         self._unset_keepalive_if_required()  # uvicorn does so only if the caller said goodbye
         self._unbound_head()
+        self._unbound_rest()
+        self._unread.let_go()
 
     def data_received(self, data: bytes) -> None:
         """Take the next bytes; refuse to take more of a head, or of trailers, than MAX_HEAD_BYTES."""
+        if self._refused_with is not None:
+            return
         self._undigested += len(data)
         self._unset_keepalive_if_required()
         try:
             self._parse(memoryview(data))
         except httptools.HttpParserError:
             self.send_400_response("")
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refused_with is not None:
             return
         if self._undigested > MAX_HEAD_BYTES:
             self._refuse(431)
@@ -63,6 +89,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        self._undigested = max(1, self._undigested)  # also if it came together with the end of the one before
         self._bound_head()
         super().on_message_begin()
 
@@ -75,13 +102,20 @@ class Protocol(HttpToolsProtocol):
         """Let the request begin, unless its head is too large, or is to be read again."""
         if self.parser.should_upgrade():
             return
-        self._undigested, self._is_in_body = 0, True
+        self._undigested = 0
         self._unbound_head()
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
             self._refuse(431)
             raise _HeadTooLarge  # ends the parsing of what else has come
         super().on_headers_complete()
+        self._is_in_body = True
+        if 0 < len(self.pipeline) <= MOST_PIPELINED:
+            self.flow.resume_reading()  # which uvicorn has stopped, and with it would not see the caller leave
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body; how much that may be in all is the routes' affair."""
@@ -93,13 +127,44 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._undigested, self._is_in_body = 0, False
+        self._unbound_rest()
         super().on_message_complete()
         self.headers = []  # those to come are another request's
+        if self.cycle.response_complete:  # the rest of a body that nobody wanted: now the connection rests
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_response_complete(self) -> None:
+        """End an answer: go on with the next request, or with what could be none, or wait for the rest of a body."""
+        super().on_response_complete()
+        if self.transport.is_closing() or not self.cycle.response_complete:
+            return
+        if self._refused_with is not None:
+            self._answer_refused(self._refused_with)
+        elif self._is_in_body and self._rest_timer is None:
+            self._rest_timer = self.loop.call_later(REST_TIMEOUT_S, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's signature
         """Answer bytes that cannot be parsed, and close."""
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and self._refused_with is None:
             self._refuse(400)
+
+    def pause_writing(self) -> None:
+        """Wait for the caller to take what was sent, but not for good."""
+        super().pause_writing()
+        self._unread.watch()
+
+    def resume_writing(self) -> None:
+        """Go on sending: the caller has taken most of it."""
+        super().resume_writing()
+        self._unread.let_go()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has rested for long, once its last answer is taken; that may not take for good."""
+        super().timeout_keep_alive_handler()
+        if self.transport.get_write_buffer_size():
+            self._unread.watch()
 
     def _parse(self, data: memoryview) -> None:
         while data:
@@ -133,17 +198,43 @@ class Protocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _unbound_rest(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+
     def _end_late_head(self) -> None:
         """Close; a caller who had begun to ask hears why."""
         self._head_timer = None
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_answering:
             self._bound_head()  # the request before is being answered still, and must not be broken into
         elif self._undigested and not self.transport.is_closing():
             self._refuse(408)
         else:
             self.transport.close()
 
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a request is being answered, or waits for that."""
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _refuse(self, status: int) -> None:
+        """Take nothing more, and answer with a problem once the requests before it have their answers."""
+        self._refused_with = status
+        if self._is_in_body and not self._is_answering:
+            self.transport.close()  # the rest of a body that was answered before its end
+        elif self._is_in_body and self.pipeline:
+            self._drop_last()
+        elif self._is_in_body or not self._is_answering:
+            self._answer_refused(status)
+
+    def _drop_last(self) -> None:
+        """Forget the last of the requests that wait: its body cannot be parsed."""
+        self.pipeline.popleft()
+        assert self._answered is not None  # noqa: S101 -- requests wait for one that is being answered
+        self.cycle = self.pipeline[0][0] if self.pipeline else self._answered
+
+    def _answer_refused(self, status: int) -> None:
         """Answer with a problem, whatever else was to come, close, and leave a line in the log.
 
         The app knows nothing of it. Nor is a method known: what was to be one may be anything.

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from service.engine.cuda_graphs import recorded
 from service.engine.parity import probe_tile
-from service.engine.predictor import DTYPES, Predictor
+from service.engine.predictor import DTYPES, Predictor, levels_of
 from service.engine.torch_engine import pick_device, precisions, served_form
 from service.engine.weights import build_network, read_state
 from service.network.repvgg import Encoder
@@ -111,16 +111,14 @@ def measure_roofline(checkpoint: Checkpoint, *, device: str, batch: int) -> Roof
 
 
 class _Levels(nn.Module):
-    """What `Predictor.levels` does with the logits."""
+    """`levels_of` as a stage: what `Predictor.levels` does with a network's answer."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        probability = torch.sigmoid(logits[:, 0].float() / self.temperature)
-        total = probability.sum()
-        return probability.mul_(255).round_().to(torch.uint8), total
+        return levels_of(logits[:, 0].float(), self.temperature)
 
 
 def _calls(predictor: Predictor, pixels: Tensor) -> list[_Call]:

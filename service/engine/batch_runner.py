@@ -15,10 +15,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """One call of the engine: items in it, seconds since its oldest upload came, seconds it took, how it ended."""
+    """One call of the engine: items in it, seconds that it took, how it ended."""
 
     size: int
-    waited_s: float
     ran_s: float
     failed: bool
 
@@ -88,11 +87,9 @@ class BatchRunner(Generic[Item, Result]):
     def _account(self, portion: Sequence[Part[Item, Result]], started: float, *, failed: bool) -> None:
         """Note the time that the attempt took, before its callers are answered."""
         ran_s = self._clock() - started
-        uploads = {part.upload for part in portion}
-        for upload in uploads:
+        for upload in {part.upload for part in portion}:
             upload.ran_s += ran_s
-        waited_s = started - min(upload.arrived for upload in uploads)
-        self._on_batch(BatchReport(len(portion), waited_s, ran_s, failed))
+        self._on_batch(BatchReport(len(portion), ran_s, failed))
 
     def _fail_alone(self, portion: Sequence[Part[Item, Result]], error: Exception) -> bool:
         """Fail the upload of an item that ran alone and return True; return False if it had mates."""

@@ -113,16 +113,6 @@ class Batcher(Generic[Item, Result]):
         """Most items in a batch: as constructed, or fewer since the device ran out of memory."""
         return self._runner.max_size
 
-    @property
-    def failed(self) -> DeviceLost | None:
-        """Why this batcher will answer nobody any more; None while its device works."""
-        return self._device.failed
-
-    @property
-    def is_running(self) -> bool:
-        """Entered, not closed, and its device works."""
-        return self._open and self.failed is None
-
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
         """Return if `submit` would queue an upload that came now, behind `ahead` others that are still on their way.
 

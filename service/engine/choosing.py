@@ -1,7 +1,7 @@
 """Which engine serves a checkpoint: the fastest that is installed, and whose masks are those of the float32 network."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from torch import nn
 
 from service.engine.device_loss import why_lost
 from service.engine.engine import Engine
-from service.engine.memory import is_out_of_memory
+from service.engine.memory import is_out_of_memory, release
 from service.engine.parity import Parity
 from service.engine.steps import Steps, to_end
 from service.engine.torch_engine import TorchEngine, pick_device, precisions
@@ -57,7 +57,7 @@ _DEVICES = {"openvino": "cpu", "cuda-graphs": "cuda"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate:
     """One way to serve a checkpoint; `build` raises whatever a library does that cannot do it on this machine.
 
     `masks`: see `Parity`.
@@ -80,40 +80,57 @@ def load_engine(checkpoint: Checkpoint, wish: Wish = ANY) -> Engine:
 def loading(card: Card, contents: Contents, wish: Wish) -> Steps[Engine]:
     """Build the first engine that does as wished and passes the gate of `Parity`, in steps.
 
-    One that this machine cannot build or run, for whatever reason, is passed over with a line in the log. With
-    `threads` above 0 PyTorch's CPU threads in this process are set to that many.
+    One that this machine cannot build or run is passed over with a line in the log. With `threads` above 0 PyTorch's
+    CPU threads in this process are set to that many.
 
     Raises:
         BadCheckpoint: weights and card contradict each other, or no engine reproduces the card's probe.
         BadSettings: what is wished for is not there.
         DeviceLost: the device is lost.
-        Exception: no engine could be had, and one of them for want of memory: it is that engine's error.
+        Exception: as `first_sound`.
     """
     if wish.threads:
         torch.set_num_threads(wish.threads)
     network = build_network(card, parse_state(card, contents.weights))
-    candidates = _candidates(card, network, contents, wish)
+    device = _device(wish)
+    return (yield from first_sound(card, network, candidates(card, network, contents, wish, device)))
+
+
+def first_sound(card: Card, network: nn.Module, tried: Sequence[Candidate]) -> Steps[Engine]:
+    """Return the engine of the first candidate that passes the gate, in steps; what fails is let go before the next.
+
+    Memory that is short ends the search: it may be there again in a minute, and what served in its place would serve
+    for weeks (docs/adr/0014-the-fastest-engine-that-answers-like-float32.md).
+
+    Raises:
+        BadCheckpoint: the `network` does not reproduce the card's probe, or no engine does.
+        Exception: a candidate's own error, which says that memory ran out or the device is lost.
+    """
     yield
     parity = Parity(card, network)
-    fault, short_of_memory = "", None
-    for candidate in candidates:
+    fault = ""
+    for candidate in tried:
         yield
-        try:
-            engine = candidate.build()
-            yield
-            fault = parity.fault(engine, masks=candidate.masks)
-        except Exception as error:
-            if why_lost(error):
-                raise
-            short_of_memory = error if is_out_of_memory(error) else short_of_memory
-            fault = str(error) if isinstance(error, AlnetError) else f"{type(error).__name__}: {error}"
-        if not fault:
+        engine, fault = yield from _try(candidate, parity)
+        if engine is not None:
             log.info("%s version %s runs on %s", card.modality, card.version, engine.device)
             return engine
         log.warning("%s version %s does not run on %s: %s", card.modality, card.version, candidate.name, fault)
-    if short_of_memory is not None:  # no fault of the checkpoint's
-        raise short_of_memory
     raise BadCheckpoint(f"{card.modality}/{card.version}: no engine reproduces its recorded probe: {fault}")
+
+
+def _try(candidate: Candidate, parity: Parity) -> Steps[tuple[Engine | None, str]]:
+    """Return the candidate's engine, or None and why it is not to serve; then nothing of it is left in memory."""
+    try:
+        engine = candidate.build()
+        yield
+        fault = parity.fault(engine, masks=candidate.masks)
+    except Exception as error:
+        if why_lost(error) or is_out_of_memory(error):
+            raise
+        release(error)
+        return None, str(error) if isinstance(error, AlnetError) else f"{type(error).__name__}: {error}"
+    return (None, fault) if fault else (engine, "")
 
 
 def choices(device: torch.device, wish: Wish, *, has_int8: bool, has_openvino: bool) -> list[tuple[str, str]]:
@@ -144,14 +161,25 @@ def choices(device: torch.device, wish: Wish, *, has_int8: bool, has_openvino: b
     return found
 
 
-def _candidates(card: Card, network: nn.Module, contents: Contents, wish: Wish) -> list[_Candidate]:
-    device = pick_device(_DEVICES.get(wish.engine, "auto") if wish.device == "auto" else wish.device)
+def _device(wish: Wish) -> torch.device:
+    if wish.device != "auto":
+        return pick_device(wish.device)
+    only = _DEVICES.get(wish.engine, "auto")
+    return pick_device(only, setting=f"ALNET_ENGINE={wish.engine}", instead="auto or torch")
+
+
+def candidates(card: Card, network: nn.Module, contents: Contents, wish: Wish, device: torch.device) -> list[Candidate]:
+    """Return what is to be tried on `device`, and on the CPU after a GPU that nobody insists on, fastest first.
+
+    Raises:
+        BadSettings: there is nothing, which the message explains.
+    """
     devices = [device]
     if device.type != "cpu" and (wish.device, wish.engine, wish.precision) == ("auto", "auto", "auto"):
         devices.append(torch.device("cpu"))  # should the GPU be there and of no use
     has_openvino = find_spec("openvino") is not None
     return [
-        _Candidate(
+        Candidate(
             f"{place} {precision} {engine}",
             _builder(engine, precision, place, card, network, contents),
             masks=wish.precision == "auto" and precision != "int8",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -33,67 +33,84 @@ RUNS_BEFORE_CAPTURE = 3
 """Passes in which libraries choose their kernels and take their memory: neither may happen in a recording."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Recording:
-    """A graph and what it reads and writes. `sent` and `summed` are pinned; the others are on the device."""
+MOST_LEVELS = 2.0
+"""Of 255, on average over a picture: how far a portion's answer may be from that for the picture alone.
+
+Other kernels of cuDNN round otherwise, by 1 level in few pixels of float16 and more in bfloat16, so that a single pixel
+says nothing; a recording that reads another's memory, or mixes up its images, is far beyond this."""
+
+
+class Recording(Protocol):
+    """The network for one size of a portion, on one lane, which runs one thing at a time."""
+
+    def begin(self, tiles: Sequence[NDArray[np.uint8]]) -> None:
+        """Send the tiles, as many as were recorded, and let the device begin; `end` waits for the answer."""
+
+    def end(self) -> tuple[list[NDArray[np.uint8]], float]:
+        """Wait for what was begun; return its answers, the caller's own, and the sum of all their probabilities."""
+
+    def settle(self) -> None:
+        """Wait until the device has done what was begun, so that the buffers may be written again."""
+
+
+Lane = Callable[[int], Recording]
+"""Records the network for so many tiles. What different lanes have recorded may run at a time."""
+
+
+@dataclass(slots=True)
+class _OnStream:
+    """A graph, the stream that it runs on, and what it reads and writes; see `Recording`.
+
+    `sent` and `summed` are pinned; `pixels`, `levels` and `total` are on the device.
+    """
 
     graph: torch.cuda.CUDAGraph
+    stream: torch.cuda.Stream
     sent: Tensor
     pixels: Tensor
     levels: Tensor
     total: Tensor
     summed: Tensor
+    done: torch.cuda.Event
+    answered: Tensor | None = None
 
-
-class _Lane:
-    """A stream with recordings of its own, one for each size of a portion; it runs one portion at a time."""
-
-    def __init__(self, predictor: Predictor, grid: tuple[int, int]) -> None:
-        self._predictor, self._grid = predictor, grid
-        self._stream = torch.cuda.Stream(predictor.device)  # type: ignore[no-untyped-call]
-        self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
-        self._running: tuple[Tensor, Tensor] | None = None
-
-    def record(self, size: int) -> _Recording:
-        """Record the network for `size` tiles, in this lane's own stream and memory."""
-        pixels = torch.zeros((size, *self._grid, 3), dtype=torch.uint8, device=self._predictor.device)
-        graph, (levels, total) = recorded(lambda: self._predictor.levels(pixels), self._stream, self._pool)
-        sent = torch.zeros(pixels.shape, dtype=torch.uint8).pin_memory()
-        return _Recording(graph, sent, pixels, levels, total, torch.zeros(()).pin_memory())
-
-    def begin(self, recording: _Recording, tiles: Sequence[NDArray[np.uint8]]) -> None:
-        """Send the tiles and let the device begin; `end` waits for the answer."""
-        for place, tile in zip(recording.sent.numpy(), tiles, strict=True):
+    def begin(self, tiles: Sequence[NDArray[np.uint8]]) -> None:
+        for place, tile in zip(self.sent.numpy(), tiles, strict=True):
             np.copyto(place, tile)
-        with torch.cuda.stream(self._stream):
-            recording.pixels.copy_(recording.sent, non_blocking=True)
-            recording.graph.replay()
+        with torch.cuda.stream(self.stream):
+            self.pixels.copy_(self.sent, non_blocking=True)
+            self.graph.replay()
             # Pinned memory that PyTorch keeps and hands out again, once nobody reads the answers any more: no copy.
-            answered = torch.empty(recording.levels.shape, dtype=torch.uint8, pin_memory=True)
-            answered.copy_(recording.levels, non_blocking=True)
-            recording.summed.copy_(recording.total, non_blocking=True)
-            self._done.record()
-        self._running = answered, recording.summed
+            answered = torch.empty(self.levels.shape, dtype=torch.uint8, pin_memory=True)
+            answered.copy_(self.levels, non_blocking=True)
+            self.summed.copy_(self.total, non_blocking=True)
+            self.done.record()
+        self.answered = answered
 
-    def end(self) -> list[NDArray[np.uint8]]:
-        """Wait for what was begun and return its answers, which are the caller's own.
-
-        Raises:
-            EngineFailed: the network answered with NaN.
-        """
+    def end(self) -> tuple[list[NDArray[np.uint8]], float]:
         self.settle()
-        running, self._running = self._running, None
-        if running is None:
-            raise AssertionError("a lane is ended once for each time that it is begun")
-        answered, summed = running
-        if not isfinite(summed.item()):
-            raise EngineFailed("the network answered with NaN")
-        return list(answered.numpy())
+        answered, self.answered = self.answered, None
+        if answered is None:
+            raise AssertionError("a recording is ended once for each time that it is begun")
+        return list(answered.numpy()), self.summed.item()
 
     def settle(self) -> None:
-        """Wait until the device has done what was begun, so that the buffers may be written again."""
-        self._done.synchronize()
+        self.done.synchronize()
+
+
+def _lane(predictor: Predictor, grid: tuple[int, int]) -> Lane:
+    """Return a lane on a stream of its own, whose recordings share their memory."""
+    stream = torch.cuda.Stream(predictor.device)  # type: ignore[no-untyped-call]
+    pool = torch.cuda.graph_pool_handle()
+
+    def record(size: int) -> Recording:
+        pixels = torch.zeros((size, *grid, 3), dtype=torch.uint8, device=predictor.device)
+        graph, (levels, total) = recorded(lambda: predictor.levels(pixels), stream, pool)
+        sent = torch.zeros(pixels.shape, dtype=torch.uint8).pin_memory()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        return _OnStream(graph, stream, sent, pixels, levels, total, torch.zeros(()).pin_memory(), done)
+
+    return record
 
 
 def recorded(work: Callable[[], T], stream: torch.cuda.Stream, pool: Any = None) -> tuple[torch.cuda.CUDAGraph, T]:
@@ -126,55 +143,89 @@ def _timed_by_cudnn() -> Iterator[None]:
 
 
 class GraphPredictor:
-    """Answers as the `predictor` that it records, on a CUDA device, for tiles of `grid`.
+    """Answers tiles of the size of `picture` on a `device` whose `lanes` take the portions of a batch in turn.
 
-    A size of a portion is recorded when it is first run. All calls must come from one thread.
+    A size of a portion is recorded when it is first run, and has to answer the `picture` on every lane: what an engine
+    is compared with float32 by is a single image, on the first lane. All calls must come from one thread.
     """
 
-    def __init__(self, predictor: Predictor, grid: tuple[int, int], *, largest_portion: int = LARGEST_PORTION) -> None:
-        self.device, self._largest = predictor.device, largest_portion
-        self._lanes = [_Lane(predictor, grid) for _ in range(LANES)]
-        self._recordings: dict[int, list[_Recording]] = {}
+    def __init__(self, lanes: Sequence[Lane], picture: NDArray[np.uint8], device: torch.device) -> None:
+        self.device, self._lanes, self._picture = device, lanes, picture
+        self._recordings: dict[int, list[Recording]] = {}
+
+    @classmethod
+    def of(cls, predictor: Predictor, picture: NDArray[np.uint8]) -> "GraphPredictor":
+        """Return what answers as the `predictor`, which is on a CUDA device, for tiles of uint8 (h, w, 3)."""
+        height, width, _ = picture.shape
+        return cls([_lane(predictor, (height, width)) for _ in range(LANES)], picture, predictor.device)
 
     @torch.inference_mode()
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         """Return 255 × calibrated probability, rounded, uint8 (h, w), for each tile of uint8 (h, w, 3).
 
         Raises:
-            EngineFailed: the network answered with NaN.
+            EngineFailed: the network answered with NaN, or portions of that size are not answered as single tiles are.
             RuntimeError: the device could not record or run the batch; torch.OutOfMemoryError is one.
         """
+        cut = list(portions(tiles))
+        by_lane = [self._of_size(len(portion)) for portion in cut]  # all are recorded before any of them runs
         answers: list[NDArray[np.uint8]] = []
-        running: deque[_Lane] = deque()
+        running: deque[Recording] = deque()
         try:
-            for number, portion in enumerate(portions(tiles, self._largest)):
-                if len(running) == LANES:
-                    answers += running.popleft().end()
-                lane = self._lanes[number % LANES]
-                lane.begin(self._of_size(len(portion))[number % LANES], portion)
-                running.append(lane)
+            for number, (portion, recordings) in enumerate(zip(cut, by_lane, strict=True)):
+                if len(running) == len(recordings):
+                    answers += _ended(running.popleft())
+                recording = recordings[number % len(recordings)]
+                recording.begin(portion)
+                running.append(recording)
             while running:
-                answers += running.popleft().end()
+                answers += _ended(running.popleft())
         finally:
-            for lane in running:  # after an error: what was begun still reads and writes its buffers
-                lane.settle()
+            for recording in running:  # after an error: what was begun still reads and writes its buffers
+                recording.settle()
         return answers
 
-    def _of_size(self, size: int) -> list[_Recording]:
+    def _of_size(self, size: int) -> list[Recording]:
         if size not in self._recordings:
-            self._recordings[size] = [lane.record(size) for lane in self._lanes]
+            recordings = [record(size) for record in self._lanes]
+            self._compare(recordings, self._of_size(1)[0] if size > 1 else recordings[0], size)
+            self._recordings[size] = recordings
         return self._recordings[size]
 
+    def _compare(self, recordings: Sequence[Recording], single: Recording, size: int) -> None:
+        """Raise EngineFailed if a recording for `size` tiles answers otherwise than that for a `single` one.
 
-def portions(
-    tiles: Sequence[NDArray[np.uint8]], largest: int = LARGEST_PORTION
-) -> Iterator[Sequence[NDArray[np.uint8]]]:
-    """Yield the tiles in order, in portions of powers of two up to `largest`, the largest first.
+        The tiles are the picture shifted by more and more, so that it shows if answers change places.
+        """
+        tiles = [np.roll(self._picture, number * self._picture.shape[1] // size, axis=1) for number in range(size)]
+        alone = [_answers(single, [tile])[0] for tile in tiles]
+        for recording in recordings:
+            for found, expected in zip(_answers(recording, tiles), alone, strict=True):
+                if (apart := float(np.abs(np.subtract(found, expected, dtype=np.int16)).mean())) > MOST_LEVELS:
+                    raise EngineFailed(
+                        f"portions of {size} are not answered as single images are: {apart:.1f} of 255 levels apart"
+                    )
+
+
+def _answers(recording: Recording, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    recording.begin(tiles)
+    return _ended(recording)
+
+
+def _ended(recording: Recording) -> list[NDArray[np.uint8]]:
+    answers, total = recording.end()
+    if not isfinite(total):
+        raise EngineFailed("the network answered with NaN")
+    return answers
+
+
+def portions(tiles: Sequence[NDArray[np.uint8]]) -> Iterator[Sequence[NDArray[np.uint8]]]:
+    """Yield the tiles in order, in portions of powers of two up to `LARGEST_PORTION`, the largest first.
 
     So few graphs do for all sizes of a batch, and none computes what nobody asked for.
     """
     begun = 0
     while left := len(tiles) - begun:
-        size = min(largest, 1 << (left.bit_length() - 1))
+        size = min(LARGEST_PORTION, 1 << (left.bit_length() - 1))
         yield tiles[begun : begun + size]
         begun += size

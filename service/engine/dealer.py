@@ -28,7 +28,6 @@ class _Hand(Generic[Item, Result]):
 
     size: int
     begun: list[Part[Item, Result]] = field(default_factory=list)
-    waited_s: float = 0.0
     began: float | None = None
     running: int = 0
     is_dealt: bool = False
@@ -73,9 +72,8 @@ class Dealer(Generic[Item, Result]):
         return hand.begun
 
     def _begin(self, part: Part[Item, Result], hand: _Hand[Item, Result]) -> None:
-        now = self._clock()
         if hand.began is None:
-            hand.began, hand.waited_s = now, now - part.upload.arrived
+            hand.began = self._clock()
         hand.begun.append(part)
         hand.running += 1
         self._device.slots.take()
@@ -141,7 +139,7 @@ class Dealer(Generic[Item, Result]):
 
     def _report(self, hand: _Hand[Item, Result]) -> None:
         if hand.is_dealt and not hand.running and hand.began is not None:
-            self._on_batch(BatchReport(len(hand.begun), hand.waited_s, self._clock() - hand.began, hand.failed))
+            self._on_batch(BatchReport(len(hand.begun), self._clock() - hand.began, hand.failed))
 
 
 class _NoRoom(Exception):

@@ -22,9 +22,17 @@ MOST_BESIDE = 16
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Raised:
+    """What work raised. The error's frames lead to the thread's own, which holds this, until the error is taken out."""
+
     error: BaseException
+
+    def take(self) -> BaseException:
+        """Return the error, once: then whatever its call held is free when the error is."""
+        error = self.error
+        del self.error
+        return error
 
 
 class Device:
@@ -133,17 +141,21 @@ class Device:
         self.check()
         try:
             running = executor.submit(self._call, work, began)
-        except RuntimeError as error:  # its executor was shut down or is broken
-            self.fail(error, "its thread takes no work any more")
+        except RuntimeError as refusal:  # its executor was shut down or is broken
+            self.fail(refusal, "its thread takes no work any more")
             self.check()
             raise
         outcome = await asyncio.wrap_future(running)
         if not isinstance(outcome, _Raised):
             return outcome
-        if reason := why_lost(outcome.error):
-            self.fail(outcome.error, reason)
-            self.check()
-        raise outcome.error
+        error = outcome.take()
+        try:
+            if reason := why_lost(error):
+                self.fail(error, reason)
+                self.check()
+            raise error
+        finally:
+            del error  # whose traceback holds this frame
 
     def _call(self, work: Callable[[], T], began: dict[object, float]) -> T | _Raised:
         """Catch what no future can carry: a StopIteration or CancelledError would leave its waiter hanging."""

@@ -7,6 +7,7 @@ from torch import nn
 from service.engine.engine import Engine
 from service.engine.predictor import Predictor
 from service.engine.probing import mean_difference, raster
+from service.engine.quality import agreement, foreground
 from service.errors import BadCheckpoint, EngineFailed
 from service.imaging.probe import probe
 from service.store.card import Card
@@ -43,7 +44,8 @@ class Parity:
             [self._exact] = exact.predict([self._tile])
         except EngineFailed as error:
             raise BadCheckpoint(f"{card.modality}/{card.version}: {error}") from error
-        if (difference := probe_difference(card, self._exact)) > card.probe.tolerance:
+        difference = probe_difference(card, self._exact)
+        if not difference <= card.probe.tolerance:  # NaN is no agreement
             raise BadCheckpoint(
                 f"{card.modality}/{card.version}: it does not reproduce its recorded probe: mean difference "
                 f"{difference:.4f}, allowed {card.probe.tolerance}"
@@ -59,7 +61,8 @@ class Parity:
             EngineFailed: it gives none: half precision may overflow where float32 does not.
         """
         [answer] = engine.predict([self._tile])
-        if (difference := probe_difference(self._card, answer)) > self._card.probe.tolerance:
+        difference = probe_difference(self._card, answer)
+        if not difference <= self._card.probe.tolerance:
             return f"mean difference {difference:.4f} from the recorded probe, allowed {self._card.probe.tolerance}"
         if masks and (iou := self.mask_iou(answer)) < LEAST_IOU:
             return f"IoU {iou:.4f} of its mask of the probe with that of float32, needed {LEAST_IOU}"
@@ -67,6 +70,5 @@ class Parity:
 
     def mask_iou(self, answer: NDArray[np.uint8]) -> float:
         """Return the IoU of the mask in an engine's `answer` to the probe, uint8 (h, w), with that of float32."""
-        found, expected = (levels >= self._card.threshold * 255 for levels in (answer, self._exact))
-        union = np.count_nonzero(found | expected)
-        return np.count_nonzero(found & expected) / union if union else 1.0
+        found, expected = (foreground(levels, self._card.threshold) for levels in (answer, self._exact))
+        return agreement(found, expected).iou

@@ -53,9 +53,7 @@ class Predictor(nn.Module):
 
         `pixels` are those of `forward`. The sum is no number if one of the probabilities is none.
         """
-        probability = torch.sigmoid(self(pixels) / self.temperature)
-        total = probability.sum()
-        return probability.mul_(255).round_().to(torch.uint8), total
+        return levels_of(self(pixels), self.temperature)
 
     @torch.inference_mode()
     def logits(self, tiles: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -85,3 +83,10 @@ class Predictor(nn.Module):
 
     def _on_device(self, tiles: Sequence[NDArray[np.uint8]]) -> Tensor:
         return torch.from_numpy(np.stack(tiles)).to(self.device)
+
+
+def levels_of(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return what `Predictor.levels` does, of float32 logits of any shape."""
+    probability = torch.sigmoid(logits / temperature)
+    total = probability.sum()
+    return probability.mul_(255).round_().to(torch.uint8), total

@@ -10,6 +10,7 @@ from torch import nn
 
 from service.engine.cuda_graphs import GraphPredictor
 from service.engine.half_precision import cpu_precisions
+from service.engine.parity import probe_tile
 from service.engine.predictor import DTYPES, Predictor
 from service.errors import AlnetError, BadSettings, DeviceLost, EngineFailed
 from service.network.on_gpu import on_gpu
@@ -35,7 +36,7 @@ class TorchEngine:
     def build_recorded(cls, card: Card, network: nn.Module, device: torch.device, precision: str) -> "TorchEngine":
         """Return the engine that replays CUDA graphs of the network; see `service.engine.cuda_graphs`."""
         predictor = _predictor(card, network, device, precision, for_tensor_cores=True)
-        recorded = GraphPredictor(predictor, card.input.grid)
+        recorded = GraphPredictor.of(predictor, probe_tile(card))
         return cls(card, recorded, f"{device} {precision} cuda-graphs")
 
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
@@ -76,10 +77,14 @@ def served_form(network: nn.Module, grid: tuple[int, int], device: torch.device)
     return on_grid(copy.deepcopy(network), grid) if device.type == "cpu" else on_gpu(network, grid)
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda"; BadSettings if CUDA is asked for and not there."""
+def pick_device(name: str, *, setting: str = "ALNET_DEVICE=cuda", instead: str = "auto or cpu") -> torch.device:
+    """Return the device for "auto", "cpu" or "cuda".
+
+    Raises:
+        BadSettings: CUDA is asked for and not there; by which `setting`, and what it may say `instead`, is told.
+    """
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadSettings("ALNET_DEVICE=cuda, but PyTorch sees no CUDA device; use auto or cpu, or check the driver")
+        raise BadSettings(f"{setting}, but PyTorch sees no CUDA device; use {instead}, or check the driver")
     if name != "cpu" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -10,6 +10,8 @@ INTENDED_USE = "Research use only. Not a medical device."
 NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 VERSION = r"^[1-9][0-9]{0,5}$"
 SHA256 = r"^[0-9a-f]{64}$"
+MOST_TOLERANCE = 0.04
+"""Of a probe: twice what a training job allows. A map that is one grey all over is 0.05 from that of vessels."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -126,13 +128,14 @@ class TrainingImages(_Frozen):
 class Probe(_Frozen):
     """A drawn input (service/imaging/probe.py) and the float32 network's answer to it.
 
-    `answer` holds the mean probability of each cell of a `rows` × `columns` raster over the grid, row by row.
+    `answer` holds the mean probability of each cell of a `rows` × `columns` raster over the grid, row by row. A
+    tolerance of more than `MOST_TOLERANCE` would let another network's answer pass.
     """
 
     rows: int = Field(ge=1)
     columns: int = Field(ge=1)
     answer: tuple[Fraction, ...]
-    tolerance: float = Field(gt=0, description="largest allowed mean absolute difference")
+    tolerance: float = Field(gt=0, le=MOST_TOLERANCE, description="largest allowed mean absolute difference")
 
     @model_validator(mode="after")
     def _one_value_for_each_cell(self) -> Self:
@@ -167,3 +170,11 @@ class Card(_Frozen):
     probe: Probe
     weights_sha256: str = Field(pattern=SHA256)
     int8: Quantised | None = Field(None, description="None if there is no such form")
+
+    @model_validator(mode="after")
+    def _a_pixel_for_each_cell(self) -> Self:
+        height, width = self.input.grid
+        if self.probe.rows > height or self.probe.columns > width:
+            cells = f"{self.probe.rows} × {self.probe.columns}"
+            raise ValueError(f"probe: a raster of {cells} is finer than the grid of {height} × {width}")
+        return self

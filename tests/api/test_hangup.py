@@ -74,3 +74,16 @@ async def test_being_cancelled_itself_leaves_no_task_behind() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert asyncio.all_tasks() == before
+
+
+async def test_a_cancellation_from_outside_is_not_taken_for_the_callers_leaving_at_the_same_moment() -> None:
+    caller = Caller()
+    waiting = asyncio.create_task(unless_hung_up(caller.receive, asyncio.sleep(10)))
+    await asyncio.sleep(0.01)
+    caller.has_left.set()
+    while not waiting.cancelling():
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert waiting.cancelled()

@@ -15,6 +15,7 @@ JSON, PNG = Representation.JSON, Representation.PNG
     [
         ([], JSON),
         ([""], JSON),
+        ([" , "], JSON),
         (["*/*"], JSON),
         (["application/json"], JSON),
         (["application/*"], JSON),
@@ -44,6 +45,11 @@ def test_the_best_liked_representation_is_chosen(accept: list[str], chosen: Repr
 def test_what_does_not_exist_is_not_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="application/json, image/png"):
         choose([accept])
+
+
+def test_a_header_longer_than_any_is_refused_unread() -> None:
+    with pytest.raises(NotAcceptable, match="4096"):
+        choose(["a/b," * 10_000 + "*/*"])
 
 
 @pytest.mark.anyio

@@ -120,3 +120,20 @@ async def test_an_answer_looks_like_its_example() -> None:
     for name, example in ANSWER.items():
         if isinstance(example, dict):
             assert set(body[name]) == set(example)
+
+
+def test_the_headers_of_every_answer_are_described(document: Json) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status != "200" or path == "/segment/{modality}":
+                    assert {"X-Request-ID", "Server-Timing", "Cache-Control"} <= set(response.get("headers", ())), path
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("accept", list(Representation))
+async def test_an_answer_has_no_other_headers_than_those_described(accept: str, segment: Json) -> None:
+    async with running(fake_app()) as client:
+        answer = await client.post("/segment/retina", content=png(draw()), headers={"Accept": accept})
+    told = {name.lower() for name in segment["responses"]["200"]["headers"]}
+    assert set(answer.headers) - told == {"content-type", "content-length"}

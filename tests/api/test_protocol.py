@@ -15,7 +15,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.api.protocol import HEAD_TIMEOUT_S, Protocol
+from service.api.protocol import HEAD_TIMEOUT_S, MOST_PIPELINED, REST_TIMEOUT_S, Protocol
+from service.api.unread import LEAST_BYTES, STALLED_AFTER_S
 from tests.engine.virtual_time import run_virtually
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -29,11 +30,24 @@ class NotingTransport(asyncio.Transport):
         self.written = b""
         self._closing = False
 
+        self.unsent = 0
+        self._aborted = False
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += data
+        if not self._closing:
+            self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def close(self) -> None:
         self._closing = True
+
+    def abort(self) -> None:
+        self._closing = self._aborted = True
+
+    def was_aborted(self) -> bool:
+        return self._aborted
 
     def is_closing(self) -> bool:
         return self._closing
@@ -57,6 +71,10 @@ def connect(app: ASGIApp | None = None) -> tuple[Protocol, NotingTransport]:
     protocol, transport = Protocol(config, ServerState(), {}, asyncio.get_running_loop()), NotingTransport()
     protocol.connection_made(transport)
     return protocol, transport
+
+
+def reads_no_more(protocol: Protocol) -> bool:
+    return protocol.flow.read_paused
 
 
 def timers() -> list[asyncio.TimerHandle]:
@@ -149,11 +167,196 @@ def test_half_a_head_behind_a_request_does_not_break_into_its_answer() -> None:
     async def main() -> None:
         protocol, transport = connect(slow)
         protocol.data_received(REQUEST + b"GET /")
-        await asyncio.sleep(3 * HEAD_TIMEOUT_S + 0.5)
+        await asyncio.sleep(3 * HEAD_TIMEOUT_S - 0.5)
+        assert transport.written == b""
+        assert not transport.is_closing()
+        await asyncio.sleep(1)
         assert transport.written.startswith(b"HTTP/1.1 200 ")
         assert transport.written.endswith(b"late")
         await asyncio.sleep(HEAD_TIMEOUT_S)
         assert transport.is_closing()
+        assert b"HTTP/1.1 408 " in transport.written
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("behind", "status"),
+    [
+        (b"\0garbage\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX-A: " + b"y" * 70_000, 431),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
+    ],
+    ids=["no HTTP", "too long a head", "a broken body"],
+)
+@pytest.mark.parametrize("requests", [1, 2])
+def test_what_cannot_be_parsed_is_refused_behind_the_answers_to_what_came_before(
+    behind: bytes, status: int, requests: int
+) -> None:
+    async def main() -> None:
+        protocol, transport = connect(slow)
+        protocol.data_received(REQUEST * requests + behind)
+        protocol.data_received(REQUEST)  # of which nothing can be said any more
+        await asyncio.sleep(3 * HEAD_TIMEOUT_S * (requests + 1))
+        answers = re.findall(rb"HTTP/1\.1 (\d+) ", transport.written)
+        assert answers == [b"200"] * requests + [b"%d" % status]
+        assert transport.is_closing()
+        protocol.connection_lost(None)
+        assert timers() == []
+
+    run_virtually(main)
+
+
+def test_a_body_that_cannot_be_parsed_is_refused_at_once() -> None:
+    async def main() -> None:
+        protocol, transport = connect(slow)
+        protocol.data_received(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n")
+        assert transport.written.startswith(b"HTTP/1.1 400 ")
+        assert transport.is_closing()
+        protocol.connection_lost(None)
+        await asyncio.sleep(3 * HEAD_TIMEOUT_S + 1)
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("is_later", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["goodbye", "reset"])
+def test_who_leaves_is_missed_by_the_request_that_is_being_answered(is_later: bool, error: Exception | None) -> None:
+    """uvicorn tells only the last request of a connection."""
+    messages = []
+
+    async def listen(scope: Scope, receive: Receive, send: Send) -> None:
+        messages.append((await receive())["type"])
+        messages.append((await receive())["type"])
+
+    async def main() -> None:
+        protocol, _ = connect(listen)
+        for sent in [REQUEST, REQUEST] if is_later else [REQUEST * 2]:
+            protocol.data_received(sent)
+            await asyncio.sleep(1)
+        assert not reads_no_more(protocol)
+        protocol.connection_lost(error)
+        await asyncio.sleep(1)
+        assert messages == ["http.request", "http.disconnect"]
+
+    run_virtually(main)
+
+
+def test_of_many_requests_at_once_no_more_are_read_until_some_are_answered() -> None:
+    async def main() -> None:
+        protocol, _ = connect(slow)
+        protocol.data_received(REQUEST * (1 + MOST_PIPELINED))
+        assert not reads_no_more(protocol)
+        protocol.data_received(REQUEST)
+        assert reads_no_more(protocol)
+        await asyncio.sleep(3 * HEAD_TIMEOUT_S + 1)
+        assert not reads_no_more(protocol)
+        protocol.connection_lost(None)
+        await asyncio.sleep(3 * HEAD_TIMEOUT_S + 1)
+
+    run_virtually(main)
+
+
+UNREAD_BODY = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n"
+
+
+def test_the_rest_of_a_body_that_was_answered_already_has_to_come_soon() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(UNREAD_BODY)
+        await asyncio.sleep(1)
+        assert transport.written.endswith(b"hello")
+        for _ in range(int(REST_TIMEOUT_S) - 2):
+            protocol.data_received(b"x")
+            await asyncio.sleep(1)
+        assert not transport.is_closing()
+        await asyncio.sleep(3)
+        assert transport.is_closing()
+        protocol.connection_lost(None)
+        assert timers() == []
+
+    run_virtually(main)
+
+
+def test_when_that_rest_has_come_the_connection_rests_as_any_other() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(UNREAD_BODY)
+        await asyncio.sleep(1)
+        protocol.data_received(b"x" * 100)
+        await asyncio.sleep(70)
+        assert not transport.is_closing()
+        protocol.data_received(REQUEST)
+        await asyncio.sleep(1)
+        assert transport.written.count(b"hello") == 2
+        protocol.data_received(UNREAD_BODY)
+        await asyncio.sleep(1)
+        protocol.data_received(b"x" * 100)
+        await asyncio.sleep(76)
+        assert transport.is_closing()
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_garbage_in_that_rest_gets_no_second_answer() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await asyncio.sleep(1)
+        protocol.data_received(b"no number\r\n")
+        assert transport.written.count(b"HTTP/1.1") == 1
+        assert transport.is_closing()
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_a_caller_who_does_not_take_its_answer_is_let_go() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(REQUEST)
+        await asyncio.sleep(1)
+        transport.unsent = 10_000_000
+        protocol.pause_writing()
+        for _ in range(10):  # a slow line is no fault, also beyond the time for which a connection may rest
+            transport.unsent -= LEAST_BYTES
+            await asyncio.sleep(STALLED_AFTER_S)
+        assert not transport.was_aborted()
+        transport.unsent -= LEAST_BYTES - 1
+        await asyncio.sleep(STALLED_AFTER_S + 1)
+        assert transport.was_aborted()
+        protocol.connection_lost(None)
+        assert timers() == []
+
+    run_virtually(main)
+
+
+def test_a_caller_who_has_taken_its_answer_is_not_watched_any_more() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(REQUEST)
+        transport.unsent = 10_000_000
+        protocol.pause_writing()
+        protocol.resume_writing()
+        await asyncio.sleep(STALLED_AFTER_S + 1)
+        assert not transport.is_closing()
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_the_last_bytes_of_an_answer_do_not_keep_a_connection_that_rests() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(REQUEST)
+        transport.unsent = 10
+        await asyncio.sleep(76)
+        assert transport.is_closing()
+        assert not transport.was_aborted()
+        await asyncio.sleep(STALLED_AFTER_S)
+        assert transport.was_aborted()
         protocol.connection_lost(None)
 
     run_virtually(main)

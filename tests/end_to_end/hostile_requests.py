@@ -40,9 +40,9 @@ REQUESTS = {
     "a length longer than the body": Hostile(upload(IMAGE)[:-100], ()),
     "a length longer than the body, of a form": Hostile(form(FILE)[:-100], ()),
     "a length shorter than the body": Hostile(
-        request_head("/segment/retina", f"Content-Length: {len(IMAGE) - 100}") + IMAGE, (400,)
+        request_head("/segment/retina", f"Content-Length: {len(IMAGE) - 100}") + IMAGE, (422, 400)
     ),
-    "a length of 0 before a body": Hostile(request_head("/segment/retina", "Content-Length: 0") + IMAGE, (400,)),
+    "a length of 0 before a body": Hostile(request_head("/segment/retina", "Content-Length: 0") + IMAGE, (415, 400)),
     "two lengths": Hostile(upload(IMAGE, "Content-Length: 3"), (400,)),
     "a length of forty digits": Hostile(request_head("/segment/retina", f"Content-Length: {'9' * 40}"), (400,)),
     "a length and chunks": Hostile(upload(b"0\r\n\r\n", CHUNKED), (400,)),

@@ -93,6 +93,7 @@ class Engine:
     def __init__(self, history: History, executor: SpendingExecutor, beside: SlotsExecutor) -> None:
         self.history, self.executor, self.beside = history, executor, beside
         self.calls: list[EngineCall] = []
+        self.ran_out = 0
 
     def run(self, items: Sequence[Item]) -> list[Item]:
         number = len(self.calls)
@@ -105,8 +106,12 @@ class Engine:
         return list(items)
 
     def run_beside(self, item: Item) -> Item:
-        self.beside.spend(self.history.seconds(1))
+        beside = self.beside.running  # 0: it has the device to itself, for memory had no room for it beside others
+        (self.beside if beside else self.executor).spend(self.history.seconds(1))
         self._work([item])
+        if beside > self.history.room:
+            self.ran_out += 1
+            raise MemoryError
         return item
 
     @property
@@ -239,6 +244,7 @@ def _check_calls(history: History, engine: Engine, ends: list[End]) -> None:
             sizes.setdefault(item, []).append(len(call.items))
     for tries in sizes.values():
         assert all(later <= (earlier + 1) // 2 for earlier, later in itertools.pairwise(tries))
+        assert tries.count(1) <= (1 if history.slots == 1 else 2)  # beside others, and then alone
 
 
 @given(history=histories, batchers=st.integers(1, 2))
@@ -249,6 +255,7 @@ def test_every_caller_is_answered_exactly_once_with_its_own_results(history: His
     engines = [Engine(history, executor, beside) for _ in range(batchers)]
     ends = run_virtually(lambda: _live(history, engines))
     event(f"side by side at most: {beside.most}")
+    event(f"no room beside others: {sum(engine.ran_out for engine in engines)}")
     for number, end in enumerate(ends):
         event(type(end.error).__name__ if end.error else "left" if end.left else "answered")
         _check_end(history, engines[number % batchers], number, end)

@@ -1,24 +1,33 @@
 """Which engine serves: the order, what is passed over and why, and that a checkpoint is served at all."""
 
+import gc
 import logging
 import os
 import subprocess
 import sys
+import weakref
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
-from service.engine import choosing
-from service.engine.choosing import EXACT, Wish, choices, load_engine
+from service.engine.choosing import ANY, EXACT, Candidate, Wish, candidates, choices, first_sound, load_engine, loading
 from service.engine.engine import Engine
-from service.engine.parity import probe_difference, probe_tile
+from service.engine.half_precision import cpu_precisions
+from service.engine.parity import Parity, probe_difference, probe_tile
+from service.engine.quality import agreement
+from service.engine.steps import to_end
 from service.engine.torch_engine import precisions
-from service.errors import BadCheckpoint, BadSettings
+from service.engine.weights import build_network, read_state
+from service.errors import BadCheckpoint, BadSettings, EngineFailed
 from service.settings import Settings
-from service.store.card import Probe
-from service.store.checkpoint import Checkpoint
+from service.store.card import Card, Probe
+from service.store.checkpoint import Checkpoint, Contents, Int8Model
 from tests.checkpoints import publish_tiny
 from tests.one_thread import one_thread
 
@@ -92,6 +101,10 @@ def test_a_wish_is_what_the_settings_say() -> None:
     assert Wish.of(settings) == Wish(engine="torch", device="auto", precision="float32", threads=3)
 
 
+def network_of(checkpoint: Checkpoint) -> nn.Module:
+    return build_network(checkpoint.card, read_state(checkpoint))
+
+
 def barely_exact(checkpoint: Checkpoint) -> Probe:
     """Return the checkpoint's probe with a tolerance that float32 meets, and half precision does not."""
     [answer] = load_engine(checkpoint, EXACT).predict([probe_tile(checkpoint.card)])
@@ -151,37 +164,181 @@ def test_a_library_that_cannot_even_be_imported_is_passed_over_and_pytorch_serve
     assert "openvino" not in ran.stdout
 
 
+def on_no_gpu(checkpoint: Checkpoint, wish: Wish = ANY) -> list[Candidate]:
+    """Return what is tried where there is a GPU that runs nothing."""
+    return candidates(checkpoint.card, network_of(checkpoint), checkpoint.contents(), wish, torch.device("cuda", 99))
+
+
+def first_of(checkpoint: Checkpoint, *tried: Candidate) -> Engine:
+    return to_end(first_sound(checkpoint.card, network_of(checkpoint), tried))
+
+
 def test_a_gpu_that_runs_nothing_is_passed_over_and_the_cpu_serves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(choosing, "pick_device", lambda _name: torch.device("cuda", 99))
+    checkpoint = publish_tiny(tmp_path)
     with caplog.at_level(logging.WARNING):
-        assert load_engine(publish_tiny(tmp_path)).device.startswith("cpu ")
+        assert first_of(checkpoint, *on_no_gpu(checkpoint)).device.startswith("cpu ")
     assert "does not run on cuda:99 float16 torch" in caplog.text
 
 
-def test_a_gpu_that_was_asked_for_is_not_replaced_by_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "pick_device", lambda _name: torch.device("cuda", 99))
+def test_a_gpu_that_was_asked_for_is_not_replaced_by_the_cpu(tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path)
     with pytest.raises(BadCheckpoint, match="no engine"):
-        load_engine(publish_tiny(tmp_path), Wish(device="cuda"))
+        first_of(checkpoint, *on_no_gpu(checkpoint, Wish(device="cuda")))
 
 
-def test_a_lack_of_memory_is_no_fault_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> Engine:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+def failing(error: Exception) -> Candidate:
+    """Return what raises `error` as soon as it is built."""
 
-    monkeypatch.setattr(choosing, "_builder", lambda *_: no_room)
+    def build() -> Engine:
+        raise error
+
+    return Candidate("nowhere", build, masks=True)
+
+
+def sound(checkpoint: Checkpoint) -> Candidate:
+    return Candidate("cpu float32 torch", lambda: load_engine(checkpoint, EXACT), masks=True)
+
+
+def test_what_cannot_be_built_is_passed_over(tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    assert first_of(checkpoint, failing(RuntimeError("no kernel")), sound(checkpoint)).device == "cpu float32"
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_checkpoint_and_nothing_slower_serves_for_it(tmp_path: Path) -> None:
+    no_room = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+    checkpoint = publish_tiny(tmp_path)
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
-        load_engine(publish_tiny(tmp_path), Wish(device="cpu"))
+        first_of(checkpoint, failing(no_room), sound(checkpoint))
 
 
-def test_a_lost_device_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fault(*_: object) -> Engine:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(choosing, "_builder", lambda *_: fault)
+def test_a_lost_device_is_not_passed_over(tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        load_engine(publish_tiny(tmp_path), Wish(device="cpu"))
+        first_of(
+            checkpoint, failing(RuntimeError("CUDA error: an illegal memory access was encountered")), sound(checkpoint)
+        )
+
+
+class Weights:
+    """What takes up a device's memory."""
+
+
+class Refused:
+    """An engine that holds weights, and answers with an error or what cannot be right."""
+
+    device = "nowhere"
+
+    def __init__(self, card: Card, held: list[weakref.ref[Weights]], *, fails: bool) -> None:
+        self.card, self.fails, self.weights = card, fails, Weights()
+        held.append(weakref.ref(self.weights))
+
+    def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        if self.fails:
+            raise EngineFailed("no such kernel") from RuntimeError("on this device")
+        return [np.full(tile.shape[:2], 255, np.uint8) for tile in tiles]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_refused_is_no_longer_in_memory_when_the_next_is_built(fails: bool, tmp_path: Path) -> None:
+    checkpoint, held, alive = publish_tiny(tmp_path), list[weakref.ref[Weights]](), list[bool]()
+
+    def last() -> Engine:
+        alive.append(held[0]() is not None)
+        return load_engine(checkpoint, EXACT)
+
+    gc.disable()
+    try:
+        first_of(
+            checkpoint,
+            Candidate("refused", lambda: Refused(checkpoint.card, held, fails=fails), masks=True),
+            Candidate("last", last, masks=True),
+        )
+    finally:
+        gc.enable()
+    assert alive == [False]
+
+
+@pytest.mark.parametrize(
+    ("wish", "whose"),
+    [
+        (ANY, {"float16", "bfloat16", "float32"}),
+        (Wish(device="cuda"), {"float16", "float32"}),
+        (Wish(precision="float16"), set()),
+    ],
+)
+def test_masks_count_for_what_nobody_asked_for_by_name_and_never_for_integers(
+    wish: Wish, whose: set[str], tmp_path: Path
+) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    contents = Contents(checkpoint.read_weights(), Int8Model(graph=b"", constants=b""))
+    found = candidates(checkpoint.card, network_of(checkpoint), contents, wish, torch.device("cuda", 0))
+    assert found
+    for candidate in found:
+        assert candidate.masks == any(f" {precision} " in candidate.name for precision in whose)
+
+
+def with_another_mask(store: Path, half: Wish) -> Checkpoint:
+    """Publish what passes its probe in every precision, with a threshold at which the mask in `half` is another."""
+    probed = publish_tiny(store / "probed")
+    tile = probe_tile(probed.card)
+    [exact], [rounded] = (load_engine(probed, wish).predict([tile]) for wish in (EXACT, half))
+    ious = {level: agreement(rounded >= level, exact >= level).iou for level in range(1, 256)}
+    return publish_tiny(store / "served", threshold=min(ious, key=lambda level: ious[level]) / 255)
+
+
+def fault_of_mask(checkpoint: Checkpoint, engine: Engine) -> str:
+    return Parity(checkpoint.card, network_of(checkpoint)).fault(engine)
+
+
+HALF = Wish(device="cpu", precision="bfloat16")
+
+
+@pytest.mark.skipif(cpu_precisions()[0] != "bfloat16", reason="this CPU is not faster in bfloat16")
+def test_what_has_another_mask_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint = with_another_mask(tmp_path, HALF)
+    with caplog.at_level(logging.WARNING):
+        engine = load_engine(checkpoint, Wish(device="cpu"))
+    assert "IoU" in caplog.records[0].message
+    assert not fault_of_mask(checkpoint, engine)
+
+
+def test_a_precision_that_was_asked_for_serves_whatever_its_mask(tmp_path: Path) -> None:
+    checkpoint = with_another_mask(tmp_path, HALF)
+    engine = load_engine(checkpoint, HALF)
+    assert "bfloat16" in engine.device
+    assert "IoU" in fault_of_mask(checkpoint, engine)
+
+
+@needs_openvino
+def test_integers_serve_whatever_their_mask(tmp_path: Path) -> None:
+    """A form whose probabilities are all a little higher stands for one in integers, which takes long to make."""
+    checkpoint = publish_tiny(tmp_path, threshold=143 / 255)  # of which float32 answers hardly any, but 142
+    contents = Contents(checkpoint.read_weights(), int8=a_little_higher(checkpoint, tmp_path))
+    engine = to_end(loading(checkpoint.card, contents, Wish(device="cpu")))
+    assert engine.device == "cpu int8 openvino"
+    assert "IoU" in fault_of_mask(checkpoint, engine)
+
+
+def a_little_higher(checkpoint: Checkpoint, folder: Path) -> Int8Model:
+    import openvino
+
+    from service.engine.openvino_graph import to_openvino
+
+    network = network_of(checkpoint)
+    with torch.no_grad():
+        network.get_parameter("low.bias").add_(0.02)
+    openvino.save_model(to_openvino(checkpoint.card, network), folder / "higher.xml", compress_to_fp16=False)
+    return Int8Model(graph=(folder / "higher.xml").read_bytes(), constants=(folder / "higher.bin").read_bytes())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("wish", [Wish(engine="cuda-graphs"), Wish(device="cuda")])
+def test_a_missing_gpu_is_told_by_the_setting_that_asks_for_it(wish: Wish, tmp_path: Path) -> None:
+    setting = "ALNET_DEVICE=cuda" if wish.device == "cuda" else "ALNET_ENGINE=cuda-graphs"
+    with pytest.raises(BadSettings, match=f"^{setting}, but PyTorch sees no CUDA device; use auto or "):
+        load_engine(publish_tiny(tmp_path), wish)
 
 
 @needs_openvino

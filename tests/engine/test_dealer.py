@@ -1,6 +1,8 @@
 """Batches dealt out item by item to the slots of a device. All in virtual time."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -136,6 +138,33 @@ def test_an_item_that_cannot_be_run_fails_alone() -> None:
     run_virtually(main)
 
 
+class Pixels:
+    """What a failed call held."""
+
+
+def test_what_a_failed_item_held_is_free_while_its_caller_still_has_the_error() -> None:
+    held: list[weakref.ref[Pixels]] = []
+
+    class Holding(Cores):
+        def run_one(self, item: int) -> int:
+            pixels = Pixels()
+            held.append(weakref.ref(pixels))
+            return super().run_one(item)
+
+    async def main() -> None:
+        cores = Holding(raises={13: ValueError("bad")})
+        async with cores.serving() as batcher:
+            ends = await outcomes([ask(batcher, [item]) for item in (13, 11)])
+        assert isinstance(ends[0], EngineFailed)
+        assert [pixels() for pixels in held] == [None, None]
+
+    gc.disable()
+    try:
+        run_virtually(main)
+    finally:
+        gc.enable()
+
+
 def test_an_item_for_which_memory_has_no_room_beside_others_runs_again_alone_and_fewer_run_from_then_on() -> None:
     async def main() -> None:
         cores = Cores(slots=3, room=2)
@@ -196,7 +225,7 @@ def test_a_batch_is_reported_once_when_its_last_item_is_through() -> None:
         async with cores.serving() as batcher:
             await outcomes([ask(batcher, [item]) for item in (10, 20, 30)])
             await outcomes([ask(batcher, [item]) for item in (12, 13)])
-        assert cores.reports == [BatchReport(3, 0, 4, False), BatchReport(2, 0, 1, True)]
+        assert cores.reports == [BatchReport(3, 4, failed=False), BatchReport(2, 1, failed=True)]
 
     run_virtually(main)
 

@@ -1,8 +1,11 @@
 """The device's thread, for real: these tests wait for events, never for a length of time."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -57,6 +60,33 @@ def test_work_that_raises_hands_its_error_to_its_caller_and_the_device_goes_on()
             assert await device.run(lambda: 7) == 7
 
     asyncio.run(main())
+
+
+class Batch:
+    """What a failed call held."""
+
+
+def test_an_error_and_what_its_call_held_are_free_as_soon_as_nobody_looks_at_them() -> None:
+    held: list[weakref.ref[Batch]] = []
+
+    def fail() -> None:
+        batch = Batch()
+        held.append(weakref.ref(batch))
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with Device("cpu") as device:
+            for run in (device.run, device.run_beside):
+                with suppress(ZeroDivisionError):
+                    await run(fail)
+                await device.run(lambda: None)  # its thread has let go of what it ran before
+            assert [batch() for batch in held] == [None, None]
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_work_may_return_an_exception() -> None:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 import pytest
+import torch
 from numpy.typing import NDArray
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: the extra cpu")
@@ -102,6 +103,18 @@ def test_after_a_failure_it_answers_again(engine: OpenVinoEngine) -> None:
     with pytest.raises(EngineFailed):
         engine.predict([good, draw(0, 32, 32)])
     assert np.array_equal(engine.predict([good])[0], before)
+
+
+def test_nan_is_an_engine_failure_alone_and_beside_others(checkpoint: Checkpoint) -> None:
+    network = build_network(checkpoint.card, read_state(checkpoint))
+    with torch.no_grad():
+        network.get_parameter("low.bias").fill_(float("nan"))
+    model = to_openvino(checkpoint.card, network)
+    engine = OpenVinoEngine(checkpoint.card, model, precision="float32", threads=2)
+    [tile] = tiles(engine, 1)
+    for run in (lambda: engine.predict([tile]), lambda: engine.predict_beside(tile)):
+        with pytest.raises(EngineFailed, match="NaN"):
+            run()
 
 
 def test_what_is_no_model_cannot_be_read() -> None:

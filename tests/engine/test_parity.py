@@ -90,3 +90,18 @@ def test_a_network_that_does_not_reproduce_its_own_record_is_a_bad_checkpoint(ch
     opposite = checkpoint.card.model_copy(update={"probe": recorded.model_copy(update={"answer": answer})})
     with pytest.raises(BadCheckpoint, match="does not reproduce its recorded probe: mean difference"):
         Parity(opposite, build_network(checkpoint.card, read_state(checkpoint)))
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
+def test_a_difference_that_is_no_number_is_no_agreement(checkpoint: Checkpoint) -> None:
+    rows = 2 * checkpoint.card.input.height  # which no card has that was checked
+    recorded = checkpoint.card.probe.model_copy(update={"rows": rows, "columns": 1, "answer": (0.0,) * rows})
+    empty_cells = checkpoint.card.model_copy(update={"probe": recorded})
+    with pytest.raises(BadCheckpoint, match="mean difference nan"):
+        Parity(empty_cells, build_network(checkpoint.card, read_state(checkpoint)))
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
+def test_an_engine_whose_answer_has_no_pixels_is_refused(checkpoint: Checkpoint) -> None:
+    engine = Answering(checkpoint.card, np.zeros((0, 0), np.uint8))
+    assert "mean difference nan" in gate(checkpoint, 0.5).fault(engine, masks=False)

@@ -3,19 +3,18 @@
 import numpy as np
 import pytest
 
-from service.engine.cuda_graphs import LARGEST_PORTION, portions
+from service.engine.cuda_graphs import portions
 
 TILES = [np.full((1, 1, 3), number, np.uint8) for number in range(70)]
 
 
-def sizes(count: int, largest: int = LARGEST_PORTION) -> list[int]:
-    return [len(portion) for portion in portions(TILES[:count], largest)]
+def sizes(count: int) -> list[int]:
+    return [len(portion) for portion in portions(TILES[:count])]
 
 
-@pytest.mark.parametrize("largest", [1, 2, 8])
 @pytest.mark.parametrize("count", range(len(TILES)))
-def test_all_tiles_come_once_and_in_order(count: int, largest: int) -> None:
-    cut = [int(tile[0, 0, 0]) for portion in portions(TILES[:count], largest) for tile in portion]
+def test_all_tiles_come_once_and_in_order(count: int) -> None:
+    cut = [int(tile[0, 0, 0]) for portion in portions(TILES[:count]) for tile in portion]
     assert cut == list(range(count))
 
 

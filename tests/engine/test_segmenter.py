@@ -214,6 +214,12 @@ def test_an_empty_mask_alone_is_no_caution() -> None:
     assert (got.measured_iou, codes(got)) == (0.0, [])
 
 
+def test_an_empty_reference_alone_is_no_caution() -> None:
+    white = np.full((64, 64, 3), 255, np.uint8)
+    got = answer(png(white), reference=png(np.zeros((64, 64), np.bool_)))
+    assert (got.measured_iou, codes(got)) == (0.0, [])
+
+
 def test_a_reference_of_several_levels_is_taken_from_half_of_the_range_with_a_caution() -> None:
     levels = draw(2)[..., 0]
     got = answer(png(draw(1)), reference=png(levels))

@@ -75,3 +75,38 @@ def test_the_box_lies_in_the_image_and_is_not_too_small(
     assert 0 <= y <= y + rows <= image.shape[0]
     assert 0 <= x <= x + columns <= image.shape[1]
     assert min(rows / image.shape[0], columns / image.shape[1]) >= SMALLEST_SHARE
+
+
+def _rectangle(height: int, width: int, box: tuple[int, int, int, int], *, light: int = 100, dark: int = 3) -> Image:
+    """Return an evenly lit rectangle (y, x, height, width) in an evenly dark image."""
+    image = np.full((height, width, 3), dark, np.uint8)
+    y, x, rows, columns = box
+    image[y : y + rows, x : x + columns] = light
+    return image
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "box", "found"),
+    [
+        (200, 300, (20, 31, 150, 202), (20, 31, 150, 202)),
+        (600, 800, (101, 151, 399, 499), (101, 151, 399, 499)),
+        (600, 800, (100, 150, 400, 500), (99, 149, 401, 501)),
+        (1200, 1600, (203, 301, 800, 1000), (201, 301, 803, 1003)),
+    ],
+    ids=["every pixel looked at", "every second", "every second, from an even row", "every fourth"],
+)
+def test_the_box_begins_behind_the_last_dark_row_and_ends_before_the_next_one_that_were_looked_at(
+    height: int, width: int, box: tuple[int, int, int, int], found: tuple[int, int, int, int]
+) -> None:
+    assert inside_margins(_rectangle(height, width, box)) == found
+
+
+@pytest.mark.parametrize(("bright_rows", "is_trimmed"), [(20, False), (28, True)])
+def test_how_dark_is_dark_is_told_by_the_brightest_twentieth(bright_rows: int, is_trimmed: bool) -> None:
+    """Margins of 20 beside a picture of 100 are none, unless over 5 % of the image (not 3.75) are far brighter."""
+    image = _rectangle(400, 400, (50, 50, 300, 300), dark=20)
+    image[200 : 200 + bright_rows] = 255
+    image[200 : 200 + bright_rows, :50] = image[200 : 200 + bright_rows, 350:] = 20
+    share = bright_rows * 300 / image[..., 0].size
+    assert (share > 0.05) is is_trimmed
+    assert inside_margins(image) == ((50, 50, 300, 300) if is_trimmed else (0, 0, 400, 400))

@@ -144,6 +144,23 @@ def test_fit_keeps_the_aspect_and_centres() -> None:
     assert place(_blank(100, 400), FIT).scaled == (175, 700)
 
 
+@pytest.mark.parametrize(
+    ("size", "scaled"),
+    [
+        ((300, 999), (210, 700)),
+        ((100, 301), (233, 700)),
+        ((3, 1400), (2, 700)),
+        ((301, 100), (605, 201)),
+        ((1210, 3), (605, 2)),
+        ((605, 701), (604, 700)),
+    ],
+)
+def test_fit_rounds_the_shorter_side_to_the_nearest_pixel_and_halves_up(
+    size: tuple[int, int], scaled: tuple[int, int]
+) -> None:
+    assert place(_blank(*size), FIT).scaled == scaled
+
+
 TRIMMED = [replace(policy, margins="trim") for policy in (FIT, STRETCH, TILE)]
 
 

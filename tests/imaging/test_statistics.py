@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from service.imaging.decode import decode
 from service.imaging.placement import Image
@@ -45,6 +46,20 @@ def test_other_colours_are_far() -> None:
     red[..., 0] = blue[..., 2] = noise(80, 80)
     likeness = Likeness.fit(np.stack([features(red)] * 5))
     assert likeness.distance(blue) > likeness.limit
+
+
+def one_odd_among(count: int) -> NDArray[np.float64]:
+    """Return features of images that are all alike but one, whose red share is 20 of the least spreads away."""
+    matrix = np.zeros((count, len(FEATURES)))
+    matrix[-1, FEATURES.index("red_share")] = 1.2
+    return matrix
+
+
+@pytest.mark.parametrize(("count", "limit"), [(1, 1.5), (2, 15.9248), (4, 13.0463), (10, 10.2335)])
+def test_the_limit_is_nearly_the_oddest_distance_with_a_margin_that_shrinks_with_their_number(
+    count: int, limit: float
+) -> None:
+    assert Likeness.fit(one_odd_among(count)).limit == pytest.approx(limit, rel=1e-4)
 
 
 @pytest.fixture(scope="module")

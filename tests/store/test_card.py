@@ -61,6 +61,7 @@ def test_config_values_keep_their_types_through_json() -> None:
         ({"training_images": _nested("training_images", scale=[0.0])}, "training_images.scale.0"),
         ({"probe": _nested("probe", columns=3)}, "probe"),
         ({"probe": _nested("probe", answer=[0.5, 1.5])}, "probe.answer.1"),
+        ({"probe": _nested("probe", tolerance=0.05)}, "probe.tolerance"),
         ({"input": _nested("input", height=0)}, "input"),
         ({"input": _nested("input", width=97)}, "input"),
         ({"input": _nested("input", depth=3)}, "input.depth"),
@@ -136,3 +137,16 @@ def test_an_enormous_card_is_refused() -> None:
 def test_a_card_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         make_card().threshold = 0.4
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(65, 1), (1, 97)])
+def test_a_raster_that_is_finer_than_the_grid_is_refused_for_its_empty_cells_agree_with_anything(
+    rows: int, columns: int
+) -> None:
+    probe = _nested("probe", rows=rows, columns=columns, answer=[0.0] * rows * columns)
+    with pytest.raises(BadCheckpoint, match=f"a raster of {rows} × {columns} is finer than the grid of 64 × 96"):
+        parse_card(_content(probe=probe))
+
+
+def test_a_raster_may_have_a_cell_for_each_pixel() -> None:
+    assert parse_card(_content(probe=_nested("probe", rows=64, columns=96, answer=[0.0] * 64 * 96))).probe.rows == 64
