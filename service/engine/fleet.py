@@ -14,11 +14,13 @@ from service.engine.choosing import Wish, loading
 from service.engine.device import Device
 from service.engine.engine import Engine, checked_predict, side_by_side
 from service.engine.loading import MakeEngine, build, read, warm_up
+from service.engine.memory import give_back_unused
 from service.engine.modality import SLOW_AFTER_S, Modality, ModalityState, Outcome
 from service.engine.own_thread import in_own_thread, told_after
 from service.engine.pixel_pool import PixelPool
 from service.engine.segmenter import Segmenter, TileBatcher
 from service.engine.serving import Serving, Version
+from service.engine.torch_engine import give_back_unused_of_gpu
 from service.engine.torch_engine import memory_held_bytes
 from service.errors import AlnetError, BadCheckpoint, DeviceLost, NotReady, ShuttingDown, UnknownModality
 from service.settings import Settings
@@ -181,10 +183,21 @@ class Fleet:
 
     def _add(self, name: str) -> None:
         self._modalities[name] = Modality(
-            name, is_required=not self.is_ready, load=self._load, on_checkpoint=self._on_checkpoint
+            name,
+            is_required=not self.is_ready,
+            load=self._load,
+            on_checkpoint=self._on_checkpoint,
+            give_back=self._give_back,
         )
         self._on_modality(name)
         self._follow(name, partial(self._look, self._modalities[name]))
+
+    async def _give_back(self) -> None:
+        """Return the memory that nobody needs any more: the host's, and then the device's."""
+        await asyncio.to_thread(give_back_unused)
+        with suppress(DeviceLost):
+            async with self._device.turns.share(in_background=True):
+                await self._device.run(give_back_unused_of_gpu, in_background=True)
 
     async def _close_modalities(self) -> None:
         await asyncio.gather(*[modality.close() for modality in self._modalities.values()])

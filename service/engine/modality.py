@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from service.engine.memory import give_back_unused
 from service.engine.own_thread import told_after
 from service.engine.serving import Serving, Version
 from service.errors import AlnetError, BadCheckpoint
@@ -65,7 +64,7 @@ class Modality:
     """Follows the store: what it asks for is loaded beside what serves, and swapped in if it is sound.
 
     `load` makes a version ready to serve, or raises. `on_checkpoint` hears of every version that is served or refused,
-    once.
+    once. `give_back` returns the memory of one that has gone.
     """
 
     def __init__(
@@ -75,11 +74,13 @@ class Modality:
         is_required: bool,
         load: Callable[[str, str], Awaitable[Version]],
         on_checkpoint: Callable[[str, Outcome], None],
+        give_back: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
         slow_after_s: float = SLOW_AFTER_S,
     ) -> None:
         self.name, self.is_required = name, is_required
         self._load, self._on_checkpoint, self._clock = load, on_checkpoint, clock
+        self._give_back = give_back
         self._slow_after_s, self._slow = slow_after_s, ""
         self._state = ModalityState("loading")
         self._serving: Serving | None = None
@@ -170,7 +171,7 @@ class Modality:
         self._on_checkpoint(self.name, "served")
         log.info("%s: version %s serves%s", self.name, wanted.version, f", version {before} did" if before else "")
         await self._serving.settle()
-        await asyncio.to_thread(give_back_unused)
+        await self._give_back()
 
     def _refuse(self, version: str | None, error: Exception) -> None:
         """Note why what the store asks for is not served; the log hears of it once."""

@@ -77,6 +77,14 @@ def served_form(network: nn.Module, grid: tuple[int, int], device: torch.device)
     return on_grid(copy.deepcopy(network), grid) if device.type == "cpu" else on_gpu(network, grid)
 
 
+def give_back_unused_of_gpu() -> None:
+    """Give the GPU back what PyTorch keeps of it for nobody, such as the memory of graphs that are gone.
+
+    To be called in the device's thread, since nothing may be recorded at the time. Without a GPU it does nothing.
+    """
+    torch.cuda.empty_cache()
+
+
 def pick_device(name: str, *, setting: str = "ALNET_DEVICE=cuda", instead: str = "auto or cpu") -> torch.device:
     """Return the device for "auto", "cpu" or "cuda".
 

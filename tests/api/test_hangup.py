@@ -81,7 +81,7 @@ async def test_a_cancellation_from_outside_is_not_taken_for_the_callers_leaving_
     waiting = asyncio.create_task(unless_hung_up(caller.receive, asyncio.sleep(10)))
     await asyncio.sleep(0.01)
     caller.has_left.set()
-    while not waiting.cancelling():
+    while not waiting.cancelling():  # noqa: ASYNC110 -- until that very turn of the loop
         await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

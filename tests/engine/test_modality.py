@@ -37,12 +37,14 @@ class Store:
         self.batchers: dict[str, Batcher] = {}
         self.loads: list[str] = []
         self.outcomes: list[str] = []
+        self.given_back = 0
         self.now = 0.0
         self.modality = Modality(
             "retina",
             is_required=False,
             load=self._load,
             on_checkpoint=lambda _name, outcome: self.outcomes.append(outcome),
+            give_back=self._give_back,
             clock=lambda: self.now,
             slow_after_s=0.01,
         )
@@ -50,6 +52,9 @@ class Store:
     async def ask_for(self, version: str, *, stamp: int = 0, is_pinned: bool = False) -> ModalityState:
         await self.modality.renew(Wanted(version, is_pinned, ((stamp, 0, 0, 0),)))
         return self.modality.state
+
+    async def _give_back(self) -> None:
+        self.given_back += 1
 
     async def _load(self, _modality: str, version: str) -> Version:
         self.loads.append(version)
@@ -75,6 +80,7 @@ def test_a_newer_version_takes_the_place_of_the_old_one_which_is_closed() -> Non
             False,
         )
         assert store.outcomes == ["served", "served"]
+        assert store.given_back == 2
         await store.modality.close()
         assert store.batchers["2"].closed
 
