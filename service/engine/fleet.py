@@ -20,8 +20,7 @@ from service.engine.own_thread import in_own_thread, told_after
 from service.engine.pixel_pool import PixelPool
 from service.engine.segmenter import Segmenter, TileBatcher
 from service.engine.serving import Serving, Version
-from service.engine.torch_engine import give_back_unused_of_gpu
-from service.engine.torch_engine import memory_held_bytes
+from service.engine.torch_engine import give_back_unused_of_gpu, memory_held_bytes
 from service.errors import AlnetError, BadCheckpoint, DeviceLost, NotReady, ShuttingDown, UnknownModality
 from service.settings import Settings
 from service.store.card import Card

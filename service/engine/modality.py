@@ -1,6 +1,5 @@
 """One modality of a fleet: the version of it that serves, and what became of the one that the store asks for."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
