@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
@@ -35,15 +37,19 @@ def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
     """
     name = f"{card.modality}/{card.version}"
     try:
-        network = build_reparameterized(card.architecture, **card.architecture_config)
-        network.load_state_dict(weights, strict=True)
+        with torch.device(
+            "meta"
+        ):  # without memory: to draw random weights and fold them takes longer than all the rest
+            network = build_reparameterized(card.architecture, **card.architecture_config)
+        network.load_state_dict(weights, strict=True, assign=True)
+        network.float()
     except BadConfig as error:
         raise BadCheckpoint(f"{name}: this version cannot build its network: {_first_line(error)}") from error
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {_first_line(error)}") from error
-    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
+    if not all(np.isfinite(tensor.numpy()).all() for tensor in network.state_dict().values()):
         raise BadCheckpoint(f"{name}: weights hold NaN or infinity")
     return network
 

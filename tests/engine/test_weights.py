@@ -1,16 +1,27 @@
 """From a card and bytes to a network: whose fault it is when that fails."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from service.engine.memory import is_out_of_memory
 from service.engine.weights import build_network, read_state
 from service.errors import BadCheckpoint
+from service.network import ARCHITECTURES, build_reparameterized
 from service.store.checkpoint import Checkpoint
 from tests.checkpoints import TINY, publish_tiny
 
-MORE_THAN_ANY_MEMORY = 10**13
+
+class Scarce(dict[str, Tensor]):
+    """Weights for which memory runs out when they are taken."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    keys = items = __iter__  # type: ignore[assignment]
 
 
 def with_head(store: Path, channels: int) -> Checkpoint:
@@ -18,9 +29,9 @@ def with_head(store: Path, channels: int) -> Checkpoint:
 
 
 def test_want_of_memory_is_not_the_checkpoints_fault(tmp_path: Path) -> None:
-    checkpoint = with_head(tmp_path, MORE_THAN_ANY_MEMORY)
+    checkpoint = publish_tiny(tmp_path)
     with pytest.raises(RuntimeError) as caught:
-        build_network(checkpoint.card, read_state(checkpoint))
+        build_network(checkpoint.card, Scarce(read_state(checkpoint)))
     assert is_out_of_memory(caught.value)
     assert not isinstance(caught.value, BadCheckpoint)
 
@@ -31,6 +42,27 @@ def test_what_no_network_can_be_built_of_is_told_in_one_line_without_paths(tmp_p
         build_network(checkpoint.card, read_state(checkpoint))
     assert "\n" not in str(caught.value)
     assert ".so" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_weights_of_any_precision_become_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    state = read_state(checkpoint)
+    network = build_network(checkpoint.card, {name: tensor.to(dtype) for name, tensor in state.items()})
+    for name, tensor in network.state_dict().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, state[name], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_is_built_of_its_weights_alone(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    network = build_reparameterized(name).eval()
+    card = publish_tiny(tmp_path).card.model_copy(update={"architecture": name, "architecture_config": {}})
+    built = build_network(card, network.state_dict()).eval()
+    pixels = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(built(pixels), network(pixels), atol=0, rtol=0)
 
 
 def test_weights_that_do_not_fit_name_the_first_that_does_not(tmp_path: Path) -> None:
