@@ -180,7 +180,7 @@ Run = Annotated[
     typer.Option(
         "--run",
         "--run-folder",
-        help="Run folder; runs/MODALITY-PRESET by default. Interrupted runs go on.",
+        help="Run folder; runs/MODALITY-PRESET by default, and -foldN behind it for a fold. Interrupted runs go on.",
         rich_help_panel=RUN,
     ),
 ]
@@ -189,7 +189,7 @@ EncoderRun = Annotated[
     typer.Option(
         "--run",
         "--run-folder",
-        help="Run folder; runs/MODALITY-encoder by default. Interrupted runs go on.",
+        help="Run folder; runs/MODALITY-encoder by default, and -foldN behind it for a fold. Interrupted runs go on.",
         rich_help_panel=RUN,
     ),
 ]

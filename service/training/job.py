@@ -4,7 +4,7 @@ import itertools
 import os
 import platform
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from service.training.processes import make_fabric, part
 from service.training.publication import Trained, describe, prove_and_publish, publish_kept
 from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
+from service.training.run_lock import held
 from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
 from service.training.teacher import Teacher
@@ -61,13 +62,27 @@ def run(
     return None.
 
     Raises:
-        BadConfig: `path` holds another run, or its state does not fit; the network cannot be built as `config` says;
-            memory does not suffice, or a data-loading process died.
+        BadConfig: `path` holds another run, or one that is not at its end yet, or its state does not fit; the network
+            cannot be built as `config` says; memory does not suffice, or a data-loading process died.
         BadDataset: a file of the dataset cannot be used; the message names it.
         BadCheckpoint: the checkpoint, loaded back, does not score as the network did.
         OSError: the run folder or the store cannot be written. Whatever was written before is whole.
     """
-    folder, fabric = RunFolder(path), make_fabric(config)
+    fabric = make_fabric(config)
+    with held(path, say) if fabric.is_global_zero else nullcontext():
+        return _run(config, RunFolder(path), fabric, store, say, encoder_weights=encoder_weights, teacher=teacher)
+
+
+def _run(
+    config: Config,
+    folder: RunFolder,
+    fabric: Fabric,
+    store: Path | None,
+    say: Say,
+    *,
+    encoder_weights: Path | None,
+    teacher: Path | None,
+) -> Result | None:
     leads = fabric.is_global_zero
     say = say if leads else _say_nothing
     folder.check(config)
