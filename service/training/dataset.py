@@ -15,12 +15,9 @@ from service.imaging.decode import DecodedMask, decode, decode_mask
 from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
-from service.training.pairs import MemorySource, NoMask, Pair, Source
+from service.training.pairs import MAX_PIXELS, MemorySource, NoMask, Pair, Source
 
 __all__ = ["Dataset", "Pair", "check", "load", "load_image", "open_dataset"]
-
-MAX_PIXELS = 100_000_000
-"""Most pixels of one training image."""
 
 DRAWN_IMAGES = 24
 MOST_DRAWN_IMAGES = 1000
@@ -32,6 +29,7 @@ class Dataset:
 
     - `name`: "STARE", "ISBI 2012", "ISIC 2018", the folder's name, or "drawn:retina".
     - `is_series`: neighbouring pairs are neighbouring slices of one volume.
+    - `is_numbered`: the names are numbers, as those of slices, whether or not they were taken for a series.
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
     - `images`: sha256, in hex, of each pair's image, by the pair's name.
@@ -43,6 +41,7 @@ class Dataset:
     digest: str
     pairs_digest: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
+    is_numbered: bool = False
 
     @property
     def has_masks(self) -> bool:
@@ -65,7 +64,8 @@ def open_dataset(spec: str | Path, *, series: bool | None = None, needs_masks: b
         dataset = _draw_dataset(str(spec))
     else:
         layout = read_layout(Path(spec), needs_masks=needs_masks)
-        dataset = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
+        found = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
+        dataset = replace(found, is_numbered=layout.is_numbered)
     return dataset if series is None else replace(dataset, is_series=series)
 
 

@@ -42,16 +42,23 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
     if leads:
         check(dataset, progress=sys.stderr.isatty())
     chosen = folder.split(dataset, lambda: _split(dataset, config))
-    guessed = dataset.is_series and config.series is None and config.case_pattern is None
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
-    taken = "; taken for slices of one volume (if they are none: --no-series)" if guessed else ""
-    say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{taken}")
+    say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{_guess(dataset, config)}")
     pairs = {pair.name: pair for pair in dataset.pairs}
 
     def cache(names: Sequence[str]) -> PairCache:
         return PairCache([pairs[name] for name in names], config.cache_gib * GIB * len(names) / len(pairs))
 
     return Parts(dataset, chosen, cache(chosen.train), cache(chosen.validation), cache(chosen.test))
+
+
+def _guess(dataset: Dataset, config: Config) -> str:
+    """Return for what the images were taken where it was not said and may be wrong."""
+    if config.series is not None or config.case_pattern is not None or not (dataset.is_series or dataset.is_numbered):
+        return ""
+    if dataset.is_series:
+        return "; taken for slices of one volume (if they are none: --no-series)"
+    return "; numbered, but not taken for slices of one volume (if they are: --series)"
 
 
 def _split(dataset: Dataset, config: Config) -> Split:
