@@ -32,7 +32,8 @@ class Dataset:
     - `is_numbered`: the names are numbers, as those of slices, whether or not they were taken for a series.
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
-    - `images`: sha256, in hex, of each pair's image, by the pair's name.
+    - `images`: sha256, in hex, of each pair's image as it is stored, by the pair's name.
+    - `pixels`: the same of its pixels, once `check` has read them.
     """
 
     name: str
@@ -42,6 +43,15 @@ class Dataset:
     pairs_digest: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
     is_numbered: bool = False
+    pixels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def contents(self) -> dict[str, set[str]]:
+        """By the pair's name, the digests that tell its image apart: of the file, and of the pixels if known.
+
+        The same pixels saved in another format share the latter, and runs that recorded files alone the former.
+        """
+        return {name: {kind[name] for kind in (self.images, self.pixels) if name in kind} for name in self.images}
 
     @property
     def has_masks(self) -> bool:
@@ -88,8 +98,8 @@ def load_image(pair: Pair) -> Image:
         raise _fault(pair.image, error) from error
 
 
-def check(dataset: Dataset, *, progress: bool) -> None:
-    """Read every pair once, with a progress bar on stderr if `progress`.
+def check(dataset: Dataset, *, progress: bool) -> Dataset:
+    """Read every pair once, with a progress bar on stderr if `progress`; return the dataset with its `pixels`.
 
     Raises:
         BadDataset: there is no pair, or the first file that cannot be read, differs in size from its partner, or is a
@@ -97,11 +107,14 @@ def check(dataset: Dataset, *, progress: bool) -> None:
     """
     if not dataset.pairs:
         raise BadDataset(f"{dataset.name} holds no pair of an image and a mask")
+    pixels = {}
     for pair in tqdm(dataset.pairs, desc="checking", unit="pair", disable=not progress, leave=False):
-        _, decoded = _decode_both(pair)
+        image, decoded = _decode_both(pair)
         if not decoded.is_binary:
             rule = "a mask is 0 outside and one other value inside; cut it at a threshold, and save it as PNG, not JPEG"
             raise BadDataset(f"{pair.mask} is not binary: {rule}")
+        pixels[pair.name] = hashlib.sha256(b"%d x %d:" % image.shape[:2] + image.tobytes()).hexdigest()
+    return replace(dataset, pixels=pixels)
 
 
 def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:

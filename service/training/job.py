@@ -93,12 +93,8 @@ def _run(
     if config.encoder_weights and not folder.has_begun:
         say(begin_encoder(network, encoder_weights))
     parts = read_parts(config, folder, say, leads=leads)
-    if encoder_weights is not None and not folder.has_begun:
-        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.images)
     if leads:
-        taught_by = teacher if config.teacher else None
-        seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=taught_by)
-        folder.begin(config, parts.split, parts.dataset, seen)
+        _begin(config, folder, parts, encoder_weights, teacher if config.teacher else None)
     normalisation, likeness = study(parts.train, quiet=not leads)
     job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
     progress = job.train(fabric, network, teacher)
@@ -204,7 +200,6 @@ class Job:
             return None
         if run is None:
             raise BadConfig("this run has a teacher: give its run folder with --teacher")
-        check_unseen(run, self.config, self.parts.split, self.parts.dataset.images, "the teacher")
         teacher = Teacher.of(run, self.config, self.device, scoring_precision(self.device))
         self.say(f"taught by {self.config.teacher}, {self.config.teaching:.0%} of the loss")
         return teacher
@@ -226,6 +221,17 @@ class Job:
     def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
         draw_curves(progress.history, self.folder.path / "curves.png")
+
+
+def _begin(config: Config, folder: RunFolder, parts: Parts, encoder: Path | None, teacher: Path | None) -> None:
+    """Check that what the run begins with, and who teaches it, know no image that judges it; write down what it is."""
+    encoder, split = None if folder.has_begun else encoder, parts.split
+    if teacher is not None:
+        check_unseen(teacher, config, split, parts.dataset.contents, "the teacher")
+    if encoder is not None:
+        check_encoder_unseen(encoder, config, split, parts.dataset.contents)
+    seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder, teacher=teacher)
+    folder.begin(config, split, parts.dataset, seen)
 
 
 def _finished(config: Config, folder: RunFolder, result: Result, store: Path | None, say: Say) -> Result:

@@ -35,12 +35,12 @@ class Parts:
 def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = True, needs_masks: bool = True) -> Parts:
     """Open and check the dataset; split it, or take the split that the run began with.
 
-    Of several processes only the one that `leads` checks every file. Images without masks, which are taken unless one
-    `needs_masks`, are all to learn from: they can judge nothing.
+    Of several processes only the one that `leads` checks every file, and knows the images' pixels. Images without
+    masks, which are taken unless one `needs_masks`, are all to learn from: they can judge nothing.
     """
     dataset = open_dataset(config.data, series=config.series, needs_masks=needs_masks)
     if leads:
-        check(dataset, progress=sys.stderr.isatty())
+        dataset = check(dataset, progress=sys.stderr.isatty())
     chosen = folder.split(dataset, lambda: _split(dataset, config))
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
     say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{_guess(dataset, config)}")

@@ -104,7 +104,7 @@ def _pretrain(
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
     if encoder_weights is not None and not folder.has_begun:
-        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.images)
+        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.contents)
     seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=None)
     folder.begin(config, parts.split, parts.dataset, seen)
     normalisation, _ = study(parts.train)
