@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
@@ -17,7 +17,7 @@ from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
 from service.training.pairs import MAX_PIXELS, MemorySource, NoMask, Pair, Source
 
-__all__ = ["Dataset", "Pair", "check", "load", "load_image", "open_dataset"]
+__all__ = ["Dataset", "Pair", "check", "check_learnable", "load", "load_image", "open_dataset"]
 
 DRAWN_IMAGES = 24
 MOST_DRAWN_IMAGES = 1000
@@ -33,7 +33,8 @@ class Dataset:
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
     - `images`: sha256, in hex, of each pair's image as it is stored, by the pair's name.
-    - `pixels`: the same of its pixels, once `check` has read them.
+    - `pixels`, `foreground`: the same of its pixels, and the share of its mask that is foreground, 0 to 1, once `check`
+      has read them.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dataset:
     images: Mapping[str, str] = field(default_factory=dict)
     is_numbered: bool = False
     pixels: Mapping[str, str] = field(default_factory=dict)
+    foreground: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def contents(self) -> dict[str, set[str]]:
@@ -99,7 +101,7 @@ def load_image(pair: Pair) -> Image:
 
 
 def check(dataset: Dataset, *, progress: bool) -> Dataset:
-    """Read every pair once, with a progress bar on stderr if `progress`; return the dataset with its `pixels`.
+    """Read every pair once, with a progress bar on stderr if `progress`; return the dataset with what was read.
 
     Raises:
         BadDataset: there is no pair, or the first file that cannot be read, differs in size from its partner, or is a
@@ -107,14 +109,28 @@ def check(dataset: Dataset, *, progress: bool) -> Dataset:
     """
     if not dataset.pairs:
         raise BadDataset(f"{dataset.name} holds no pair of an image and a mask")
-    pixels = {}
+    pixels, foreground = dict[str, str](), dict[str, float]()
     for pair in tqdm(dataset.pairs, desc="checking", unit="pair", disable=not progress, leave=False):
         image, decoded = _decode_both(pair)
         if not decoded.is_binary:
             rule = "a mask is 0 outside and one other value inside; cut it at a threshold, and save it as PNG, not JPEG"
             raise BadDataset(f"{pair.mask} is not binary: {rule}")
         pixels[pair.name] = hashlib.sha256(b"%d x %d:" % image.shape[:2] + image.tobytes()).hexdigest()
-    return replace(dataset, pixels=pixels)
+        foreground[pair.name] = float(decoded.mask.mean())
+    return replace(dataset, pixels=pixels, foreground=foreground)
+
+
+def check_learnable(dataset: Dataset, names: Collection[str]) -> None:
+    """Check that the masks of these pairs, which `check` has read, show both foreground and background.
+
+    Raises:
+        BadDataset: there is nothing of one of the two; whatever learnt from them would score perfectly on their like.
+    """
+    shares = [dataset.foreground[name] for name in names]
+    missing = "foreground" if max(shares) == 0 else "background" if min(shares) == 1 else None
+    if missing:
+        rule = "a mask is 0 outside and one other value inside; look whether these are the masks that were meant"
+        raise BadDataset(f"no mask of the {len(names)} training images in {dataset.name} has any {missing}: {rule}")
 
 
 def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:

@@ -12,7 +12,7 @@ from service.imaging.statistics import Likeness, features
 from service.store.card import Normalisation
 from service.training.cache import PairCache
 from service.training.config import Config
-from service.training.dataset import Dataset, check, open_dataset
+from service.training.dataset import Dataset, check, check_learnable, open_dataset
 from service.training.run_folder import RunFolder
 from service.training.split import Split, split
 
@@ -37,11 +37,17 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
 
     Of several processes only the one that `leads` checks every file, and knows the images' pixels. Images without
     masks, which are taken unless one `needs_masks`, are all to learn from: they can judge nothing.
+
+    Raises:
+        BadDataset: a file cannot be used, or the training images' masks are all empty or all full.
+        BadConfig: the data are not those that the run began with.
     """
     dataset = open_dataset(config.data, series=config.series, needs_masks=needs_masks)
     if leads:
         dataset = check(dataset, progress=sys.stderr.isatty())
     chosen = folder.split(dataset, lambda: _split(dataset, config))
+    if leads and needs_masks:
+        check_learnable(dataset, chosen.train)
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
     say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{_guess(dataset, config)}")
     pairs = {pair.name: pair for pair in dataset.pairs}
