@@ -24,6 +24,7 @@ from service.training.evaluate import evaluate
 from service.training.fit import BEST
 from service.training.job import run as run_job
 from service.training.parts import read_parts
+from service.training.processes import fastest_precision
 from service.training.repvgg_weights import _official_name
 from service.training.run_folder import CONFIG, SPLIT, RunFolder
 from service.training.scores import expected_iou_error, mean_and_std
@@ -148,6 +149,18 @@ def test_awkward_data_is_trained_on_and_published(tmp_path: Path) -> None:
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(BadConfig, match="the data changed since"):
         run_job(config, tmp_path / "run", tmp_path / "store", print)
+
+
+def test_the_card_names_the_arithmetic_that_was_the_fastest(tmp_path: Path) -> None:
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    small = {"blocks": [1] * 5, "widths": [8] * 5}
+    config = _config(_folder(tmp_path / "data", 3), input=grid, crop_px=None, network=small, precision="auto")
+    result = run_job(config, tmp_path / "run", None, print)
+    assert result is not None
+    recorded = RunFolder(tmp_path / "run").recorded_config().precision
+    assert recorded == fastest_precision()
+    assert Checkpoint.read(Path(result.checkpoint)).card.training.config["precision"] == recorded
+    assert run_job(config, tmp_path / "run", None, print) == result
 
 
 @pytest.mark.parametrize(("level", "missing"), [(0, "foreground"), (255, "background")])

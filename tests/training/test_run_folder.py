@@ -192,3 +192,16 @@ def test_a_run_that_goes_on_names_the_commit_that_it_began_with(tmp_path: Path, 
     assert folder.recorded_split().code_commit == "of old"
     (tmp_path / STATE).unlink()
     assert folder.commit == code_commit()
+
+
+def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(tmp_path: Path, dataset: Dataset) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.settle(_config(), lambda: "bfloat16") == _config(precision="bfloat16")
+    assert folder.settle(_config(precision="float32"), lambda: "bfloat16") == _config(precision="float32")
+    _begun(tmp_path, dataset)
+    for recorded in ("bfloat16", "auto"):  # the latter in runs from before it was settled
+        (tmp_path / CONFIG).write_text(_config(precision=recorded).model_dump_json())
+        assert folder.settle(_config(), lambda: "float32") == _config(precision=recorded)
+        folder.check(_config())
+        with pytest.raises(BadConfig, match=f"precision was '{recorded}' and is now 'float32'"):
+            folder.check(_config(precision="float32"))
