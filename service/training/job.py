@@ -29,7 +29,7 @@ from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import check_agreed, fastest_precision, make_fabric, part
-from service.training.publication import Trained, describe, prove_and_publish, publish_kept
+from service.training.publication import Trained, describe, prove_and_publish, publish_kept, published_before
 from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
 from service.training.run_lock import held
@@ -238,14 +238,15 @@ def _begin(config: Config, folder: RunFolder, parts: Parts, encoder: Path | None
 
 
 def _finished(config: Config, folder: RunFolder, result: Result, store: Path | None, say: Say) -> Result:
-    """Return the result of a finished run; publish its checkpoint into `store`, if it had kept that to itself."""
+    """Return the result of a finished run; publish its checkpoint into `store`, unless it lies there already."""
     if config.data != folder.recorded_config().data:
         folder.check_data(open_dataset(config.data, series=config.series))
     say(f"{folder.path} is finished already; pick another folder with --run to train anew")
-    if store is None or not folder.keeps(result):
+    if store is None or Path(result.checkpoint).resolve().parents[1] == store.resolve():
         return result
-    published = publish_kept(folder.path, config.modality, store)
-    say(f"published {published}")
+    if (published := published_before(folder.path, config.modality, store)) is None:
+        published = publish_kept(folder.path, config.modality, store)
+        say(f"published {published}")
     result = replace(result, checkpoint=str(published))
     folder.write_result(result)
     return result

@@ -1,5 +1,6 @@
 """From a trained network to a published checkpoint: re-parameterise, compare, describe, prove by loading it back."""
 
+import contextlib
 import copy
 import datetime as dt
 import platform
@@ -24,7 +25,7 @@ from service.imaging.statistics import FEATURES, Likeness
 from service.network import count_parameters, reparameterize
 from service.network.normalise import Normalise
 from service.store.card import Card, Data, IouEstimate, Normalisation, Probe, Scores, Training, TrainingImages
-from service.store.checkpoint import Contents, sha256
+from service.store.checkpoint import Checkpoint, Contents, sha256
 from service.store.model_store import ModelStore, next_version
 from service.store.publish import publish
 from service.training.config import Config
@@ -116,18 +117,37 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
 
 
 def publish_kept(run: Path, modality: str, store: Path) -> Path:
-    """Publish into `store` what a finished run proved and kept to itself; it is loaded back once more.
+    """Publish into `store` what a finished run proved and keeps in its folder; it is loaded back once more.
 
     Raises:
         BadCheckpoint: the run has lost it, or no engine reproduces its recorded answer any more.
         AlreadyPublished, OSError: as `prove_and_publish`.
     """
+    checkpoint = _kept(run, modality)
+    load_engine(checkpoint, Wish(engine="torch"))
+    return publish_next(checkpoint.card, checkpoint.read_weights(), store)
+
+
+def published_before(run: Path, modality: str, store: Path) -> Path | None:
+    """Return where in `store` what a finished run proved was published already; None if it was not.
+
+    Raises:
+        BadCheckpoint: the run has lost it.
+    """
+    digest = _kept(run, modality).card.weights_sha256
+    for number in ModelStore(store).versions(modality):
+        with contextlib.suppress(BadCheckpoint):  # a broken version is none that this run needs
+            checkpoint = ModelStore(store).open(modality, str(number))
+            if checkpoint.card.weights_sha256 == digest:
+                return checkpoint.folder
+    return None
+
+
+def _kept(run: Path, modality: str) -> Checkpoint:
     kept = ModelStore(run / CHECKPOINT)
     if modality not in kept.modalities():
         raise BadCheckpoint(f"{run} has lost its checkpoint; remove result.json there, and the run finishes again")
-    checkpoint = kept.newest(modality)
-    load_engine(checkpoint, Wish(engine="torch"))
-    return publish_next(checkpoint.card, checkpoint.read_weights(), store)
+    return kept.newest(modality)
 
 
 def publish_next(card: Card, contents: Contents | bytes, store: Path) -> Path:

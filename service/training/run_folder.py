@@ -163,10 +163,6 @@ class RunFolder:
         writer.writerows(astuple(record) for record in progress.history)
         write_atomically(self.path / EPOCHS, text.getvalue().encode())
 
-    def keeps(self, result: Result) -> bool:
-        """Return whether the run's checkpoint is nowhere but in this folder, wherever the folder was then."""
-        return Path(result.checkpoint).parts[-4:-2] == (self.path.resolve().name, CHECKPOINT)
-
     def write_result(self, result: Result) -> None:
         """Write result.json: with it the run is finished."""
         write_atomically(self.path / RESULT, json.dumps(asdict(result), indent=2).encode() + b"\n")

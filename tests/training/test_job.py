@@ -200,6 +200,11 @@ def test_what_a_finished_run_kept_to_itself_is_published_once_a_store_is_given(t
         result = run_job(config, tmp_path / "run", tmp_path / "store", said.append)
         assert result == replace(kept, checkpoint=str(tmp_path / "store" / "own" / "1"))
     assert [line.split()[0] for line in said[1:]] == ["published", str(tmp_path / "run")]
+    for name in ("other", "store", "other"):
+        result = run_job(config, tmp_path / "run", tmp_path / name, said.append)
+        assert result == replace(kept, checkpoint=str(tmp_path / name / "own" / "1"))
+        assert ModelStore(tmp_path / name).published("own") == ["1"]
+    assert said.count(f"published {tmp_path / 'other' / 'own' / '1'}") == 1
     published, proven = (Checkpoint.read(path) for path in (tmp_path / "store/own/1", Path(kept.checkpoint)))
     assert (published.card, published.read_weights()) == (proven.card, proven.read_weights())
 
