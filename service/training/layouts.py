@@ -170,14 +170,26 @@ def _pair_up(
     """Pair each image with the mask whose stem `case_of` maps to the image's stem."""
     image_of = _by_case((_stem(path), path) for path in images)
     mask_of = _by_case((case_of(_stem(path), image_of), path) for path in masks)
+    image_folders, mask_folders = ({path.parent for path in found.values()} for found in (image_of, mask_of))
     for case in sorted(image_of.keys() - mask_of.keys()):
-        raise BadDataset(f"{image_of[case]} has no mask; add one or remove the image")
+        unread = _unread(mask_folders, case, lambda stem: case_of(stem, image_of))
+        raise BadDataset(f"{image_of[case]} has no mask; {unread or 'add one or remove the image'}")
     for case in sorted(mask_of.keys() - image_of.keys()):
-        raise BadDataset(f"{mask_of[case]} is a mask without an image; add the image or remove the mask")
+        unread = _unread(image_folders, case, lambda stem: stem)
+        raise BadDataset(f"{mask_of[case]} is a mask without an image; {unread or 'add the image or remove the mask'}")
     return tuple(
         Pair(name=case, image=FileSource(image_of[case]), mask=FileSource(mask_of[case]))
         for case in sorted(image_of, key=_natural)
     )
+
+
+def _unread(folders: Iterable[Path], case: str, case_of: Callable[[str], str]) -> str | None:
+    """Return what to do if the file of this case is in one of the folders, but in a format that is not read."""
+    files = (path for folder in sorted(folders) for path in sorted(folder.iterdir()) if path.is_file())
+    for path in files:
+        if _unpacked(path).suffix.lower() not in IMAGE_SUFFIXES and case_of(_stem(path)) == case:
+            return f"{path} is in a format that is not read: save it as PNG"
+    return None
 
 
 def _by_case(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:

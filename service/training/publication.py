@@ -35,7 +35,7 @@ from service.training.scores import ImageScore, Predict, mean_and_std
 RASTER = 16
 LIBRARIES = ("torch", "numpy", "pillow", "monai", "lightning-fabric", "safetensors")
 LARGEST_CHANGE = 0.01
-"""Largest difference in mean test IoU between the run's own network and the published one, served."""
+"""Largest difference in mean test IoU between the run's own network and the published one, by plain PyTorch."""
 TRIES = 20
 """How often a version is looked for that no other job has just taken."""
 
@@ -96,7 +96,10 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
 
 
 def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:
-    """Publish inside the run, load that back as the server would, score it again, and only then publish into `store`.
+    """Publish inside the run, load that back, score it again, and only then publish into `store`.
+
+    What answers is the engine of plain PyTorch, which every machine has. A server that runs another one compares its
+    answer to the card's probe before it serves.
 
     Return the published folder: the next version in `store`; without a `store`, the one inside the run.
 

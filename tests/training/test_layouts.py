@@ -185,6 +185,19 @@ def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
         read_layout(tmp_path)
 
 
+def test_what_is_there_in_a_format_that_is_not_read_is_not_called_missing(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    (tmp_path / "masks" / "b.png").unlink()
+    gif = tmp_path / "masks" / "b_mask.gif"
+    gif.touch()
+    with pytest.raises(BadDataset, match=rf"images/b\.png has no mask; {gif} is in a format that is not read: save it"):
+        read_layout(tmp_path)
+    write(tmp_path / "masks" / "b.png", mask(1))
+    (tmp_path / "images" / "b.png").rename(tmp_path / "images" / "b.webp")
+    with pytest.raises(BadDataset, match=r"b\.png is a mask without an image; .*images/b\.webp is in a format"):
+        read_layout(tmp_path)
+
+
 def test_a_mask_without_an_image_is_named(tmp_path: Path) -> None:
     write(images_and_masks(tmp_path, ["a", "b"]) / "masks" / "c_mask.png", mask(1))
     with pytest.raises(BadDataset, match=r"masks/c_mask\.png is a mask without an image"):

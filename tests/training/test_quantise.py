@@ -108,8 +108,10 @@ def test_a_split_without_test_images_is_refused_before_the_calibration(store: Pa
 def test_too_great_a_loss_is_told_and_nothing_is_published(store: Path, split: Path) -> None:
     before, _ = versions(store)
     said: list[str] = []
-    with pytest.raises(QuantisationLoss, match="nothing was published"):  # no loss is below -1
+    with pytest.raises(QuantisationLoss, match="nothing was published; more --images"):  # no loss is below -1
         quantise(before, DATA, split, store, images=1, largest_loss=-2, say=said.append)
+    with pytest.raises(QuantisationLoss, match="nothing was published; all training images calibrated it"):
+        quantise(before, DATA, split, store, images=3, largest_loss=-2, say=said.append)
     assert ModelStore(store).published("retina") == ["1", "2"]
     assert said[0] == "calibrating on 1 training images"
 
