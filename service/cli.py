@@ -3,22 +3,29 @@
 import sys
 from collections.abc import Sequence
 
-import typer
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C ended: 128 and the number of its signal."""
 
-from service.commands import (
-    benchmark,
-    evaluate,
-    keys,
-    models,
-    pretrain,
-    quantize,
-    reproduce,
-    robustness,
-    segment,
-    serve,
-    train,
-)
-from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
+try:
+    import typer
+
+    from service.commands import (
+        benchmark,
+        evaluate,
+        keys,
+        models,
+        pretrain,
+        quantize,
+        reproduce,
+        robustness,
+        segment,
+        serve,
+        train,
+    )
+    from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
+except KeyboardInterrupt:  # in the moment before there is a command
+    print("alnet: interrupted", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 EXTRAS = (
     "serving needs the extra alnet-service[serve], training and evaluating [train], `quantize` [train,cpu,quantize], "
@@ -50,7 +57,8 @@ app.add_typer(benchmark.app, name="benchmark")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, on `arguments` or else the process's own, and exit.
 
-    An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong.
+    An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong. So is Ctrl-C, with code 130,
+    where the command has nothing better to say of it.
     """
     try:
         app(arguments)
@@ -61,6 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         library = (error.name or str(error)).split(".")[0]
         print(f"alnet: {library} is not installed; {EXTRAS}", file=sys.stderr)
         sys.exit(2)
+    except BaseException as error:
+        if not _is_of_an_interrupt(error):
+            raise
+        print("alnet: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _is_of_an_interrupt(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is what led to the error: libraries that are being imported turn it into others."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return error is not None
 
 
 if __name__ == "__main__":

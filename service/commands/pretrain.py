@@ -60,7 +60,7 @@ def pretrain(
     from service.training.config import configure, file_identity
 
     name = modality_of(data, modality)
-    folder = run or Path("runs") / f"{name}-encoder"
+    folder = run or Path("runs") / (f"{name}-encoder" if fold is None else f"{name}-encoder-fold{fold}")
     changes = {
         "input": parse_input(grid) if grid else None,
         "fractions": fractions,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.errors import AlnetError, BadParameter
+from service.errors import AlnetError, BadParameter, FrameNeeded
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ def segment(
     probability: Annotated[
         bool, typer.Option(help="Also write NAME.probability.png: 255 × the probability of foreground.")
     ] = False,
+    frame: Annotated[
+        int | None, typer.Option(min=0, help="Which page of images that have several, counted from 0.")
+    ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of checkpoints; ALNET_STORE otherwise.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,
 ) -> None:
@@ -44,7 +47,7 @@ def segment(
     settings = Settings.read(store=store, device=device)
     engine = _load(settings, modality)
     out.mkdir(parents=True, exist_ok=True)
-    failed = asyncio.run(_segment_all(outputs, engine, settings, threshold))
+    failed = asyncio.run(_segment_all(outputs, engine, settings, threshold, frame))
     typer.echo(f"{len(files) - failed} of {len(files)} masks in {out}")
     if failed:
         raise typer.Exit(1)
@@ -94,7 +97,11 @@ def _load(settings: Settings, modality: str) -> "Engine":
 
 
 async def _segment_all(
-    outputs: dict[Path, list[Path]], engine: "Engine", settings: Settings, threshold: float | None
+    outputs: dict[Path, list[Path]],
+    engine: "Engine",
+    settings: Settings,
+    threshold: float | None,
+    frame: int | None,
 ) -> int:
     """Segment all files, a few at a time so that batches fill; return how many failed."""
     from tqdm import tqdm
@@ -107,11 +114,11 @@ async def _segment_all(
         nonlocal failed
         async with places:
             try:
-                await _segment_one(segmenter, file, paths, threshold)
+                await _segment_one(segmenter, file, paths, threshold, frame)
             except (AlnetError, OSError) as error:
                 failed += 1
                 with tqdm.external_write_mode():
-                    typer.echo(f"alnet: {file}: {' '.join(str(error).split())}", err=True)
+                    typer.echo(f"alnet: {file}: {_told(error)}", err=True)
         bar.update()
 
     with bar:
@@ -121,11 +128,19 @@ async def _segment_all(
     return failed
 
 
-async def _segment_one(segmenter: "Segmenter", file: Path, paths: Sequence[Path], threshold: float | None) -> None:
+def _told(error: Exception) -> str:
+    """Return what is wrong in one line; a page is picked by an option here, by a parameter in a request."""
+    line = " ".join(str(error).split())
+    return line.replace("frame=", "--frame") if isinstance(error, FrameNeeded) else line
+
+
+async def _segment_one(
+    segmenter: "Segmenter", file: Path, paths: Sequence[Path], threshold: float | None, frame: int | None
+) -> None:
     from service.engine.image_work import Upload
 
     content = await asyncio.to_thread(file.read_bytes)
-    upload = Upload(image=content, threshold=threshold, probability=len(paths) > 1)
+    upload = Upload(image=content, threshold=threshold, frame=frame, probability=len(paths) > 1)
     answer = await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
     pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
     for path, png in zip(paths, pngs, strict=True):

@@ -79,7 +79,7 @@ def train(
         raise BadParameter(
             "--teaching is the weight of a teacher's answers: give the teacher's run folder with --teacher"
         )
-    folder = run or Path("runs") / f"{name}-{preset}"
+    folder = run or Path("runs") / (f"{name}-{preset}" if fold is None else f"{name}-{preset}-fold{fold}")
     changes = {
         "label": label,
         "input": parse_input(grid) if grid else None,

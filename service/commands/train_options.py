@@ -44,7 +44,8 @@ Series = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(
-        help="Of the split, the first weights and all random changes: same seed, same run.", rich_help_panel=DATA
+        help="Of the split, the first weights and all random changes: the same run again, on a CPU.",
+        rich_help_panel=DATA,
     ),
 ]
 
@@ -143,7 +144,10 @@ Elastic = Annotated[
     float | None, typer.Option(help="Elastic deformation by up to so many pixels.", rich_help_panel=CHANGES)
 ]
 Colour = Annotated[
-    float | None, typer.Option(help="Gain, offset and gamma of each channel, 0 to 1.", rich_help_panel=CHANGES)
+    float | None,
+    typer.Option(
+        help="Gain and offset of each channel, one gamma for the image, noise; 0 to 1.", rich_help_panel=CHANGES
+    ),
 ]
 Illumination = Annotated[
     float | None, typer.Option(help="Smooth shading by up to this fraction.", rich_help_panel=CHANGES)
@@ -180,7 +184,7 @@ Run = Annotated[
     typer.Option(
         "--run",
         "--run-folder",
-        help="Run folder; runs/MODALITY-PRESET by default. Interrupted runs go on.",
+        help="Run folder; runs/MODALITY-PRESET by default, and -foldN behind it for a fold. Interrupted runs go on.",
         rich_help_panel=RUN,
     ),
 ]
@@ -189,7 +193,7 @@ EncoderRun = Annotated[
     typer.Option(
         "--run",
         "--run-folder",
-        help="Run folder; runs/MODALITY-encoder by default. Interrupted runs go on.",
+        help="Run folder; runs/MODALITY-encoder by default, and -foldN behind it for a fold. Interrupted runs go on.",
         rich_help_panel=RUN,
     ),
 ]

@@ -5,7 +5,8 @@ Duta, Liu, Zhu and Shao, arXiv:2006.11538, § 3; the U-Net is Ronneberger et al.
 
 Given (by the authors' published code, StevenAZy/PyConvU-Net): kernels, groups, and each kernel's share of the channels;
 the block that stands for a 3×3 (1×1, pyramidal, 1×1, each with batch norm and ReLU, without residual); two blocks a
-level, five levels. Ours: U-Net's own widths, blocks that narrow by 4 as Duta et al.'s do, up-sampling by a 1×1
+level, five levels. Ours: U-Net's own widths, blocks that narrow by 4 as Duta et al.'s do, no further batch norm and
+ReLU behind each block, which the code has, and up-sampling by a 1×1
 convolution and bilinearly where the code has a transposed 2×2. That code's widths (128 to 2048) would give 23 M
 parameters, not the 3.7 M that is published.
 """

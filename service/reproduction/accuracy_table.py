@@ -12,6 +12,10 @@ FOLD_COLUMNS = ("network", "fold", "train, validation, test images", "Acc", "IoU
 NOTHING = "–"
 DATA_SETS = {"retina": "STARE", "cell": "ISBI 2012", "skin": "ISIC 2018"}
 """What the paper's figures are of (Table 1), by the names that `service.training.dataset` gives them."""
+COUNTED = (
+    "Parameters are those of the networks as they are served, with their batch norms folded. Most networks without "
+    "RepVGG the paper counts as they are trained, which is up to 0.06 M more (docs/network.md)."
+)
 OTHERS = "Networks without a figure in the paper's tables of this data set"
 
 
@@ -65,6 +69,7 @@ def _head(report: AccuracyReport) -> str:
             ("PyTorch", (run.torch for run in report.runs)),
         ):
             lines.append(f"{title}: {', '.join(dict.fromkeys(values))}")
+        lines.append(COUNTED)
     return "\n\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from service.training.dataset import open_dataset
 from service.training.job import run as run_job
 from service.training.processes import leads
 from service.training.run_folder import SPLIT, RunFolder
+from service.training.run_lock import held
 
 Say = Callable[[str], None]
 
@@ -82,15 +83,16 @@ def run_experiment(experiment: Experiment, say: Say) -> Iterator[NetworkScore]:
     the reason, and the next has its turn.
 
     Raises:
-        BadConfig: a run folder holds a training by another recipe or on other data; or torchrun started several
-            processes.
+        BadConfig: a run folder holds a training by another recipe or on other data; another `alnet reproduce` works
+            there; or torchrun started several processes.
         BadDataset: the data cannot be used, by any network.
     """
     if not leads():
         raise BadConfig("networks are trained one after another, in one process; torchrun is for `alnet train`")
     experiment.check()
-    for compared in experiment.networks:
-        yield _train(experiment, compared, say)
+    with held(experiment.folder, say, option="--out"):
+        for compared in experiment.networks:
+            yield _train(experiment, compared, say)
 
 
 def _train(experiment: Experiment, compared: Compared, say: Say) -> NetworkScore:

@@ -165,7 +165,7 @@ def _random_place(config: Config) -> RandAffined | Rand2DElasticd:
 
 
 def _random_light(strength: float) -> Sequence[Callable[..., Any]]:
-    """Gain and offset of each channel on its own (camera and white balance), gamma, noise; `strength` 0 to 1."""
+    """Gain and offset of each channel on its own, one gamma for the whole image, noise; `strength` 0 to 1."""
     return (
         RandAdjustContrastd(keys="image", prob=0.5, gamma=(1 / (1 + 2 * strength), 1 + 2 * strength)),
         RandScaleIntensityd(keys="image", prob=0.5, factors=strength, channel_wise=True),

@@ -20,7 +20,7 @@ NO_NAME = "no name for a modality: up to 40 small letters, digits and hyphens, a
 
 
 class Config(BaseModel):
-    """One run, whole: the same configuration on the same data and machine gives the same numbers."""
+    """One run, whole: the same configuration on the same data and machine gives the same numbers, on a CPU."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

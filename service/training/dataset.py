@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
@@ -15,12 +15,9 @@ from service.imaging.decode import DecodedMask, decode, decode_mask
 from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
-from service.training.pairs import MemorySource, NoMask, Pair, Source
+from service.training.pairs import MAX_PIXELS, MemorySource, NoMask, Pair, Source
 
-__all__ = ["Dataset", "Pair", "check", "load", "load_image", "open_dataset"]
-
-MAX_PIXELS = 100_000_000
-"""Most pixels of one training image."""
+__all__ = ["Dataset", "Pair", "check", "check_learnable", "load", "load_image", "open_dataset"]
 
 DRAWN_IMAGES = 24
 MOST_DRAWN_IMAGES = 1000
@@ -32,9 +29,12 @@ class Dataset:
 
     - `name`: "STARE", "ISBI 2012", "ISIC 2018", the folder's name, or "drawn:retina".
     - `is_series`: neighbouring pairs are neighbouring slices of one volume.
+    - `is_numbered`: the names are numbers, as those of slices, whether or not they were taken for a series.
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
-    - `images`: sha256, in hex, of each pair's image, by the pair's name.
+    - `images`: sha256, in hex, of each pair's image as it is stored, by the pair's name.
+    - `pixels`, `foreground`: the same of its pixels, and the share of its mask that is foreground, 0 to 1, once `check`
+      has read them.
     """
 
     name: str
@@ -43,6 +43,17 @@ class Dataset:
     digest: str
     pairs_digest: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
+    is_numbered: bool = False
+    pixels: Mapping[str, str] = field(default_factory=dict)
+    foreground: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def contents(self) -> dict[str, set[str]]:
+        """By the pair's name, the digests that tell its image apart: of the file, and of the pixels if known.
+
+        The same pixels saved in another format share the latter, and runs that recorded files alone the former.
+        """
+        return {name: {kind[name] for kind in (self.images, self.pixels) if name in kind} for name in self.images}
 
     @property
     def has_masks(self) -> bool:
@@ -65,7 +76,8 @@ def open_dataset(spec: str | Path, *, series: bool | None = None, needs_masks: b
         dataset = _draw_dataset(str(spec))
     else:
         layout = read_layout(Path(spec), needs_masks=needs_masks)
-        dataset = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
+        found = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
+        dataset = replace(found, is_numbered=layout.is_numbered)
     return dataset if series is None else replace(dataset, is_series=series)
 
 
@@ -88,8 +100,8 @@ def load_image(pair: Pair) -> Image:
         raise _fault(pair.image, error) from error
 
 
-def check(dataset: Dataset, *, progress: bool) -> None:
-    """Read every pair once, with a progress bar on stderr if `progress`.
+def check(dataset: Dataset, *, progress: bool) -> Dataset:
+    """Read every pair once, with a progress bar on stderr if `progress`; return the dataset with what was read.
 
     Raises:
         BadDataset: there is no pair, or the first file that cannot be read, differs in size from its partner, or is a
@@ -97,11 +109,28 @@ def check(dataset: Dataset, *, progress: bool) -> None:
     """
     if not dataset.pairs:
         raise BadDataset(f"{dataset.name} holds no pair of an image and a mask")
+    pixels, foreground = dict[str, str](), dict[str, float]()
     for pair in tqdm(dataset.pairs, desc="checking", unit="pair", disable=not progress, leave=False):
-        _, decoded = _decode_both(pair)
+        image, decoded = _decode_both(pair)
         if not decoded.is_binary:
             rule = "a mask is 0 outside and one other value inside; cut it at a threshold, and save it as PNG, not JPEG"
             raise BadDataset(f"{pair.mask} is not binary: {rule}")
+        pixels[pair.name] = hashlib.sha256(b"%d x %d:" % image.shape[:2] + image.tobytes()).hexdigest()
+        foreground[pair.name] = float(decoded.mask.mean())
+    return replace(dataset, pixels=pixels, foreground=foreground)
+
+
+def check_learnable(dataset: Dataset, names: Collection[str]) -> None:
+    """Check that the masks of these pairs, which `check` has read, show both foreground and background.
+
+    Raises:
+        BadDataset: there is nothing of one of the two; whatever learnt from them would score perfectly on their like.
+    """
+    shares = [dataset.foreground[name] for name in names]
+    missing = "foreground" if max(shares) == 0 else "background" if min(shares) == 1 else None
+    if missing:
+        rule = "a mask is 0 outside and one other value inside; look whether these are the masks that were meant"
+        raise BadDataset(f"no mask of the {len(names)} training images in {dataset.name} has any {missing}: {rule}")
 
 
 def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:

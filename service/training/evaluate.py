@@ -2,13 +2,14 @@
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from service.engine.engine import Engine
 from service.errors import BadDataset, BadParameter
+from service.store.card import Card
 from service.training.cache import PairCache
 from service.training.dataset import Dataset, Pair, check, open_dataset
 from service.training.pictures import draw_samples
@@ -42,7 +43,7 @@ def evaluate(
     card = engine.card
     level = card.threshold if threshold is None else threshold
     predict = averaged_over_flips(engine.predict) if flips else engine.predict
-    pairs = read_pairs(data, split, part)
+    pairs = read_pairs(data, split, part, [card])
     named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False, disable=None)
     scores = score(named, predict, card.input, level, card.expected_iou)
     if out is not None:
@@ -53,14 +54,19 @@ def evaluate(
     return scores
 
 
-def read_pairs(data: str, split: Path | None, part: str | None) -> PairCache:
-    """Return the checked pairs of a folder, or of a `part` of it.
+def read_pairs(data: str, split: Path | None, part: str | None, cards: Iterable[Card]) -> PairCache:
+    """Return the checked pairs of a folder, or of a `part` of it, to score the checkpoints of these `cards` on.
+
+    Without a `split` that may be the very images that a checkpoint was trained on: if so, it is said on stderr.
 
     Raises:
         BadDataset, BadParameter: as `evaluate`.
     """
     dataset = open_dataset(data)
     check(dataset, progress=sys.stderr.isatty())
+    if split is None and any(card.data.digest == dataset.digest for card in cards):
+        advice = "with --split and the split.json of its run, only its test images are scored"
+        tqdm.write(f"caution: the checkpoint was trained on these very images; {advice}", file=sys.stderr)
     return PairCache(chosen(dataset, split, part), CACHE_BYTES)
 
 

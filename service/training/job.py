@@ -4,7 +4,7 @@ import itertools
 import os
 import platform
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,11 @@ from service.training.leak import check_encoder_unseen, check_unseen, inherited
 from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
-from service.training.processes import make_fabric, part
-from service.training.publication import Trained, describe, prove_and_publish, publish_kept
+from service.training.processes import check_agreed, fastest_precision, make_fabric, part
+from service.training.publication import Trained, describe, prove_and_publish, publish_kept, published_before
 from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
+from service.training.run_lock import held
 from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
 from service.training.teacher import Teacher
@@ -61,13 +62,30 @@ def run(
     return None.
 
     Raises:
-        BadConfig: `path` holds another run, or its state does not fit; the network cannot be built as `config` says;
-            memory does not suffice, or a data-loading process died.
+        BadConfig: `path` holds another run, or one that is not at its end yet, or its state does not fit; the network
+            cannot be built as `config` says; memory does not suffice, or a data-loading process died.
         BadDataset: a file of the dataset cannot be used; the message names it.
         BadCheckpoint: the checkpoint, loaded back, does not score as the network did.
         OSError: the run folder or the store cannot be written. Whatever was written before is whole.
     """
-    folder, fabric = RunFolder(path), make_fabric(config)
+    folder = RunFolder(path)
+    config = folder.settle(config, fastest_precision)
+    fabric = make_fabric(config)
+    check_agreed(fabric, config)
+    with held(path, say) if fabric.is_global_zero else nullcontext():
+        return _run(config, folder, fabric, store, say, encoder_weights=encoder_weights, teacher=teacher)
+
+
+def _run(
+    config: Config,
+    folder: RunFolder,
+    fabric: Fabric,
+    store: Path | None,
+    say: Say,
+    *,
+    encoder_weights: Path | None,
+    teacher: Path | None,
+) -> Result | None:
     leads = fabric.is_global_zero
     say = say if leads else _say_nothing
     folder.check(config)
@@ -78,12 +96,8 @@ def run(
     if config.encoder_weights and not folder.has_begun:
         say(begin_encoder(network, encoder_weights))
     parts = read_parts(config, folder, say, leads=leads)
-    if encoder_weights is not None and not folder.has_begun:
-        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.images)
     if leads:
-        taught_by = teacher if config.teacher else None
-        seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=taught_by)
-        folder.begin(config, parts.split, parts.dataset, seen)
+        _begin(config, folder, parts, encoder_weights, teacher if config.teacher else None)
     normalisation, likeness = study(parts.train, quiet=not leads)
     job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
     progress = job.train(fabric, network, teacher)
@@ -189,7 +203,6 @@ class Job:
             return None
         if run is None:
             raise BadConfig("this run has a teacher: give its run folder with --teacher")
-        check_unseen(run, self.config, self.parts.split, self.parts.dataset.images, "the teacher")
         teacher = Teacher.of(run, self.config, self.device, scoring_precision(self.device))
         self.say(f"taught by {self.config.teacher}, {self.config.teaching:.0%} of the loss")
         return teacher
@@ -213,15 +226,27 @@ class Job:
         draw_curves(progress.history, self.folder.path / "curves.png")
 
 
+def _begin(config: Config, folder: RunFolder, parts: Parts, encoder: Path | None, teacher: Path | None) -> None:
+    """Check that what the run begins with, and who teaches it, know no image that judges it; write down what it is."""
+    encoder, split = None if folder.has_begun else encoder, parts.split
+    if teacher is not None:
+        check_unseen(teacher, config, split, parts.dataset.contents, "the teacher")
+    if encoder is not None:
+        check_encoder_unseen(encoder, config, split, parts.dataset.contents)
+    seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder, teacher=teacher)
+    folder.begin(config, split, parts.dataset, seen)
+
+
 def _finished(config: Config, folder: RunFolder, result: Result, store: Path | None, say: Say) -> Result:
-    """Return the result of a finished run; publish its checkpoint into `store`, if it had kept that to itself."""
+    """Return the result of a finished run; publish its checkpoint into `store`, unless it lies there already."""
     if config.data != folder.recorded_config().data:
         folder.check_data(open_dataset(config.data, series=config.series))
     say(f"{folder.path} is finished already; pick another folder with --run to train anew")
-    if store is None or not folder.keeps(result):
+    if store is None or Path(result.checkpoint).resolve().parents[1] == store.resolve():
         return result
-    published = publish_kept(folder.path, config.modality, store)
-    say(f"published {published}")
+    if (published := published_before(folder.path, config.modality, store)) is None:
+        published = publish_kept(folder.path, config.modality, store)
+        say(f"published {published}")
     result = replace(result, checkpoint=str(published))
     folder.write_result(result)
     return result

@@ -10,12 +10,14 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image as PillowImage
 
-from service.errors import BadDataset, BadUpload
+from service.errors import BadDataset, BadUpload, FrameNeeded
 from service.imaging import tiff
+from service.imaging.decode import decode
 from service.imaging.opening import typed_errors
-from service.training.pairs import FileSource, NoMask, Pair
+from service.training.pairs import MAX_PIXELS, FileSource, NoMask, Pair
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
 MASK_WORDS = ("mask", "segmentation", "seg", "label", "labels", "gt", "groundtruth", "manual")
@@ -34,11 +36,15 @@ MASKS_APART = "images into images/ and masks into masks/"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What was found in a folder: the dataset's name and its pairs in natural order."""
+    """What was found in a folder: the dataset's name and its pairs in natural order.
+
+    `is_numbered`: their names are numbers, as those of slices, whether or not they were taken for a series.
+    """
 
     name: str
     pairs: tuple[Pair, ...]
     is_series: bool = False
+    is_numbered: bool = False
 
 
 def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
@@ -124,8 +130,9 @@ def _isic2018(folder: Path) -> Layout | None:
 def _images_and_masks(folder: Path) -> Layout | None:
     """Any folder with `images/` and `masks/`: files of one name, but for suffix and one of `MASK_WORDS`, are a pair.
 
-    Images numbered 0, 1, 2 … or 1, 2, 3 … without a gap (three or more), all grey and of one size, are taken for the
-    slices of one volume. Thirty of 512 × 512 in a folder that is called so are ISBI 2012.
+    Images whose names are numbers (three or more, and at least half of those from the first to the last), all of grey
+    pixels and of one size, are taken for the slices of one volume. Thirty of 512 × 512 in a folder that is called so
+    are ISBI 2012.
     """
     image_folder, mask_folder = _subfolder(folder, "images"), _subfolder(folder, "masks")
     if image_folder is None or mask_folder is None:
@@ -136,7 +143,8 @@ def _images_and_masks(folder: Path) -> Layout | None:
     pairs = _pair_up(_image_files(image_folder), _image_files(mask_folder), _case_of)
     size = _size_of_slices(pairs)
     is_isbi = size == (512, 512) and len(pairs) == 30 and _is_called(folder, "isbi2012")
-    return Layout("ISBI 2012" if is_isbi else folder.resolve().name, pairs, is_series=size is not None)
+    name = "ISBI 2012" if is_isbi else folder.resolve().name
+    return Layout(name, pairs, is_series=size is not None, is_numbered=_numbers(pairs) is not None)
 
 
 def _images_alone(folder: Path) -> Layout | None:
@@ -162,14 +170,26 @@ def _pair_up(
     """Pair each image with the mask whose stem `case_of` maps to the image's stem."""
     image_of = _by_case((_stem(path), path) for path in images)
     mask_of = _by_case((case_of(_stem(path), image_of), path) for path in masks)
+    image_folders, mask_folders = ({path.parent for path in found.values()} for found in (image_of, mask_of))
     for case in sorted(image_of.keys() - mask_of.keys()):
-        raise BadDataset(f"{image_of[case]} has no mask; add one or remove the image")
+        unread = _unread(mask_folders, case, lambda stem: case_of(stem, image_of))
+        raise BadDataset(f"{image_of[case]} has no mask; {unread or 'add one or remove the image'}")
     for case in sorted(mask_of.keys() - image_of.keys()):
-        raise BadDataset(f"{mask_of[case]} is a mask without an image; add the image or remove the mask")
+        unread = _unread(image_folders, case, lambda stem: stem)
+        raise BadDataset(f"{mask_of[case]} is a mask without an image; {unread or 'add the image or remove the mask'}")
     return tuple(
         Pair(name=case, image=FileSource(image_of[case]), mask=FileSource(mask_of[case]))
         for case in sorted(image_of, key=_natural)
     )
+
+
+def _unread(folders: Iterable[Path], case: str, case_of: Callable[[str], str]) -> str | None:
+    """Return what to do if the file of this case is in one of the folders, but in a format that is not read."""
+    files = (path for folder in sorted(folders) for path in sorted(folder.iterdir()) if path.is_file())
+    for path in files:
+        if _unpacked(path).suffix.lower() not in IMAGE_SUFFIXES and case_of(_stem(path)) == case:
+            return f"{path} is in a format that is not read: save it as PNG"
+    return None
 
 
 def _by_case(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
@@ -190,14 +210,24 @@ def _case_of(mask_stem: str, cases: Collection[str]) -> str:
 
 def _size_of_slices(pairs: tuple[Pair, ...]) -> tuple[int, int] | None:
     """Return the one (width, height) of all images if they are a series of slices, else None."""
-    if len(pairs) < 3 or not all(re.fullmatch("[0-9]+", pair.name) for pair in pairs):
+    numbers = _numbers(pairs)
+    if numbers is None or not pairs[0].name.isdecimal() or 2 * len(numbers) < numbers[-1] - numbers[0] + 1:
         return None
-    first = int(pairs[0].name)
-    if first > 1 or [int(pair.name) for pair in pairs] != list(range(first, first + len(pairs))):
-        return None
-    headers = {_header(Path(pair.image.file)) for pair in pairs}
-    size, is_grey = next(iter(headers))
-    return size if len(headers) == 1 and is_grey else None
+    sizes: set[tuple[int, int] | None] = set()
+    for pair in pairs:
+        sizes.add(_size_of_grey(Path(pair.image.file)))
+        if None in sizes or len(sizes) > 1:  # known by the first images, as a rule: thousands need not be opened
+            return None
+    return sizes.pop()
+
+
+def _numbers(pairs: tuple[Pair, ...]) -> list[int] | None:
+    """Return the sorted numbers of three images or more, if that is all in which their names differ, else None."""
+    names = [re.fullmatch("(.*?)([0-9]+)", pair.name, re.DOTALL) for pair in pairs]
+    found = [name.groups() for name in names if name]
+    numbers = sorted({int(number) for _, number in found})
+    is_one_row = len({word for word, _ in found}) == 1 and len(numbers) == len(pairs) >= 3
+    return numbers if is_one_row else None
 
 
 def _is_called(folder: Path, name: str) -> bool:
@@ -214,14 +244,22 @@ def _count_pages(path: Path) -> int:
         raise BadDataset(f"{path}: {error}") from error
 
 
-def _header(path: Path) -> tuple[tuple[int, int], bool]:
-    """Return what the file's header says: (width, height), and whether it is stored as grey."""
+def _size_of_grey(path: Path) -> tuple[int, int] | None:
+    """Return (width, height) of an image that is grey, be it stored as colour; None of any other."""
     content = FileSource(path).read()
     try:
         with typed_errors(), PillowImage.open(io.BytesIO(content)) as picture:
-            return picture.size, len(picture.getbands()) == 1 and picture.mode != "P"
+            size, stored_grey = picture.size, len(picture.getbands()) == 1 and picture.mode != "P"
+        return size if stored_grey or _is_grey(content) else None
+    except FrameNeeded:
+        return None  # whoever reads the image will say so
     except BadUpload as error:
         raise BadDataset(f"{path}: {error}") from error
+
+
+def _is_grey(content: bytes) -> bool:
+    pixels = decode(content, max_pixels=MAX_PIXELS).pixels
+    return bool(np.all(pixels == pixels[..., :1]))
 
 
 def _image_files(folder: Path | None) -> list[Path]:

@@ -1,28 +1,32 @@
 """What another run has learnt from must not judge this one: a test image is one that nothing has been fitted to.
 
-Images are told apart by their content. Runs from before contents were recorded know the names of their images alone;
-there the same name counts as the same image, as long as the modality is the same.
+Images are told apart by their pixels, so that one saved in another format is known again; one that was scaled or
+compressed anew is not. Runs from before pixels were recorded know the files of their images, or their names alone;
+there the same file, or the same name within a modality, counts as the same image.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from service.errors import BadConfig
 from service.training.config import Config
 from service.training.run_folder import SPLIT, RunFolder
 from service.training.split import Split
-from service.training.split_file import Seen
+from service.training.split_file import Seen, SplitFile
 
 SEEN_PARTS = ("train", "validation")
 NAMED = "name:"
-"""Stands before an image's name where the digest of its content is not known."""
+"""Stands before an image's name where no digest of it is known."""
+
+Contents = Mapping[str, Collection[str]]
+"""The digests of images by name: `Dataset.contents`."""
 
 
-def check_unseen(run: Path, config: Config, split: Split, images: Mapping[str, str], who: str) -> None:
+def check_unseen(run: Path, config: Config, split: Split, images: Contents, who: str) -> None:
     """Return if what the run in the folder `run` left may begin or teach one of `config` on `split`.
 
-    `images` are the digests of the new run's images by name (`Dataset.images`); `who` says what it is that was left.
-    What that run began with, or was taught by, counts as its own.
+    `images` are those of the new run; `who` says what it is that was left. What that run began with, or was taught by,
+    counts as its own.
 
     Raises:
         BadConfig: images that test the new run have taught the other one, or chosen its best epoch; or images that
@@ -33,25 +37,31 @@ def check_unseen(run: Path, config: Config, split: Split, images: Mapping[str, s
         ({*seen["train"], *seen["validation"]}, split.test, "tests"),
         (set(seen["train"]), split.validation, "validates with"),
     ):
-        shared = sorted(name for name in unseen if not known.isdisjoint({images.get(name), NAMED + name}))
+        shared = sorted(name for name in unseen if not known.isdisjoint({*images.get(name, ()), NAMED + name}))
         if shared:
             raise BadConfig(f"{who} in {run} knows {shared[0]}, which this run {what}; train it on the same split")
 
 
-def check_encoder_unseen(file: Path, config: Config, split: Split, images: Mapping[str, str]) -> None:
-    """Check the run that left `file`, if it lies in a run folder.
+def check_encoder_unseen(file: Path, config: Config, split: Split, images: Contents) -> None:
+    """Check the run that left `file`, if it lies in a run folder, or is a link to one that does.
 
     Raises:
         BadConfig: see `check_unseen`.
     """
-    if (file.parent / SPLIT).exists():
-        check_unseen(file.parent, config, split, images, "the encoder")
+    if (run := _run_of(file)) is not None:
+        check_unseen(run, config, split, images, "the encoder")
 
 
 def inherited(modality: str, *, encoder: Path | None, teacher: Path | None) -> Seen:
     """Return what a run of this modality takes over: what the file `encoder` and the run `teacher` have seen."""
-    runs = [] if encoder is None or not (encoder.parent / SPLIT).exists() else [encoder.parent]
-    return joined(seen_by(run, modality) for run in (*runs, *([] if teacher is None else [teacher])))
+    runs = (None if encoder is None else _run_of(encoder), teacher)
+    return joined(seen_by(run, modality) for run in runs if run is not None)
+
+
+def _run_of(file: Path) -> Path | None:
+    """Return the run folder in which a file lies, if it is in one."""
+    folder = file.resolve().parent
+    return folder if (folder / SPLIT).exists() else None
 
 
 def seen_by(run: Path, modality: str) -> Seen:
@@ -61,15 +71,19 @@ def seen_by(run: Path, modality: str) -> Seen:
         BadConfig: its files are missing or damaged.
     """
     folder = RunFolder(run)
-    recorded = folder.recorded_split()
-    own = {
-        part: tuple(recorded.images.get(name, NAMED + name) for name in getattr(recorded.split, part))
-        for part in SEEN_PARTS
-    }
+    recorded, config = folder.recorded_split(), folder.recorded_config()
+    looked_at = SEEN_PARTS if config.imitates is None else ("train",)  # pre-training chooses no epoch
+    own = {part: _keys(recorded, getattr(recorded.split, part)) for part in looked_at}
     seen = joined([own, recorded.inherited])
-    if folder.recorded_config().modality == modality:
+    if config.modality == modality:
         return seen
     return {part: tuple(key for key in keys if not key.startswith(NAMED)) for part, keys in seen.items()}
+
+
+def _keys(recorded: SplitFile, names: Iterable[str]) -> tuple[str, ...]:
+    """Return all digests that are recorded of each of these images; of one without any, its name."""
+    kinds = (recorded.images, recorded.pixels)
+    return tuple(key for name in names for key in [kind[name] for kind in kinds if name in kind] or [NAMED + name])
 
 
 def joined(all_seen: Iterable[Seen]) -> Seen:

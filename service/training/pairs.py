@@ -11,6 +11,9 @@ from service.errors import BadDataset
 MAX_FILE_BYTES = 1 << 30
 """Most bytes of one file, unpacked: a larger one is refused before it fills the memory."""
 
+MAX_PIXELS = 100_000_000
+"""Most pixels of one training image."""
+
 
 class Source(Protocol):
     """One image in a file, or one page of it. `str(source)` says which, for messages."""

@@ -12,7 +12,7 @@ from service.imaging.statistics import Likeness, features
 from service.store.card import Normalisation
 from service.training.cache import PairCache
 from service.training.config import Config
-from service.training.dataset import Dataset, check, open_dataset
+from service.training.dataset import Dataset, check, check_learnable, open_dataset
 from service.training.run_folder import RunFolder
 from service.training.split import Split, split
 
@@ -35,23 +35,36 @@ class Parts:
 def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = True, needs_masks: bool = True) -> Parts:
     """Open and check the dataset; split it, or take the split that the run began with.
 
-    Of several processes only the one that `leads` checks every file. Images without masks, which are taken unless one
-    `needs_masks`, are all to learn from: they can judge nothing.
+    Of several processes only the one that `leads` checks every file, and knows the images' pixels. Images without
+    masks, which are taken unless one `needs_masks`, are all to learn from: they can judge nothing.
+
+    Raises:
+        BadDataset: a file cannot be used, or the training images' masks are all empty or all full.
+        BadConfig: the data are not those that the run began with.
     """
     dataset = open_dataset(config.data, series=config.series, needs_masks=needs_masks)
     if leads:
-        check(dataset, progress=sys.stderr.isatty())
+        dataset = check(dataset, progress=sys.stderr.isatty())
     chosen = folder.split(dataset, lambda: _split(dataset, config))
-    guessed = dataset.is_series and config.series is None and config.case_pattern is None
+    if leads and needs_masks:
+        check_learnable(dataset, chosen.train)
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
-    taken = "; taken for slices of one volume (if they are none: --no-series)" if guessed else ""
-    say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{taken}")
+    say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{_guess(dataset, config)}")
     pairs = {pair.name: pair for pair in dataset.pairs}
 
     def cache(names: Sequence[str]) -> PairCache:
         return PairCache([pairs[name] for name in names], config.cache_gib * GIB * len(names) / len(pairs))
 
     return Parts(dataset, chosen, cache(chosen.train), cache(chosen.validation), cache(chosen.test))
+
+
+def _guess(dataset: Dataset, config: Config) -> str:
+    """Return for what the images were taken where it was not said and may be wrong."""
+    if config.series is not None or config.case_pattern is not None or not (dataset.is_series or dataset.is_numbered):
+        return ""
+    if dataset.is_series:
+        return "; taken for slices of one volume (if they are none: --no-series)"
+    return "; numbered, but not taken for slices of one volume (if they are: --series)"
 
 
 def _split(dataset: Dataset, config: Config) -> Split:

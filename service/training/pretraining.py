@@ -29,9 +29,10 @@ from service.training.leak import check_encoder_unseen, inherited
 from service.training.loading import Batches, loaded, make_batches
 from service.training.order import EpochOrder
 from service.training.parts import Say, read_parts, study
-from service.training.processes import make_fabric
+from service.training.processes import fastest_precision, make_fabric
 from service.training.resources import memory_for_a_step, room_on_disk
 from service.training.run_folder import RunFolder
+from service.training.run_lock import held
 from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
 
 LARGEST_GRADIENT = 5.0
@@ -78,14 +79,25 @@ def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_wei
     epoch; one that begins may take its encoder from `encoder_weights`. Validation and test images are not looked at.
 
     Raises:
-        BadConfig: `path` holds another run; `weights` are no encoder that can be imitated; the network has none that
-            could; `encoder_weights` do not fit, or know images that are to validate or test; the loss is no number.
+        BadConfig: `path` holds another run, or one that is not at its end yet; `weights` are no encoder that can be
+            imitated; the network has none that could; `encoder_weights` do not fit, or know images that are to validate
+            or test; the loss is no number.
         BadDataset: a file of the dataset cannot be used; the message names it.
         OSError: the run folder cannot be written. Whatever was written before is whole.
     """
-    folder, fabric = RunFolder(path), make_fabric(config)
+    folder = RunFolder(path)
+    config = folder.settle(config, fastest_precision)
+    fabric = make_fabric(config)
     if fabric.world_size > 1:
         raise BadConfig("pre-training runs in one process; start it without torchrun")
+    with held(path, say):
+        _pretrain(config, folder, fabric, weights, say, encoder_weights=encoder_weights)
+    return path / BEST
+
+
+def _pretrain(
+    config: Config, folder: RunFolder, fabric: Fabric, weights: Path, say: Say, *, encoder_weights: Path | None
+) -> None:
     folder.check(config)
     model, network = Model.of(weights), build_network(config)
     if config.encoder_weights and not folder.has_begun:
@@ -94,7 +106,7 @@ def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_wei
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
     if encoder_weights is not None and not folder.has_begun:
-        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.images)
+        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.contents)
     seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=None)
     folder.begin(config, parts.split, parts.dataset, seen)
     normalisation, _ = study(parts.train)
@@ -102,7 +114,6 @@ def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_wei
     normalise = Normalise(normalisation.mean, normalisation.std)
     lessons = _prepare(config, fabric, model, imitation, normalise=normalise, items=items)
     _learn(lessons, folder, say)
-    return path / BEST
 
 
 def _prepare(

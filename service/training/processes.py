@@ -47,11 +47,17 @@ def make_fabric(config: Config) -> Fabric:
             devices=here,
             num_nodes=nodes,
             strategy=DDPStrategy(timeout=LONGEST_WAIT) if here * nodes > 1 else "auto",
-            precision=_precision(config, cuda=cuda),
+            precision="bf16-mixed" if _in_bfloat16(config) else "32-true",
             plugins=[TorchElasticEnvironment() if _by_torchrun() else LightningEnvironment()],
         )
         fabric.launch()
     return fabric
+
+
+def fastest_precision() -> Literal["float32", "bfloat16"]:
+    """Return in what this machine trains faster, bfloat16 or float32; a CPU has to time them, once a process."""
+    is_fast = torch.cuda.is_available() or precisions(torch.device("cpu"), "auto")[0] == "bfloat16"
+    return "bfloat16" if is_fast else "float32"
 
 
 def part(fabric: Fabric) -> None:
@@ -75,6 +81,18 @@ def check_shared(fabric: Fabric, epochs_done: int) -> None:
         )
 
 
+def check_agreed(fabric: Fabric, config: Config) -> None:
+    """Check that all processes compute in one arithmetic, which on CPUs each of them has timed for itself.
+
+    Raises:
+        BadConfig: this process found another one faster than that of rank 0 did.
+    """
+    of_rank_0 = fabric.broadcast(config.precision)
+    if config.precision != of_rank_0:
+        found = f"rank {fabric.global_rank} found {config.precision} faster, rank 0 {of_rank_0}"
+        raise BadConfig(f"{found}: choose one for all with --precision")
+
+
 def leads() -> bool:
     """Return whether this process is the one that writes and speaks: that of rank 0, or the only one."""
     return not _by_torchrun() or os.environ["RANK"] == "0"
@@ -92,8 +110,5 @@ def _here_and_nodes() -> tuple[int, int]:
     return here, world // here
 
 
-def _precision(config: Config, *, cuda: bool) -> Literal["bf16-mixed", "32-true"]:
-    name = config.precision
-    if name == "auto":
-        name = "bfloat16" if cuda or precisions(torch.device("cpu"), "auto")[0] == "bfloat16" else "float32"
-    return "bf16-mixed" if name == "bfloat16" else "32-true"
+def _in_bfloat16(config: Config) -> bool:
+    return (fastest_precision() if config.precision == "auto" else config.precision) == "bfloat16"

@@ -1,5 +1,6 @@
 """From a trained network to a published checkpoint: re-parameterise, compare, describe, prove by loading it back."""
 
+import contextlib
 import copy
 import datetime as dt
 import platform
@@ -24,7 +25,7 @@ from service.imaging.statistics import FEATURES, Likeness
 from service.network import count_parameters, reparameterize
 from service.network.normalise import Normalise
 from service.store.card import Card, Data, IouEstimate, Normalisation, Probe, Scores, Training, TrainingImages
-from service.store.checkpoint import Contents, sha256
+from service.store.checkpoint import Checkpoint, Contents, sha256
 from service.store.model_store import ModelStore, next_version
 from service.store.publish import publish
 from service.training.config import Config
@@ -34,7 +35,7 @@ from service.training.scores import ImageScore, Predict, mean_and_std
 RASTER = 16
 LIBRARIES = ("torch", "numpy", "pillow", "monai", "lightning-fabric", "safetensors")
 LARGEST_CHANGE = 0.01
-"""Largest difference in mean test IoU between the run's own network and the published one, served."""
+"""Largest difference in mean test IoU between the run's own network and the published one, by plain PyTorch."""
 TRIES = 20
 """How often a version is looked for that no other job has just taken."""
 
@@ -95,7 +96,10 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
 
 
 def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:
-    """Publish inside the run, load that back as the server would, score it again, and only then publish into `store`.
+    """Publish inside the run, load that back, score it again, and only then publish into `store`.
+
+    What answers is the engine of plain PyTorch, which every machine has. A server that runs another one compares its
+    answer to the card's probe before it serves.
 
     Return the published folder: the next version in `store`; without a `store`, the one inside the run.
 
@@ -116,18 +120,37 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
 
 
 def publish_kept(run: Path, modality: str, store: Path) -> Path:
-    """Publish into `store` what a finished run proved and kept to itself; it is loaded back once more.
+    """Publish into `store` what a finished run proved and keeps in its folder; it is loaded back once more.
 
     Raises:
         BadCheckpoint: the run has lost it, or no engine reproduces its recorded answer any more.
         AlreadyPublished, OSError: as `prove_and_publish`.
     """
+    checkpoint = _kept(run, modality)
+    load_engine(checkpoint, Wish(engine="torch"))
+    return publish_next(checkpoint.card, checkpoint.read_weights(), store)
+
+
+def published_before(run: Path, modality: str, store: Path) -> Path | None:
+    """Return where in `store` what a finished run proved was published already; None if it was not.
+
+    Raises:
+        BadCheckpoint: the run has lost it.
+    """
+    digest = _kept(run, modality).card.weights_sha256
+    for number in ModelStore(store).versions(modality):
+        with contextlib.suppress(BadCheckpoint):  # a broken version is none that this run needs
+            checkpoint = ModelStore(store).open(modality, str(number))
+            if checkpoint.card.weights_sha256 == digest:
+                return checkpoint.folder
+    return None
+
+
+def _kept(run: Path, modality: str) -> Checkpoint:
     kept = ModelStore(run / CHECKPOINT)
     if modality not in kept.modalities():
         raise BadCheckpoint(f"{run} has lost its checkpoint; remove result.json there, and the run finishes again")
-    checkpoint = kept.newest(modality)
-    load_engine(checkpoint, Wish(engine="torch"))
-    return publish_next(checkpoint.card, checkpoint.read_weights(), store)
+    return kept.newest(modality)
 
 
 def publish_next(card: Card, contents: Contents | bytes, store: Path) -> Path:

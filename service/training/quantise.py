@@ -66,7 +66,8 @@ def quantise(
     card = checkpoint.card
     dataset = open_dataset(data)
     chosen(dataset, split, "test")  # a split that cannot judge is refused before the calibration, which takes minutes
-    tiles = calibration_tiles(card, chosen(dataset, split, "train"), images)
+    taught = chosen(dataset, split, "train")
+    tiles = calibration_tiles(card, taught, images)
     say(f"calibrating on {len(tiles)} training images")
     network = build_network(card, read_state(checkpoint))
     model = quantised_model(card, network, tiles)
@@ -79,19 +80,20 @@ def quantise(
     say("comparing on the test images")
     exact, _ = _iou(load_engine(checkpoint, EXACT), data, split)
     found, n = _iou(engine, data, split)
-    _judge(exact, found, n, largest_loss)
+    _judge(exact, found, n, largest_loss, may_use_more=len(tiles) < len(taught))
     quantised = _describe(model, calibration_images=len(tiles), n=n, iou_mean=found, iou_loss=exact - found)
     contents = Contents(checkpoint.read_weights(), model)
     folder = publish_next(card.model_copy(update={"int8": quantised}), contents, store)
     return Outcome(folder, exact, found, n)
 
 
-def _judge(exact: float, found: float, n: int, largest_loss: float) -> None:
+def _judge(exact: float, found: float, n: int, largest_loss: float, *, may_use_more: bool) -> None:
     """Raise QuantisationLoss if the mean IoU of integers, `found`, is too far below that of float32."""
+    advice = "; more --images for calibration may help" if may_use_more else "; all training images calibrated it"
     if exact - found > largest_loss:
         raise QuantisationLoss(
             f"in integers the mean IoU on {n} test images is {found:.4f}, in float32 {exact:.4f}: {exact - found:.4f} "
-            f"are lost, and {largest_loss} allowed; nothing was published. More --images for calibration may help"
+            f"are lost, and {largest_loss} allowed; nothing was published{advice}"
         )
 
 

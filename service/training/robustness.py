@@ -24,7 +24,7 @@ def measure(data: str, engines: Sequence[Engine], *, split: Path | None = None, 
     Raises:
         BadDataset, BadParameter: as `service.training.evaluate.evaluate`.
     """
-    pairs = read_pairs(data, split, part)
+    pairs = read_pairs(data, split, part, [engine.card for engine in engines])
     found: dict[str, list[float]] = {}
     images = len(CHANGES) * len(engines) * len(pairs)
     with tqdm(total=images, unit="image", leave=False, disable=None) as progress:

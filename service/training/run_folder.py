@@ -73,8 +73,21 @@ class RunFolder:
         if not self.has_begun or not (self.path / CONFIG).exists():
             return
         before = self.recorded_config()
+        if config.precision == "auto":  # that is what the run began with, whatever it was
+            config = config.model_copy(update={"precision": before.precision})
         if not config.is_same_run(before):
             raise BadConfig(f"{self.path} holds another run ({_difference(before, config)}); pick one with --run")
+
+    def settle(self, config: Config, fastest: Callable[[], str]) -> Config:
+        """Return the configuration with its arithmetic settled: what the run began with, or else the `fastest`.
+
+        So a run goes on in it on any machine, and its card names it. Runs from before it was settled left it to each
+        machine, and still do.
+        """
+        if config.precision != "auto":
+            return config
+        has_config = self.has_begun and (self.path / CONFIG).exists()
+        return config.model_copy(update={"precision": self.recorded_config().precision if has_config else fastest()})
 
     def recorded_config(self) -> Config:
         """Return the configuration that the run began with.
@@ -149,10 +162,6 @@ class RunFolder:
         writer.writerow(field.name for field in fields(EpochRecord))
         writer.writerows(astuple(record) for record in progress.history)
         write_atomically(self.path / EPOCHS, text.getvalue().encode())
-
-    def keeps(self, result: Result) -> bool:
-        """Return whether the run's checkpoint is nowhere but in this folder, wherever the folder was then."""
-        return Path(result.checkpoint).parts[-4:-2] == (self.path.resolve().name, CHECKPOINT)
 
     def write_result(self, result: Result) -> None:
         """Write result.json: with it the run is finished."""

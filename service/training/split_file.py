@@ -18,7 +18,7 @@ Seen = Mapping[str, tuple[str, ...]]
 class SplitFile:
     """What split.json holds. What has a default is not there in runs from before there was such a field.
 
-    - `data_digest`, `pairs_digest`, `images`: those of `service.training.dataset.Dataset`.
+    - `data_digest`, `pairs_digest`, `images`, `pixels`: those of `service.training.dataset.Dataset`.
     - `inherited`: what the run's encoder and its teacher had seen before it began.
     """
 
@@ -26,6 +26,7 @@ class SplitFile:
     data_digest: str
     pairs_digest: str | None = None
     images: Mapping[str, str] = field(default_factory=dict)
+    pixels: Mapping[str, str] = field(default_factory=dict)
     inherited: Seen = field(default_factory=dict)
     code_commit: str = "unknown"
 
@@ -37,6 +38,7 @@ class SplitFile:
             data_digest=dataset.digest,
             pairs_digest=dataset.pairs_digest,
             images=dataset.images,
+            pixels=dataset.pixels,
             inherited=inherited,
             code_commit=code_commit,
         )
@@ -55,6 +57,7 @@ class SplitFile:
             data_digest=content.get("data_digest", ""),
             pairs_digest=content.get("pairs_digest"),
             images=dict(content.get("images", {})),
+            pixels=dict(content.get("pixels", {})),
             inherited={part: tuple(seen) for part, seen in content.get("inherited", {}).items()},
             code_commit=str(content.get("code_commit", "unknown")),
         )
@@ -68,6 +71,7 @@ class SplitFile:
             **self.split.to_json(),
             "inherited": self.inherited,
             "images": self.images,
+            "pixels": self.pixels,
         }
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 

@@ -1,5 +1,6 @@
 """The command line as a whole: help that teaches, errors of one line, exit codes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,23 @@ def test_every_option_says_what_it_does(command: str) -> None:
     text = _help(command)
     for option in found:
         assert any(name in text for name in [*option.opts, (option.name or "").upper()]), option.name
+
+
+INTERRUPTS = {
+    "typer": "raise KeyboardInterrupt",
+    "torch": "raise KeyboardInterrupt",
+    "numpy": "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt:\n    raise AttributeError",
+}
+"""What stands for a library that Ctrl-C meets while it is imported; some make another error of it."""
+
+
+@pytest.mark.parametrize("library", INTERRUPTS)
+def test_an_interrupt_while_libraries_are_imported_is_one_line(library: str, tmp_path: Path) -> None:
+    (tmp_path / f"{library}.py").write_text(INTERRUPTS[library])
+    command = [sys.executable, "-m", "service.cli", "train", "--data", "drawn:retina:8", "--run", str(tmp_path / "run")]
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "alnet: interrupted\n")
 
 
 def test_the_help_of_serve_lists_every_setting() -> None:

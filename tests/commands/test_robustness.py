@@ -7,8 +7,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
+from service.engine.choosing import EXACT, load_engine
 from service.errors import BadParameter, UnknownModality
 from service.training.changes import CHANGES
+from service.training.evaluate import evaluate
+from service.training.robustness import measure
+from service.training.scores import mean_and_std
+from tests.checkpoints import publish_tiny
 
 
 def _robustness(store: Path, *arguments: str | Path, data: str = "drawn:retina:2") -> Result:
@@ -34,6 +39,16 @@ def test_what_is_unchanged_has_the_iou_that_evaluate_finds(store: Path) -> None:
     options = ["--modality", "retina", "--store", str(store), "--device", "cpu"]
     evaluated = CliRunner().invoke(app, ["evaluate", "drawn:retina:2", *options]).stdout.splitlines()
     assert _rows(_robustness(store).stdout)["as it is"][0] == pytest.approx(float(evaluated[-3].split()[1]), abs=1e-4)
+
+
+def test_masks_begin_at_the_threshold_of_the_card(tmp_path: Path) -> None:
+    engine = load_engine(publish_tiny(tmp_path, threshold=0.9), EXACT)
+    found = measure("drawn:retina:2", [engine])["as it is"][0]
+    at_its_own, at_half = (
+        mean_and_std(image.agreement.iou for image in evaluate("drawn:retina:2", engine, threshold=threshold))[0]
+        for threshold in (0.9, 0.5)
+    )
+    assert found == at_its_own != at_half
 
 
 def test_versions_stand_side_by_side_and_the_files_hold_the_same(store: Path, tmp_path: Path) -> None:

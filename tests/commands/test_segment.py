@@ -188,3 +188,17 @@ def test_an_unknown_device_is_refused(published: Checkpoint, images: Path, tmp_p
         app, ["segment", str(images), "--modality", "retina", "--out", str(tmp_path), "--device", "tpu"]
     )
     assert isinstance(result.exception, BadSettings)
+
+
+def test_a_page_of_several_is_picked_by_an_option_which_its_refusal_names(
+    published: Checkpoint, tmp_path: Path
+) -> None:
+    pages = [_picture(64, 64), _picture(70, 64), _picture(80, 64)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    refused = _segment(published, tmp_path / "stack.tif", "--out", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "pick one with --frame, from 0 to 2" in refused.stderr
+    done = _segment(published, tmp_path / "stack.tif", "--out", tmp_path / "out", "--frame", "1")
+    assert done.exit_code == 0, done.stderr
+    with PillowImage.open(tmp_path / "out" / "stack.png") as mask:
+        assert mask.size == (64, 70)

@@ -48,6 +48,11 @@ def test_a_basic_block_adds_its_input(stride: int) -> None:
         assert torch.equal(block(x), expected)
 
 
+def test_a_bottleneck_strides_by_its_3x3_so_that_every_pixel_is_seen() -> None:
+    block = Bottleneck(4, 2, stride=2)
+    assert [conv.stride for conv in block.body.modules() if isinstance(conv, nn.Conv2d)] == [(1, 1), (2, 2), (1, 1)]
+
+
 @pytest.mark.parametrize("shape", [{"stride": 1}, {"stride": 2}, {"dilation": 2}], ids=str)
 @pytest.mark.parametrize("kind", [BasicBlock, Bottleneck])
 def test_re_parameterised_blocks_compute_the_same(

@@ -238,3 +238,27 @@ def test_batches_do_not_depend_on_the_number_of_loading_processes(workers: int) 
 def test_a_configuration_that_asks_for_nothing_has_no_transforms() -> None:
     assert random_changes(_config()) is None
     assert len(TrainingItems(_load, 4, _config())) == 32
+
+
+def test_random_crops_reach_every_part_of_the_canvas_and_no_further() -> None:
+    y, x = np.mgrid[:64, :96].astype(np.uint8)
+    places = np.stack([y, x, x], axis=-1)
+    items = TrainingItems(lambda _: (places, _mask_of(places)), 1, _config(crop_px=32))
+    middles = np.array([items[0, position, 0][0][:2, 15:17, 15:17].mean((1, 2)).numpy() for position in range(400)])
+    assert middles.min(0) == pytest.approx([15.5, 15.5], abs=1)
+    assert middles.max(0) == pytest.approx([47.5, 79.5], abs=1)
+
+
+def test_each_of_the_five_places_is_drawn_as_often_as_any_other() -> None:
+    image = _noise(64, 96)
+    items = TrainingItems(lambda _: (image, _mask_of(image)), 1, _config(shift_px=9))
+    found = [items[0, position, 0][0].numpy().astype(np.uint8).transpose(1, 2, 0).tobytes() for position in range(300)]
+    places = [shifted(image, _mask_of(image), 9, direction)[0].tobytes() for direction in range(5)]
+    assert all(40 < found.count(place) < 85 for place in places)
+    assert len(set(places)) == 5
+
+
+@pytest.mark.parametrize("changes", [{"shift_px": 9}, {"zoom": 0.5}, {"crop_px": 32}, {"colour": 0.4}], ids=str)
+def test_another_seed_draws_other_changes(changes: dict[str, object]) -> None:
+    one, other = _items(**changes), _items(**changes, seed=1)
+    assert any(not torch.equal(one[0, position, 0][0], other[0, position, 0][0]) for position in range(8))

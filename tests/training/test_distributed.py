@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from service.training.run_folder import SPLIT
 from service.training.state import STATE
 from tests.training.alnet_train import ENVIRONMENT, TORCHRUN, Run, RunOfTwo, train
+from tests.training.another_run import another_run
 from tests.training.tiny_fit import Fit, Network, config
 
 REPOSITORY = Path(__file__).parents[2]
@@ -112,6 +113,15 @@ def test_an_error_ends_the_job_with_its_message_and_leaves_nothing(tmp_path: Pat
     assert "smaller --learning-rate" in failed.stderr
     assert not run.store.exists()
     assert not (run.path / STATE).exists()
+
+
+def test_a_folder_in_use_ends_all_processes(tmp_path: Path) -> None:
+    run = RunOfTwo(tmp_path)
+    with another_run(run.path):
+        refused = train(run)
+    assert refused.returncode != 0
+    assert "is in use by another run" in refused.stderr
+    assert not (run.path / SPLIT).exists()
 
 
 def test_uneven_nodes_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from service.engine.engine import Engine
 from service.errors import BadDataset, BadParameter
 from service.training.dataset import load, open_dataset
 from service.training.evaluate import COLUMNS, evaluate, table
+from service.training.robustness import measure
 from service.training.scores import mean_and_std, score
 from service.training.split import Split
 from service.training.split_file import SplitFile
+from tests.cards import make_card
 from tests.checkpoints import publish_tiny
 from tests.training.folders import images_and_masks, mask, picture, write
 
@@ -84,6 +87,21 @@ def test_an_older_split_of_other_data_is_scored_with_a_caution(
         path = _split(tmp_path / "split.json", data_digest=digest, test=("retina-001",))
         assert len(evaluate(DATA, engine, split=path)) == 1
         assert (f"caution: {path} is of other data" in capsys.readouterr().err) == caution
+
+
+@pytest.mark.parametrize(
+    "command", [evaluate, lambda data, engine: measure(data, [engine])], ids=["evaluate", "robustness"]
+)
+def test_images_that_the_checkpoint_was_trained_on_are_scored_with_a_caution(
+    command: Callable[[str, Engine], object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_card().data.model_copy(update={"digest": open_dataset(DATA).digest})
+    engine = load_engine(publish_tiny(tmp_path / "store", data=data), EXACT)
+    command(DATA, engine)
+    assert "caution: the checkpoint was trained on these very images; with --split" in capsys.readouterr().err
+    command("drawn:retina:2", engine)
+    evaluate(DATA, engine, split=_split(tmp_path / "split.json", data_digest=data.digest, test=("retina-001",)))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '"text"', "3"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Adam, AdamW
 
 from service.engine.quality import Agreement
 from service.errors import BadConfig
@@ -29,7 +29,7 @@ from service.training.processes import make_fabric
 from service.training.scores import ImageScore, Predict
 from service.training.state import STATE, Progress
 from tests.training.full_disk import no_file_above
-from tests.training.tiny_fit import Fit, Network, config
+from tests.training.tiny_fit import Fit, Network, config, pair
 
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -59,6 +59,15 @@ def test_the_cosine_rises_over_a_tenth_of_the_epochs_and_falls_towards_zero() ->
     assert rates[:peak] == sorted(rates[:peak])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert 0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("adamw", AdamW)])
+def test_the_optimizer_and_its_pull_are_those_of_the_configuration(name: str, kind: type, tmp_path: Path) -> None:
+    fitting, _ = Fit(config(optimizer=name, weight_decay=0.07, epochs=1), tmp_path).run()
+    optimizer = fitting.optimizer
+    assert isinstance(optimizer, kind)
+    assert isinstance(optimizer, AdamW) == (kind is AdamW)  # which is an Adam
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.07]
 
 
 def _items(images: int, config: Config) -> TrainingItems:
@@ -185,6 +194,26 @@ def test_of_a_run_with_an_average_the_average_is_kept(tmp_path: Path) -> None:
         assert torch.equal(kept[name], tensor), name
     weight = "layers.0.weight"
     assert not torch.equal(kept[weight], fitting.network.state_dict()[weight])
+
+
+@pytest.mark.parametrize("average", [0.9, 0.0])
+def test_what_is_validated_is_what_is_kept(average: float, tmp_path: Path) -> None:
+    """The average of the weights, where there is one, and not the weights of the moment."""
+    tile = pair(5)[0]
+    seen: list[bytes] = []
+
+    class Shown(Fit):
+        def _validate(self, predict: Predict) -> Sequence[ImageScore]:
+            seen.append(predict([tile])[0].tobytes())
+            return super()._validate(predict)
+
+    fitting, _ = Shown(config(average=average, epochs=1, learning_rate=0.1), tmp_path).run()
+    kept, of_the_moment = (
+        best_predictor(network, PLAIN, torch.device("cpu")).predict([tile])[0].tobytes()
+        for network in (load_best(tmp_path, Network()), fitting.network)
+    )
+    assert seen == [kept]
+    assert (kept == of_the_moment) == (not average)
 
 
 class Greedy(nn.Module):

@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from service.engine.choosing import EXACT, load_engine
-from service.errors import BadConfig
+from service.errors import BadConfig, BadDataset
 from service.imaging.policy import InputPolicy
 from service.network.repvgg import repvgg_encoder
 from service.store.checkpoint import Checkpoint
@@ -22,6 +23,8 @@ from service.training.config import Config, configure, file_identity
 from service.training.evaluate import evaluate
 from service.training.fit import BEST
 from service.training.job import run as run_job
+from service.training.parts import read_parts
+from service.training.processes import fastest_precision
 from service.training.repvgg_weights import _official_name
 from service.training.run_folder import CONFIG, SPLIT, RunFolder
 from service.training.scores import expected_iou_error, mean_and_std
@@ -36,11 +39,12 @@ def _config(data: str | Path, **changes: object) -> Config:
     return configure(str(data), "own", "quick", quick | changes)
 
 
-def _folder(path: Path, count: int, *, filled: bool) -> Path:
+def _folder(path: Path, count: int, *, empty: Collection[int] = ()) -> Path:
     for index in range(count):
         image = picture(index, height=40, width=50)
+        inside = (image[..., 0] > 127) & (index not in empty)
         write(path / "images" / f"{index}.png", image)
-        write(path / "masks" / f"{index}.png", np.where(image[..., 0] > 127, 255 * filled, 0).astype(np.uint8))
+        write(path / "masks" / f"{index}.png", np.where(inside, 255, 0).astype(np.uint8))
     return path
 
 
@@ -125,8 +129,8 @@ def test_a_folder_of_another_run_is_refused_with_the_field_that_differs(undistur
 
 
 def test_awkward_data_is_trained_on_and_published(tmp_path: Path) -> None:
-    """One validation image, no foreground at all, images smaller than the grid, a crop larger than it."""
-    data = _folder(tmp_path / "data", 4, filled=False)
+    """One validation image, no foreground but in one image, images smaller than the grid, a crop larger than it."""
+    data = _folder(tmp_path / "data", 4, empty=(0, 1, 3))
     grid = InputPolicy(kind="tile", height=64, width=64, overlap=8)
     config = _config(data, input=grid, crop_px=128)
     result = run_job(config, tmp_path / "run", tmp_path / "store", print)
@@ -147,8 +151,35 @@ def test_awkward_data_is_trained_on_and_published(tmp_path: Path) -> None:
         run_job(config, tmp_path / "run", tmp_path / "store", print)
 
 
+def test_the_card_names_the_arithmetic_that_was_the_fastest(tmp_path: Path) -> None:
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    small = {"blocks": [1] * 5, "widths": [8] * 5}
+    config = _config(_folder(tmp_path / "data", 3), input=grid, crop_px=None, network=small, precision="auto")
+    result = run_job(config, tmp_path / "run", None, print)
+    assert result is not None
+    recorded = RunFolder(tmp_path / "run").recorded_config().precision
+    assert recorded == fastest_precision()
+    assert Checkpoint.read(Path(result.checkpoint)).card.training.config["precision"] == recorded
+    assert run_job(config, tmp_path / "run", None, print) == result
+
+
+@pytest.mark.parametrize(("level", "missing"), [(0, "foreground"), (255, "background")])
+def test_masks_that_are_all_empty_or_all_full_are_refused(level: int, missing: str, tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 6)
+    config = _config(data, fractions=(0.6, 0.4, 0))
+    split = read_parts(config, RunFolder(tmp_path / "run"), print).split
+    for name in split.train:
+        write(data / "masks" / f"{name}.png", np.full((40, 50), level, np.uint8))
+    with pytest.raises(
+        BadDataset, match=f"no mask of the {len(split.train)} training images in data has any {missing}"
+    ):
+        run_job(config, tmp_path / "run", None, print)
+    assert not (tmp_path / "run").exists()
+    assert read_parts(config, RunFolder(tmp_path / "run"), print, needs_masks=False).split == split
+
+
 def test_without_test_images_and_without_a_store_the_checkpoint_stays_in_the_run(tmp_path: Path) -> None:
-    data = _folder(tmp_path / "data", 3, filled=True)
+    data = _folder(tmp_path / "data", 3)
     grid = InputPolicy(kind="stretch", height=32, width=32)
     config = _config(data, input=grid, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4)
     result = run_job(config, tmp_path / "run", None, print)
@@ -159,7 +190,7 @@ def test_without_test_images_and_without_a_store_the_checkpoint_stays_in_the_run
 
 
 def test_what_a_finished_run_kept_to_itself_is_published_once_a_store_is_given(tmp_path: Path) -> None:
-    data = _folder(tmp_path / "data", 3, filled=True)
+    data = _folder(tmp_path / "data", 3)
     grid = InputPolicy(kind="stretch", height=32, width=32)
     config = _config(data, input=grid, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4)
     kept = run_job(config, tmp_path / "run", None, print)
@@ -169,24 +200,29 @@ def test_what_a_finished_run_kept_to_itself_is_published_once_a_store_is_given(t
         result = run_job(config, tmp_path / "run", tmp_path / "store", said.append)
         assert result == replace(kept, checkpoint=str(tmp_path / "store" / "own" / "1"))
     assert [line.split()[0] for line in said[1:]] == ["published", str(tmp_path / "run")]
+    for name in ("other", "store", "other"):
+        result = run_job(config, tmp_path / "run", tmp_path / name, said.append)
+        assert result == replace(kept, checkpoint=str(tmp_path / name / "own" / "1"))
+        assert ModelStore(tmp_path / name).published("own") == ["1"]
+    assert said.count(f"published {tmp_path / 'other' / 'own' / '1'}") == 1
     published, proven = (Checkpoint.read(path) for path in (tmp_path / "store/own/1", Path(kept.checkpoint)))
     assert (published.card, published.read_weights()) == (proven.card, proven.read_weights())
 
 
 def test_a_finished_run_is_known_by_its_data_wherever_they_lie(tmp_path: Path) -> None:
-    data = _folder(tmp_path / "data", 3, filled=True)
+    data = _folder(tmp_path / "data", 3)
     grid = InputPolicy(kind="stretch", height=32, width=32)
     options = {"input": grid, "crop_px": None, "fractions": (0.6, 0.4, 0), "learning_rate": 1e-4}
     result = run_job(_config(data, **options), tmp_path / "run", None, print)
     data.rename(tmp_path / "moved")
     assert run_job(_config(tmp_path / "moved", **options), tmp_path / "run", None, print) == result
-    other = _folder(tmp_path / "other", 4, filled=True)
+    other = _folder(tmp_path / "other", 4)
     with pytest.raises(BadConfig, match="the data changed since"):
         run_job(_config(other, **options), tmp_path / "run", None, print)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> None:
-    data = _folder(tmp_path / "data", 3, filled=True)
+    data = _folder(tmp_path / "data", 3)
     grid = InputPolicy(kind="stretch", height=32, width=32)
     config = _config(data, input=grid, steps_per_epoch=3, fractions=(0.6, 0.4, 0), learning_rate=1e30, crop_px=None)
     with pytest.raises(BadConfig, match="smaller --learning-rate"):
@@ -195,7 +231,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
 
 
 def test_a_full_disk_ends_the_run_with_advice_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    data = _folder(tmp_path / "data", 3, filled=True)
+    data = _folder(tmp_path / "data", 3)
     grid = InputPolicy(kind="stretch", height=32, width=32)
     config = _config(data, input=grid, epochs=2, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4)
 
@@ -214,7 +250,7 @@ def test_a_full_disk_ends_the_run_with_advice_and_the_same_command_goes_on(tmp_p
 
 
 def test_other_networks_are_trained_and_published_with_their_options(tmp_path: Path) -> None:
-    data = _folder(tmp_path / "data", 3, filled=True)
+    data = _folder(tmp_path / "data", 3)
     grid = InputPolicy(kind="stretch", height=32, width=32)
     small = {"blocks": [1, 1, 1, 1, 1], "widths": [8, 8, 8, 8, 8], "decoder": "u"}
     config = _config(data, input=grid, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4, network=small)
@@ -245,7 +281,7 @@ def test_a_network_that_cannot_be_built_is_refused_before_the_data_are_read(
 
 
 def test_an_encoder_from_a_file_is_taken_by_a_run_that_starts_anew_alone(tmp_path: Path) -> None:
-    data = _folder(tmp_path / "data", 3, filled=True)
+    data = _folder(tmp_path / "data", 3)
     file = tmp_path / "repvgg.safetensors"
     encoder = repvgg_encoder([1] * 5, [8] * 5)
     save_file({_official_name(name): tensor for name, tensor in encoder.state_dict().items()}, file)

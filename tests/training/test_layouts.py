@@ -43,8 +43,23 @@ def test_numbered_grey_images_of_one_size_are_a_series_in_numeric_order(tmp_path
     assert names(layout) == [str(page) for page in range(11)]
 
 
-def test_a_series_may_count_from_one(tmp_path: Path) -> None:
-    assert read_layout(slices(tmp_path, 3, first=1)).is_series
+@pytest.mark.parametrize("first", [1, 40])
+def test_a_series_may_count_from_any_number(tmp_path: Path, first: int) -> None:
+    assert read_layout(slices(tmp_path, 3, first=first)).is_series
+
+
+def test_a_series_may_have_gaps_of_as_many_slices_as_there_are(tmp_path: Path) -> None:
+    slices(slices(tmp_path, 3), 2, first=8)
+    layout = read_layout(tmp_path)
+    assert (layout.is_series, names(layout)) == (True, ["0", "1", "2", "8", "9"])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".tif"])
+def test_grey_slices_stored_as_colour_are_a_series(tmp_path: Path, suffix: str) -> None:
+    slices(tmp_path, 4)
+    (tmp_path / "images" / "2.png").unlink()
+    write(tmp_path / "images" / f"2{suffix}", np.stack([grey(2)] * 3, axis=-1))
+    assert read_layout(tmp_path).is_series
 
 
 def test_thirty_numbered_pages_of_512_are_isbi_where_the_folder_says_so(tmp_path: Path) -> None:
@@ -56,9 +71,14 @@ def test_thirty_numbered_pages_of_512_are_isbi_where_the_folder_says_so(tmp_path
     assert read_layout(folder.rename(tmp_path / "liver")).name == "liver"
 
 
-def a_gap(folder: Path) -> None:
+def a_gap_of_more_than_are_there(folder: Path) -> None:
     for kind in ("images", "masks"):
-        (folder / kind / "1.png").rename(folder / kind / "7.png")
+        (folder / kind / "1.png").rename(folder / kind / "6.png")
+
+
+def one_number_twice(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        (folder / kind / "1.png").rename(folder / kind / "00.png")
 
 
 def a_coloured_page(folder: Path) -> None:
@@ -74,10 +94,26 @@ def only_two_pages(folder: Path) -> None:
         (folder / kind / "2.png").unlink()
 
 
-@pytest.mark.parametrize("change", [a_gap, a_coloured_page, a_page_of_another_size, only_two_pages])
+@pytest.mark.parametrize(
+    "change", [a_gap_of_more_than_are_there, one_number_twice, a_coloured_page, a_page_of_another_size, only_two_pages]
+)
 def test_numbered_images_are_no_series_with(tmp_path: Path, change: Callable[[Path], None]) -> None:
     change(slices(tmp_path, 3))
-    assert not read_layout(tmp_path).is_series
+    layout = read_layout(tmp_path)
+    assert not layout.is_series
+    assert layout.is_numbered == (change in {a_gap_of_more_than_are_there, a_coloured_page, a_page_of_another_size})
+
+
+@pytest.mark.parametrize(
+    ("named", "is_numbered"),
+    [(["p1", "p2", "p3"], True), (["p1", "q2", "q3"], False), (["p1", "p2", "three"], False), (["1", "2"], False)],
+    ids=str,
+)
+def test_names_that_differ_in_their_number_alone_are_numbered(
+    tmp_path: Path, named: list[str], is_numbered: bool
+) -> None:
+    layout = read_layout(images_and_masks(tmp_path, named))
+    assert (layout.is_series, layout.is_numbered) == (False, is_numbered)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +182,19 @@ def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
     images_and_masks(tmp_path, ["a", "b"])
     (tmp_path / "masks" / "b.png").unlink()
     with pytest.raises(BadDataset, match=r"images/b\.png has no mask"):
+        read_layout(tmp_path)
+
+
+def test_what_is_there_in_a_format_that_is_not_read_is_not_called_missing(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    (tmp_path / "masks" / "b.png").unlink()
+    gif = tmp_path / "masks" / "b_mask.gif"
+    gif.touch()
+    with pytest.raises(BadDataset, match=rf"images/b\.png has no mask; {gif} is in a format that is not read: save it"):
+        read_layout(tmp_path)
+    write(tmp_path / "masks" / "b.png", mask(1))
+    (tmp_path / "images" / "b.png").rename(tmp_path / "images" / "b.webp")
+    with pytest.raises(BadDataset, match=r"b\.png is a mask without an image; .*images/b\.webp is in a format"):
         read_layout(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Pre-training: what is imitated, that it is learnt, and that `alnet train` begins with it."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.network import build
 from service.training.config import Config, configure, file_identity
+from service.training.dataset import check, open_dataset
 from service.training.fit import BEST
 from service.training.imitation import Imitation, Model
 from service.training.initial import begin_encoder, build_network
 from service.training.job import run as train
+from service.training.leak import check_encoder_unseen
 from service.training.pretraining import RECIPE, pretrain
-from service.training.run_folder import EPOCHS
+from service.training.run_folder import EPOCHS, RunFolder
 from tests.network.published_efficientnet import LITE0, LITE2, Blocks, features, random_weights
 from tests.training.folders import images_and_masks, picture, write
 
@@ -112,6 +115,15 @@ def test_images_that_are_to_judge_must_not_have_been_imitated_on(weights: Path, 
     ):
         with pytest.raises(BadConfig, match=r"the encoder in .* knows"):
             job()
+
+
+def test_validation_images_that_were_not_looked_at_may_test_later(weights: Path, tmp_path: Path) -> None:
+    file = pretrain(_config(epochs=1, imitates=file_identity(weights)), tmp_path / "encoder", weights, print)
+    split = RunFolder(file.parent).recorded_split().split
+    images = check(open_dataset("drawn:retina:9"), progress=False).contents
+    check_encoder_unseen(file, _config(), replace(split, test=split.validation, validation=split.test), images)
+    with pytest.raises(BadConfig, match="knows"):
+        check_encoder_unseen(file, _config(), replace(split, test=split.train), images)
 
 
 def test_of_images_without_masks_all_are_learnt_from_and_none_may_judge_later(weights: Path, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ import logging
 import pytest
 import torch
 
+from service.errors import BadConfig
 from service.training.config import Config, configure
-from service.training.processes import check_shared, leads, make_fabric, part
+from service.training.processes import check_agreed, check_shared, fastest_precision, leads, make_fabric, part
 
 
 def _config(**changes: object) -> Config:
@@ -24,5 +25,18 @@ def test_without_torchrun_a_process_trains_alone_and_speaks() -> None:
     fabric = make_fabric(_config(precision="float32"))
     assert leads()
     check_shared(fabric, 3)
+    check_agreed(fabric, _config(precision="float32"))
     part(fabric)
     assert not torch.distributed.is_initialized()
+
+
+def test_processes_that_found_another_arithmetic_faster_than_rank_0_did_are_refused() -> None:
+    class OfRank1:
+        global_rank = 1
+
+        def broadcast(self, precision: str) -> str:
+            return {"bfloat16": "float32"}[precision]
+
+    with pytest.raises(BadConfig, match="rank 1 found bfloat16 faster, rank 0 float32: choose one for all with --prec"):
+        check_agreed(OfRank1(), _config(precision="bfloat16"))  # type: ignore[arg-type]
+    assert fastest_precision() in {"bfloat16", "float32"}

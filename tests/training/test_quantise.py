@@ -22,11 +22,13 @@ from tests.one_thread import one_thread
 
 pytestmark = pytest.mark.skipif(find_spec("nncf") is None, reason="NNCF is not installed: the extra quantize")
 
+DATA = "drawn:retina:5"
+
 _one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 
 
 def quantize(store: Path, split: Path, *options: str) -> str:
-    arguments = ["quantize", "drawn:retina:4", "--modality", "retina", "--store", str(store), "--split", str(split)]
+    arguments = ["quantize", DATA, "--modality", "retina", "--store", str(store), "--split", str(split)]
     result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -35,7 +37,8 @@ def quantize(store: Path, split: Path, *options: str) -> str:
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "split.json"
-    parts = Split(train=("retina-000", "retina-001"), validation=(), test=("retina-002", "retina-003"), how="by hand")
+    train, test = ("retina-000", "retina-001", "retina-004"), ("retina-002", "retina-003")
+    parts = Split(train=train, validation=(), test=test, how="by hand")
     path.write_text(json.dumps(parts.to_json()))
     return path
 
@@ -46,7 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, split: Path) -> Path:
     folder = publish_tiny(tmp_path_factory.mktemp("store")).folder.parents[1]
     said = quantize(folder, split, "--loss", "1")
     assert f"published: {folder / 'retina' / '2'}" in said
-    assert "calibrating on 2 training images" in said
+    assert "calibrating on 3 training images" in said
     return folder
 
 
@@ -60,7 +63,7 @@ def test_the_weights_are_the_same_and_the_card_says_what_came_beside_them(store:
     assert after.read_weights() == before.read_weights()
     assert before.card.int8 is None
     assert after.card.int8 is not None
-    assert (after.card.int8.calibration_images, after.card.int8.n) == (2, 2)
+    assert (after.card.int8.calibration_images, after.card.int8.n) == (3, 2)
     assert set(after.card.int8.tools) == {"nncf", "openvino"}
     assert after.card.model_copy(update={"version": "1", "int8": None}) == before.card
 
@@ -92,7 +95,7 @@ def test_a_split_without_test_images_is_refused_before_the_calibration(store: Pa
     with pytest.raises(BadParameter, match="has no test images"):
         quantise(
             versions(store)[0],
-            "drawn:retina:4",
+            DATA,
             tmp_path / "split.json",
             store,
             images=1,
@@ -105,8 +108,10 @@ def test_a_split_without_test_images_is_refused_before_the_calibration(store: Pa
 def test_too_great_a_loss_is_told_and_nothing_is_published(store: Path, split: Path) -> None:
     before, _ = versions(store)
     said: list[str] = []
-    with pytest.raises(QuantisationLoss, match="nothing was published"):  # no loss is below -1
-        quantise(before, "drawn:retina:4", split, store, images=1, largest_loss=-2, say=said.append)
+    with pytest.raises(QuantisationLoss, match="nothing was published; more --images"):  # no loss is below -1
+        quantise(before, DATA, split, store, images=1, largest_loss=-2, say=said.append)
+    with pytest.raises(QuantisationLoss, match="nothing was published; all training images calibrated it"):
+        quantise(before, DATA, split, store, images=3, largest_loss=-2, say=said.append)
     assert ModelStore(store).published("retina") == ["1", "2"]
     assert said[0] == "calibrating on 1 training images"
 
@@ -116,7 +121,7 @@ def test_a_form_that_no_server_would_take_is_not_published(store: Path, split: P
     strict = before.card.probe.model_copy(update={"tolerance": 1e-7})
     checkpoint = publish_tiny(tmp_path, probe=strict)
     with pytest.raises(QuantisationLoss, match="the probe is answered otherwise: mean difference"):
-        quantise(checkpoint, "drawn:retina:4", split, tmp_path, images=2, largest_loss=1, say=lambda _: None)
+        quantise(checkpoint, DATA, split, tmp_path, images=2, largest_loss=1, say=lambda _: None)
     assert ModelStore(tmp_path).published("retina") == ["1"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import BadConfig
+from service.training.code_version import code_commit
 from service.training.config import Config, configure
 from service.training.dataset import Dataset, open_dataset
 from service.training.run_folder import CONFIG, EPOCHS, RESULT, SPLIT, Result, RunFolder
@@ -180,3 +181,27 @@ def test_a_result_from_before_the_threshold_was_chosen_is_read(tmp_path: Path) -
         del recorded[field]
     (tmp_path / RESULT).write_text(json.dumps(recorded))
     assert folder.result() == replace(RESULT_OF_A_RUN, threshold=0.5, calibration_error=None, expected_iou_error=None)
+
+
+def test_a_run_that_goes_on_names_the_commit_that_it_began_with(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    recorded = json.loads((tmp_path / SPLIT).read_bytes())
+    (tmp_path / SPLIT).write_text(json.dumps(recorded | {"code_commit": "of old"}))
+    assert folder.commit == "of old"
+    folder.begin(_config(), ONE, dataset, {})
+    assert folder.recorded_split().code_commit == "of old"
+    (tmp_path / STATE).unlink()
+    assert folder.commit == code_commit()
+
+
+def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(tmp_path: Path, dataset: Dataset) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.settle(_config(), lambda: "bfloat16") == _config(precision="bfloat16")
+    assert folder.settle(_config(precision="float32"), lambda: "bfloat16") == _config(precision="float32")
+    _begun(tmp_path, dataset)
+    for recorded in ("bfloat16", "auto"):  # the latter in runs from before it was settled
+        (tmp_path / CONFIG).write_text(_config(precision=recorded).model_dump_json())
+        assert folder.settle(_config(), lambda: "float32") == _config(precision=recorded)
+        folder.check(_config())
+        with pytest.raises(BadConfig, match=f"precision was '{recorded}' and is now 'float32'"):
+            folder.check(_config(precision="float32"))

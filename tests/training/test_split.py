@@ -147,6 +147,17 @@ def test_a_series_in_two_parts_loses_one_slice(tmp_path: Path) -> None:
     assert sizes(split(series(tmp_path, 11), fractions=(0.7, 0, 0.3), seed=0)) == (7, 0, 3)
 
 
+def test_no_neighbours_among_slices_with_gaps_are_on_two_sides(tmp_path: Path) -> None:
+    folder = slices(tmp_path, 13)
+    slices(folder, 14, first=15)
+    for seed in range(6):
+        chosen = split(open_dataset(folder), fractions=FRACTIONS, seed=seed)
+        part = {int(name): where for name, where in side(chosen).items()}
+        near = [(part[page], part[page + 1]) for page in part if page + 1 in part]
+        assert all(here == there or "unused" in (here, there) for here, there in near)
+        assert len(chosen.unused) == 2
+
+
 def test_a_series_too_short_is_counted(tmp_path: Path) -> None:
     with pytest.raises(BadDataset, match=r"4 slices; 3 parts need 5.*--no-series"):
         split(series(tmp_path, 4), fractions=FRACTIONS, seed=0)

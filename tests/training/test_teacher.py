@@ -1,6 +1,7 @@
 """Distillation: what the teacher says, what the student makes of it, and which teacher would be cheating."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,20 +16,21 @@ from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.store.model_store import ModelStore
 from service.training.config import Config, configure, file_identity
-from service.training.dataset import open_dataset
+from service.training.dataset import check, open_dataset
 from service.training.fit import BEST
 from service.training.job import run as run_job
-from service.training.leak import check_encoder_unseen, check_unseen
+from service.training.leak import check_encoder_unseen, check_unseen, inherited, seen_by
 from service.training.run_folder import CONFIG, SPLIT, RunFolder
 from service.training.split import Split
 from service.training.teacher import Teacher, teacher_identity
+from tests.training.folders import mask, picture, write
 from tests.training.tiny_fit import Fit, Network
 from tests.training.tiny_fit import config as tiny_config
 
 CPU = torch.device("cpu")
 GRID = InputPolicy(kind="stretch", height=32, width=32)
 SMALL = {"blocks": [1] * 5, "widths": [8] * 5}
-IMAGES = open_dataset("drawn:retina:9").images
+IMAGES = check(open_dataset("drawn:retina:9"), progress=False).contents
 
 
 def _config(**changes: object) -> Config:
@@ -129,7 +131,7 @@ def test_images_are_told_apart_by_their_content(teacher: Path) -> None:
     """The same names of other images are no leak, and the same image under another name, or modality, is one."""
     config, split = _config(), _split(teacher)
     mixed = replace(split, test=(*split.test, split.train[0]))
-    others = open_dataset("drawn:skin:9").images
+    others = check(open_dataset("drawn:skin:9"), progress=False).contents
     check_unseen(teacher, config, mixed, dict(zip(IMAGES, others.values(), strict=True)), "the teacher")
     renamed = replace(split, test=("another name",))
     for modality in ("retina", "skin"):
@@ -146,13 +148,58 @@ def test_of_an_older_run_names_tell_images_apart_within_a_modality(teacher: Path
     config, split = _config(), _split(teacher)
     mixed = replace(split, test=(*split.test, split.train[0]))
     recorded = json.loads((teacher / SPLIT).read_bytes())
-    for newer in ("images", "pairs_digest", "inherited"):
+    for newer in ("images", "pixels", "pairs_digest", "inherited"):
         del recorded[newer]
     (tmp_path / SPLIT).write_text(json.dumps(recorded))
     (tmp_path / CONFIG).write_bytes((teacher / CONFIG).read_bytes())
     check_encoder_unseen(tmp_path / BEST, config.model_copy(update={"modality": "skin"}), mixed, IMAGES)
     with pytest.raises(BadConfig, match="knows"):
         check_encoder_unseen(tmp_path / BEST, config, mixed, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shown", "is_known"),
+    [("both", "both", True), ("files", "both", True), ("files", "pixels", False), ("both", "pixels", True)],
+)
+def test_an_image_is_known_by_its_file_and_by_its_pixels(
+    recorded: str, shown: str, is_known: bool, teacher: Path, tmp_path: Path
+) -> None:
+    """A run from before pixels were recorded knows its files alone; of one saved anew only the pixels are the same."""
+    config, split = _config(), _split(teacher)
+    content = json.loads((teacher / SPLIT).read_bytes())
+    pixels = content["pixels"] if recorded == "both" else content.pop("pixels")
+    (tmp_path / SPLIT).write_text(json.dumps(content))
+    (tmp_path / CONFIG).write_bytes((teacher / CONFIG).read_bytes())
+    name = split.train[0]
+    images = {"again": {pixels[name]} if shown == "pixels" else IMAGES[name]}
+    with pytest.raises(BadConfig, match="knows again") if is_known else nullcontext():
+        check_unseen(tmp_path, config, replace(split, test=("again",)), images, "the teacher")
+
+
+def test_the_same_pixels_in_another_format_are_the_same_image(tmp_path: Path) -> None:
+    pixels = picture(5, height=40, width=30)
+    for name, suffix, image in (("a", "png", pixels), ("b", "bmp", pixels), ("c", "png", pixels.reshape(30, 40, 3))):
+        write(tmp_path / "images" / f"{name}.{suffix}", image)
+        write(tmp_path / "masks" / f"{name}.png", mask(1, height=image.shape[0], width=image.shape[1]))
+    found = check(open_dataset(tmp_path), progress=False).contents
+    assert len(found["a"] & found["b"]) == 1
+    assert not found["a"] & found["c"]
+
+
+def test_an_encoder_behind_a_link_is_that_of_its_run(teacher: Path, tmp_path: Path) -> None:
+    link = tmp_path / "encoder.safetensors"
+    link.symlink_to(teacher / BEST)
+    split = _split(teacher)
+    with pytest.raises(BadConfig, match=r"the encoder in .* knows"):
+        check_encoder_unseen(link, _config(), replace(split, test=split.train), IMAGES)
+    assert inherited("retina", encoder=link, teacher=None) == seen_by(teacher, "retina")
+
+
+def test_a_run_whose_teacher_knows_its_test_images_is_refused_before_it_begins(teacher: Path, tmp_path: Path) -> None:
+    config = _config(teacher=teacher_identity(teacher, "retina"), seed=1)  # of another split
+    with pytest.raises(BadConfig, match=r"the teacher in .* knows .*, which this run (tests|validates with)"):
+        run_job(config, tmp_path / "student", None, print, teacher=teacher)
+    assert not (tmp_path / "student").exists()
 
 
 @pytest.mark.parametrize("by", ["encoder", "teacher"])

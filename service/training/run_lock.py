@@ -1,0 +1,75 @@
+"""One folder, one run: two that write there at once would go on with each other's split, weights and scores."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from service.errors import BadConfig
+
+LOCK = ".lock"
+
+Lock = Callable[[BinaryIO], None]
+"""Locks a file for this process until it is closed, or raises OSError."""
+
+
+def lock_file(file: BinaryIO) -> None:
+    """Lock the file for this process alone, or raise OSError.
+
+    Unlike flock's, this lock is not inherited: loading processes live on for seconds when their run is killed, and the
+    same command is to go on at once.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.ENOSYS, "no locks on this system")
+    import fcntl  # noqa: PLC0415 - Windows has none
+
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", lock: Lock = lock_file) -> Iterator[None]:
+    """Hold `folder`, which is made if it is not there, against every other process that asks for it.
+
+    It is free again when the process ends, however it ends. A folder in which nothing came to lie is removed again. One
+    that cannot be written is not held, since no run can write there; where the file system knows no locks, `say` is
+    told that nothing keeps others out.
+
+    Raises:
+        BadConfig: another run holds it; another folder can be given by `option`.
+        OSError: it cannot be made, or holds a lock file of somebody else's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        yield
+        return
+    file = _locked(folder, say, option, lock)
+    try:
+        yield
+    finally:
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            folder.rmdir()
+        file.close()  # only now: whoever has opened the file that is gone sees that when it has the lock
+
+
+def _locked(folder: Path, say: Callable[[str], None], option: str, lock: Lock) -> BinaryIO:
+    """Return the folder's lock file, locked until it is closed."""
+    path = folder / LOCK
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+        try:
+            lock(file)
+        except OSError as error:
+            if error.errno in {errno.EACCES, errno.EAGAIN}:
+                file.close()
+                what = f"{folder} is in use by another run"
+                raise BadConfig(f"{what}; wait for it or pick another folder with {option}") from error
+            say(f"caution: {folder} cannot be locked ({error.strerror}); start no other run in it")
+            return file
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()  # its last holder removed it in between

@@ -1,0 +1,86 @@
+"""A run folder is held by one process, and free again however that ends."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from service.errors import BadConfig
+from service.imaging.policy import InputPolicy
+from service.reproduction.experiment import Experiment, run_experiment
+from service.reproduction.paper import PAPER_NETWORKS
+from service.training.config import configure
+from service.training.job import run as run_job
+from service.training.pretraining import pretrain
+from service.training.run_lock import LOCK, held
+from tests.training.another_run import another_run
+
+GRID = InputPolicy(kind="stretch", height=32, width=32)
+
+
+def test_a_second_run_in_a_folder_is_refused_until_the_first_ends_and_writes_nothing(tmp_path: Path) -> None:
+    config = configure("drawn:retina:6", "retina", "quick", {"input": GRID, "crop_px": None})
+    busy = tmp_path / "run"
+    with another_run(busy):
+        with pytest.raises(BadConfig, match=r"run is in use by another run; wait for it or pick .* with --run"):
+            run_job(config, busy, None, print)
+        with pytest.raises(BadConfig, match="in use by another run"):
+            pretrain(config, busy, tmp_path / "weights.pth", print)
+        assert [path.name for path in busy.iterdir()] == [LOCK]
+    with held(busy, print):
+        (busy / "state").touch()
+    assert (busy / LOCK).exists()
+
+
+def test_networks_are_not_compared_twice_at_once_in_one_folder(tmp_path: Path) -> None:
+    recipe = configure("drawn:retina:6", "retina", "quick", {"input": GRID})
+    experiment = Experiment(networks=PAPER_NETWORKS[:1], recipe=recipe, folds=None, folder=tmp_path)
+    with another_run(tmp_path), pytest.raises(BadConfig, match=r"in use by another run; .* with --out"):
+        next(run_experiment(experiment, print))
+
+
+def test_a_run_that_was_killed_goes_on_at_once_though_its_loading_processes_live(tmp_path: Path) -> None:
+    with another_run(tmp_path / "run") as (run, loader):
+        os.kill(run, signal.SIGKILL)
+        os.waitid(os.P_PID, run, os.WEXITED | os.WNOWAIT)
+        os.kill(loader, 0)
+        with held(tmp_path / "run", print):
+            (tmp_path / "run" / "state").touch()
+
+
+def test_what_a_refused_run_made_is_removed_and_what_lay_there_stays(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="refused"), held(tmp_path / "new", print):
+        raise BadConfig("refused")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "note").touch()
+    with held(tmp_path / "old", print):
+        assert (tmp_path / "old" / LOCK).exists()
+    assert (tmp_path / "old" / "note").exists()
+
+
+def test_a_lock_on_a_file_that_its_last_holder_removed_meanwhile_holds_nothing(tmp_path: Path) -> None:
+    locked: list[int] = []
+
+    def lock_late(file: BinaryIO) -> None:
+        if not locked:
+            (tmp_path / LOCK).unlink()
+        locked.append(file.fileno())
+
+    with held(tmp_path, print, lock=lock_late):
+        assert (tmp_path / LOCK).exists()
+        assert len(locked) == 2
+
+
+def test_a_file_system_without_locks_is_said_and_a_run_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def no_locks(_: BinaryIO) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with held(tmp_path / "run", said.append, lock=no_locks):
+        (tmp_path / "run" / "state").touch()
+    assert said == [f"caution: {tmp_path / 'run'} cannot be locked (No locks available); start no other run in it"]
