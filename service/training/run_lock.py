@@ -1,10 +1,10 @@
 """One folder, one run: two that write there at once would go on with each other's split, weights and scores."""
 
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,18 +29,19 @@ def lock_file(file: BinaryIO) -> None:
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@contextmanager
+@contextlib.contextmanager
 def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", lock: Lock = lock_file) -> Iterator[None]:
     """Hold `folder`, which is made if it is not there, against every other process that asks for it.
 
-    It is free again when the process ends, however it ends. A folder in which nothing came to lie is removed again. One
-    that cannot be written is not held, since no run can write there; where the file system knows no locks, `say` is
-    told that nothing keeps others out.
+    It is free again when the process ends, however it ends. A folder in which nothing came to lie is removed again,
+    with those above it that were made for it. One that cannot be written is not held, since no run can write there;
+    where the file system knows no locks, `say` is told that nothing keeps others out.
 
     Raises:
         BadConfig: another run holds it; another folder can be given by `option`.
         OSError: it cannot be made, or holds a lock file of somebody else's.
     """
+    made = [path for path in folder.parents if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         yield
@@ -49,9 +50,11 @@ def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", loc
     try:
         yield
     finally:
-        if [path.name for path in folder.iterdir()] == [LOCK]:
-            (folder / LOCK).unlink()
-            folder.rmdir()
+        with contextlib.suppress(OSError):  # it is gone by now, or something else lies beside it
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                for path in (folder, *made):
+                    path.rmdir()
         file.close()  # only now: whoever has opened the file that is gone sees that when it has the lock
 
 

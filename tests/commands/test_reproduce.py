@@ -15,6 +15,7 @@ from service.commands.reproduce import choose, subject
 from service.errors import BadConfig, BadDataset, BadParameter
 from service.reproduction.accuracy_table import heading
 from service.training.run_folder import RESULT
+from service.training.run_lock import LOCK
 from tests.training.alnet_train import ENVIRONMENT
 
 TINY = (
@@ -133,5 +134,5 @@ def test_a_killed_reproduction_goes_on_where_it_was(tmp_path: Path) -> None:
     folder = tmp_path / "retina"
     assert set(json.loads((folder / "scores.json").read_bytes())) == {"al-net", "al-net-u"}
     assert {path.name for path in folder.iterdir() if path.is_file()} == {
-        *("table.md", "table.json", "scores.json", "curves.png", "pictures.png")
+        *(LOCK, "table.md", "table.json", "scores.json", "curves.png", "pictures.png")
     }

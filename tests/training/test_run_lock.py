@@ -52,7 +52,7 @@ def test_a_run_that_was_killed_goes_on_at_once_though_its_loading_processes_live
 
 
 def test_what_a_refused_run_made_is_removed_and_what_lay_there_stays(tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match="refused"), held(tmp_path / "new", print):
+    with pytest.raises(BadConfig, match="refused"), held(tmp_path / "new" / "run", print):
         raise BadConfig("refused")
     assert not (tmp_path / "new").exists()
     (tmp_path / "old").mkdir()
