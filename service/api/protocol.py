@@ -89,6 +89,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        self._unset_keepalive_if_required()
         self._undigested = max(1, self._undigested)  # also if it came together with the end of the one before
         self._bound_head()
         super().on_message_begin()
@@ -138,12 +139,13 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """End an answer: go on with the next request, or with what could be none, or wait for the rest of a body."""
         super().on_response_complete()
+        self._watch_last_bytes()
         if self.transport.is_closing() or not self.cycle.response_complete:
             return
         if self._refused_with is not None:
             self._answer_refused(self._refused_with)
         elif self._is_in_body and self._rest_timer is None:
-            self._rest_timer = self.loop.call_later(REST_TIMEOUT_S, self.transport.close)
+            self._rest_timer = self.loop.call_later(REST_TIMEOUT_S, self._close)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's signature
         """Answer bytes that cannot be parsed, and close."""
@@ -159,12 +161,12 @@ class Protocol(HttpToolsProtocol):
         """Go on sending: the caller has taken most of it."""
         super().resume_writing()
         self._unread.let_go()
+        self._watch_last_bytes()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has rested for long, once its last answer is taken; that may not take for good."""
         super().timeout_keep_alive_handler()
-        if self.transport.get_write_buffer_size():
-            self._unread.watch()
+        self._watch_last_bytes()
 
     def _parse(self, data: memoryview) -> None:
         while data:
@@ -211,7 +213,7 @@ class Protocol(HttpToolsProtocol):
         elif self._undigested and not self.transport.is_closing():
             self._refuse(408)
         else:
-            self.transport.close()
+            self._close()
 
     @property
     def _is_answering(self) -> bool:
@@ -221,12 +223,21 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: int) -> None:
         """Take nothing more, and answer with a problem once the requests before it have their answers."""
         self._refused_with = status
-        if self._is_in_body and not self._is_answering:
-            self.transport.close()  # the rest of a body that was answered before its end
+        if self._is_in_body and not self.pipeline and self.cycle.response_started:
+            self._close()  # the rest of a body that was answered before its end
         elif self._is_in_body and self.pipeline:
             self._drop_last()
         elif self._is_in_body or not self._is_answering:
             self._answer_refused(status)
+
+    def _close(self) -> None:
+        """Close the connection once what was sent is taken; that may not take for good."""
+        self.transport.close()
+        self._watch_last_bytes()
+
+    def _watch_last_bytes(self) -> None:
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._unread.watch()
 
     def _drop_last(self) -> None:
         """Forget the last of the requests that wait: its body cannot be parsed."""
@@ -247,7 +258,7 @@ class Protocol(HttpToolsProtocol):
         line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()
         headers = [b"%b: %b" % header for header in [*answer.raw_headers, (b"connection", b"close")]]
         self.transport.write(b"\r\n".join([line, *headers, b"", bytes(answer.body)]))
-        self.transport.close()
+        self._close()
         logs.log_access(exchange)
 
 

@@ -6,7 +6,7 @@
 - Unsigned levels of 32 bits: those from 2³¹ on come as negative numbers.
 - Signed levels of 8 bits: negative ones come as the highest.
 - Grey of up to 8 bits that does not say whether its 0 is white: it comes as a negative. Other readers, and Pillow with
-  more bits, take 0 for black.
+  more bits, take 0 for black, but for fax's compressions.
 
 And read some kinds that it knows, but not in this byte order, or not with a white 0.
 """
@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFile
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
+    COMPRESSION,
     II,
     MM,
     OPEN_INFO,
@@ -31,6 +32,9 @@ from service.errors import DamagedImage
 from service.imaging import levels
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _PLANES_APART, _UNSIGNED, _SIGNED = 0, 1, 2, 1, 2
+
+_FAX = frozenset({2, 3, 4})
+"""CCITT's compressions, whose 0 is white unless the file says otherwise."""
 
 _TWELVE_BITS = ("I;16", "I;12")  # packed, in the same way whatever the byte order
 OPEN_INFO.update(
@@ -61,7 +65,8 @@ def name_samples(image: TiffImageFile) -> None:
         DamagedImage: they are stored plane by plane in a way that Pillow cannot read.
     """
     bits = _bits(image)
-    if bits <= 8 and PHOTOMETRIC_INTERPRETATION not in image.tag_v2:
+    is_fax = image.tag_v2.get(COMPRESSION) in _FAX
+    if bits <= 8 and not is_fax and PHOTOMETRIC_INTERPRETATION not in image.tag_v2:
         image.tile = [_with_black_zero(tile) for tile in image.tile]
     if bits > 8:
         apart = image.tag_v2.get(PLANAR_CONFIGURATION) == _PLANES_APART

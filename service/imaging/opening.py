@@ -8,6 +8,7 @@ changed nor relied upon.
 import io
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,9 +167,11 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     page = pages[_pick(frame, len(pages))]
     image = TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.alone(upload, page)))
     workload.check_size(image.size, max_pixels)
-    tiff.check_tiles(page, image.size, max_pixels)
+    is_turned = image.tag_v2.get(ExifTags.Base.Orientation) in _TURNED  # Pillow tells the size that it will have then
+    stored = image.size[::-1] if is_turned else image.size
+    tiff.check_tiles(page, stored, max_pixels)
     _forget_xmp(image)
-    pixels, scans = page.pixels_to_decode(*image.size), _scans_of_tiff(upload, image)
+    pixels, scans = page.pixels_to_decode(*stored), _scans_of_tiff(upload, image)
     workload.check_jpeg_scans(scans, pixels, max_pixels)
     deep_tiff.name_samples(image)
     return _Head(pixels * _times_slower(scans), partial(deep_tiff.read, image))
@@ -180,8 +183,8 @@ def _scans_of_tiff(upload: bytes, image: TiffImagePlugin.TiffImageFile) -> int:
         return 1
     tags = image.tag_v2
     offsets = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS) or (0,)
-    are_apart = len(set(offsets)) == len(offsets)  # else the same few scans may be gone over for each piece
-    return -(-workload.count_jpeg_scans(upload) // (len(offsets) if are_apart else 1))
+    most_used = max(Counter(offsets).values())  # for so many pieces of the picture the same scans may be gone over
+    return -(-workload.count_jpeg_scans(upload) * most_used // len(offsets))
 
 
 def _bmp(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
@@ -213,6 +216,9 @@ _TURNS = {
     8: PillowImage.Transpose.ROTATE_90,
 }
 """What each EXIF orientation asks for."""
+
+_TURNED = frozenset({5, 6, 7, 8})
+"""The orientations that exchange width and height."""
 
 _HEADS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "PPM": _netpbm}
 

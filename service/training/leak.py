@@ -60,8 +60,8 @@ def inherited(modality: str, *, encoder: Path | None, teacher: Path | None) -> S
 
 def _run_of(file: Path) -> Path | None:
     """Return the run folder in which a file lies, if it is in one."""
-    folder = file.resolve().parent
-    return folder if (folder / SPLIT).exists() else None
+    folders = (file.parent, file.resolve().parent)  # the file, or the folder, may be a link
+    return next((folder for folder in folders if (folder / SPLIT).exists()), None)
 
 
 def seen_by(run: Path, modality: str) -> Seen:

@@ -58,12 +58,20 @@ def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", loc
         file.close()  # only now: whoever has opened the file that is gone sees that when it has the lock
 
 
+def _opened(path: Path) -> BinaryIO:
+    """Open the lock file so that every user can, whose turn it may be next: the folder's mode says who may write."""
+    file = path.open("ab")
+    with contextlib.suppress(OSError):  # it is somebody else's, who has done so
+        path.chmod(0o666)
+    return file
+
+
 def _locked(folder: Path, say: Callable[[str], None], option: str, lock: Lock) -> BinaryIO:
     """Return the folder's lock file, locked until it is closed."""
     path = folder / LOCK
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
+        file = _opened(path)
         try:
             lock(file)
         except OSError as error:

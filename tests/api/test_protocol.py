@@ -333,6 +333,64 @@ def test_a_caller_who_does_not_take_its_answer_is_let_go() -> None:
     run_virtually(main)
 
 
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_the_last_bytes_do_not_keep_a_connection_that_ends_with_its_answer(is_resumed: bool) -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        transport.unsent = 10_000
+        protocol.data_received(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        await asyncio.sleep(1)
+        assert transport.is_closing()
+        if is_resumed:
+            protocol.pause_writing()
+            protocol.resume_writing()
+        await asyncio.sleep(STALLED_AFTER_S)
+        assert transport.was_aborted()
+        protocol.connection_lost(None)
+        assert timers() == []
+
+    run_virtually(main)
+
+
+def test_garbage_in_a_body_whose_answer_is_on_its_way_gets_no_second_answer() -> None:
+    async def lingering(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"no", "more_body": True})
+        await asyncio.sleep(2)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def main() -> None:
+        protocol, transport = connect(lingering)
+        protocol.data_received(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await asyncio.sleep(1)
+        protocol.data_received(b"no number\r\n")
+        assert transport.is_closing()
+        await asyncio.sleep(2)
+        assert transport.written.count(b"HTTP/1.1 ") == 1
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_a_request_that_comes_with_the_rest_of_a_refused_body_is_not_cut_off_as_one_that_rests() -> None:
+    async def refuse_then_wait(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(100 if scope["method"] == "GET" else 0)
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async def main() -> None:
+        protocol, transport = connect(refuse_then_wait)
+        protocol.data_received(UNREAD_BODY)
+        await asyncio.sleep(1)
+        protocol.data_received(b"x" * 100 + REQUEST)
+        await asyncio.sleep(99)
+        assert not transport.is_closing()
+        await asyncio.sleep(2)
+        assert transport.written.count(b"done") == 2
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
 def test_a_caller_who_has_taken_its_answer_is_not_watched_any_more() -> None:
     async def main() -> None:
         protocol, transport = connect()

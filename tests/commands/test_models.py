@@ -19,7 +19,7 @@ from service.store.pin import write_pin
 from service.store.publish import publish
 from service.store.readme import card_readme
 from tests.cards import WEIGHTS, make_card
-from tests.checkpoints import TINY, publish_tiny
+from tests.checkpoints import publish_tiny
 
 
 def _run(*arguments: str | Path, store: Path) -> Result:
@@ -116,10 +116,15 @@ def test_verify_goes_on_past_what_cannot_be_listed(tmp_path: Path) -> None:
 
 
 def test_verify_tells_want_of_memory_in_a_line(tmp_path: Path) -> None:
-    publish_tiny(tmp_path, architecture_config=TINY | {"head_channels": 10**13})
+    """Its probe alone would have terabytes."""
+    path = publish_tiny(tmp_path).folder / "card.json"
+    card = json.loads(path.read_text())
+    card["input"] |= {"kind": "tile", "height": 32 * 10**5, "width": 32 * 10**5, "overlap": 0}
+    path.write_text(json.dumps(card))
     result = _run("verify", store=tmp_path)
     assert result.exit_code == 1
     assert "retina 1: FAILED: " in result.stdout
+    assert "Traceback" not in result.output
 
 
 def test_a_broken_checkpoint_is_an_error_of_show(tmp_path: Path) -> None:

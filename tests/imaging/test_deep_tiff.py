@@ -1,5 +1,7 @@
 """TIFF of more than 8 bits a sample look the same however they are stored."""
 
+import io
+import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -8,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.errors import DamagedImage
 from service.imaging.decode import decode, decode_mask
@@ -194,6 +197,18 @@ def test_twelve_packed_bits_are_read_in_either_byte_order(order: Order, photomet
 def test_negative_levels_of_eight_bits_become_black(is_compressed: bool) -> None:
     levels = np.array([[-128, -1, 0, 1, 127]], np.int8)
     assert grey(tiff(levels, GREY, is_compressed=is_compressed)).tolist() == [[0, 0, 0, 1, 127]]
+
+
+def test_zero_is_white_in_a_fax_that_does_not_say() -> None:
+    picture = Image.fromarray(draw() > 30_000)
+    buffer = io.BytesIO()
+    picture.save(buffer, "TIFF", compression="group4")
+    upload = buffer.getvalue()
+    tag = struct.pack("<HHI", 262, SHORT, 1)
+    assert tag in upload
+    unsaid = upload.replace(tag, struct.pack("<HHI", 261, SHORT, 1))
+    white = re.sub(re.escape(tag) + b"..", tag + b"\0\0", upload, flags=re.DOTALL)
+    np.testing.assert_array_equal(grey(unsaid), grey(white))
 
 
 @COMPRESSED

@@ -57,6 +57,19 @@ def test_a_jpeg_in_a_tiff_counts_as_one_outside(rows: int) -> None:
     assert pixels_to_decode(plain, max_pixels=LIMIT) == PIXELS
 
 
+def test_tiles_that_share_a_jpeg_count_its_scans_as_often_as_they_go_over_it() -> None:
+    """Writers of slides store blank tiles once; of 64 tiles here two do so."""
+    jpeg = encoded(Image.fromarray(noise(16, 16)), "JPEG")
+    at = 8 + 2 + 12 * 9 + 4
+    sizes = {256: 128, 257: 128, 258: 8, 259: 7, 262: 1, 277: 1, 322: 16, 323: 16}
+    offsets = [at + 256 + number * len(jpeg) for number in range(63)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in sizes.items()]
+    entries.append(struct.pack("<HHII", 324, 4, 64, at))
+    upload = b"II*\0" + struct.pack("<IH", 8, 9) + b"".join(entries) + bytes(4)
+    upload += struct.pack("<64I", *offsets, offsets[0]) + jpeg * 63
+    assert pixels_to_decode(upload, max_pixels=LIMIT) == 128 * 128
+
+
 def test_many_scans_in_a_tiff_count_as_work_and_are_refused_as_in_a_jpeg() -> None:
     grey = Image.fromarray(noise(HEIGHT, WIDTH))
     jpeg = encoded(grey, "JPEG", progressive=True)

@@ -135,6 +135,13 @@ def test_many_tiles_of_one_small_block_are_not_decoded() -> None:
         decode(file({**tags(1600, 16), **shared}) + bytes(999), max_pixels=LIMIT)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_tiles_are_counted_on_the_grid_on_which_they_lie_however_the_picture_is_turned(orientation: int) -> None:
+    turned = {**tags(16, 1600), 274: (SHORT, 1, orientation), 322: (LONG, 1, 60_000), 323: (LONG, 1, 16)}
+    with pytest.raises(ImageTooLarge, match="tiles"):
+        decode(file({**turned, 324: (LONG, 100, 8), 325: (LONG, 100, 8)}) + bytes(999), max_pixels=LIMIT)
+
+
 def test_tiles_that_reach_beyond_the_picture_count_as_work() -> None:
     (page,) = pages(file({**tags(100, 70), 322: (LONG, 1, 64), 323: (LONG, 1, 48)}))
     assert page.pixels_to_decode(100, 70) == 2 * 64 * 2 * 48
