@@ -71,6 +71,9 @@ def test_a_file_that_vanished_is_named_whichever_process_missed_it(workers: int)
         list(loaded(_batches(_find_no_file, workers)))
 
 
+@pytest.mark.filterwarnings(  # while torch sends the loader's processes home, the signal may say it once more
+    "ignore:Exception ignored in.*_MultiProcessingDataLoaderIter:pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_loading_process_that_was_killed_is_reported_with_advice() -> None:
     with pytest.raises(
         BadConfig, match=r"a loading process failed \(.*\): if memory was short.*fewer than --workers 1"
