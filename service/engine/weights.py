@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
@@ -37,12 +36,8 @@ def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
     """
     name = f"{card.modality}/{card.version}"
     try:
-        with torch.device(
-            "meta"
-        ):  # without memory: to draw random weights and fold them takes longer than all the rest
-            network = build_reparameterized(card.architecture, **card.architecture_config)
-        network.load_state_dict(weights, strict=True, assign=True)
-        network.float()
+        network = build_reparameterized(card.architecture, **card.architecture_config)
+        network.load_state_dict(weights, strict=True)
     except BadConfig as error:
         raise BadCheckpoint(f"{name}: this version cannot build its network: {_first_line(error)}") from error
     except RuntimeError as error:

@@ -10,7 +10,6 @@ from torch import Tensor
 from service.engine.memory import is_out_of_memory
 from service.engine.weights import build_network, read_state
 from service.errors import BadCheckpoint
-from service.network import ARCHITECTURES, build_reparameterized
 from service.store.checkpoint import Checkpoint
 from tests.checkpoints import TINY, publish_tiny
 
@@ -52,17 +51,6 @@ def test_weights_of_any_precision_become_float32(tmp_path: Path, dtype: torch.dt
     for name, tensor in network.state_dict().items():
         assert tensor.dtype == torch.float32
         torch.testing.assert_close(tensor, state[name], atol=1e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_is_built_of_its_weights_alone(tmp_path: Path, name: str) -> None:
-    torch.manual_seed(0)
-    network = build_reparameterized(name).eval()
-    card = publish_tiny(tmp_path).card.model_copy(update={"architecture": name, "architecture_config": {}})
-    built = build_network(card, network.state_dict()).eval()
-    pixels = torch.rand(1, 3, 64, 96)
-    with torch.inference_mode():
-        torch.testing.assert_close(built(pixels), network(pixels), atol=0, rtol=0)
 
 
 def test_weights_that_do_not_fit_name_the_first_that_does_not(tmp_path: Path) -> None:
