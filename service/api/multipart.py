@@ -25,11 +25,7 @@ class FormReader:
     """
 
     def __init__(self, content_type: str) -> None:
-        if len(content_type) > MAX_CONTENT_TYPE:
-            raise BadMultipart(f"the Content-Type of a form has at most {MAX_CONTENT_TYPE} characters")
-        boundary = parse_options_header(content_type)[1].get(b"boundary")
-        if not boundary:
-            raise BadMultipart("the Content-Type of a form must name its boundary")
+        boundary = _boundary(content_type)
         self._files: dict[bytes, BytesIO] = {}
         self._parts = 0
         self._header_name = bytearray()
@@ -118,3 +114,12 @@ class FormReader:
 
     def _end(self) -> None:
         self._has_ended = True
+
+
+def _boundary(content_type: str) -> bytes:
+    if len(content_type) > MAX_CONTENT_TYPE:
+        raise BadMultipart(f"the Content-Type of a form has at most {MAX_CONTENT_TYPE} characters")
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise BadMultipart("the Content-Type of a form must name its boundary")
+    return boundary

@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 class UnreadAnswer:
-    """Watches what a connection's transport still has to send, while that is more than the transport likes to hold."""
+    """Watches what a connection's transport still has to send, while told to."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Begin: more waits to be sent than the caller has room for."""
+        """Begin: something waits to be sent until the caller takes it."""
         self.let_go()
         left = self._transport.get_write_buffer_size()
         self._timer = asyncio.get_running_loop().call_later(STALLED_AFTER_S, self._look, left)

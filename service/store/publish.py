@@ -31,6 +31,8 @@ from service.store.readme import card_readme
 DRAFT = ".draft-"
 STALE_AFTER_S = 24 * 3600
 FOLDER_MODE = 0o755
+TRIES = 20
+"""How often a version is looked for that no other publisher has just taken."""
 
 
 def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
@@ -56,18 +58,22 @@ def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
     return target
 
 
-def publish_next(store: Path, card: Card, contents: Contents) -> Path:
+def publish_next(store: Path, card: Card, contents: Contents | bytes) -> Path:
     """Publish as `publish` does, under the next free version of the card's modality, whatever version the card names.
 
     Raises:
+        AlreadyPublished: other publishers took every version that was tried.
         BadCheckpoint: a folder cannot be listed; or as for `publish`.
         OSError: as for `publish`.
     """
-    while True:
-        try:
-            return publish(store, card.model_copy(update={"version": next_version(store, card.modality)}), contents)
-        except AlreadyPublished:  # another publisher has just taken that version
-            continue
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(AlreadyPublished):  # another publisher has just taken that version
+            return _publish_as_next(store, card, contents)
+    return _publish_as_next(store, card, contents)
+
+
+def _publish_as_next(store: Path, card: Card, contents: Contents | bytes) -> Path:
+    return publish(store, card.model_copy(update={"version": next_version(store, card.modality)}), contents)
 
 
 def _files(card: Card, contents: Contents) -> dict[str, bytes]:

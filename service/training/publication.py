@@ -18,16 +18,16 @@ from service import __version__
 from service.engine.choosing import Wish, load_engine
 from service.engine.predictor import Predictor
 from service.engine.probing import TOLERANCE, raster
-from service.errors import AlreadyPublished, BadCheckpoint
+from service.errors import BadCheckpoint
 from service.imaging.placement import Image
 from service.imaging.probe import probe
 from service.imaging.statistics import FEATURES, Likeness
 from service.network import count_parameters, reparameterize
 from service.network.normalise import Normalise
 from service.store.card import Card, Data, IouEstimate, Normalisation, Probe, Scores, Training, TrainingImages
-from service.store.checkpoint import Checkpoint, Contents, sha256
-from service.store.model_store import ModelStore, next_version
-from service.store.publish import publish
+from service.store.checkpoint import Checkpoint, sha256
+from service.store.model_store import ModelStore
+from service.store.publish import publish, publish_next
 from service.training.config import Config
 from service.training.run_folder import CHECKPOINT
 from service.training.scores import ImageScore, Predict, mean_and_std
@@ -36,8 +36,6 @@ RASTER = 16
 LIBRARIES = ("torch", "numpy", "pillow", "monai", "lightning-fabric", "safetensors")
 LARGEST_CHANGE = 0.01
 """Largest difference in mean test IoU between the run's own network and the published one, by plain PyTorch."""
-TRIES = 20
-"""How often a version is looked for that no other job has just taken."""
 
 ScoreAgain = Callable[[Predict], Sequence[ImageScore]]
 """Scores the test images with a predictor."""
@@ -116,7 +114,7 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
         again = mean_and_std(score.agreement.iou for score in score_again(engine.predict))[0]
         if abs(again - card.test.iou_mean) > LARGEST_CHANGE:
             raise BadCheckpoint(f"served, the checkpoint scores IoU {again:.4f}; in training {card.test.iou_mean:.4f}")
-    return publish_next(card, weights, store) if store else proven
+    return publish_next(store, card, weights) if store else proven
 
 
 def publish_kept(run: Path, modality: str, store: Path) -> Path:
@@ -128,7 +126,7 @@ def publish_kept(run: Path, modality: str, store: Path) -> Path:
     """
     checkpoint = _kept(run, modality)
     load_engine(checkpoint, Wish(engine="torch"))
-    return publish_next(checkpoint.card, checkpoint.read_weights(), store)
+    return publish_next(store, checkpoint.card, checkpoint.read_weights())
 
 
 def published_before(run: Path, modality: str, store: Path) -> Path | None:
@@ -151,20 +149,6 @@ def _kept(run: Path, modality: str) -> Checkpoint:
     if modality not in kept.modalities():
         raise BadCheckpoint(f"{run} has lost its checkpoint; remove result.json there, and the run finishes again")
     return kept.newest(modality)
-
-
-def publish_next(card: Card, contents: Contents | bytes, store: Path) -> Path:
-    """Publish as the modality's next version; if another job takes that one in the meantime, as the one after it."""
-    for _ in range(TRIES - 1):
-        try:
-            return _publish_as(next_version(store, card.modality), card, contents, store)
-        except AlreadyPublished:
-            continue
-    return _publish_as(next_version(store, card.modality), card, contents, store)
-
-
-def _publish_as(number: str, card: Card, contents: Contents | bytes, store: Path) -> Path:
-    return publish(store, card.model_copy(update={"version": number}), contents)
 
 
 def logit_difference(network: nn.Module, plain: nn.Module, image: Image, normalisation: Normalisation) -> float:

@@ -20,10 +20,10 @@ from service.errors import QuantisationLoss
 from service.imaging.placement import prepare
 from service.store.card import Card, Quantised
 from service.store.checkpoint import Checkpoint, Contents, Int8Model, sha256
+from service.store.publish import publish_next
 from service.training.dataset import load_image, open_dataset
 from service.training.evaluate import chosen, evaluate
 from service.training.pairs import Pair
-from service.training.publication import publish_next
 from service.training.scores import mean_and_std
 
 SEED = 0
@@ -83,7 +83,7 @@ def quantise(
     _judge(exact, found, n, largest_loss, may_use_more=len(tiles) < len(taught))
     quantised = _describe(model, calibration_images=len(tiles), n=n, iou_mean=found, iou_loss=exact - found)
     contents = Contents(checkpoint.read_weights(), model)
-    folder = publish_next(card.model_copy(update={"int8": quantised}), contents, store)
+    folder = publish_next(store, card.model_copy(update={"int8": quantised}), contents)
     return Outcome(folder, exact, found, n)
 
 

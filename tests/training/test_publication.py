@@ -20,8 +20,9 @@ from service.network import build
 from service.store.card import Data, IouEstimate, Normalisation
 from service.store.checkpoint import Checkpoint, sha256
 from service.store.model_store import ModelStore
+from service.store.publish import publish_next
 from service.training.config import configure
-from service.training.publication import Trained, describe, prove_and_publish, publish_next
+from service.training.publication import Trained, describe, prove_and_publish
 from service.training.scores import ImageScore, Predict
 from tests.cards import WEIGHTS, make_card, make_scores
 from tests.checkpoints import TINY
@@ -122,7 +123,7 @@ def test_without_a_store_the_checkpoint_stays_in_the_run(tmp_path: Path) -> None
 def test_jobs_that_publish_at_once_get_versions_of_their_own(tmp_path: Path) -> None:
     jobs = 8
     with ThreadPoolExecutor(jobs) as pool:
-        done = [pool.submit(publish_next, make_card(), WEIGHTS, tmp_path) for _ in range(jobs)]
+        done = [pool.submit(publish_next, tmp_path, make_card(), WEIGHTS) for _ in range(jobs)]
         folders = {job.result() for job in done}
     assert {int(folder.name) for folder in folders} == set(range(1, jobs + 1))
     assert ModelStore(tmp_path).newest("retina").card.version == str(jobs)
