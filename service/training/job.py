@@ -28,7 +28,7 @@ from service.training.leak import check_encoder_unseen, check_unseen, inherited
 from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
-from service.training.processes import check_agreed, fastest_precision, make_fabric, part
+from service.training.processes import agreed_precision, check_agreed, make_fabric, part
 from service.training.publication import Trained, describe, prove_and_publish, publish_kept, published_before
 from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
@@ -69,7 +69,7 @@ def run(
         OSError: the run folder or the store cannot be written. Whatever was written before is whole.
     """
     folder = RunFolder(path)
-    config = folder.settle(config, fastest_precision)
+    config = folder.settle(config, agreed_precision)
     fabric = make_fabric(config)
     check_agreed(fabric, config)
     with held(path, say) if fabric.is_global_zero else nullcontext():

@@ -29,7 +29,7 @@ from service.training.leak import check_encoder_unseen, inherited
 from service.training.loading import Batches, loaded, make_batches
 from service.training.order import EpochOrder
 from service.training.parts import Say, read_parts, study
-from service.training.processes import fastest_precision, make_fabric
+from service.training.processes import agreed_precision, make_fabric
 from service.training.resources import memory_for_a_step, room_on_disk
 from service.training.run_folder import RunFolder
 from service.training.run_lock import held
@@ -86,7 +86,7 @@ def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_wei
         OSError: the run folder cannot be written. Whatever was written before is whole.
     """
     folder = RunFolder(path)
-    config = folder.settle(config, fastest_precision)
+    config = folder.settle(config, agreed_precision)
     fabric = make_fabric(config)
     if fabric.world_size > 1:
         raise BadConfig("pre-training runs in one process; start it without torchrun")

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
@@ -19,6 +20,8 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
 from service.engine.torch_engine import precisions
 from service.errors import BadConfig
 from service.training.config import Config
+
+Precision = Literal["float32", "bfloat16"]
 
 LONGEST_WAIT = timedelta(days=1)
 """How long the others wait for the process of rank 0, which alone validates and writes.
@@ -54,10 +57,28 @@ def make_fabric(config: Config) -> Fabric:
     return fabric
 
 
-def fastest_precision() -> Literal["float32", "bfloat16"]:
+def fastest_precision() -> Precision:
     """Return in what this machine trains faster, bfloat16 or float32; a CPU has to time them, once a process."""
     is_fast = torch.cuda.is_available() or precisions(torch.device("cpu"), "auto")[0] == "bfloat16"
     return "bfloat16" if is_fast else "float32"
+
+
+def agreed_precision(find: Callable[[], Precision] = fastest_precision) -> Precision:
+    """Return what rank 0 finds faster, for all processes of the run: on CPUs two that time it need not find the same.
+
+    It joins the processes, before there is Fabric, which takes them as it finds them then.
+
+    Raises:
+        BadConfig: torchrun did not start as many processes on every node.
+    """
+    here, nodes = _here_and_nodes() if _by_torchrun() else (1, 1)
+    if here * nodes == 1 or torch.cuda.is_available():
+        return find()
+    torch.distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
+    found = [find() if leads() else None]
+    torch.distributed.broadcast_object_list(found, src=0)
+    assert found[0] is not None  # noqa: S101 -- rank 0 sent it
+    return found[0]
 
 
 def part(fabric: Fabric) -> None:
@@ -82,10 +103,10 @@ def check_shared(fabric: Fabric, epochs_done: int) -> None:
 
 
 def check_agreed(fabric: Fabric, config: Config) -> None:
-    """Check that all processes compute in one arithmetic, which on CPUs each of them has timed for itself.
+    """Check that all processes compute in one arithmetic: one that does not see the run folder may have another.
 
     Raises:
-        BadConfig: this process found another one faster than that of rank 0 did.
+        BadConfig: this process has another one than that of rank 0.
     """
     of_rank_0 = fabric.broadcast(config.precision)
     if config.precision != of_rank_0:

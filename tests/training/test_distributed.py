@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,3 +146,15 @@ def _process_of_rank(rank: int, torchrun: int) -> int:
     wanted = f"RANK={rank}".encode()
     (found,) = [child for child in children if wanted in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")]
     return int(found)
+
+
+def test_processes_that_find_different_arithmetics_faster_take_that_of_rank_0() -> None:
+    done = subprocess.run(
+        [*TORCHRUN, "-m", "tests.training.opinions"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert sorted(re.findall("rank [^\n]*", done.stdout)) == ["rank 0 of 2: bfloat16", "rank 1 of 2: bfloat16"]
