@@ -36,16 +36,6 @@ async def read(open_checkpoint: Callable[[], Checkpoint]) -> tuple[Card, Content
     return await in_own_thread(partial(_read, open_checkpoint), "reading a checkpoint")
 
 
-async def build(card: Card, contents: Contents, make: MakeEngine, device: Device) -> Engine:
-    """Return the engine of what was read, once it is known to be sound.
-
-    Raises:
-        BadCheckpoint: shapes or numbers are wrong, or the network does not reproduce its probe.
-        Exception: whatever else `make` raises.
-    """
-    return await in_turns(make(card, contents), device)
-
-
 async def warm_up(engine: Engine, device: Device, max_batch_size: int) -> dict[int, float]:
     """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first time.
 

@@ -71,7 +71,7 @@ class Modality:
         name: str,
         *,
         is_required: bool,
-        load: Callable[[str, str], Awaitable[Version]],
+        load: Callable[["Modality", str], Awaitable[Version]],
         on_checkpoint: Callable[[str, Outcome], None],
         give_back: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
@@ -150,7 +150,7 @@ class Modality:
         if self._serving is None and self._state.status == "loading":
             self._state = ModalityState("loading", version=wanted.version, is_pinned=wanted.is_pinned)
         try:
-            version = await self._load(self.name, wanted.version)
+            version = await self._load(self, wanted.version)
         except Exception as error:  # noqa: BLE001 - one checkpoint's fault must not keep others from serving
             is_at_fault = isinstance(error, BadCheckpoint) and not error.may_pass
             again_at = float("inf") if is_at_fault else self._clock() + RETRY_AFTER_S

@@ -56,7 +56,7 @@ class Store:
     async def _give_back(self) -> None:
         self.given_back += 1
 
-    async def _load(self, _modality: str, version: str) -> Version:
+    async def _load(self, _modality: Modality, version: str) -> Version:
         self.loads.append(version)
         if version in self.faults:
             raise self.faults[version]

@@ -1,0 +1,128 @@
+"""Following the model store: which modalities it has, and which version of each it wants served now."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from service.engine.modality import SLOW_AFTER_S, Modality
+from service.engine.own_thread import in_own_thread, told_after
+from service.engine.source import Source
+from service.errors import AlnetError, BadCheckpoint
+from service.store.model_store import ModelStore, Wanted
+
+log = logging.getLogger(__name__)
+
+NO_CHECKPOINT = "the model store holds no checkpoint"
+
+
+class Follower:
+    """Looks at the store every `poll_s` seconds, or once if that is 0; a modality whose files hang holds up no other.
+
+    `named` are the modalities to be served whatever the store has; None: all that it has. `add` makes one known and
+    returns it, `source` says which version of it is wanted. Once `is_over` says so, nobody looks any more.
+    """
+
+    def __init__(
+        self,
+        store: ModelStore,
+        source: Source,
+        *,
+        named: Sequence[str] | None,
+        poll_s: float,
+        add: Callable[[str], Modality],
+        is_over: Callable[[], bool],
+    ) -> None:
+        self._store, self._source, self._named = store, source, named
+        self._poll_s, self._add, self._is_over = poll_s, add, is_over
+        self._known: set[str] = set()
+        self._not_yet_seen: set[str] = set()
+        self._listed, self._seen = asyncio.Event(), asyncio.Event()
+        self.fault = ""
+        """Why the store gives no modalities, for people; empty if it does, or has not answered yet."""
+
+    async def run(self) -> None:
+        """Follow the store and each modality in it, until cancelled or over."""
+        try:
+            async with asyncio.TaskGroup() as self._looks:
+                if self._named is None:
+                    self._start("the list of models", self._list)
+                else:
+                    self._find(self._named)
+                    self._listed.set()
+        finally:
+            self._listed.set()
+            self._seen.set()
+
+    async def wait_listed(self, timeout_s: float) -> None:
+        """Return once the names of the modalities are known, or after that time: the store may hang."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._listed.wait()
+
+    async def wait_seen(self) -> None:
+        """Return once every modality that the store had at first is ready or has failed."""
+        await self._seen.wait()
+
+    def _find(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self._known:
+                self._known.add(name)
+                self._start(name, partial(self._look, self._add(name)))
+
+    def _start(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
+        self._not_yet_seen.add(what)
+        self._looks.create_task(self._again_and_again(what, look), name=f"following {what}")
+
+    async def _again_and_again(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
+        """Look; a fault that is no checkpoint's, such as a lack of threads, must not end the looking."""
+        while True:
+            try:
+                await look()
+            except Exception:
+                log.exception("a look at the model store has failed, what is loaded serves on")
+            if not self._poll_s or self._is_over():
+                return  # once all have, `run` ends, and says so
+            self._not_yet_seen.discard(what)
+            if not self._not_yet_seen:
+                self._seen.set()
+            await asyncio.sleep(self._poll_s)
+
+    async def _list(self) -> None:
+        """Add what is new in the store; say so, once, if the store cannot be read or holds nothing."""
+        slow = partial(log.warning, "listing the model store takes over %g s: its disk or network hangs", SLOW_AFTER_S)
+        try:
+            with told_after(SLOW_AFTER_S, slow):
+                names = await in_own_thread(self._store.modalities, "listing the model store")
+        except BadCheckpoint as error:
+            self._note(f"the model store cannot be read: {error}", "what is loaded serves on")
+        else:
+            where = self._store.folder.absolute()
+            self._note(
+                "" if names else NO_CHECKPOINT,
+                f"looked for in {where}. Publish one into it, or have ALNET_STORE name the folder that has them",
+            )
+            self._find(names)
+        finally:
+            self._listed.set()
+
+    def _note(self, fault: str, advice: str) -> None:
+        if fault and fault != self.fault:
+            log.log(logging.WARNING if fault == NO_CHECKPOINT else logging.ERROR, "%s; %s", fault, advice)
+        elif self.fault and not fault:
+            log.info("the model store can be read, and holds checkpoints")
+        self.fault = fault
+
+    async def _look(self, modality: Modality) -> None:
+        """Ask which version is to be served, and see to it."""
+        with modality.patience("asking which version is to be served"):
+            wanted = await in_own_thread(partial(self._wanted, modality.name), "asking the model store")
+        await modality.renew(wanted)
+
+    def _wanted(self, name: str) -> Wanted | AlnetError:
+        """Return what is to be served of a modality, or why that cannot be told; runs in a thread."""
+        try:
+            return self._source.wanted(name)
+        except AlnetError as error:
+            return error

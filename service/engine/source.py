@@ -1,0 +1,68 @@
+"""Where the engines of a fleet come from: a model store, which may ask for another version at any time, or a caller."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from service.engine.engine import Engine
+from service.engine.loading import MakeEngine, read
+from service.engine.modality import Modality
+from service.engine.steps import Steps
+from service.store.model_store import ModelStore, Wanted
+
+
+class Source(Protocol):
+    """What a fleet asks for versions and their engines."""
+
+    def wanted(self, modality: str) -> Wanted:
+        """Return which version is to be served; may take long, and is called in a thread of its own.
+
+        Raises:
+            AlnetError: that cannot be told; the message says why.
+        """
+        ...
+
+    async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:
+        """Return what builds the engine of a version: all that has to be waited for has been read.
+
+        Raises:
+            BadCheckpoint: a file is missing, unreadable or damaged.
+        """
+        ...
+
+
+class StoreSource:
+    """Reads checkpoints of a model store; `make_engine` builds their engines."""
+
+    def __init__(self, store: ModelStore, make_engine: MakeEngine) -> None:
+        self._store, self._make_engine = store, make_engine
+
+    def wanted(self, modality: str) -> Wanted:
+        """See `ModelStore.wanted`."""
+        return self._store.wanted(modality)
+
+    async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:
+        """See `Source.read`; a store that hangs is told."""
+        with modality.patience(f"reading version {version}"):
+            card, contents = await read(partial(self._store.open, modality.name, version))
+        return partial(self._make_engine, card, contents)
+
+
+class HandedIn:
+    """Gives engines that are ready, by modality."""
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self._engines = engines
+
+    def wanted(self, modality: str) -> Wanted:
+        """Return the version in the engine's card."""
+        return Wanted(self._engines[modality].card.version, is_pinned=False, stamp=())
+
+    async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:  # noqa: ARG002 - a source's
+        """See `Source.read`; nothing is left to be built."""
+        return partial(_at_once, self._engines[modality.name])
+
+
+def _at_once(engine: Engine) -> Steps[Engine]:
+    yield from ()
+    return engine
