@@ -37,6 +37,7 @@ class CoarseFusion(nn.Module):
         self.direct = nn.ModuleList(
             share_of(share, None if number else conv.bias) for number, share in enumerate(shares[:n_direct])
         )
+        self.bias = None if n_direct else conv.bias
         self.coarse = nn.ModuleList(TapColumns(*part, fine) for part in parts[n_direct:])
         across = [shifted_upsampling(size[1], fine[1]).T for size in sizes[n_direct:]]
         joined = torch.cat([*across, torch.zeros(0, fine[1])])
@@ -48,6 +49,8 @@ class CoarseFusion(nn.Module):
         if self.coarse:
             columns = [taps(x) for taps, x in zip(self.coarse, features[len(self.direct) :], strict=True)]
             parts.append(torch.cat(columns, 2).transpose(2, 3) @ self.across)
+        if self.bias is not None:
+            parts.append(self.bias.view(1, -1, 1, 1))
         fused: Tensor = reduce(torch.add, parts)
         return fused
 

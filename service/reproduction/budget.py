@@ -4,8 +4,8 @@ from service.reproduction.paper import INPUT_SIZES
 from service.training.augment import VIEWS
 from service.training.config import Config
 
-PAPER_EPOCHS = 150
-"""§ 4.2; each of them shows every training image in its flips (§ 4.1)."""
+PAPER_EPOCHS, PAPER_PLACES = 150, 5
+"""§ 4.2 and § 4.1: each epoch shows every training image in its flips, and each of these in place and shifted four ways."""
 
 
 def describe_budget(recipe: Config, images: int) -> str:
@@ -14,12 +14,12 @@ def describe_budget(recipe: Config, images: int) -> str:
     The paper's is that of the recipe's modality, with as many training images.
     """
     height, width = INPUT_SIZES[recipe.modality]
-    paper_views = PAPER_EPOCHS * images * VIEWS
+    paper_views = PAPER_EPOCHS * images * VIEWS * PAPER_PLACES
     share = training_pixels(recipe, images) / (paper_views * height * width)
     verdict = "a smaller budget than the paper's" if share < 1 else "no smaller a budget"
     return (
-        f"{_in_words(recipe, images)}. The paper's: {PAPER_EPOCHS} epochs of {images} images in {VIEWS} flips, whole "
-        f"({height}×{width}), {paper_views:,} views. This is {100 * share:.3g} % of its pixels: {verdict}."
+        f"{_in_words(recipe, images)}. The paper's: {PAPER_EPOCHS} epochs of {images} images in {VIEWS} flips, each in "
+        f"{PAPER_PLACES} places, whole ({height}×{width}), {paper_views:,} views. This is {100 * share:.3g} % of its pixels: {verdict}."
     )
 
 

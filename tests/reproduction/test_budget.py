@@ -6,11 +6,16 @@ from service.training.config import configure
 from tests.reproduction.experiments import make_recipe
 
 
-def test_the_papers_recipe_is_no_smaller_than_the_papers() -> None:
-    """Its grid is padded to multiples of 32, so it sees a few pixels more."""
+def test_the_papers_recipe_shows_each_flip_in_one_place_an_epoch_and_the_paper_in_five() -> None:
+    """Its grid is padded to multiples of 32, so it sees a few pixels more than a fifth."""
     said = describe_budget(configure("/data", "retina", "paper", {}), 10)
     assert said.startswith("150 epochs, of 20 steps of 4 whole images (608×704), 12,000 views. ")
-    assert "150 epochs of 10 images in 8 flips, whole (605×700), 12,000 views" in said
+    assert "150 epochs of 10 images in 8 flips, each in 5 places, whole (605×700), 60,000 views" in said
+    assert said.endswith("20.2 % of its pixels: a smaller budget than the paper's.")
+
+
+def test_a_larger_budget_says_so() -> None:
+    said = describe_budget(configure("/data", "retina", "paper", {"epochs": 750}), 10)
     assert said.endswith("101 % of its pixels: no smaller a budget.")
 
 
