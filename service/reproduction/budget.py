@@ -5,7 +5,7 @@ from service.training.augment import VIEWS
 from service.training.config import Config
 
 PAPER_EPOCHS, PAPER_PLACES = 150, 5
-"""§ 4.2 and § 4.1: each epoch shows every training image in its flips, and each of these in place and shifted four ways."""
+"""§ 4.2 and § 4.1: each epoch shows every training image in its flips, each of them in place and shifted four ways."""
 
 
 def describe_budget(recipe: Config, images: int) -> str:
@@ -19,7 +19,8 @@ def describe_budget(recipe: Config, images: int) -> str:
     verdict = "a smaller budget than the paper's" if share < 1 else "no smaller a budget"
     return (
         f"{_in_words(recipe, images)}. The paper's: {PAPER_EPOCHS} epochs of {images} images in {VIEWS} flips, each in "
-        f"{PAPER_PLACES} places, whole ({height}×{width}), {paper_views:,} views. This is {100 * share:.3g} % of its pixels: {verdict}."
+        f"{PAPER_PLACES} places, whole ({height}×{width}), {paper_views:,} views. "
+        f"This is {100 * share:.3g} % of its pixels: {verdict}."
     )
 
 
