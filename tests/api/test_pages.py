@@ -55,7 +55,7 @@ async def test_every_address_has_a_name_in_the_log(path: str, caplog: pytest.Log
 async def test_the_addresses_that_a_page_asks_exist(path: str) -> None:
     async with running(fake_app()) as client:
         page = (await client.get(path)).text
-        asked = set(re.findall(r"""(?:fetch\(|href=)["'](/[^"'$]*)["']""", page))
+        asked = set(re.findall(r"""(?:ask\(|fetch\(|href=)["'](/[^"'$]*)["']""", page))
         statuses = {address: (await client.get(address)).status_code for address in asked}
     assert asked
     assert set(statuses.values()) == {200}
