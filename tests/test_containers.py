@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +15,19 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from service.api.exchange import SANE_TOKEN
+from service.api.protocol import MAX_HEAD_BYTES
+from service.api.schemas import Problem
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 SERVING, TRAINING = ROOT / "Dockerfile", ROOT / "docker" / "training.Dockerfile"
 BOTH = pytest.mark.parametrize("dockerfile", [SERVING, TRAINING], ids=lambda path: path.name)
+PROXY = ROOT / "docker" / "haproxy.cfg"
 GPU, CPU = ROOT / "docker-compose.yml", ROOT / "docker-compose.cpu.yml"
 OWN_IN_THE_CONTAINER = {"ALNET_HOST", "ALNET_PORT", "ALNET_STORE"}
 
@@ -59,12 +65,14 @@ def health_check() -> list[str]:
 
 @contextmanager
 def server(status: int) -> Iterator[int]:
-    """Answer `status` to GET /readyz and 404 to all else, on the port yielded."""
+    """Answer `status` to GET /readyz, nothing to /broken and 404 to all else, on the port yielded."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/readyz" else 404)
-            self.end_headers()
+            if self.path != "/broken":
+                self.send_response(status if self.path == "/readyz" else 404)
+                self.send_header("X-Asked-As", self.headers.get("X-Request-ID", ""))
+                self.end_headers()
 
         def log_message(self, *args: object) -> None:
             pass
@@ -77,6 +85,30 @@ def server(status: int) -> Iterator[int]:
         finally:
             http.shutdown()
             thread.join()
+
+
+def haproxy_program() -> str:
+    """Return the path of HAProxy; the test is skipped where there is none."""
+    if not (program := shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")):
+        pytest.skip("haproxy is not installed")
+    return program
+
+
+@contextmanager
+def proxy(folder: Path, replica: int) -> Iterator[httpx.Client]:
+    """Run HAProxy as configured, but in front of one port of this host; yield a client that asks it."""
+    socket, config = folder / "proxy", folder / "haproxy.cfg"
+    written = PROXY.read_text().replace("bind :8000", f"bind unix@{socket}")
+    written = re.sub(r"server-template .*", f"server replica 127.0.0.1:{replica}", written)
+    config.write_text(re.sub(r"resolvers docker\n(?: .*\n)*| resolvers docker init-addr none", "", written))
+    with subprocess.Popen([haproxy_program(), "-db", "-f", str(config)], stdout=subprocess.DEVNULL) as process:
+        try:
+            while not socket.exists() and process.poll() is None:
+                time.sleep(0.01)
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://proxy") as client:
+                yield client
+        finally:
+            process.kill()
 
 
 def compose_program() -> list[str]:
@@ -249,7 +281,7 @@ def test_prometheus_scrapes_each_replica_of_the_service() -> None:
 
 def test_the_proxy_passes_on_to_the_service_and_waits_for_what_it_still_answers() -> None:
     proxy, service = services(CPU)["proxy"], services(CPU)["service"]
-    lines = (ROOT / "docker" / "haproxy.cfg").read_text().split("\n")
+    lines = PROXY.read_text().split("\n")
     assert [line.split()[-1] for line in lines if "server-template" in line] == [
         f"service:{final_stage(SERVING)['EXPOSE']}"
     ]
@@ -259,19 +291,60 @@ def test_the_proxy_passes_on_to_the_service_and_waits_for_what_it_still_answers(
 
 
 def test_the_proxy_gives_up_later_than_the_service() -> None:
-    waits = dict(re.findall(r"timeout (client|server) +(\d+)s", (ROOT / "docker" / "haproxy.cfg").read_text()))
+    waits = dict(re.findall(r"timeout (client|server) +(\d+)s", PROXY.read_text()))
     settings = Settings.read({})
     longest_s = settings.upload_timeout_s + settings.request_timeout_s
     assert {name for name, seconds in waits.items() if int(seconds) > longest_s} == {"client", "server"}
 
 
 def test_haproxy_accepts_its_configuration() -> None:
-    if not (program := shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")):
-        pytest.skip("haproxy is not installed")
-    checked = subprocess.run(
-        [program, "-c", "-f", str(ROOT / "docker" / "haproxy.cfg")], capture_output=True, text=True, check=False
-    )
+    command = [haproxy_program(), "-c", "-f", str(PROXY)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_the_proxys_own_answers_are_problems() -> None:
+    answers = [line for line in PROXY.read_text().splitlines() if re.match(r" +http-(error|request return) ", line)]
+    statuses = [int(re.findall(r" status (\d+)", line)[0]) for line in answers]
+    assert statuses == [400, 408, 500, 502, 503, 504, 404]
+    for status, line in zip(statuses, answers, strict=True):
+        (body,) = re.findall(r" content-type application/problem\+json lf-string '(.*?)' ", line)
+        problem = Problem.model_validate_json(body)
+        assert problem.status == status
+        assert f" hdr X-Request-ID {problem.request_id} hdr Cache-Control no-store" in line
+        assert line.endswith(" hdr Retry-After 1") == (status in {502, 503})
+
+
+@pytest.mark.parametrize(("path", "status"), [("/readyz", 503), ("/metrics", 404)])
+def test_the_proxy_without_a_replica_answers_with_the_callers_id(tmp_path: Path, path: str, status: int) -> None:
+    with server(200) as port:
+        pass
+    with proxy(tmp_path, port) as client:
+        answer = client.get(path, headers={"X-Request-ID": "ward-3.7"})
+    problem = Problem.model_validate_json(answer.content)
+    assert (answer.status_code, problem.status) == (status, status)
+    assert answer.headers["X-Request-ID"] == problem.request_id == "ward-3.7"
+
+
+def test_a_replica_that_ends_before_its_answer_is_a_problem(tmp_path: Path) -> None:
+    with server(200) as port, proxy(tmp_path, port) as client:
+        answer = client.get("/broken")
+    assert Problem.model_validate_json(answer.content).status == answer.status_code == 502
+    assert answer.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(("sent", "passes"), [("ward-3.7", True), ("no id", False), ("a,b", False)])
+def test_the_proxy_passes_on_an_id_that_the_service_would_take(tmp_path: Path, sent: str, passes: bool) -> None:
+    with server(200) as port, proxy(tmp_path, port) as client:
+        passed_on = client.get("/readyz", headers={"X-Request-ID": sent}).headers["X-Asked-As"]
+    assert (passed_on == sent) == passes
+    assert SANE_TOKEN.fullmatch(passed_on)
+
+
+def test_the_proxy_takes_every_head_that_the_service_takes(tmp_path: Path) -> None:
+    head = {f"X-{number}": "a" * (MAX_HEAD_BYTES // 8 - 3) for number in range(8)}
+    with server(200) as port, proxy(tmp_path, port) as client:
+        assert client.get("/readyz", headers=head).status_code == 200
 
 
 @pytest.mark.parametrize("compose", [GPU, CPU], ids=lambda path: path.name)
