@@ -357,32 +357,75 @@ def test_compose_accepts_the_file(compose: Path) -> None:
     assert service["environment"]["ALNET_DEVICE"] == ("cuda" if compose == GPU else "cpu")
 
 
+def fired(summary: str, **labels: str) -> dict[str, Any]:
+    """Return an alert as promtool wants to be told of it."""
+    return {"exp_labels": labels, "exp_annotations": {"summary": summary}}
+
+
+def check_alert(folder: Path, name: str, at: str, series: dict[str, str], expected: list[dict[str, Any]]) -> None:
+    """Have promtool compare what fires under this name with what is `expected`; each value stands for 15 seconds."""
+    if not (program := shutil.which("promtool")):
+        pytest.skip("promtool is not installed")
+    case = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": expected}],
+    }
+    rules = {"rule_files": [str(ROOT / "docker" / "alerts.yml")], "evaluation_interval": "15s", "tests": [case]}
+    (folder / "test.yml").write_text(yaml.safe_dump(rules))
+    command = [program, "test", "rules", str(folder / "test.yml")]
+    tested = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
 @pytest.mark.parametrize(("reason", "is_overload"), [("overloaded", True), ("rate-limited", False)])
 def test_a_full_queue_is_an_overload_and_a_callers_own_rate_limit_is_none(
     tmp_path: Path, reason: str, is_overload: bool
 ) -> None:
-    if not (program := shutil.which("promtool")):
-        pytest.skip("promtool is not installed")
     series = {
-        f'alnet_refused_total{{instance="a", reason="{reason}"}}': "0+30x20",
-        'alnet_requests_total{instance="a", modality="retina", status="429"}': "0+30x20",
-        'alnet_requests_total{instance="a", modality="retina", status="200"}': "0+60x20",
+        f'alnet_refused_total{{instance="a", reason="{reason}"}}': "0+8x80",
+        'alnet_requests_total{instance="a", modality="retina", status="429"}': "0+8x80",
+        'alnet_requests_total{instance="a", modality="retina", status="200"}': "0+16x80",
     }
     summary = "Over 5 % of the uploads to a find a queue full or run out of time."
-    expected = {"exp_labels": {"instance": "a", "severity": "warning"}, "exp_annotations": {"summary": summary}}
-    case = {
-        "interval": "1m",
-        "input_series": [{"series": name, "values": values} for name, values in series.items()],
-        "alert_rule_test": [
-            {"eval_time": "15m", "alertname": "AlnetOverloaded", "exp_alerts": [expected] if is_overload else []}
-        ],
+    overload = fired(summary, instance="a", severity="warning")
+    check_alert(tmp_path, "AlnetOverloaded", "15m", series, [overload] if is_overload else [])
+
+
+ENDS_BEFORE_IT_LISTENS = "0 0 stale _ " * 40
+"""`up` of a container that Compose starts again and again: while it is stopped it has no address."""
+
+
+def test_a_service_that_ends_before_it_listens_is_gone(tmp_path: Path) -> None:
+    series = {'up{job="alnet", instance="a"}': ENDS_BEFORE_IT_LISTENS}
+    gone = fired("No replica of the service answers scrapes.", severity="critical")
+    check_alert(tmp_path, "AlnetGone", "10m", series, [gone])
+
+
+def test_one_replica_of_several_that_ends_before_it_listens_is_down(tmp_path: Path) -> None:
+    series = {'up{job="alnet", instance="a"}': ENDS_BEFORE_IT_LISTENS, 'up{job="alnet", instance="b"}': "1x160"}
+    down = fired("a does not answer scrapes.", instance="a", job="alnet", severity="critical")
+    check_alert(tmp_path, "AlnetDown", "10m", series, [down])
+    check_alert(tmp_path, "AlnetGone", "10m", series, [])
+
+
+@pytest.mark.parametrize("minutes", [5, 6, 7, 8, 9])
+def test_a_replica_that_is_taken_away_is_not_down(tmp_path: Path, minutes: int) -> None:
+    series = {'up{job="alnet", instance="a"}': "1x19 0 stale _x40", 'up{job="alnet", instance="b"}': "1x60"}
+    check_alert(tmp_path, "AlnetDown", f"{minutes}m", series, [])
+
+
+@pytest.mark.parametrize(("masks", "is_low"), [(100, True), (1, False)])
+def test_one_mask_does_not_tell_that_they_are_worse(tmp_path: Path, masks: int, is_low: bool) -> None:
+    labels = '{job="alnet", instance="a", modality="skin"}'
+    series = {
+        f"alnet_expected_iou_ratio_count{labels}": f"0x40 {masks}x960",
+        f"alnet_expected_iou_ratio_sum{labels}": f"0x40 {0.3 * masks}x960",
+        f"alnet_validated_iou_ratio{labels}": "0.8x1000",
     }
-    rules = {"rule_files": [str(ROOT / "docker" / "alerts.yml")], "tests": [case]}
-    (tmp_path / "test.yml").write_text(yaml.safe_dump(rules))
-    tested = subprocess.run(
-        [program, "test", "rules", str(tmp_path / "test.yml")], capture_output=True, text=True, check=False
-    )
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+    summary = "Masks of skin are expected to be clearly worse than on the checkpoint's test images."
+    low = fired(summary, instance="a", job="alnet", modality="skin", severity="warning")
+    check_alert(tmp_path, "AlnetExpectedIouLow", "4h", series, [low] if is_low else [])
 
 
 def test_prometheus_accepts_its_configuration_and_rules() -> None:
