@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.commands.options import Store
+
 BATCHES = (1, 8)
 LARGEST_PX = 1 << 22
 
@@ -12,7 +14,7 @@ LARGEST_PX = 1 << 22
 def engines(
     *,
     modality: Annotated[str, typer.Option(help="Whose checkpoint.")] = "cell",
-    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    store: Store,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Images in a batch; may be repeated.", show_default="1 8")

@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.commands.options import Store
+
 BATCHES = (1, 8)
 
 
 def roofline(
     *,
     modality: Annotated[str, typer.Option(help="Whose checkpoint.")] = "cell",
-    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    store: Store,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Images in a pass; may be repeated.", show_default="1 8")

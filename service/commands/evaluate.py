@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.commands.options import Store
+
 
 def evaluate(
     data: Annotated[str, typer.Argument(help="A folder that `alnet train` reads, or drawn:retina and so on.")],
     *,
     modality: Annotated[str, typer.Option(help="Whose checkpoint.")],
     version: Annotated[str | None, typer.Option(help="Which version; the newest if left out.")] = None,
-    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    store: Store,
     split: Annotated[Path | None, typer.Option(help="A run's split.json: evaluate only its --part.")] = None,
     part: Annotated[
         str | None, typer.Option(help="Of --split: train, validation or test, which it is if left out.")

@@ -5,10 +5,34 @@ from typing import Annotated
 
 import typer
 
+from service.errors import BadParameter
+from service.settings import Settings
+
 app = typer.Typer(help="Make, list and revoke the API keys of a server.", no_args_is_help=True)
 
+
+def key_file(given: str | Path | None = None) -> Path:
+    """Return the file of keys that was given, or else the server's.
+
+    Raises:
+        BadParameter: neither the option nor a setting names one.
+        BadSettings: it is empty, or the environment holds settings with which no server would start.
+    """
+    if not (name := Settings.read(api_keys=given and str(given)).api_keys):
+        raise BadParameter("--file is missing: the file of keys, as the server is told it by ALNET_API_KEYS")
+    return Path(name)
+
+
 KeyFile = Annotated[
-    Path, typer.Option("--file", envvar="ALNET_API_KEYS", help="The file of keys, as the server is told it.")
+    Path,
+    typer.Option(
+        "--file",
+        parser=key_file,
+        default_factory=key_file,
+        show_default="ALNET_API_KEYS",
+        metavar="PATH",
+        help="The file of keys, as the server is told it.",
+    ),
 ]
 Name = Annotated[str, typer.Argument(help="Who the key is for: letters, digits, dots, underscores, hyphens.")]
 

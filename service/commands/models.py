@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from service.commands.options import Store
 from service.errors import AlnetError, UnknownModality
 
 if TYPE_CHECKING:
@@ -17,13 +18,11 @@ T = TypeVar("T")
 
 app = typer.Typer(help="List, show, verify, import and pin the checkpoints of a model store.", no_args_is_help=True)
 
-StoreFolder = Annotated[Path, typer.Option("--store", envvar="ALNET_STORE", help="Folder of checkpoints.")]
-DEFAULT_STORE = Path("model_store")
 COLUMNS = ("MODALITY", "VERSION", "SERVED", "LABEL", "ARCHITECTURE", "PARAMETERS", "TEST IOU", "SIZE")
 
 
 @app.command("list")
-def list_checkpoints(store: StoreFolder = DEFAULT_STORE) -> None:
+def list_checkpoints(store: Store) -> None:
     """List every published checkpoint; the newest version of a modality is served unless another one is pinned.
 
     What is broken has a line each below them, and makes the exit code 1.
@@ -48,7 +47,7 @@ def show_checkpoint(
     *,
     version: Annotated[str | None, typer.Option(help="A published version; the newest if left out.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
-    store: StoreFolder = DEFAULT_STORE,
+    store: Store,
 ) -> None:
     """Show what a checkpoint is, how good, and how it was trained."""
     from service.store.model_store import ModelStore
@@ -61,7 +60,8 @@ def show_checkpoint(
 @app.command("verify")
 def verify_checkpoints(
     modality: Annotated[str | None, typer.Argument(help="All if left out.")] = None,
-    store: StoreFolder = DEFAULT_STORE,
+    *,
+    store: Store,
 ) -> None:
     """Check every published checkpoint: card, digest, weights, and the network's answer to its probe, on the CPU."""
     from service.store.model_store import ModelStore
@@ -81,7 +81,7 @@ def verify_checkpoints(
 @app.command("import")
 def import_checkpoint(
     folder: Annotated[Path, typer.Argument(help="A version's folder of another store, or a copy of one.")],
-    store: StoreFolder = DEFAULT_STORE,
+    store: Store,
 ) -> None:
     """Publish a copy of a checkpoint under the next free version: whole, checked by its digests, or not at all."""
     from service.store.checkpoint import Checkpoint
@@ -97,7 +97,7 @@ def import_checkpoint(
 def pin_version(
     modality: Annotated[str, typer.Argument(help="retina, cell, skin, or your own.")],
     version: Annotated[str, typer.Argument(help="A published version.")],
-    store: StoreFolder = DEFAULT_STORE,
+    store: Store,
 ) -> None:
     """Have this version served, whatever is published, until it is unpinned; running servers swap to it."""
     from service.store.model_store import ModelStore
@@ -108,7 +108,7 @@ def pin_version(
 @app.command("unpin")
 def unpin_version(
     modality: Annotated[str, typer.Argument(help="retina, cell, skin, or your own.")],
-    store: StoreFolder = DEFAULT_STORE,
+    store: Store,
 ) -> None:
     """Have the newest version served again."""
     from service.store.model_store import ModelStore
@@ -122,7 +122,7 @@ def unpin_version(
 @app.command("rollback")
 def roll_back(
     modality: Annotated[str, typer.Argument(help="retina, cell, skin, or your own.")],
-    store: StoreFolder = DEFAULT_STORE,
+    store: Store,
 ) -> None:
     """Pin the version before the one that is to be served now: before the pinned one, or else before the newest."""
     from service.store.model_store import ModelStore

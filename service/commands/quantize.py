@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from service.commands.options import Store
+
 LARGEST_LOSS = 0.003
 
 
@@ -14,7 +16,7 @@ def quantize(
     modality: Annotated[str, typer.Option(help="Whose checkpoint.")],
     split: Annotated[Path, typer.Option(help="The run's split.json: its train part calibrates, its test part judges.")],
     version: Annotated[str | None, typer.Option(help="Which version; the newest if left out.")] = None,
-    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    store: Store,
     images: Annotated[int, typer.Option(min=1, help="Training images for calibration, at most.")] = 64,
     loss: Annotated[
         float, typer.Option(min=0, max=1, help="By how much the mean IoU on test images may be lower than in float32.")

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.commands.options import Store
+
 
 def robustness(
     data: Annotated[str, typer.Argument(help="A folder that `alnet train` reads, or drawn:retina and so on.")],
@@ -13,7 +15,7 @@ def robustness(
     version: Annotated[
         list[str] | None, typer.Option(help="Which versions, side by side (may be repeated); the newest if left out.")
     ] = None,
-    store: Annotated[Path, typer.Option(envvar="ALNET_STORE", help="Folder of checkpoints.")] = Path("model_store"),
+    store: Store,
     split: Annotated[Path | None, typer.Option(help="A run's split.json: measure only on its --part.")] = None,
     part: Annotated[
         str | None, typer.Option(help="Of --split: train, validation or test, which it is if left out.")

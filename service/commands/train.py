@@ -61,7 +61,7 @@ def train(
     workers: options.Workers = None,
     cache_gib: options.CacheGib = None,
     run: options.Run = None,
-    store: options.Store = Path("model_store"),
+    store: options.Store,
     publish: options.Publish = True,
 ) -> None:
     """Train AL-Net on images with masks, and publish the best epoch as a checkpoint with a card.

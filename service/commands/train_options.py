@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.commands.options import store_option
+
 DATA, RECIPE, CHANGES, MACHINE, RUN = "Data", "Recipe", "Random changes of the images", "Machine", "Run"
 
 Data = Annotated[
@@ -197,10 +199,7 @@ EncoderRun = Annotated[
         rich_help_panel=RUN,
     ),
 ]
-Store = Annotated[
-    Path,
-    typer.Option(envvar="ALNET_STORE", help="Model store to publish into, as the next version.", rich_help_panel=RUN),
-]
+Store = Annotated[Path, store_option("Model store to publish into, as the next version.", RUN)]
 Publish = Annotated[bool, typer.Option(help="Or leave the checkpoint in the run folder.", rich_help_panel=RUN)]
 
 NONE_AT_ALL = ("steps_per_epoch", "crop_px")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import Command
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -39,6 +40,15 @@ def _help(*command: str) -> str:
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
     assert result.exit_code == 0
     return " ".join(result.stdout.split())
+
+
+def _commands() -> dict[str, Command]:
+    """Return every command by its words: "serve", "models list"."""
+    found: dict[str, Command] = {}
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        parts = command.commands.items() if hasattr(command, "commands") else [("", command)]
+        found |= {f"{name} {part}".strip(): one for part, one in parts}
+    return found
 
 
 def test_help_lists_every_command() -> None:
@@ -128,6 +138,39 @@ def test_an_empty_option_of_serve_is_an_error_of_one_line(option: str) -> None:
     done = _python("-c", program)
     assert done.returncode == 2
     assert done.stderr == f"alnet: ALNET_{option.upper()} is set, but empty; give it a value or unset it\n"
+
+
+@pytest.mark.parametrize("name", _commands())
+def test_settings_alone_read_the_environment(name: str) -> None:
+    assert [option.name for option in _commands()[name].params if option.envvar] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        (["models", "list"], "ALNET_STORE"),
+        (["evaluate", "drawn:skin", "--modality", "skin"], "ALNET_STORE"),
+        (["keys", "list"], "ALNET_API_KEYS"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_an_empty_variable_is_refused_as_by_the_server_and_an_option_wins_over_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str], variable: str
+) -> None:
+    monkeypatch.setenv(variable, "")
+    refusal = f"alnet: {variable} is set, but empty; give it a value or unset it\n"
+    option = "--store" if variable == "ALNET_STORE" else "--file"
+    assert _alnet(capsys, *command) == (2, "", refusal)
+    assert _alnet(capsys, *command, option, "") == (2, "", refusal)
+    assert _alnet(capsys, *command, option, "nowhere")[2] != refusal
+    assert _alnet(capsys, *command, "--help")[0] == 0
+
+
+def test_a_key_file_that_nobody_named_is_asked_for_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said, complained = _alnet(capsys, "keys", "list")
+    assert (code, said) == (2, "")
+    assert complained.startswith("alnet: --file is missing")
+    assert complained.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load, save
 from typer.testing import CliRunner, Result
 
-from service.commands.models import DEFAULT_STORE, app
+from service.commands.models import app
 from service.errors import BadCheckpoint, UnknownModality
 from service.settings import Settings
 from service.store.card import Probe
@@ -26,8 +26,10 @@ def _run(*arguments: str | Path, store: Path) -> Result:
     return CliRunner().invoke(app, [*map(str, arguments), "--store", str(store)])
 
 
-def test_the_default_store_is_the_servers() -> None:
-    assert Settings.model_fields["store"].default == DEFAULT_STORE
+def test_the_default_store_is_the_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / Settings.model_fields["store"].default, make_card("skin"), WEIGHTS)
+    monkeypatch.chdir(tmp_path)
+    assert "skin" in CliRunner().invoke(app, ["list"]).stdout
 
 
 def test_the_store_is_taken_from_the_environment(tmp_path: Path) -> None:
