@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-INTERRUPTED = 130
-"""The exit code of what Ctrl-C ended: 128 and the number of its signal."""
+from service.commands.interruption import INTERRUPTED
 
 try:
     import typer

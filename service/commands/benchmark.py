@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from service.commands import benchmark_engines, benchmark_roofline, benchmark_serve
+from service.commands.interruption import interruptible
 from service.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -88,12 +89,9 @@ def networks(
         warm_up=warm_up,
         repeat=repeat,
     )
-    try:
+    with interruptible(f"what was measured until then is in {out}"):
         for report in reports:
             write(report, out, iou)
-    except KeyboardInterrupt:
-        typer.echo(f"alnet: interrupted; what was measured until then is in {out}", err=True)
-        raise typer.Exit(130) from None
     typer.echo(networks_table(report))
     typer.echo(f"table, figures and plot: {out}")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.commands.interruption import interruptible
 from service.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -92,12 +93,9 @@ def serve(
         pid=pid,
     )
     out.mkdir(parents=True, exist_ok=True)
-    try:
+    with interruptible(f"what was measured until then is in {out}"):
         for report in benchmark(plan, log=out / "serve.log"):
             write(report, out)
-    except KeyboardInterrupt:
-        typer.echo(f"alnet: interrupted; what was measured until then is in {out}", err=True)
-        raise typer.Exit(130) from None
     typer.echo(serve_table(report))
     typer.echo(f"table, figures and plot: {out}")
 

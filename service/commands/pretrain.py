@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from service.commands import train_options as options
+from service.commands.interruption import RUN_GOES_ON, interruptible
 from service.commands.train import encoder_identity, modality_of, parse_input, parse_network_options
 
 Weights = Annotated[
@@ -90,9 +91,6 @@ def pretrain(
 
     imitated = {"imitates": file_identity(weights)}
     config = configure(data, name, "quick", RECIPE | imitated | options.given(changes))
-    try:
+    with interruptible(RUN_GOES_ON):
         file = pretrain(config, folder, weights, typer.echo, encoder_weights=encoder_weights)
-    except KeyboardInterrupt:
-        typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
-        raise typer.Exit(130) from None
     typer.echo(f"the encoder: {file}; begin with it by `alnet train --encoder-weights {file}`")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from service.commands import train_options as options
+from service.commands.interruption import RUN_GOES_ON, interruptible
 from service.commands.train import parse_input
 from service.errors import BadParameter
 
@@ -82,11 +83,8 @@ def reproduce(
 
     name = shown if folds is None else f"{shown}-{folds}-fold"
     experiment = Experiment(networks=tuple(networks), recipe=recipe, folds=folds, folder=out / name)
-    try:
+    with interruptible(RUN_GOES_ON):
         failed = run(experiment, command_line(context))
-    except KeyboardInterrupt:
-        typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
-        raise typer.Exit(130) from None
     if failed:
         raise typer.Exit(1)
 

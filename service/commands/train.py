@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.commands import train_options as options
+from service.commands.interruption import RUN_GOES_ON, interruptible
 from service.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -170,12 +171,8 @@ def _run(
     from service.training.job import run  # only now: a wrong option is refused without loading torch
     from service.training.processes import leads
 
-    try:
+    with interruptible(RUN_GOES_ON, is_told=leads):
         result = run(config, folder, store, typer.echo, encoder_weights=encoder_weights, teacher=teacher)
-    except KeyboardInterrupt:
-        if leads():
-            typer.echo("alnet: interrupted; the same command goes on after the last finished epoch", err=True)
-        raise typer.Exit(130) from None
     if result is not None:
         typer.echo(result.summary)
 
