@@ -36,11 +36,11 @@ def pretrain(
     epochs: options.Epochs = None,
     steps_per_epoch: options.StepsPerEpoch = None,
     batch_size: options.BatchSize = None,
-    crop: options.Crop = None,
+    crop_px: options.Crop = None,
     learning_rate: options.LearningRate = None,
     scale: options.Scale = None,
     zoom: options.Zoom = None,
-    rotation: options.Rotation = None,
+    rotation_deg: options.Rotation = None,
     colour: options.Colour = None,
     camera: options.Camera = None,
     frames: options.Frames = None,
@@ -62,35 +62,16 @@ def pretrain(
 
     name = modality_of(data, modality)
     folder = run or Path("runs") / (f"{name}-encoder" if fold is None else f"{name}-encoder-fold{fold}")
-    changes = {
-        "input": parse_input(grid) if grid else None,
-        "fractions": fractions,
-        "case_pattern": case_pattern,
-        "series": series,
-        "folds": folds,
-        "fold": fold,
-        "seed": seed,
-        "network": parse_network_options(network_option) if network_option else None,
-        "encoder_weights": encoder_identity(encoder_weights, folder) if encoder_weights else None,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "scale": scale,
-        "zoom": zoom,
-        "rotation_deg": rotation,
-        "colour": colour,
-        "camera": camera,
-        "frames": frames,
-        "precision": precision,
-        "steps_per_epoch": steps_per_epoch,
-        "crop_px": crop,
-        "workers": workers,
-        "cache_gib": cache_gib,
-    }
+    changes = options.given(
+        locals(),
+        input=parse_input(grid) if grid else None,
+        network=parse_network_options(network_option) if network_option else None,
+        encoder_weights=encoder_identity(encoder_weights, folder) if encoder_weights else None,
+        imitates=file_identity(weights),
+    )
     from service.training.pretraining import RECIPE, pretrain  # only now: a wrong option is refused without torch
 
-    imitated = {"imitates": file_identity(weights)}
-    config = configure(data, name, "quick", RECIPE | imitated | options.given(changes))
+    config = configure(data, name, "quick", RECIPE | changes)
     with interruptible(RUN_GOES_ON):
         file = pretrain(config, folder, weights, typer.echo, encoder_weights=encoder_weights)
     typer.echo(f"the encoder: {file}; begin with it by `alnet train --encoder-weights {file}`")

@@ -43,7 +43,7 @@ def reproduce(
     steps_per_epoch: options.StepsPerEpoch = None,
     coarse_epochs: options.CoarseEpochs = None,
     batch_size: options.BatchSize = None,
-    crop: options.Crop = None,
+    crop_px: options.Crop = None,
     learning_rate: options.LearningRate = None,
     precision: options.Precision = None,
     workers: options.Workers = None,
@@ -65,20 +65,13 @@ def reproduce(
     from service.training.config import configure
 
     shown = subject(data, modality, table or [])
-    changes = {
-        "input": parse_input(grid) if grid else None,
-        "seed": seed,
-        "epochs": epochs,
-        "coarse_epochs": coarse_epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "precision": precision,
-        "steps_per_epoch": steps_per_epoch,
-        "crop_px": crop,
-        "workers": workers,
-        "cache_gib": cache_gib,
-    }
-    recipe, networks = configure(data, shown, preset, options.given(changes)), choose(shown, table or [], network or [])
+    changes = options.given(
+        locals(),
+        input=parse_input(grid) if grid else None,
+        network=None,  # this and the folds are the experiment's, which trains many networks on many splits
+        folds=None,
+    )
+    recipe, networks = configure(data, shown, preset, changes), choose(shown, table or [], network or [])
     from service.reproduction.experiment import Experiment  # only now: a wrong option is refused without loading torch
 
     name = shown if folds is None else f"{shown}-{folds}-fold"

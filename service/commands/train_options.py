@@ -109,7 +109,8 @@ BatchSize = Annotated[
     typer.Option(help="Images in one step of each process; fewer need less memory.", rich_help_panel=RECIPE),
 ]
 Crop = Annotated[
-    int | None, typer.Option(help="Side of random crops in pixels; 0 for the whole grid.", rich_help_panel=RECIPE)
+    int | None,
+    typer.Option("--crop", help="Side of random crops in pixels; 0 for the whole grid.", rich_help_panel=RECIPE),
 ]
 Optimizer = Annotated[Literal["adam", "adamw"] | None, typer.Option(help="The optimizer.", rich_help_panel=RECIPE)]
 LearningRate = Annotated[
@@ -135,15 +136,19 @@ Thin = Annotated[
 ValidateEvery = Annotated[int | None, typer.Option(help="Epochs between validations.", rich_help_panel=RECIPE)]
 
 Shift = Annotated[
-    int | None, typer.Option(help="Up, down, left or right by so many pixels, or not.", rich_help_panel=CHANGES)
+    int | None,
+    typer.Option("--shift", help="Up, down, left or right by so many pixels, or not.", rich_help_panel=CHANGES),
 ]
 Scale = Annotated[float | None, typer.Option(help="Zoom of each axis by up to this fraction.", rich_help_panel=CHANGES)]
 Zoom = Annotated[
     float | None, typer.Option(help="Zoom of all, to up to 1 + this times closer or farther.", rich_help_panel=CHANGES)
 ]
-Rotation = Annotated[float | None, typer.Option(help="Rotation by up to so many degrees.", rich_help_panel=CHANGES)]
+Rotation = Annotated[
+    float | None, typer.Option("--rotation", help="Rotation by up to so many degrees.", rich_help_panel=CHANGES)
+]
 Elastic = Annotated[
-    float | None, typer.Option(help="Elastic deformation by up to so many pixels.", rich_help_panel=CHANGES)
+    float | None,
+    typer.Option("--elastic", help="Elastic deformation by up to so many pixels.", rich_help_panel=CHANGES),
 ]
 Colour = Annotated[
     float | None,
@@ -166,7 +171,7 @@ Frames = Annotated[
 ]
 Blur = Annotated[
     float | None,
-    typer.Option(help="Gaussian blur of a deviation of up to so many pixels.", rich_help_panel=CHANGES),
+    typer.Option("--blur", help="Gaussian blur of a deviation of up to so many pixels.", rich_help_panel=CHANGES),
 ]
 
 Precision = Annotated[
@@ -205,8 +210,17 @@ Publish = Annotated[bool, typer.Option(help="Or leave the checkpoint in the run 
 NONE_AT_ALL = ("steps_per_epoch", "crop_px")
 
 
-def given(options: Mapping[str, object]) -> dict[str, object]:
-    """Return the changes to a configuration that were asked for: 0 for one of `NONE_AT_ALL` is None, None nothing."""
+def given(parameters: Mapping[str, object], **parsed: object) -> dict[str, object]:
+    """Return the changes to a configuration that were asked for, from a command's `parameters`, by its fields' names.
+
+    What `configure` is told apart from them is left out; `parsed` is what takes the place of a parameter, or of one
+    of another name. None changes nothing, and 0 for one of `NONE_AT_ALL` makes it None.
+    """
+    from service.training.config import Config
+
+    fields = Config.model_fields.keys() - {"data", "modality", "preset"}
     return {
-        name: (value or None) if name in NONE_AT_ALL else value for name, value in options.items() if value is not None
+        name: (value or None) if name in NONE_AT_ALL else value
+        for name, value in {**parameters, **parsed}.items()
+        if name in fields and value is not None
     }

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click import Command
+from typer.core import TyperCommand
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -42,9 +42,9 @@ def _help(*command: str) -> str:
     return " ".join(result.stdout.split())
 
 
-def _commands() -> dict[str, Command]:
+def _commands() -> dict[str, TyperCommand]:
     """Return every command by its words: "serve", "models list"."""
-    found: dict[str, Command] = {}
+    found: dict[str, TyperCommand] = {}
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         parts = command.commands.items() if hasattr(command, "commands") else [("", command)]
         found |= {f"{name} {part}".strip(): one for part, one in parts}

@@ -15,7 +15,7 @@ from service.training.config import Config
 
 GROUP = get_command(app)
 assert isinstance(GROUP, TyperGroup)
-COMMAND = GROUP.commands["train"]
+COMMANDS = GROUP.commands
 
 
 def _train(*arguments: str | Path) -> Result:
@@ -112,8 +112,22 @@ def test_every_field_of_a_configuration_has_an_option(name: str) -> None:
     """Named alike, but for what --help says in fewer words; `imitates` is that of `alnet pretrain`."""
     others = {"input": "--input", "crop_px": "--crop", "network": "--network-option"}
     plain = name.removesuffix("_px").removesuffix("_deg").replace("_", "-")
-    options = [option for parameter in COMMAND.params for option in parameter.opts]
+    options = [option for parameter in COMMANDS["train"].params for option in parameter.opts]
     assert others.get(name, f"--{plain}") in options
+
+
+@pytest.mark.parametrize(
+    ("command", "others"),
+    [
+        ("train", {"grid", "network_option", "run", "store", "publish"}),
+        ("pretrain", {"grid", "network_option", "run", "weights"}),
+        ("reproduce", {"grid", "table", "out"}),
+    ],
+)
+def test_parameters_are_named_as_fields_but_for_those_that_are_none(command: str, others: set[str]) -> None:
+    """One of another name would change nothing, and nobody would hear of it."""
+    names = {parameter.name for parameter in COMMANDS[command].params}
+    assert names - Config.model_fields.keys() == others
 
 
 @pytest.mark.parametrize(
