@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.imaging import levels
-from service.imaging.opening import SIGNATURES, open_upload, typed_errors
+from service.imaging.opening import SIGNATURES, open_upload, pillows_errors
 from service.imaging.placement import Image
 
 FORMATS = tuple(SIGNATURES)
@@ -64,8 +64,8 @@ def decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> Decod
         DamagedImage: truncated, broken, without a finite value, or of a variety that cannot be read.
         FrameNeeded: several frames and `frame` is None, or there is no such frame.
     """
-    with typed_errors():
-        opened = open_upload(upload, max_pixels, frame)
+    opened = open_upload(upload, max_pixels, frame)
+    with pillows_errors(), np.errstate(invalid="ignore"):  # NaN may be of the kind that numpy warns of
         return Decoded(levels.to_rgb(opened.image), opened.format.lower())
 
 
@@ -79,5 +79,6 @@ def decode_mask(upload: bytes, *, max_pixels: int, frame: int | None = None) -> 
     Raises:
         UnknownImageFormat, ImageTooLarge, DamagedImage, FrameNeeded: as `decode`.
     """
-    with typed_errors():
-        return DecodedMask(*levels.foreground(open_upload(upload, max_pixels, frame).image))
+    opened = open_upload(upload, max_pixels, frame)
+    with pillows_errors():
+        return DecodedMask(*levels.foreground(opened.image))

@@ -6,7 +6,9 @@ changed nor relied upon.
 """
 
 import io
+import logging
 import threading
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ from PIL import Image as PillowImage
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
 from service.imaging import deep_tiff, netpbm, tiff, workload
 
+logger = logging.getLogger(__name__)
+
 SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "JPEG": (b"\xff\xd8\xff",),
@@ -28,6 +32,8 @@ SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "PPM": netpbm.KINDS,
 }
 """The formats read, by their first bytes. MPO, as phones write it, is a JPEG whose later pictures are left alone."""
+
+_DAMAGED = "the image is truncated, broken or of a kind that cannot be read"
 
 _BMP_RUN_LENGTHS = {BmpImagePlugin.BmpImageFile.COMPRESSIONS[name] for name in ("RLE8", "RLE4")}
 
@@ -58,8 +64,12 @@ class _Head:
 
 
 @contextmanager
-def typed_errors() -> Iterator[None]:
-    """Turn whatever Pillow raises in the block into a BadUpload, and let none of its warnings out."""
+def pillows_errors() -> Iterator[None]:
+    """Turn what Pillow raises in the block into a BadUpload, and let none of its warnings out.
+
+    So is want of memory, and arithmetic that a file's numbers do not allow. What else our own code raises, or numpy in
+    it, is a bug, and goes its way.
+    """
     try:
         with _quiet_pillow:
             yield
@@ -68,11 +78,36 @@ def typed_errors() -> Iterator[None]:
     except (MemoryError, PillowImage.DecompressionBombError) as error:
         raise ImageTooLarge("the image is too large to be decoded") from error
     except Exception as error:  # on broken files Pillow raises nearly every kind there is
-        raise DamagedImage("the image is truncated, broken or of a kind that cannot be read") from error
+        if not isinstance(error, ArithmeticError) and not any(name.startswith("PIL.") for name, _ in _way_of(error)):
+            raise
+        raise DamagedImage(_DAMAGED) from error
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Turn whatever is raised in the block into a BadUpload: it reads bytes of which nothing is known yet.
+
+    What is not Pillow's may be a bug of ours, and is logged: its type and place, for its message may quote the upload.
+    """
+    try:
+        with pillows_errors():
+            yield
+    except BadUpload:
+        raise
+    except Exception as error:
+        *_, (module, line) = _way_of(error)
+        logger.info("an image is taken for damaged: %s in %s, line %d", type(error).__name__, module, line)
+        raise DamagedImage(_DAMAGED) from error
+
+
+def _way_of(error: Exception) -> Iterator[tuple[str, int]]:
+    """Yield the modules, each with its line, that the error passed; that in which it was raised comes last."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        yield frame.f_globals.get("__name__", ""), line
 
 
 def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
-    """Return the picture in `upload`, or the one that `frame` (from 0) picks. Call it inside `typed_errors`.
+    """Return the picture in `upload`, or the one that `frame` (from 0) picks.
 
     Raises:
         UnknownImageFormat: the bytes begin like no format that is read.
@@ -81,11 +116,12 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
         DamagedImage: truncated, broken, or a variety of the format that cannot be read.
         FrameNeeded: several frames and `frame` is None, or there is no such frame.
     """
-    format_ = _format(upload)
-    image = _HEADS[format_](upload, max_pixels, frame).open()
-    image.load()
-    turn = _TURNS.get(_orientation(image))
-    return Opened(image if turn is None else image.transpose(turn), format_)
+    with typed_errors():
+        format_ = _format(upload)
+        image = _HEADS[format_](upload, max_pixels, frame).open()
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        return Opened(image if turn is None else image.transpose(turn), format_)
 
 
 def pixels_to_decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> int:
@@ -142,6 +178,8 @@ def _png(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
 def _bring_key_to_eight_bits(image: PillowImage.Image, *, depth: int) -> None:
     """Give the transparent level or colour, which Pillow keeps as the file has it, the scale of the pixels."""
     key = image.info.get("transparency")
+    if image.mode.startswith("I") and not isinstance(key, int | None):
+        raise DamagedImage("the PNG is grey, and its transparent level is a colour")
     if image.mode == "L" and depth < 8 and isinstance(key, int):
         image.info["transparency"] = key * 255 // (2**depth - 1)
     elif image.mode == "RGB" and depth == 16 and key is not None:

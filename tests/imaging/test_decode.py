@@ -1,10 +1,12 @@
 """Every kind of picture becomes 8-bit RGB by one rule."""
 
 import io
+import logging
 import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from service.errors import DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
+from service.imaging import levels, workload
 from service.imaging.decode import FORMATS, decode, decode_mask
 from tests.imaging.pictures import encoded, noise, rgb_png
 
@@ -30,12 +33,12 @@ def grey(upload: bytes) -> list[int]:
     return levels
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def png(rows: NDArray[np.uint8], *, width: int, depth: int, key: tuple[int, ...]) -> bytes:
     """Return a PNG of packed grey or, with three values in its transparent `key`, of colours. Pillow writes not all."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     header = struct.pack(">IIBBBBB", width, len(rows), depth, 2 if len(key) == 3 else 0, 0, 0, 0)
     lines = b"".join(b"\0" + row.tobytes() for row in rows)
     chunks = [(b"IHDR", header), (b"tRNS", struct.pack(f">{len(key)}H", *key)), (b"IDAT", zlib.compress(lines))]
@@ -102,6 +105,72 @@ def test_a_palette_png_without_a_palette_is_damaged() -> None:
         pixels(upload[:at] + upload[at + 12 + 9 :])
 
 
+def before_pixels(upload: bytes) -> int:
+    """Where the PNG's first chunk of pixels begins."""
+    return upload.index(b"IDAT") - 4
+
+
+def test_a_grey_png_whose_transparent_level_is_a_colour_is_damaged() -> None:
+    """Its first header makes colours of it, and a second one grey."""
+    rows = np.zeros((2, 12), np.uint8)
+    colour, grey = (png(rows, width=2, depth=16, key=key) for key in ((1, 2, 3), (1,)))
+    upload = colour[: before_pixels(colour)] + grey[8:33] + grey[before_pixels(grey) :]
+    with pytest.raises(DamagedImage, match="transparent level"):
+        pixels(upload)
+
+
+def test_what_pillow_finds_wrong_with_a_loaded_picture_is_a_fault_of_the_file() -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    image.putpalette([1, 2, 3, 40, 50, 60, 255, 0, 9])
+    upload = encoded(image, "PNG")
+    at = before_pixels(upload)
+    with pytest.raises(DamagedImage) as refused:
+        pixels(upload[:at] + chunk(b"tRNS", bytes(300)) + upload[at:])
+    assert "palette index" in str(refused.value.__cause__)
+
+
+@pytest.mark.parametrize(("read", "step"), [(decode, "to_rgb"), (decode_mask, "foreground")])
+def test_a_bug_in_the_rule_is_not_told_as_a_fault_of_the_image(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[..., object], step: str
+) -> None:
+    monkeypatch.setattr(levels, step, lambda image: np.zeros(3) + np.zeros(4))
+    with pytest.raises(ValueError, match="broadcast"):
+        read(rgb_png(), max_pixels=LIMIT)
+
+
+def test_levels_with_which_the_rule_cannot_reckon_are_a_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "to_rgb", lambda image: 1 / 0)
+    with pytest.raises(DamagedImage):
+        pixels(rgb_png())
+
+
+def test_want_of_memory_for_the_pixels_makes_an_image_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "to_rgb", lambda image: np.empty(1 << 56))
+    with pytest.raises(ImageTooLarge):
+        pixels(rgb_png())
+
+
+def test_what_our_own_readers_cannot_bear_is_damaged_and_logged_without_its_content(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(upload: bytes) -> None:
+        raise KeyError(upload)
+
+    monkeypatch.setattr(workload, "check_png", fail)
+    caplog.set_level(logging.INFO)
+    with pytest.raises(DamagedImage):
+        pixels(rgb_png())
+    (line,) = caplog.messages
+    assert line.startswith(f"an image is taken for damaged: KeyError in {__name__}, line ")
+
+
+def test_what_pillow_says_of_damaged_files_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(DamagedImage):
+        pixels(rgb_png()[:60])
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0, 255])])
 def test_a_transparent_palette_entry_becomes_black(transparency: int | bytes) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
@@ -163,6 +232,11 @@ def test_thirty_two_bit_levels_are_seen_through_a_window_of_their_own() -> None:
 )
 def test_float_levels_follow_the_rule(levels: list[float], expected: list[int]) -> None:
     assert grey(tiff(np.array([levels], np.float32))) == expected
+
+
+def test_a_signalling_nan_is_black_too() -> None:
+    levels = np.array([[0x7F80_0001, 0x3F80_0000]], np.uint32).view(np.float32)
+    assert grey(tiff(levels)) == [0, 255]
 
 
 def test_a_float_picture_without_a_finite_value_is_damaged() -> None:
