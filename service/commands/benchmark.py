@@ -2,16 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from service.commands import benchmark_engines, benchmark_roofline, benchmark_serve
 from service.commands.interruption import interruptible
+from service.commands.networks import pick
 from service.errors import BadParameter
-
-if TYPE_CHECKING:
-    from service.reproduction.paper import Compared
 
 SIZES = ("512x512", "605x700")
 BATCHES = (1, 8)
@@ -65,9 +63,10 @@ def networks(
     All networks take turns in one process, so that noise hits them alike; AL-Net appears before and after
     re-parameterisation. The files are written anew after each image and batch size, so an interruption loses only one.
     """
+    from service.reproduction.paper import PAPER_NETWORKS
     from service.reproduction.scores_file import read_scores
 
-    compared = choose(network or [])
+    compared = pick(network, PAPER_NETWORKS) if network else PAPER_NETWORKS
     sizes = [parse_size(text) for text in size or SIZES]
     iou = read_scores(scores) if scores else None
     # Below this level PyTorch's profiler, which counts the CPU's memory, announces each of its starts on stderr. The
@@ -94,20 +93,6 @@ def networks(
             write(report, out, iou)
     typer.echo(networks_table(report))
     typer.echo(f"table, figures and plot: {out}")
-
-
-def choose(keys: list[str]) -> "list[Compared]":
-    """Return the networks with these keys, in the paper's order; all of them if there are no keys.
-
-    Raises:
-        BadParameter: the paper compares no such network.
-    """
-    from service.reproduction.paper import PAPER_NETWORKS
-
-    known = [compared.key for compared in PAPER_NETWORKS]
-    if unknown := [key for key in keys if key not in known]:
-        raise BadParameter(f"--network {unknown[0]!r}: there are {', '.join(known)}")
-    return [compared for compared in PAPER_NETWORKS if not keys or compared.key in keys]
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import typer
 
 from service.commands import train_options as options
 from service.commands.interruption import RUN_GOES_ON, interruptible
+from service.commands.networks import pick
 from service.commands.train import parse_input
 from service.errors import BadParameter
 
@@ -114,8 +115,7 @@ def subject(data: str, modality: str | None, tables: list[int]) -> str:
     if unknown := [number for number in tables if number not in known]:
         hint = "; speed, its Table 5, is what `alnet benchmark networks` measures" if unknown[0] == 5 else ""
         raise BadParameter(f"--table {unknown[0]}: there are {', '.join(map(str, known))}{hint}")
-    drawn = data.split(":")[1] if data.startswith("drawn:") else None
-    found = modality or next((known[number] for number in tables), drawn)
+    found = modality or next((known[number] for number in tables), options.drawn_modality(data))
     if found is None:
         raise BadParameter(f"--modality is missing: {', '.join(INPUT_SIZES)}")
     if found not in INPUT_SIZES:
@@ -135,10 +135,8 @@ def choose(modality: str, tables: list[int], keys: list[str]) -> "list[Compared]
 
     asked = [table for table in ACCURACY_TABLES if table.modality == modality and table.number in (tables or range(9))]
     rows = {key for table in asked for key in table.rows}
-    known = [compared.key for compared in PAPER_NETWORKS if not tables or compared.key in rows]
-    if unknown := [key for key in keys if key not in known]:
-        raise BadParameter(f"--network {unknown[0]!r}: there are {', '.join(known)}")
-    return [compared for compared in PAPER_NETWORKS if compared.key in (keys or rows)]
+    in_tables = [compared for compared in PAPER_NETWORKS if compared.key in rows]
+    return pick(keys, in_tables if tables else PAPER_NETWORKS) if keys else in_tables
 
 
 def command_line(context: typer.Context) -> str:

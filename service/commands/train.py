@@ -98,8 +98,7 @@ def modality_of(data: str, modality: str | None) -> str:
     Raises:
         BadParameter: neither says which it is.
     """
-    drawn = data.split(":")[1] if data.startswith("drawn:") else None
-    if (name := modality or drawn) is None:
+    if (name := modality or options.drawn_modality(data)) is None:
         raise BadParameter("--modality is missing: retina, cell, skin, or a name of your own")
     return name
 

@@ -207,6 +207,12 @@ EncoderRun = Annotated[
 Store = Annotated[Path, store_option("Model store to publish into, as the next version.", RUN)]
 Publish = Annotated[bool, typer.Option(help="Or leave the checkpoint in the run folder.", rich_help_panel=RUN)]
 
+
+def drawn_modality(data: str) -> str | None:
+    """Return what `--data drawn:NAME` draws, whether it can be drawn or not; None for a folder."""
+    return data.split(":")[1] if data.startswith("drawn:") else None
+
+
 NONE_AT_ALL = ("steps_per_epoch", "crop_px")
 
 

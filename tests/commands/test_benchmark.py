@@ -9,7 +9,8 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.commands.benchmark import choose, parse_size
+from service.commands.benchmark import parse_size
+from service.commands.networks import pick
 from service.errors import BadParameter, BadSettings
 from service.reproduction.networks_report import Report
 from service.reproduction.networks_table import networks_table
@@ -65,11 +66,10 @@ def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
         parse_size(text)
 
 
-def test_networks_are_chosen_by_key_and_keep_their_order() -> None:
-    assert [compared.key for compared in choose(["cenet", "al-net"])] == ["al-net", "cenet"]
-    assert choose([]) == list(PAPER_NETWORKS)
+def test_networks_are_picked_by_key_and_keep_their_order() -> None:
+    assert [compared.key for compared in pick(["cenet", "al-net"], PAPER_NETWORKS)] == ["al-net", "cenet"]
     with pytest.raises(BadParameter, match=r"'u-net': there are al-net, .*pyconvunet"):
-        choose(["u-net"])
+        pick(["u-net"], PAPER_NETWORKS)
 
 
 @pytest.mark.parametrize(
