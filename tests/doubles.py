@@ -17,7 +17,7 @@ from service.imaging.policy import InputPolicy
 from service.imaging.probe import probe
 from service.imaging.statistics import FEATURES
 from service.store.card import Card, Probe, TrainingImages
-from tests.cards import make_card as any_card
+from tests.cards import make_card
 
 POISON = (255, 0, 255)
 """A tile that is all of this colour cannot be run by a FakeEngine."""
@@ -27,7 +27,7 @@ Colour = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
 
 
-def make_card(
+def fake_engine_card(
     modality: str = "retina",
     kind: Literal["fit", "stretch", "tile"] = "stretch",
     height: int = 64,
@@ -44,7 +44,7 @@ def make_card(
         "input": InputPolicy(kind=kind, height=height, width=width),
         "training_images": TrainingImages(features=FEATURES, mean=ones, scale=ones, limit=unlike_from),
     }
-    card = any_card(modality, **(fields | changes))
+    card = make_card(modality, **(fields | changes))
     drawn = probe(card.input.grid, card.normalisation.mean, card.normalisation.std)
     answer = raster(drawn[..., 1] / 255, rows=1, columns=2)
     return card.model_copy(update={"probe": Probe(rows=1, columns=2, answer=answer, tolerance=0.02)})

@@ -1,7 +1,6 @@
 """Runs an app with fake engines in this process, and speaks to it."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,12 +10,12 @@ from fastapi import FastAPI
 from service.api.app import create_app
 from service.api.parts import Parts
 from service.settings import Settings
-from tests.doubles import FakeEngine, make_card
+from tests.doubles import FakeEngine, fake_engine_card
 
 
 def fake_app(engines: Sequence[FakeEngine] = (), **settings: Any) -> FastAPI:
     """Return an app that serves these engines by their cards' modalities; by default one for retina."""
-    served = engines or [FakeEngine(make_card("retina"))]
+    served = engines or [FakeEngine(fake_engine_card("retina"))]
     return create_app(Settings(**settings), {engine.card.modality: engine for engine in served})
 
 
@@ -40,13 +39,6 @@ async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30) as client:
             yield client
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    """Wait until `condition()` is true."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 -- another thread's or library's state, without an event
-            await asyncio.sleep(0.005)
 
 
 def form(**files: bytes) -> Mapping[str, tuple[str, bytes]]:

@@ -6,14 +6,14 @@ import pytest
 
 from service.api.answers import BASE64_BYTES, LARGE_BYTES, PLACE
 from tests.api.client import fake_app, running
-from tests.doubles import FakeEngine, draw, make_card, png, read_png
+from tests.doubles import FakeEngine, draw, fake_engine_card, png, read_png
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_large_pictures_are_whole() -> None:
     pixels = draw(0, 1300, 1300)
-    async with running(fake_app([FakeEngine(make_card(kind="tile"))])) as client:
+    async with running(fake_app([FakeEngine(fake_engine_card(kind="tile"))])) as client:
         answer = (await client.post("/segment/retina?probability=true", content=png(pixels))).json()
         alone = await client.post("/segment/retina", content=png(pixels), headers={"Accept": "image/png"})
     mask, probability = (base64.b64decode(answer[name]["data"], validate=True) for name in ("mask", "probability"))
@@ -23,7 +23,7 @@ async def test_large_pictures_are_whole() -> None:
 
 
 async def test_text_that_looks_like_a_place_for_a_picture_stays_text() -> None:
-    card = make_card(label=PLACE.decode())
+    card = fake_engine_card(label=PLACE.decode())
     async with running(fake_app([FakeEngine(card)])) as client:
         answer = (await client.post("/segment/retina", content=png(draw()))).json()
     assert answer["mask"]["label"] == PLACE.decode()

@@ -7,8 +7,9 @@ import pytest
 
 from service.api.app import create_app
 from service.settings import Settings
-from tests.api.client import fake_app, parts_of, running, started, until
-from tests.doubles import FakeEngine, draw, make_card, png
+from tests.api.client import fake_app, parts_of, running, started
+from tests.doubles import FakeEngine, draw, fake_engine_card, png
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +23,7 @@ async def test_a_loaded_service_is_ready() -> None:
 
 async def test_a_service_that_loads_is_alive_but_not_ready() -> None:
     gate = threading.Event()
-    async with started(fake_app([FakeEngine(make_card(), gate=gate)])) as client:
+    async with started(fake_app([FakeEngine(fake_engine_card(), gate=gate)])) as client:
         alive, ready = await client.get("/livez"), await client.get("/readyz")
         upload = await client.post("/segment/retina", content=png(draw()))
         gate.set()
@@ -35,7 +36,7 @@ async def test_a_service_that_loads_is_alive_but_not_ready() -> None:
 
 async def test_one_of_two_modalities_is_not_enough() -> None:
     gate = threading.Event()
-    app = fake_app([FakeEngine(make_card("retina")), FakeEngine(make_card("cell"), gate=gate)])
+    app = fake_app([FakeEngine(fake_engine_card("retina")), FakeEngine(fake_engine_card("cell"), gate=gate)])
     async with started(app) as client:
         await until(lambda: "retina" in parts_of(app).fleet.cards)
         one_loaded = await client.get("/readyz")

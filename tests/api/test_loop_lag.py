@@ -6,7 +6,7 @@ import time
 import pytest
 
 from service.api.loop_lag import LoopLag
-from tests.api.client import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

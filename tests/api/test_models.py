@@ -6,13 +6,13 @@ import pytest
 
 from service.store.card import Card
 from tests.api.client import fake_app, running, started
-from tests.doubles import FakeEngine, make_card
+from tests.doubles import FakeEngine, fake_engine_card
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_every_modality_is_listed_with_what_a_caller_needs_to_choose() -> None:
-    engines = [FakeEngine(make_card("retina")), FakeEngine(make_card("skin", test=None))]
+    engines = [FakeEngine(fake_engine_card("retina")), FakeEngine(fake_engine_card("skin", test=None))]
     async with running(fake_app(engines)) as client:
         retina, skin = (await client.get("/models")).json()["models"]
     assert retina == {
@@ -41,7 +41,7 @@ async def test_every_modality_is_listed_with_what_a_caller_needs_to_choose() -> 
 
 async def test_a_modality_that_loads_is_listed_as_such() -> None:
     gate = threading.Event()
-    async with started(fake_app([FakeEngine(make_card(), gate=gate)])) as client:
+    async with started(fake_app([FakeEngine(fake_engine_card(), gate=gate)])) as client:
         [listed] = (await client.get("/models")).json()["models"]
         card = await client.get("/models/retina")
         gate.set()
@@ -51,15 +51,15 @@ async def test_a_modality_that_loads_is_listed_as_such() -> None:
 
 
 async def test_a_modality_that_failed_is_listed_with_its_reason() -> None:
-    lame = FakeEngine(make_card("retina"), answers_of=(32, 32))
-    async with running(fake_app([lame, FakeEngine(make_card("cell"))])) as client:
+    lame = FakeEngine(fake_engine_card("retina"), answers_of=(32, 32))
+    async with running(fake_app([lame, FakeEngine(fake_engine_card("cell"))])) as client:
         retina, cell = (await client.get("/models")).json()["models"]
     assert (retina["status"], cell["status"]) == ("failed", "ready")
     assert "(32, 32)" in retina["reason"]
 
 
 async def test_the_card_is_given_whole() -> None:
-    card = make_card()
+    card = fake_engine_card()
     async with running(fake_app([FakeEngine(card)])) as client:
         answer = await client.get("/models/retina")
     assert Card.model_validate_json(answer.content) == card

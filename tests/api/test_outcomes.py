@@ -13,8 +13,9 @@ from starlette.types import Message
 
 from service.api.key_file import add_key
 from service.api.telemetry import STAGES, STATUSES
-from tests.api.client import fake_app, parts_of, running, until
-from tests.doubles import FakeEngine, draw, make_card, png, poisonous
+from tests.api.client import fake_app, parts_of, running
+from tests.doubles import FakeEngine, draw, fake_engine_card, png, poisonous
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +92,7 @@ async def test_each_outcome_of_scripted_traffic_is_counted_once(tmp_path: Path) 
     file = tmp_path / "api-keys"
     key, limited = add_key(file, "a"), {"X-API-Key": add_key(file, "b")}
     app = fake_app(
-        [FakeEngine(make_card("retina"), gate=gate)],
+        [FakeEngine(fake_engine_card("retina"), gate=gate)],
         api_keys=str(file),
         rate_limit=1,
         rate_burst=BURST,
@@ -142,7 +143,7 @@ async def test_each_outcome_of_scripted_traffic_is_counted_once(tmp_path: Path) 
 
 
 async def test_the_stages_of_all_uploads_add_up_to_their_total() -> None:
-    async with running(fake_app([FakeEngine(make_card(), delay_s=0.3)], max_batch_size=2)) as client:
+    async with running(fake_app([FakeEngine(fake_engine_card(), delay_s=0.3)], max_batch_size=2)) as client:
         await asyncio.gather(*(client.post(URL, content=png(draw(seed, 200, 300))) for seed in range(4)))
         seconds = await counts(client, "stage_seconds_sum", "stage")
     total = seconds.pop(("total",))

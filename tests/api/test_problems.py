@@ -10,7 +10,7 @@ from service import errors
 from service.api import problems
 from service.api.exchange import Exchange
 from tests.api.client import fake_app, running
-from tests.doubles import FakeEngine, draw, make_card, png, poisonous
+from tests.doubles import FakeEngine, draw, fake_engine_card, png, poisonous
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +79,7 @@ async def test_a_parameter_that_cannot_be_read_is_a_problem() -> None:
 
 
 async def test_what_the_engine_says_stays_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    async with running(fake_app([FakeEngine(make_card())])) as client:
+    async with running(fake_app([FakeEngine(fake_engine_card())])) as client:
         answer = await client.post("/segment/retina", content=png(poisonous()))
     assert "poisonous" not in a_problem(answer, 500, "urn:alnet:problem:engine-failed")
     [record] = [record for record in caplog.records if record.name == "service.api.problems"]

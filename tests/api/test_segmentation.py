@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.api.client import fake_app, form, running
-from tests.doubles import FakeEngine, draw, make_card, mask_of, png, poisonous, read_png
+from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png, poisonous, read_png
 
 pytestmark = pytest.mark.anyio
 
@@ -33,13 +33,13 @@ async def test_the_mask_is_where_the_probability_reaches_the_threshold(threshold
 
 async def test_the_default_threshold_is_the_checkpoints() -> None:
     pixels = draw()
-    async with running(fake_app([FakeEngine(make_card(threshold=0.8))])) as client:
+    async with running(fake_app([FakeEngine(fake_engine_card(threshold=0.8))])) as client:
         answer = await client.post("/segment/retina", content=png(pixels))
     assert np.array_equal(mask_in(answer), mask_of(pixels, 0.8) * np.uint8(255))
 
 
 async def test_the_json_answer_has_the_contracts_shape() -> None:
-    card = make_card("skin")
+    card = fake_engine_card("skin")
     pixels = draw()
     async with running(fake_app([FakeEngine(card)])) as client:
         answer = await client.post("/segment/skin", content=png(pixels), headers={"X-Request-ID": "abc"})
@@ -72,7 +72,7 @@ async def test_the_json_answer_has_the_contracts_shape() -> None:
 
 
 async def test_the_three_ious_are_told_apart() -> None:
-    card = make_card()
+    card = fake_engine_card()
     pixels = draw()
     probability = pixels[..., 1] / 255
     inside = mask_of(pixels)
@@ -91,7 +91,7 @@ async def test_the_three_ious_are_told_apart() -> None:
 
 
 async def test_a_checkpoint_without_held_out_images_claims_no_validated_iou() -> None:
-    async with running(fake_app([FakeEngine(make_card(test=None))])) as client:
+    async with running(fake_app([FakeEngine(fake_engine_card(test=None))])) as client:
         iou = (await client.post("/segment/retina", content=png(draw()))).json()["iou"]
     assert iou["validated"] is None
     assert iou["expected_error"] is None
@@ -128,7 +128,7 @@ async def test_two_empty_masks_agree_and_the_answer_says_so() -> None:
 
 
 async def test_an_image_unlike_the_training_images_is_answered_with_a_warning() -> None:
-    engine = FakeEngine(make_card(unlike_from=1e-6))
+    engine = FakeEngine(fake_engine_card(unlike_from=1e-6))
     async with running(fake_app([engine])) as client:
         answer = await client.post("/segment/retina", content=png(draw()))
     assert answer.status_code == 200
@@ -146,7 +146,7 @@ async def test_the_probability_comes_on_request() -> None:
 
 
 async def test_a_large_answer_is_put_together_like_a_small_one() -> None:
-    engine = FakeEngine(make_card(kind="tile"))
+    engine = FakeEngine(fake_engine_card(kind="tile"))
     pixels = draw(height=640, width=704)
     async with running(fake_app([engine])) as client:
         answer = await client.post("/segment/retina?probability=true", content=png(pixels))
@@ -205,7 +205,9 @@ async def test_the_mask_lies_on_the_uploads_own_grid(size: tuple[int, int]) -> N
 
 
 async def test_an_unknown_modality_is_told_which_are_served() -> None:
-    async with running(fake_app([FakeEngine(make_card("retina")), FakeEngine(make_card("cell"))])) as client:
+    async with running(
+        fake_app([FakeEngine(fake_engine_card("retina")), FakeEngine(fake_engine_card("cell"))])
+    ) as client:
         answer = await client.post("/segment/liver", content=png(draw()))
     assert answer.status_code == 404
     assert "retina" in answer.json()["detail"]

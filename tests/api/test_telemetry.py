@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.telemetry import REASONS, STATUSES
 from tests.api.client import fake_app, running
-from tests.doubles import FakeEngine, draw, make_card, mask_of, png
+from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 
 
 def three_modalities() -> list[FakeEngine]:
-    return [FakeEngine(make_card(modality)) for modality in ("retina", "cell", "skin")]
+    return [FakeEngine(fake_engine_card(modality)) for modality in ("retina", "cell", "skin")]
 
 
 async def test_each_outcome_is_counted_once() -> None:
@@ -70,7 +70,7 @@ async def test_each_outcome_is_counted_once() -> None:
 
 async def test_what_was_answered_is_measured() -> None:
     pixels = draw()
-    engine = FakeEngine(make_card(unlike_from=1e-6))
+    engine = FakeEngine(fake_engine_card(unlike_from=1e-6))
     async with running(fake_app([engine])) as client:
         body = (await client.post("/segment/retina", content=png(pixels))).json()
         samples = await scrape(client)
@@ -89,7 +89,7 @@ async def test_the_stages_add_up_to_the_total_however_long_the_body_travels() ->
         yield content[1000:]
 
     content = png(draw(0, 500, 500))
-    async with running(fake_app([FakeEngine(make_card(), delay_s=0.3)])) as client:
+    async with running(fake_app([FakeEngine(fake_engine_card(), delay_s=0.3)])) as client:
         latency = (await client.post("/segment/retina", content=body())).json()["latency_ms"]
     total = latency.pop("total")
     assert total >= 300
@@ -97,7 +97,7 @@ async def test_the_stages_add_up_to_the_total_however_long_the_body_travels() ->
 
 
 async def test_batches_are_measured_in_tiles() -> None:
-    engine = FakeEngine(make_card(kind="tile"))
+    engine = FakeEngine(fake_engine_card(kind="tile"))
     async with running(fake_app([engine], max_batch_size=4)) as client:
         before = await scrape(client)
         calls = len(engine.batches)
@@ -139,7 +139,7 @@ async def test_three_modalities_make_at_most_400_series() -> None:
 
 
 async def test_models_are_described() -> None:
-    card = make_card("skin")
+    card = fake_engine_card("skin")
     async with running(fake_app([FakeEngine(card)])) as client:
         samples = await scrape(client)
     info = {"modality": "skin", "version": "1", "sha256": card.weights_sha256, "architecture": "al-net"}

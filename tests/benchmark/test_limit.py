@@ -5,7 +5,7 @@ import pytest
 from service.benchmark.limit import FULL_BATCHES, Limit, Round, limit_of, measure_round
 from service.benchmark.sender import Body
 from service.errors import UnknownImageFormat
-from tests.doubles import FakeEngine, draw, make_card, png
+from tests.doubles import FakeEngine, draw, fake_engine_card, png
 
 SECONDS = Round(before_s=0.006, engine_alone_s=0.030, engine_full_s=0.020, after_s=0.004)
 MAX_PIXELS = 1_000_000
@@ -38,7 +38,7 @@ def test_each_stage_counts_with_its_median_over_the_rounds() -> None:
 
 
 def test_a_round_runs_each_upload_alone_and_then_full_batches() -> None:
-    engine = FakeEngine(make_card(), delay_s=0.02)
+    engine = FakeEngine(fake_engine_card(), delay_s=0.02)
     bodies = [Body(png(draw(seed)), "image/png") for seed in range(3)]
     found = measure_round(engine, bodies, max_batch_size=4, max_pixels=MAX_PIXELS)
     assert engine.batches == [1, 1, 1] + [4] * FULL_BATCHES
@@ -49,7 +49,7 @@ def test_a_round_runs_each_upload_alone_and_then_full_batches() -> None:
 
 
 def test_an_upload_of_many_tiles_takes_its_share_of_the_batches() -> None:
-    engine = FakeEngine(make_card(kind="tile"), delay_s=0.02)
+    engine = FakeEngine(fake_engine_card(kind="tile"), delay_s=0.02)
     bodies = [Body(png(draw(0, height=64, width=3 * 64)), "image/png")]
     found = measure_round(engine, bodies, max_batch_size=2, max_pixels=MAX_PIXELS)
     assert engine.batches == [2, 1] + [2] * FULL_BATCHES
@@ -59,4 +59,6 @@ def test_an_upload_of_many_tiles_takes_its_share_of_the_batches() -> None:
 
 def test_an_upload_that_the_server_would_refuse_has_no_limit() -> None:
     with pytest.raises(UnknownImageFormat):
-        measure_round(FakeEngine(make_card()), [Body(b"text", "image/png")], max_batch_size=1, max_pixels=MAX_PIXELS)
+        measure_round(
+            FakeEngine(fake_engine_card()), [Body(b"text", "image/png")], max_batch_size=1, max_pixels=MAX_PIXELS
+        )

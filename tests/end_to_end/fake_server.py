@@ -21,7 +21,7 @@ from service.api.server import serve
 from service.engine.engine import Engine
 from service.imaging.policy import InputPolicy
 from service.settings import Settings
-from tests.doubles import Colour, FakeEngine, Pixels, make_card
+from tests.doubles import Colour, FakeEngine, Pixels, fake_engine_card
 
 STALL_S = 0.1
 TILES = InputPolicy(kind="tile", height=512, width=512, overlap=64)
@@ -137,7 +137,7 @@ def _options() -> argparse.Namespace:
 
 
 def _engine(modality: str, gate: threading.Event, options: argparse.Namespace) -> Engine:
-    card = make_card(modality, input=TILES) if modality in options.tiled else make_card(modality)
+    card = fake_engine_card(modality, input=TILES) if modality in options.tiled else fake_engine_card(modality)
     listeners = [LEAKS[kind]() for kind in options.leak] + ([log_batch] if options.log_batches else [])
     listeners += [use_up_threads] if options.threadless else []
     return OverheardEngine(

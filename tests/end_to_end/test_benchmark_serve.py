@@ -10,7 +10,7 @@ import pytest
 from service.benchmark.serve_report import ServeReport
 from service.benchmark.serve_table import serve_table
 from tests.checkpoints import publish_tiny
-from tests.doubles import make_card
+from tests.doubles import fake_engine_card
 from tests.end_to_end.server_process import ServerProcess
 
 SHORT = ("--uploads", "2", "--warm-up-s", "0.5", "--window-s", "0.7", "--windows", "3", "--quick", "--modality", "cell")
@@ -25,7 +25,7 @@ def _benchmark(out: Path, *arguments: str, **settings: object) -> "subprocess.Co
 
 @pytest.mark.slow
 def test_a_server_of_its_own_is_measured_beside_its_limit(tmp_path: Path) -> None:
-    publish_tiny(tmp_path / "store", "cell", training_images=make_card("cell").training_images)
+    publish_tiny(tmp_path / "store", "cell", training_images=fake_engine_card("cell").training_images)
     out = tmp_path / "out"
     done = _benchmark(out, store=tmp_path / "store", threads=1, decode_threads=1)
     assert done.returncode == 0, done.stderr

@@ -26,8 +26,8 @@ from service.store.model_store import ModelStore, Wanted
 from service.store.publish import publish
 from tests.cards import WEIGHTS
 from tests.checkpoints import publish_tiny
-from tests.doubles import FakeEngine, draw, make_card, mask_of, png
-from tests.engine.waiting import until
+from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png
+from tests.waiting import until
 
 Pixels = NDArray[np.uint8]
 BLACK = np.zeros((64, 64, 3), np.uint8)
@@ -74,7 +74,7 @@ def own_threads() -> list[str]:
 
 def test_engines_that_are_handed_in_are_served() -> None:
     async def main() -> None:
-        engines = {"retina": FakeEngine(make_card("retina")), "cell": FakeEngine(make_card("cell"))}
+        engines = {"retina": FakeEngine(fake_engine_card("retina")), "cell": FakeEngine(fake_engine_card("cell"))}
         async with Fleet(settings(), engines=engines) as fleet:
             await fleet.wait_loaded()
             assert fleet.is_ready
@@ -89,7 +89,7 @@ def test_engines_that_are_handed_in_are_served() -> None:
 @pytest.mark.parametrize("largest", [1, 2, 3, 8])
 def test_the_warm_up_runs_the_powers_of_two_and_the_largest_batch(largest: int) -> None:
     async def main() -> None:
-        engine = FakeEngine(make_card())
+        engine = FakeEngine(fake_engine_card())
         async with Fleet(settings(max_batch_size=largest), engines={"retina": engine}) as fleet:
             await fleet.wait_loaded()
             assert engine.batches == sorted({1, 2, 4, 8, largest} & set(range(largest + 1)))
@@ -99,7 +99,7 @@ def test_the_warm_up_runs_the_powers_of_two_and_the_largest_batch(largest: int) 
 
 def test_a_device_too_small_for_the_largest_batch_serves_smaller_ones() -> None:
     async def main() -> None:
-        engine = Scripted(make_card(), fits=4)
+        engine = Scripted(fake_engine_card(), fits=4)
         async with Fleet(settings(max_batch_size=8), engines={"retina": engine}) as fleet:
             await fleet.wait_loaded()
             segmenter = fleet.segmenter("retina")
@@ -112,7 +112,7 @@ def test_a_device_too_small_for_the_largest_batch_serves_smaller_ones() -> None:
 
 def test_a_device_too_small_for_one_image_fails_its_modality() -> None:
     async def main() -> None:
-        async with Fleet(settings(), engines={"retina": Scripted(make_card(), fits=0)}) as fleet:
+        async with Fleet(settings(), engines={"retina": Scripted(fake_engine_card(), fits=0)}) as fleet:
             await fleet.wait_loaded()
             assert "MemoryError" in fleet.states["retina"].reason
 
@@ -121,8 +121,8 @@ def test_a_device_too_small_for_one_image_fails_its_modality() -> None:
 
 def test_an_engine_of_another_shape_fails_at_start_up_and_the_others_serve() -> None:
     async def main() -> None:
-        lame = FakeEngine(make_card("cell"), answers_of=(32, 64))
-        async with Fleet(settings(), engines={"cell": lame, "skin": FakeEngine(make_card("skin"))}) as fleet:
+        lame = FakeEngine(fake_engine_card("cell"), answers_of=(32, 64))
+        async with Fleet(settings(), engines={"cell": lame, "skin": FakeEngine(fake_engine_card("skin"))}) as fleet:
             await fleet.wait_loaded()
             assert [state.status for state in fleet.states.values()] == ["failed", "ready"]
             assert "other shapes" in fleet.why_not_ready
@@ -137,7 +137,7 @@ def test_an_engine_of_another_shape_fails_at_start_up_and_the_others_serve() -> 
 @pytest.mark.parametrize("answers", [np.zeros((32, 32), np.uint8), np.full((64, 64), np.nan), np.zeros((64, 64, 1))])
 def test_an_engine_that_answers_one_batch_with_nonsense_fails_that_upload_only(answers: Any) -> None:
     async def main() -> None:
-        async with Fleet(settings(), engines={"retina": Scripted(make_card(), answers=answers)}) as fleet:
+        async with Fleet(settings(), engines={"retina": Scripted(fake_engine_card(), answers=answers)}) as fleet:
             await fleet.wait_loaded()
             segmenter = fleet.segmenter("retina")
             with pytest.raises(EngineFailed, match="other shapes"):
@@ -150,7 +150,7 @@ def test_an_engine_that_answers_one_batch_with_nonsense_fails_that_upload_only(a
 def test_while_a_modality_loads_callers_are_told_to_come_back_soon() -> None:
     async def main() -> None:
         gate = threading.Event()
-        async with Fleet(settings(), engines={"retina": FakeEngine(make_card(), gate=gate)}) as fleet:
+        async with Fleet(settings(), engines={"retina": FakeEngine(fake_engine_card(), gate=gate)}) as fleet:
             await asyncio.sleep(0)
             assert fleet.states["retina"].status == "loading"
             assert "retina loading" in fleet.why_not_ready
@@ -167,7 +167,7 @@ def test_while_a_modality_loads_callers_are_told_to_come_back_soon() -> None:
 
 def test_an_unknown_modality_is_answered_with_those_that_exist() -> None:
     async def main() -> None:
-        async with Fleet(settings(), engines={"retina": FakeEngine(make_card())}) as fleet:
+        async with Fleet(settings(), engines={"retina": FakeEngine(fake_engine_card())}) as fleet:
             with pytest.raises(UnknownModality, match="served are: retina"):
                 fleet.segmenter("liver")
 
@@ -247,7 +247,7 @@ def test_an_empty_store_is_told_each_time_that_it_becomes_empty(
 def test_a_modality_whose_files_hang_holds_up_neither_the_others_nor_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: str
 ) -> None:
-    publish(tmp_path, make_card("cell"), WEIGHTS)
+    publish(tmp_path, fake_engine_card("cell"), WEIGHTS)
     publish_fake(tmp_path, "1")
     ask, calls, mended = getattr(ModelStore, hangs), [], threading.Event()
 
@@ -325,7 +325,7 @@ def test_a_modality_that_is_asked_for_twice_is_loaded_once(tmp_path: Path) -> No
 def test_every_batch_is_reported_with_its_modality() -> None:
     async def main() -> None:
         heard: list[tuple[str, BatchReport]] = []
-        engines = {"retina": FakeEngine(make_card("retina")), "cell": FakeEngine(make_card("cell"))}
+        engines = {"retina": FakeEngine(fake_engine_card("retina")), "cell": FakeEngine(fake_engine_card("cell"))}
         fleet = Fleet(settings(), engines=engines, on_batch=lambda modality, report: heard.append((modality, report)))
         async with fleet:
             await fleet.wait_loaded()
@@ -343,7 +343,7 @@ def test_draining_refuses_new_uploads_and_answers_those_that_have_begun() -> Non
     async def main() -> None:
         gate = threading.Event()
         gate.set()
-        engine = FakeEngine(make_card(), gate=gate)
+        engine = FakeEngine(fake_engine_card(), gate=gate)
         async with Fleet(settings(), engines={"retina": engine}) as fleet:
             await fleet.wait_loaded()
             gate.clear()
@@ -365,7 +365,7 @@ def test_leaving_answers_what_runs_or_is_queued_and_refuses_what_is_still_decode
     async def main() -> None:
         gate, busy = threading.Event(), threading.Event()
         gate.set()
-        engine = FakeEngine(make_card(), gate=gate)
+        engine = FakeEngine(fake_engine_card(), gate=gate)
         fleet = Fleet(settings(decode_threads=1, max_batch_size=1), engines={"retina": engine})
         async with fleet:
             await fleet.wait_loaded()
@@ -389,7 +389,7 @@ def test_leaving_answers_what_runs_or_is_queued_and_refuses_what_is_still_decode
 
 def test_a_segmenter_that_outlives_its_fleet_refuses() -> None:
     async def main() -> None:
-        async with Fleet(settings(), engines={"retina": FakeEngine(make_card())}) as fleet:
+        async with Fleet(settings(), engines={"retina": FakeEngine(fake_engine_card())}) as fleet:
             await fleet.wait_loaded()
             segmenter = fleet.segmenter("retina")
         with pytest.raises(ShuttingDown):
@@ -401,8 +401,8 @@ def test_a_segmenter_that_outlives_its_fleet_refuses() -> None:
 def test_leaving_while_an_engine_warms_up_does_not_wait_for_it_and_leaves_no_task() -> None:
     async def main() -> None:
         gate = threading.Event()
-        engine = FakeEngine(make_card(), gate=gate)
-        async with Fleet(settings(), engines={"retina": engine, "cell": FakeEngine(make_card("cell"))}) as fleet:
+        engine = FakeEngine(fake_engine_card(), gate=gate)
+        async with Fleet(settings(), engines={"retina": engine, "cell": FakeEngine(fake_engine_card("cell"))}) as fleet:
             await until(lambda: engine.batches == [1])
         assert not gate.is_set()
         assert tasks_besides_this() == set()
@@ -416,7 +416,7 @@ def test_leaving_while_an_engine_warms_up_does_not_wait_for_it_and_leaves_no_tas
 
 def test_leaving_at_once_loads_nothing() -> None:
     async def main() -> None:
-        engine = FakeEngine(make_card())
+        engine = FakeEngine(fake_engine_card())
         async with Fleet(settings(), engines={"retina": engine}):
             pass
         assert tasks_besides_this() == set()
@@ -428,7 +428,7 @@ def test_leaving_at_once_loads_nothing() -> None:
 
 def test_after_serving_no_task_and_no_thread_is_left() -> None:
     async def main() -> None:
-        async with Fleet(settings(), engines={"retina": FakeEngine(make_card())}) as fleet:
+        async with Fleet(settings(), engines={"retina": FakeEngine(fake_engine_card())}) as fleet:
             await fleet.wait_loaded()
             await asyncio.gather(*[segment(fleet.segmenter("retina"), draw(seed)) for seed in range(4)])
             assert own_threads()
@@ -441,7 +441,7 @@ def test_after_serving_no_task_and_no_thread_is_left() -> None:
 def test_an_error_in_the_body_is_passed_on_and_leaves_no_task() -> None:
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
-            async with Fleet(settings(), engines={"retina": FakeEngine(make_card())}):
+            async with Fleet(settings(), engines={"retina": FakeEngine(fake_engine_card())}):
                 raise ZeroDivisionError
         assert tasks_besides_this() == set()
 
@@ -459,7 +459,7 @@ async def wait_version(fleet: Fleet, version: str) -> None:
 
 
 def publish_fake(store: Path, version: str, height: int = 64) -> None:
-    publish(store, make_card(version=version, height=height), WEIGHTS)
+    publish(store, fake_engine_card(version=version, height=height), WEIGHTS)
 
 
 async def begin_behind(fleet: Fleet, held: threading.Event) -> tuple[asyncio.Task[bool], asyncio.Task[Segmentation]]:

@@ -11,7 +11,7 @@ from service.engine.modality import RETRY_AFTER_S, Modality, ModalityState, Refu
 from service.engine.serving import Version
 from service.errors import BadCheckpoint, UnknownModality
 from service.store.model_store import Wanted
-from tests.engine.waiting import until
+from tests.waiting import until
 
 REFUSED = BadCheckpoint("weights hold NaN")
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.engine.pixel_pool import LOWER_BY, PixelPool
 from service.errors import ShuttingDown
-from tests.engine.waiting import until
+from tests.waiting import until
 
 PATIENCE_S = 60
 FLOOD = 20

@@ -39,8 +39,8 @@ from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES
 from service.store.card import IouEstimate, TrainingImages
 from tests.checkpoints import publish_tiny
-from tests.doubles import FakeEngine, draw, make_card, mask_of, png, poisonous, read_png
-from tests.engine.waiting import until
+from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png, poisonous, read_png
+from tests.waiting import until
 
 Pixels = NDArray[np.uint8]
 Use = Callable[[Segmenter], Coroutine[Any, Any, None]]
@@ -62,7 +62,7 @@ def run(use: Use, engine: Engine | None = None, **limits: int) -> None:
     """Run `use` with a segmenter of `engine`; `limits`: max_queued, max_size, max_pixels, workers."""
 
     async def main() -> None:
-        used = engine or FakeEngine(make_card())
+        used = engine or FakeEngine(fake_engine_card())
         with PixelPool(limits.get("workers", 2)) as pool:
             async with Device("test") as device:
                 batcher = Batcher(
@@ -132,7 +132,7 @@ def test_the_answer_describes_the_image_and_its_mask() -> None:
 
 def test_the_iou_to_expect_is_the_checkpoints_estimate_at_the_threshold_asked_for() -> None:
     image, estimate = draw(), IouEstimate(offset=-1.0, plain=0.5, decided=0.5)
-    engine = FakeEngine(make_card(threshold=0.3, expected_iou=estimate))
+    engine = FakeEngine(fake_engine_card(threshold=0.3, expected_iou=estimate))
     for threshold in (None, 0.7):
         expected = expected_iou(image[..., 1], threshold or 0.3, estimate)
         assert answer(png(image), engine, threshold=threshold).expected_iou == expected
@@ -144,7 +144,7 @@ def test_no_probability_is_encoded_unless_asked_for() -> None:
 
 
 def test_the_checkpoints_threshold_holds_unless_another_is_asked_for() -> None:
-    image, engine = draw(), FakeEngine(make_card(threshold=0.3))
+    image, engine = draw(), FakeEngine(fake_engine_card(threshold=0.3))
     assert answer(png(image), engine).area_px == mask_of(image, 0.3).sum()
     asked = answer(png(image), engine, threshold=0.7)
     assert (asked.threshold, asked.area_px) == (0.7, mask_of(image, 0.7).sum())
@@ -162,14 +162,14 @@ def test_threshold_0_takes_every_pixel_and_threshold_1_only_the_certain_ones() -
 @pytest.mark.parametrize("kind", ["fit", "stretch", "tile"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1), (63, 65), (64, 64), (130, 70)])
 def test_the_mask_lies_on_the_uploads_own_grid(kind: Any, size: tuple[int, int]) -> None:
-    got = answer(png(np.full((*size, 3), 200, np.uint8)), FakeEngine(make_card(kind=kind)))
+    got = answer(png(np.full((*size, 3), 200, np.uint8)), FakeEngine(fake_engine_card(kind=kind)))
     assert (got.height, got.width) == read_png(got.mask_png).shape == size
     assert got.area_fraction == 1.0
 
 
 def test_an_image_of_several_tiles_comes_back_seamless() -> None:
     image = draw(3, 150, 200)
-    engine = FakeEngine(make_card(input=InputPolicy(kind="tile", height=64, width=64, overlap=16)))
+    engine = FakeEngine(fake_engine_card(input=InputPolicy(kind="tile", height=64, width=64, overlap=16)))
     got = answer(png(image), engine, probability=True)
     assert got.probability_png is not None
     assert np.array_equal(read_png(got.probability_png), image[..., 1])
@@ -193,7 +193,7 @@ def test_the_answers_own_mask_as_reference_measures_1() -> None:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_turned_images_and_references_are_compared_upright(orientation: int) -> None:
     image = draw(5, 40, 64)
-    engine = FakeEngine(make_card(kind="tile"))
+    engine = FakeEngine(fake_engine_card(kind="tile"))
     for sent, reference in [
         (png(image), turned_png(mask_of(image), orientation)),
         (turned_png(image, orientation), png(mask_of(image))),
@@ -228,14 +228,14 @@ def test_a_reference_of_several_levels_is_taken_from_half_of_the_range_with_a_ca
 
 
 def test_an_image_unlike_the_training_images_is_segmented_with_a_caution() -> None:
-    got = answer(png(draw()), FakeEngine(make_card(unlike_from=1e-3)))
+    got = answer(png(draw()), FakeEngine(fake_engine_card(unlike_from=1e-3)))
     assert codes(got) == ["unlike_training_images"]
     assert got.area_px == mask_of(draw()).sum()
 
 
 def test_every_caution_has_a_code_of_the_closed_set_and_a_sentence() -> None:
     black = np.zeros((64, 64, 3), np.uint8)
-    engine = FakeEngine(make_card(unlike_from=1e-3))
+    engine = FakeEngine(fake_engine_card(unlike_from=1e-3))
     faint = np.zeros((64, 64), np.uint8)
     faint[0, :2] = 10, 20
     cautions = answer(png(black), engine, reference=png(faint)).cautions
@@ -255,7 +255,7 @@ def test_every_caution_has_a_code_of_the_closed_set_and_a_sentence() -> None:
 def test_unusable_images_and_references_are_refused_before_they_are_queued(
     image: bytes, error: type[BadUpload]
 ) -> None:
-    engine = FakeEngine(make_card())
+    engine = FakeEngine(fake_engine_card())
 
     async def use(segmenter: Segmenter) -> None:
         with pytest.raises(error):
@@ -303,12 +303,12 @@ def test_stages_add_up_within_the_total() -> None:
         assert latency.inference >= 0.02
         assert 10 + sum(stages) <= latency.total <= time.monotonic() - arrived
 
-    run(use, FakeEngine(make_card(), delay_s=0.02))
+    run(use, FakeEngine(fake_engine_card(), delay_s=0.02))
 
 
 def test_waiting_for_the_device_counts_as_queue_and_not_as_inference() -> None:
     gate = threading.Event()
-    engine = FakeEngine(make_card(), gate=gate)
+    engine = FakeEngine(fake_engine_card(), gate=gate)
 
     async def use(segmenter: Segmenter) -> None:
         first = asyncio.create_task(segment(segmenter, png(draw(1))))
@@ -328,7 +328,7 @@ def test_a_mask_is_the_same_alone_and_in_a_batch_of_any_sizes() -> None:
     images = [png(draw(seed, 40 + 9 * seed, 100 - 7 * seed)) for seed in range(6)]
     alone = [answer(image).mask_png for image in images]
     gate = threading.Event()
-    engine = FakeEngine(make_card(), gate=gate)
+    engine = FakeEngine(fake_engine_card(), gate=gate)
 
     async def use(segmenter: Segmenter) -> None:
         first = asyncio.create_task(segment(segmenter, images[0]))
@@ -371,7 +371,7 @@ def test_one_bad_image_fails_alone() -> None:
 
 
 def test_a_deadline_that_passes_while_decoding_is_told_at_once() -> None:
-    engine, busy = FakeEngine(make_card()), threading.Event()
+    engine, busy = FakeEngine(fake_engine_card()), threading.Event()
 
     async def use(segmenter: Segmenter) -> None:
         holder = await held(segmenter, busy)
@@ -402,7 +402,7 @@ def test_a_deadline_that_passes_in_the_engine_is_told_at_once() -> None:
             await segment(segmenter, png(draw()), within_s=0.1)
         gate.set()
 
-    run(use, FakeEngine(make_card(), gate=gate))
+    run(use, FakeEngine(fake_engine_card(), gate=gate))
 
 
 def test_uploads_being_decoded_count_against_the_queue() -> None:
@@ -422,7 +422,7 @@ def test_uploads_being_decoded_count_against_the_queue() -> None:
 
 def test_callers_cancelled_in_any_stage_make_room_and_disturb_nobody() -> None:
     busy, gate = threading.Event(), threading.Event()
-    engine = FakeEngine(make_card(), gate=gate)
+    engine = FakeEngine(fake_engine_card(), gate=gate)
 
     async def use(segmenter: Segmenter) -> None:
         running = asyncio.create_task(segment(segmenter, png(draw(1))))
@@ -465,7 +465,7 @@ def test_a_small_image_is_answered_while_a_large_one_waits_to_be_decoded() -> No
 
 def test_a_small_image_is_answered_while_a_large_one_waits_to_be_encoded() -> None:
     busy, gate = threading.Event(), threading.Event()
-    engine = FakeEngine(make_card(), gate=gate)
+    engine = FakeEngine(fake_engine_card(), gate=gate)
 
     async def use(segmenter: Segmenter) -> None:
         large = asyncio.create_task(segment(segmenter, LARGE))
@@ -528,4 +528,4 @@ def test_a_card_with_features_of_another_version_is_refused() -> None:
         raise AssertionError("it must not be made")
 
     with pytest.raises(BadCheckpoint, match="features"):
-        run(use, FakeEngine(make_card(training_images=other)))
+        run(use, FakeEngine(fake_engine_card(training_images=other)))

@@ -10,11 +10,11 @@ from peers.fake_engine import POISON, FakeEngine
 from peers.pictures import GOOD, flat
 from peers.plain_server import create_app
 from peers.work import Network, Pixels
-from tests.doubles import make_card, read_png
+from tests.doubles import fake_engine_card, read_png
 
 
 def post(seen: Path, body: bytes) -> httpx.Response:
-    engine = FakeEngine(make_card(), seen)
+    engine = FakeEngine(fake_engine_card(), seen)
     app = create_app(Pixels(engine.card), Network(engine, largest_batch=1))
 
     async def send() -> httpx.Response:

@@ -10,7 +10,7 @@ from peers.options import Options
 from peers.pictures import GOOD, Malformed, flat, malformed
 from peers.work import Network, Pixels, Tile
 from service.errors import BadUpload, EngineFailed
-from tests.doubles import make_card, read_png
+from tests.doubles import fake_engine_card, read_png
 
 
 def tile(colour: Colour) -> Tile:
@@ -23,7 +23,7 @@ def test_options_come_through_the_environment_as_they_were(tmp_path: Path) -> No
 
 
 def test_the_fake_engine_counts_what_it_is_given_also_what_it_fails_on(tmp_path: Path) -> None:
-    engine = FakeEngine(make_card(), tmp_path / "seen")
+    engine = FakeEngine(fake_engine_card(), tmp_path / "seen")
     engine.predict([tile(GOOD), tile(GOOD)])
     with pytest.raises(EngineFailed):
         engine.predict([tile(GOOD), tile(POISON)])
@@ -33,7 +33,7 @@ def test_the_fake_engine_counts_what_it_is_given_also_what_it_fails_on(tmp_path:
 
 def test_the_fake_engine_takes_its_time_but_not_for_warm_up(tmp_path: Path) -> None:
     slept: list[float] = []
-    engine = FakeEngine(make_card(), tmp_path / "seen", sleep=slept.append)
+    engine = FakeEngine(fake_engine_card(), tmp_path / "seen", sleep=slept.append)
     for colour in (BLACK, GOOD, SLOW):
         engine.predict([tile(colour)])
     assert slept == [BATCH_S, SLOW_S]
@@ -41,13 +41,13 @@ def test_the_fake_engine_takes_its_time_but_not_for_warm_up(tmp_path: Path) -> N
 
 
 def test_maps_of_one_batch_go_back_to_their_uploads(tmp_path: Path) -> None:
-    network = Network(FakeEngine(make_card(), tmp_path / "seen"), largest_batch=2)
+    network = Network(FakeEngine(fake_engine_card(), tmp_path / "seen"), largest_batch=2)
     maps = network.run([[tile((0, 1, 0)), tile((0, 2, 0))], [tile((0, 3, 0))]])
     assert [[map_[0, 0] for map_ in own] for own in maps] == [[1, 2], [3]]
 
 
 def test_a_flat_picture_keeps_its_colour_up_to_the_engine_and_becomes_a_whole_mask(tmp_path: Path) -> None:
-    pixels = Pixels(FakeEngine(make_card(), tmp_path / "seen").card)
+    pixels = Pixels(FakeEngine(fake_engine_card(), tmp_path / "seen").card)
     prepared = pixels.decode(flat(GOOD))
     assert (prepared.tiles[0] == GOOD).all()
     mask = read_png(pixels.encode(prepared, [np.full((64, 64), 200, np.uint8)]))
@@ -57,6 +57,6 @@ def test_a_flat_picture_keeps_its_colour_up_to_the_engine_and_becomes_a_whole_ma
 
 @pytest.mark.parametrize("request_", [one for one in malformed() if not one.headers], ids=lambda one: one.name)
 def test_malformed_bodies_cannot_be_decoded(request_: Malformed, tmp_path: Path) -> None:
-    pixels = Pixels(FakeEngine(make_card(), tmp_path / "seen").card)
+    pixels = Pixels(FakeEngine(fake_engine_card(), tmp_path / "seen").card)
     with pytest.raises(BadUpload):
         pixels.decode(request_.body)
