@@ -66,7 +66,9 @@ async def slow(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def connect(app: ASGIApp | None = None) -> tuple[Protocol, NotingTransport]:
-    config = uvicorn.Config(app or PlainTextResponse("hello"), http=Protocol, log_config=None, timeout_keep_alive=75)
+    config = uvicorn.Config(
+        app or PlainTextResponse("hello"), http=Protocol, ws="none", log_config=None, timeout_keep_alive=75
+    )
     config.load()
     protocol, transport = Protocol(config, ServerState(), {}, asyncio.get_running_loop()), NotingTransport()
     protocol.connection_made(transport)
