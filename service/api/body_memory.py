@@ -16,11 +16,6 @@ class BodyMemory:
         self._max_bytes = max_bytes
         self._held = 0
 
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes are held now."""
-        return self._held
-
     @contextmanager
     def upload(self) -> Iterator[Callable[[int], None]]:
         """Give the function that takes memory for so many more bytes of one upload; all is given back at the end.

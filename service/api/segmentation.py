@@ -14,7 +14,7 @@ from service.api.hangup import unless_hung_up
 from service.api.negotiation import Representation, choose
 from service.api.parts import Modality, TheParts
 from service.api.schemas import SegmentationAnswer
-from service.api.upload import receive_parts
+from service.api.upload import receive_files
 from service.engine.image_work import Upload
 
 router = APIRouter()
@@ -28,7 +28,9 @@ Threshold = Annotated[
         description="Probability from which a pixel is foreground; default: the checkpoint's.",
     ),
 ]
-Probability = Annotated[bool, Query(description="Add the probability map to a JSON answer. A PNG answer is the mask.")]
+WithProbability = Annotated[
+    bool, Query(description="Add the probability map to a JSON answer. A PNG answer is the mask.")
+]
 Frame = Annotated[
     int | None, Query(ge=0, le=2**31 - 1, description="Which frame of an image that has several; from 0.")
 ]
@@ -57,7 +59,7 @@ async def segment(
     parts: TheParts,
     modality: Modality,
     threshold: Threshold = None,
-    probability: Probability = False,
+    probability: WithProbability = False,
     frame: Frame = None,
     timeout_ms: TimeoutMs = None,
 ) -> Response:
@@ -73,7 +75,7 @@ async def segment(
     segmenter.admit(deadline)  # before the body has to travel
     async with parts.traffic.upload():
         with parts.bodies.upload() as take:
-            body = await receive_parts(
+            body = await receive_files(
                 request,
                 max_bytes=int(settings.max_upload_mib * 2**20),
                 take=take,

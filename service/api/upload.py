@@ -15,16 +15,16 @@ from service.errors import DeadlineExceeded, UploadTooLarge, UploadTooSlow
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Files:
     """What a body held."""
 
     image: bytes
     reference: bytes | None = None
 
 
-async def receive_parts(
+async def receive_files(
     request: Request, *, max_bytes: int, take: Callable[[int], None], slow_at: float, deadline: float
-) -> Parts:
+) -> Files:
     """Read the request's body: the files of a form, or one image as it is.
 
     `take` is called with the length of each chunk before it is kept, and raises if there is no room for it. `slow_at`
@@ -46,7 +46,7 @@ async def receive_parts(
         ):
             if _is_form(request.headers):
                 return await _read_form(request.headers["content-type"], chunks)
-            return Parts(await _read_whole(chunks))
+            return Files(await _read_whole(chunks))
     except TimeoutError:
         if deadline < slow_at:
             raise DeadlineExceeded("the request's time ran out while its body was arriving") from None
@@ -90,8 +90,8 @@ async def _read_whole(chunks: AsyncGenerator[bytes, None]) -> bytes:
     return whole.getvalue()
 
 
-async def _read_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> Parts:
+async def _read_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> Files:
     form = FormReader(content_type)
     async for chunk in chunks:
         form.feed(chunk)
-    return Parts(*form.finish())
+    return Files(*form.finish())

@@ -29,11 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.imaging import levels
-from service.imaging.opening import SIGNATURES, open_upload, pillows_errors
+from service.imaging.opening import open_upload, pillows_errors
 from service.imaging.placement import Image
-
-FORMATS = tuple(SIGNATURES)
-"""The formats read, by Pillow's names."""
 
 
 @dataclass(frozen=True, slots=True)

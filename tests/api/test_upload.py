@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from service.api.upload import Parts, receive_parts
+from service.api.upload import Files, receive_files
 from service.errors import AlnetError, BadMultipart, DeadlineExceeded, UploadTooLarge, UploadTooSlow
 
 BOUNDARY = "b0undary"
@@ -44,14 +44,14 @@ def read(
     slow_after_s: float = 10.0,
     deadline_after_s: float = 20.0,
     take: Callable[[int], None] = lambda _: None,
-) -> Parts:
+) -> Files:
     given_headers = {"content-type": content_type, "content-length": content_length}
     headers = [(name.encode(), value.encode()) for name, value in given_headers.items() if value is not None]
     request = Request({"type": "http", "method": "POST", "headers": headers}, body.receive)
 
-    async def bounded() -> Parts:
+    async def bounded() -> Files:
         now = time.monotonic()
-        return await receive_parts(
+        return await receive_files(
             request, max_bytes=max_bytes, take=take, slow_at=now + slow_after_s, deadline=now + deadline_after_s
         )
 
@@ -69,11 +69,11 @@ def form(*parts: bytes) -> bytes:
 
 @pytest.mark.parametrize("content_type", [None, "image/png", "text/plain", "application/x-www-form-urlencoded"])
 def test_a_body_that_is_no_form_is_the_image_as_it_is(content_type: str | None) -> None:
-    assert read(Body(b"ab", b"", b"cd"), content_type) == Parts(b"abcd")
+    assert read(Body(b"ab", b"", b"cd"), content_type) == Files(b"abcd")
 
 
 def test_an_empty_body_is_an_empty_image() -> None:
-    assert read(Body()) == Parts(b"")
+    assert read(Body()) == Files(b"")
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
@@ -81,12 +81,12 @@ def test_a_forms_files_come_out_whole_however_they_are_cut_into_chunks(size: int
     image, reference = bytes(range(256)) * 3, b"\r\n--" + BOUNDARY[:4].encode() + b"\r\n"
     body = form(part("image", image), part("reference", reference))
     chunks = [body[i : i + size] for i in range(0, len(body), size)]
-    assert read(Body(*chunks), FORM) == Parts(image, reference)
+    assert read(Body(*chunks), FORM) == Files(image, reference)
 
 
 def test_other_parts_of_a_form_are_ignored() -> None:
     body = form(part("patient", b"x", filename=None), part("image", b"abc"), part("thumbnail", b"y"))
-    assert read(Body(body), FORM) == Parts(b"abc")
+    assert read(Body(body), FORM) == Files(b"abc")
 
 
 def test_a_reference_for_which_nobody_chose_a_file_was_not_sent() -> None:
@@ -94,23 +94,23 @@ def test_a_reference_for_which_nobody_chose_a_file_was_not_sent() -> None:
         [part("image", b"abc"), part("reference", b"", filename="")],
         [part("reference", b"", filename=""), part("image", b"abc", filename="")],
     ):
-        assert read(Body(form(*parts)), FORM) == Parts(b"abc", None)
+        assert read(Body(form(*parts)), FORM) == Files(b"abc", None)
 
 
 def test_a_reference_with_a_name_or_with_content_was_sent() -> None:
     for content, filename in ((b"", "x.png"), (b"def", "")):
         body = form(part("image", b"abc"), part("reference", content, filename=filename))
-        assert read(Body(body), FORM) == Parts(b"abc", content)
+        assert read(Body(body), FORM) == Files(b"abc", content)
 
 
 def test_an_empty_file_is_left_to_the_decoder() -> None:
-    assert read(Body(form(part("image", b""))), FORM) == Parts(b"")
+    assert read(Body(form(part("image", b""))), FORM) == Files(b"")
 
 
 def test_a_file_whose_name_is_encoded_is_a_file() -> None:
     disposition = b"Content-Disposition: form-data; name=\"image\"; filename*=utf-8''%C3%A4.png"
     body = form(b"--" + BOUNDARY.encode() + b"\r\n" + disposition + b"\r\n\r\nabc\r\n")
-    assert read(Body(body), FORM) == Parts(b"abc")
+    assert read(Body(body), FORM) == Files(b"abc")
 
 
 BROKEN_FORMS = {
@@ -183,10 +183,10 @@ def test_a_large_body_is_in_memory_only_once(is_form: bool) -> None:
     headers = [(b"content-type", FORM.encode())] if is_form else []
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
 
-    async def traced() -> tuple[Parts, int]:
+    async def traced() -> tuple[Files, int]:
         later = time.monotonic() + 60
         tracemalloc.start()
-        parts = await receive_parts(request, max_bytes=2**25, take=lambda _: None, slow_at=later, deadline=later)
+        parts = await receive_files(request, max_bytes=2**25, take=lambda _: None, slow_at=later, deadline=later)
         return parts, tracemalloc.get_traced_memory()[1]
 
     parts, peak = asyncio.run(traced())
