@@ -1,5 +1,8 @@
 """Which requests need a key, how often callers may ask, and that nothing of a body is read before that is known."""
 
+import asyncio
+import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,8 @@ from service.api.gate import Gate
 from service.api.key_file import add_key
 from service.errors import BadSettings
 from service.settings import Settings
-from tests.api.client import fake_app, running
-from tests.doubles import draw, png
+from tests.api.client import fake_app, parts_of, running, until
+from tests.doubles import FakeEngine, draw, make_card, png
 
 pytestmark = pytest.mark.anyio
 
@@ -184,6 +187,24 @@ async def test_no_byte_of_a_body_is_read_before_its_callers_rate_is_known() -> N
         assert await asked_from(app, [ADDRESS]) == [200]
         begun, *_ = await unread(app)
     assert begun["status"] == 429
+
+
+async def test_no_byte_of_a_body_is_read_that_finds_the_queue_full_where_callers_are_limited_too() -> None:
+    gate = threading.Event()
+    gate.set()
+    engine = FakeEngine(make_card("retina"), gate=gate)
+    app = fake_app([engine], rate_limit=100, max_queued=1, max_batch_size=1)
+    async with running(app) as client:
+        gate.clear()
+        warm_ups = len(engine.batches)
+        runs = asyncio.create_task(client.post("/segment/retina", content=IMAGE))
+        await until(lambda: len(engine.batches) > warm_ups)
+        waits = asyncio.create_task(client.post("/segment/retina", content=IMAGE))
+        await until(lambda: parts_of(app).fleet.queued("retina") == 1)
+        _, refusal, *_ = await unread(app)
+        gate.set()
+        assert [answer.status_code for answer in (await runs, await waits)] == [200, 200]
+    assert json.loads(refusal["body"])["type"] == "urn:alnet:problem:overloaded"
 
 
 async def test_a_caller_above_his_rate_is_refused_until_the_time_that_he_is_told(file: Path, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -9,12 +10,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.api.client import fake_app, form, running
+from service.api.telemetry import Telemetry
+from service.engine.segmenter import Segmentation
+from tests.api.client import fake_app, form, parts_of, running
 from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png, poisonous, read_png
 
 pytestmark = pytest.mark.anyio
 
 PNG = {"Accept": "image/png"}
+
+
+class NotingTelemetry(Telemetry):
+    """Keeps what was answered, to be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.segmentations: list[Segmentation] = []
+
+    def record_segmentation(self, modality: str, done: Segmentation) -> None:
+        super().record_segmentation(modality, done)
+        self.segmentations.append(done)
 
 
 def mask_in(answer: httpx.Response) -> np.ndarray[Any, Any]:
@@ -166,6 +181,16 @@ async def test_png_is_the_mask_alone() -> None:
         assert image.mode == "L"
         assert image.info == {}
     assert np.array_equal(read_png(answer.content), mask_of(pixels) * np.uint8(255))
+
+
+@pytest.mark.parametrize(("accept", "is_drawn"), [("application/json", True), ("image/png", False)])
+async def test_no_probability_map_is_drawn_for_an_answer_that_has_no_place_for_it(accept: str, is_drawn: bool) -> None:
+    app, telemetry = fake_app(), NotingTelemetry()
+    app.state.parts = replace(parts_of(app), telemetry=telemetry)
+    async with running(app) as client:
+        await client.post("/segment/retina?probability=true", content=png(draw()), headers={"Accept": accept})
+    [done] = telemetry.segmentations
+    assert (done.probability_png is not None) == is_drawn
 
 
 async def test_png_names_the_measured_iou_of_a_reference() -> None:
