@@ -18,8 +18,10 @@ router = APIRouter(tags=["models"])
 @router.get("/models", responses=openapi.problems_of(), summary="What there is to segment with")
 async def models(parts: TheParts) -> ModelList:
     """List every modality that this replica has or is to have, and whether it is ready."""
-    fleet = parts.fleet
-    return ModelList(models=[_summary(name, state, fleet.cards.get(name)) for name, state in fleet.states.items()])
+    cards, engines = parts.fleet.cards, parts.fleet.engines
+    return ModelList(
+        models=[_summary(name, state, cards.get(name), engines.get(name)) for name, state in parts.fleet.states.items()]
+    )
 
 
 @router.head("/models/{modality}", include_in_schema=False)
@@ -34,7 +36,7 @@ async def card(parts: TheParts, modality: Modality) -> Card:
     return parts.fleet.segmenter(modality).card if ready is None else ready
 
 
-def _summary(modality: str, state: ModalityState, card: Card | None) -> ModelSummary:
+def _summary(modality: str, state: ModalityState, card: Card | None, engine: str | None) -> ModelSummary:
     summary = ModelSummary(
         modality=modality,
         status=state.status,
@@ -42,6 +44,7 @@ def _summary(modality: str, state: ModalityState, card: Card | None) -> ModelSum
         version=state.version,
         pinned=state.is_pinned,
         refused=None if state.refused is None else RefusedVersion(**asdict(state.refused)),
+        engine=engine,
     )
     if card is None:
         return summary

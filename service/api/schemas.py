@@ -147,7 +147,7 @@ class RefusedVersion(Document):
 
 
 class ModelSummary(Document):
-    """One modality of the model store; what a checkpoint says is null until it is loaded."""
+    """One modality of the model store; what a checkpoint says, and what runs it, is null until it is loaded."""
 
     modality: str
     status: Literal["loading", "ready", "failed"]
@@ -158,6 +158,9 @@ class ModelSummary(Document):
     )
     refused: RefusedVersion | None = Field(
         None, description="the version that the store asks for, if it cannot be served; another one may serve on"
+    )
+    engine: str | None = Field(
+        None, description="what runs it: device, arithmetic and, if it is not plain PyTorch, by what"
     )
     architecture: str | None = None
     label: str | None = None

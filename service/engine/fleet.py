@@ -107,6 +107,11 @@ class Fleet:
         return {name: serving.card for name, serving in self._serving.items()}
 
     @property
+    def engines(self) -> Mapping[str, str]:
+        """What runs each of them, for people: device, arithmetic and, if it is not plain PyTorch, by what."""
+        return {name: serving.runs_on for name, serving in self._serving.items()}
+
+    @property
     def is_ready(self) -> bool:
         """Every modality answers that has to, there is at least one, and new work is taken."""
         return not self.why_not_ready

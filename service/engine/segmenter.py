@@ -66,6 +66,7 @@ class Segmenter:
 
     def __init__(self, engine: Engine, batcher: TileBatcher, *, pool: PixelPool, max_pixels: int) -> None:
         self.card: Card = engine.card
+        self.runs_on = engine.device
         self._batcher, self._pool = batcher, pool
         self._work = ImageWork(engine.card, max_pixels=max_pixels)
         self._decoding = 0

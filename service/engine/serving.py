@@ -56,6 +56,11 @@ class Serving:
         return self._current.segmenter.card
 
     @property
+    def runs_on(self) -> str:
+        """What runs the version that serves now; see `Engine.device`."""
+        return self._current.segmenter.runs_on
+
+    @property
     def queued(self) -> int:
         """Uploads that wait for the device, of all versions."""
         return sum(version.batcher.queued for version in self._versions)

@@ -22,6 +22,7 @@ async def test_every_modality_is_listed_with_what_a_caller_needs_to_choose() -> 
         "version": "1",
         "pinned": False,
         "refused": None,
+        "engine": "cpu float32",
         "architecture": "al-net",
         "label": "vessel",
         "input": {"kind": "stretch", "height": 64, "width": 64, "overlap": 0, "margins": "keep"},
@@ -46,7 +47,7 @@ async def test_a_modality_that_loads_is_listed_as_such() -> None:
         card = await client.get("/models/retina")
         gate.set()
     assert listed["status"] == "loading"
-    assert listed["architecture"] is None
+    assert (listed["architecture"], listed["engine"]) == (None, None)
     assert card.status_code == 503
 
 
