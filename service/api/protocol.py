@@ -10,6 +10,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api import logs, problems
+from service.api.alarm import Alarm
 from service.api.exchange import Exchange, request_id_of
 from service.api.unread import UnreadAnswer
 
@@ -46,17 +47,17 @@ class Protocol(HttpToolsProtocol):
 
     _undigested = 0
     _is_in_body = False
-    _head_timer: asyncio.TimerHandle | None = None
-    _rest_timer: asyncio.TimerHandle | None = None
     _answered: RequestResponseCycle | None = None
     _refused_with: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self._head_alarm = Alarm(HEAD_TIMEOUT_S, self._end_late_head)
+        self._rest_alarm = Alarm(REST_TIMEOUT_S, self._close)
         self._unread = UnreadAnswer(transport)
         self.headers = []
-        self._bound_head()
+        self._head_alarm.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all requests, and let go of all that would keep the connection and its last request in memory."""
@@ -66,8 +67,8 @@ class Protocol(HttpToolsProtocol):
             self._answered.disconnected = True
             self._answered.message_event.set()
         self._unset_keepalive_if_required()  # uvicorn does so only if the caller said goodbye
-        self._unbound_head()
-        self._unbound_rest()
+        self._head_alarm.stop()
+        self._rest_alarm.stop()
         self._unread.let_go()
 
     def data_received(self, data: bytes) -> None:
@@ -85,13 +86,13 @@ class Protocol(HttpToolsProtocol):
         if self._undigested > MAX_HEAD_BYTES:
             self._refuse(431)
         elif self._undigested and not self._is_in_body:
-            self._bound_head()  # also by blank lines before a head, which the parser does not tell of
+            self._head_alarm.start()  # also by blank lines before a head, which the parser does not tell of
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         self._unset_keepalive_if_required()
         self._undigested = max(1, self._undigested)  # also if it came together with the end of the one before
-        self._bound_head()
+        self._head_alarm.start()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -104,7 +105,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._undigested = 0
-        self._unbound_head()
+        self._head_alarm.stop()
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
             self._refuse(431)
@@ -128,7 +129,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._undigested, self._is_in_body = 0, False
-        self._unbound_rest()
+        self._rest_alarm.stop()
         super().on_message_complete()
         self.headers = []  # those to come are another request's
         if self.cycle.response_complete:  # the rest of a body that nobody wanted: now the connection rests
@@ -144,8 +145,8 @@ class Protocol(HttpToolsProtocol):
             return
         if self._refused_with is not None:
             self._answer_refused(self._refused_with)
-        elif self._is_in_body and self._rest_timer is None:
-            self._rest_timer = self.loop.call_later(REST_TIMEOUT_S, self._close)
+        elif self._is_in_body:
+            self._rest_alarm.start()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's signature
         """Answer bytes that cannot be parsed, and close."""
@@ -190,26 +191,10 @@ class Protocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does with the first one
         self.parser.feed_data(b"\r\n".join([line, *headers, b"", b""]))
 
-    def _bound_head(self) -> None:
-        """From now on the head has HEAD_TIMEOUT_S to come, if that time does not run already."""
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._end_late_head)
-
-    def _unbound_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _unbound_rest(self) -> None:
-        if self._rest_timer is not None:
-            self._rest_timer.cancel()
-            self._rest_timer = None
-
     def _end_late_head(self) -> None:
         """Close; a caller who had begun to ask hears why."""
-        self._head_timer = None
         if self._is_answering:
-            self._bound_head()  # the request before is being answered still, and must not be broken into
+            self._head_alarm.start()  # the request before is being answered still, and must not be broken into
         elif self._undigested and not self.transport.is_closing():
             self._refuse(408)
         else:

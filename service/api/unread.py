@@ -3,6 +3,8 @@
 import asyncio
 import logging
 
+from service.api.alarm import Alarm
+
 STALLED_AFTER_S = 30.0
 """How long a caller may take for the next LEAST_BYTES of what waits for it."""
 
@@ -16,23 +18,22 @@ class UnreadAnswer:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(STALLED_AFTER_S, self._look)
+        self._left = 0
 
     def watch(self) -> None:
         """Begin: something waits to be sent until the caller takes it."""
-        self.let_go()
-        left = self._transport.get_write_buffer_size()
-        self._timer = asyncio.get_running_loop().call_later(STALLED_AFTER_S, self._look, left)
+        self._left = self._transport.get_write_buffer_size()
+        self._alarm.stop()
+        self._alarm.start()
 
     def let_go(self) -> None:
         """End: it has been taken, or the connection is gone."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
 
-    def _look(self, before: int) -> None:
+    def _look(self) -> None:
         """Go on if some of it was taken since, else end the connection."""
-        if before - self._transport.get_write_buffer_size() >= LEAST_BYTES:
+        if self._left - self._transport.get_write_buffer_size() >= LEAST_BYTES:
             self.watch()
         else:
             logger.info("a caller did not take its answer for %g s; its connection was ended", STALLED_AFTER_S)
