@@ -165,7 +165,7 @@ def _words(name: str, separator: str) -> str:
 def _advice(status: int) -> str:
     match status:
         case 400:
-            return "this is no well-formed HTTP request"
+            return "this is no well-formed HTTP request, which has one Host header"
         case 404:
             return "no such path; /docs lists those that exist"
         case 405:

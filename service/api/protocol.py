@@ -101,15 +101,14 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Let the request begin, unless its head is too large, or is to be read again."""
+        """Let the request begin, unless its head is at fault, or is to be read again."""
         if self.parser.should_upgrade():
             return
         self._undigested = 0
         self._head_alarm.stop()
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
-            self._refuse(431)
-            raise _HeadTooLarge  # ends the parsing of what else has come
+        if (status := self._fault_of_head()) is not None:
+            self._refuse(status)
+            raise _HeadRefused  # ends the parsing of what else has come
         super().on_headers_complete()
         self._is_in_body = True
         if 0 < len(self.pipeline) <= MOST_PIPELINED:
@@ -168,6 +167,16 @@ class Protocol(HttpToolsProtocol):
         """Close a connection that has rested for long, once its last answer is taken; that may not take for good."""
         super().timeout_keep_alive_handler()
         self._watch_last_bytes()
+
+    def _fault_of_head(self) -> int | None:
+        """Return the status with which the head that was read is refused; None: there is no fault in it."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            return 431
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            return 400  # RFC 9112, section 3.2: two servers on the way could each believe another one
+        return None
 
     def _parse(self, data: memoryview) -> None:
         while data:
@@ -241,11 +250,12 @@ class Protocol(HttpToolsProtocol):
         exchange.add_headers(answer.headers)
         exchange.sent_bytes = len(answer.body)
         line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()
-        headers = [b"%b: %b" % header for header in [*answer.raw_headers, (b"connection", b"close")]]
+        sent = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
+        headers = [b"%b: %b" % header for header in sent]
         self.transport.write(b"\r\n".join([line, *headers, b"", bytes(answer.body)]))
         self._close()
         logs.log_access(exchange)
 
 
-class _HeadTooLarge(Exception):
+class _HeadRefused(Exception):
     """Was answered already; never leaves the parser."""

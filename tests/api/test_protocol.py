@@ -20,6 +20,7 @@ from service.api.unread import LEAST_BYTES, STALLED_AFTER_S
 from tests.engine.virtual_time import run_virtually
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+DATE = (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")
 
 
 class NotingTransport(asyncio.Transport):
@@ -70,7 +71,9 @@ def connect(app: ASGIApp | None = None) -> tuple[Protocol, NotingTransport]:
         app or PlainTextResponse("hello"), http=Protocol, ws="none", log_config=None, timeout_keep_alive=75
     )
     config.load()
-    protocol, transport = Protocol(config, ServerState(), {}, asyncio.get_running_loop()), NotingTransport()
+    state = ServerState()
+    state.default_headers = [DATE]  # as the server renews it each second
+    protocol, transport = Protocol(config, state, {}, asyncio.get_running_loop()), NotingTransport()
     protocol.connection_made(transport)
     return protocol, transport
 
@@ -187,8 +190,8 @@ def test_half_a_head_behind_a_request_does_not_break_into_its_answer() -> None:
     ("behind", "status"),
     [
         (b"\0garbage\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nX-A: " + b"y" * 70_000, 431),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: test\r\nX-A: " + b"y" * 70_000, 431),
+        (b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
     ],
     ids=["no HTTP", "too long a head", "a broken body"],
 )
@@ -213,7 +216,7 @@ def test_what_cannot_be_parsed_is_refused_behind_the_answers_to_what_came_before
 def test_a_body_that_cannot_be_parsed_is_refused_at_once() -> None:
     async def main() -> None:
         protocol, transport = connect(slow)
-        protocol.data_received(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n")
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n")
         assert transport.written.startswith(b"HTTP/1.1 400 ")
         assert transport.is_closing()
         protocol.connection_lost(None)
@@ -305,7 +308,7 @@ def test_when_that_rest_has_come_the_connection_rests_as_any_other() -> None:
 def test_garbage_in_that_rest_gets_no_second_answer() -> None:
     async def main() -> None:
         protocol, transport = connect()
-        protocol.data_received(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
         await asyncio.sleep(1)
         protocol.data_received(b"no number\r\n")
         assert transport.written.count(b"HTTP/1.1") == 1
@@ -363,7 +366,7 @@ def test_garbage_in_a_body_whose_answer_is_on_its_way_gets_no_second_answer() ->
 
     async def main() -> None:
         protocol, transport = connect(lingering)
-        protocol.data_received(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
         await asyncio.sleep(1)
         protocol.data_received(b"no number\r\n")
         assert transport.is_closing()
@@ -437,9 +440,33 @@ def test_a_connection_that_is_lost_is_let_go_at_once(sent: bytes, error: Excepti
     run_virtually(main)
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nhost: a", 400),
+        (b"GET / HTTP/1.0\r\nHost: a\r\nHost: b", 400),
+        (b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c", 400),
+        (b"GET / HTTP/1.1\r\nHost:", 200),
+        (b"GET / HTTP/1.0", 200),
+    ],
+)
+def test_a_request_has_one_host(head: bytes, status: int) -> None:
+    """An older one than HTTP/1.1 may have none (RFC 9112, section 3.2)."""
+
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(head + b"\r\n\r\n")
+        await asyncio.sleep(1)
+        assert re.findall(rb"HTTP/1\.1 (\d+) ", transport.written) == [b"%d" % status]
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
 GARBAGE = b"SEGMENT retina\r\n\r\n"
 TOO_LONG = b"X-A: " + b"y" * 70_000 + b"\r\n\r\n"
-NAMED = b"GET / HTTP/1.1\r\nX-Request-ID: mine\r\n"
+NAMED = b"GET / HTTP/1.1\r\nHost: test\r\nX-Request-ID: mine\r\n"
 
 
 @pytest.mark.parametrize(
@@ -447,7 +474,7 @@ NAMED = b"GET / HTTP/1.1\r\nX-Request-ID: mine\r\n"
     [
         (GARBAGE, 400, "[0-9a-f]{32}"),
         (REQUEST[:20], 408, "[0-9a-f]{32}"),
-        (NAMED + b"Host: test\r\n", 408, "mine"),
+        (NAMED + b"X-A: y\r\n", 408, "mine"),
         (NAMED + TOO_LONG, 431, "mine"),
         (NAMED + b"X-Request-ID\r\n\r\n", 400, "mine"),
         (NAMED.replace(b"mine", b"not\tsane") + TOO_LONG, 431, "[0-9a-f]{32}"),
@@ -473,6 +500,7 @@ def test_a_refusal_has_the_headers_of_every_answer_and_a_line_in_the_log(
     headers = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
     assert re.fullmatch(request_id, headers["x-request-id"])
     assert headers["cache-control"] == "no-store"
+    assert headers["date"] == DATE[1].decode().lower()
     assert headers["server-timing"].startswith("total;dur=")
     assert int(headers["content-length"]) == len(body)
     assert json.loads(body)["request_id"] == headers["x-request-id"]
