@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -19,6 +19,7 @@ from service.api.app import create_app
 from service.api.parts import Parts
 from service.api.protocol import Protocol
 from service.engine.engine import Engine
+from service.errors import BadSettings
 from service.settings import Settings
 
 KEEP_ALIVE_S = 75
@@ -46,14 +47,13 @@ def serve(settings: Settings, engines: Mapping[str, Engine] | None = None) -> in
     """Serve until a signal ends it; return the process's exit code. Ready `engines` are passed to `create_app`.
 
     Raises:
-        SystemExit: the address cannot be listened on, or the app does not start; the log says why.
+        BadSettings: the address cannot be listened on, or the key file cannot be used.
+        SystemExit: the app does not start; the log says why.
     """
     logs.configure(settings.log_level)
     app = create_app(settings, engines)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         http=Protocol,
         ws="none",
         lifespan="on",
@@ -65,14 +65,30 @@ def serve(settings: Settings, engines: Mapping[str, Engine] | None = None) -> in
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SEND_TIMEOUT_S,
     )
+    listeners = _listen(settings.host, settings.port)
     _spare_imports_from_garbage_collection()
-    _run(Server(config, app.state.parts))
+    _run(Server(config, app.state.parts), listeners)
     return 0
 
 
-def _run(server: "Server") -> None:
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Return a socket for each address of the host; of an empty one, for all that this machine has.
+
+    uvicorn would do so itself, but its last words do not say which address was meant.
+
+    Raises:
+        BadSettings: there is no such address here, or something listens there already.
+    """
     try:
-        server.run()
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [socket.create_server(address, family=family) for family, _, _, _, address in dict.fromkeys(found)]
+    except (OSError, UnicodeError) as error:
+        raise BadSettings(f"ALNET_HOST={host} ALNET_PORT={port}: cannot listen there: {error}") from error
+
+
+def _run(server: "Server", listeners: list[socket.socket]) -> None:
+    try:
+        server.run(listeners)
     except RuntimeError as error:
         if not server.should_exit:
             raise
@@ -123,6 +139,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and to watch the device."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            host, port, *_ = listener.getsockname()
+            logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         self._watching = asyncio.get_running_loop().create_task(self._end_with_the_device())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -154,11 +173,6 @@ class Server(uvicorn.Server):
         logger.info("stopping")
         self.should_exit = True  # before all else: what comes after it may fail
         _end_in(SEND_TIMEOUT_S + LET_GO_S)
-
-    def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
-        port = listeners[0].getsockname()[1]
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        logger.info("listening on http://%s:%d", host, port)
 
 
 def _end_in(seconds: float) -> None:
