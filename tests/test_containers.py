@@ -378,8 +378,10 @@ def check_alert(folder: Path, name: str, at: str, series: dict[str, str], expect
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-@pytest.mark.parametrize(("reason", "is_overload"), [("overloaded", True), ("rate-limited", False)])
-def test_a_full_queue_is_an_overload_and_a_callers_own_rate_limit_is_none(
+@pytest.mark.parametrize(
+    ("reason", "is_overload"), [("overloaded", True), ("rate-limited", False), ("own-deadline", False)]
+)
+def test_a_full_queue_is_an_overload_and_a_callers_own_limits_are_none(
     tmp_path: Path, reason: str, is_overload: bool
 ) -> None:
     series = {

@@ -21,7 +21,8 @@ class Exchange:
     """Filled in on the way.
 
     `arrived` is a time of the event loop's clock, but read finely (uvloop's has steps of a millisecond); `problem` is
-    the slug of the error that was answered, if one was; `headers` go out with the answer, whatever it is.
+    the slug of the error that was answered, if one was; `headers` go out with the answer, whatever it is;
+    `is_hurried` tells that the caller allows less time than the server would.
     """
 
     request_id: str
@@ -33,6 +34,7 @@ class Exchange:
     sent_bytes: int = 0
     seconds: float = 0.0
     problem: str | None = None
+    is_hurried: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod

@@ -71,7 +71,9 @@ async def segment(
     exchange, settings = Exchange.of(request), parts.settings
     segmenter = parts.fleet.segmenter(modality)
     representation = choose(request.headers.getlist("accept"))
-    deadline = exchange.arrived + min(settings.request_timeout_s, math.inf if timeout_ms is None else timeout_ms / 1000)
+    allowed_s = math.inf if timeout_ms is None else timeout_ms / 1000
+    exchange.is_hurried = allowed_s < settings.request_timeout_s
+    deadline = exchange.arrived + min(settings.request_timeout_s, allowed_s)
     segmenter.admit(deadline)  # before the body has to travel
     async with parts.traffic.upload():
         with parts.bodies.upload() as take:

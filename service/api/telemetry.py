@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
+from service import errors
 from service.api import problems
 from service.api.exchange import CALLER_LEFT, Exchange
 from service.engine.batch_runner import BatchReport
@@ -16,7 +17,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more serie
 UNKNOWN = "unknown"
 STAGES = ("decode", "queue", "inference", "postprocess", "total")
 STATUSES = sorted({200, 405, CALLER_LEFT, *problems.STATUS.values()})
-REASONS = [problems.slug(kind) for kind, status in problems.STATUS.items() if status != 500]
+DEADLINE, OWN_DEADLINE = problems.slug(errors.DeadlineExceeded), "own-deadline"
+"""Why an upload ran out of time: it was the server's, or a shorter one that its caller had set."""
+REASONS = [problems.slug(kind) for kind, status in problems.STATUS.items() if status != 500] + [OWN_DEADLINE]
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 PIXELS = (1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
@@ -83,8 +86,9 @@ class Telemetry:
             return
         modality = exchange.modality if exchange.modality in self._modalities else UNKNOWN
         self._requests.labels(modality, str(exchange.status)).inc()
-        if exchange.problem in REASONS:
-            self._refused.labels(exchange.problem).inc()
+        reason = OWN_DEADLINE if exchange.problem == DEADLINE and exchange.is_hurried else exchange.problem
+        if reason in REASONS:
+            self._refused.labels(reason).inc()
 
     def record_segmentation(self, modality: str, done: Segmentation) -> None:
         """Measure one upload that was answered."""

@@ -134,7 +134,7 @@ async def test_each_outcome_of_scripted_traffic_is_counted_once(tmp_path: Path) 
             ("reference-mismatch",),
             ("overloaded",),
             ("shutting-down",),
-            ("deadline-exceeded",),
+            ("own-deadline",),
         ],
         1,
     )

@@ -96,6 +96,18 @@ async def test_the_stages_add_up_to_the_total_however_long_the_body_travels() ->
     assert sum(latency.values()) == pytest.approx(total, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("headers", "reason"), [({}, "deadline-exceeded"), ({"X-Request-Timeout-Ms": "100"}, "own-deadline")]
+)
+async def test_a_deadline_that_the_caller_set_is_told_from_the_servers(headers: dict[str, str], reason: str) -> None:
+    async with running(fake_app([FakeEngine(make_card(), delay_s=0.6)], request_timeout_s=0.3)) as client:
+        answer = await client.post("/segment/retina", content=png(draw()), headers=headers)
+        samples = await scrape(client)
+    assert answer.json()["type"] == "urn:alnet:problem:deadline-exceeded"
+    counted = {dict(labels)["reason"]: value for (name, labels), value in samples.items() if "refused_total" in name}
+    assert {name: value for name, value in counted.items() if value} == {reason: 1}
+
+
 async def test_batches_are_measured_in_tiles() -> None:
     engine = FakeEngine(fake_engine_card(kind="tile"))
     async with running(fake_app([engine], max_batch_size=4)) as client:
