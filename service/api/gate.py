@@ -51,6 +51,11 @@ class Gate:
         """Whether callers need a key."""
         return self._keys is not None
 
+    @property
+    def limits_callers(self) -> bool:
+        """Whether callers may ask only so often."""
+        return self._limiter is not None
+
     def guards(self, path: str) -> bool:
         """Whether the route of this path template is behind the gate."""
         return path not in self._open_paths

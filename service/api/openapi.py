@@ -1,6 +1,7 @@
 """What the routes' signatures do not say of the HTTP contract: bodies, binary answers, headers, and every problem."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from http import HTTPStatus
 from itertools import chain
 from typing import Any
@@ -72,6 +73,21 @@ ALWAYS_SENT: Json = {
     "Cache-Control": _header("`no-store`: answers are for the caller alone."),
 }
 
+RETRY_AFTER: Json = {"Retry-After": _header("Seconds after which to try again.", "integer")}
+VARY: Json = {"Vary": _header("`Accept`, by which the representation was chosen.")}
+SENT_WITH: dict[int, Json] = {
+    401: {"WWW-Authenticate": _header("How to send a key.")},
+    406: VARY,
+    429: RETRY_AFTER,
+    503: RETRY_AFTER,
+}
+"""What problems of a status have besides."""
+
+LIMITS: Json = {
+    "RateLimit-Policy": _header("The caller's allowance: `q` requests, which come back within `w` seconds."),
+    "RateLimit": _header("What is left of it: `r` requests, and all of them again in `t` seconds."),
+}
+
 PNG_ONLY = "On image/png only: "
 
 
@@ -81,7 +97,7 @@ def problems_of(*kinds: type[errors.AlnetError]) -> Responses:
     for kind in kinds:
         by_status[problems.status_of(kind)].append(kind)
     described: Responses = {status: _problem(status, by_status[status]) for status in sorted(by_status)}
-    other = {"description": "Any other problem.", "content": _problem_content({}), "headers": ALWAYS_SENT}
+    other = {"description": "Any other problem.", "content": _problem_content({})}
     return described | {"default": other}
 
 
@@ -90,11 +106,10 @@ def _problem(status: int, kinds: list[type[errors.AlnetError]]) -> Json:
         problems.slug(kind): {"value": problems.describe(kind, _first_line(kind), REQUEST_ID).model_dump()}
         for kind in kinds
     }
-    retry_after = {"Retry-After": _header("Seconds after which to try again.", "integer")}
     return {
         "description": HTTPStatus(status).phrase,
         "content": _problem_content(examples),
-        "headers": ALWAYS_SENT | (retry_after if status in (429, 503) else {}),
+        "headers": SENT_WITH.get(status, {}),
     }
 
 
@@ -113,9 +128,8 @@ _ANSWERED: Responses = {
             Representation.JSON.value: {"example": ANSWER},
             Representation.PNG.value: {"schema": BINARY},
         },
-        "headers": ALWAYS_SENT
+        "headers": VARY
         | {
-            "Vary": _header("`Accept`, by which the representation was chosen."),
             "X-Segmentation-Model": _header(PNG_ONLY + "modality and version of the checkpoint."),
             "X-Segmentation-IoU-Expected": _header(PNG_ONLY + "the IoU to expect of this mask."),
             "X-Segmentation-IoU-Measured": _header(PNG_ONLY + "the IoU against the reference, if one was sent."),
@@ -173,14 +187,17 @@ SECURITY_SCHEMES: Json = {
 
 
 def document(app: FastAPI, gate: Gate) -> Json:
-    """Return the app's OpenAPI document with the schema of problems and, if callers need keys, where they send them."""
+    """Return the app's OpenAPI document with all that holds for every route: headers, keys and limits."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         _offer_no_null(schema)
         schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
         _restore_nulls(schema)
-        if gate.asks_for_keys:
+        if gate.limits_callers:
+            _declare_limits(schema, gate)
+        if gate.asks_for_keys:  # after the limits: who has no key is told of none
             _declare_keys(schema, gate)
+        _declare_headers(schema)
     return FastAPI.openapi(app)
 
 
@@ -199,12 +216,31 @@ def _restore_nulls(schema: Json) -> None:
     answered["content"][Representation.JSON.value]["example"] = ANSWER
 
 
+def _declare_headers(schema: Json) -> None:
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            _add_headers(operation, ALWAYS_SENT)
+
+
+def _declare_limits(schema: Json, gate: Gate) -> None:
+    for operation in _guarded(schema, gate):
+        operation["responses"].setdefault("429", _problem(429, [errors.RateLimited]))
+        _add_headers(operation, LIMITS)
+
+
 def _declare_keys(schema: Json, gate: Gate) -> None:
     schema["components"]["securitySchemes"] = SECURITY_SCHEMES
-    refused = _problem(401, [errors.KeyNeeded])
-    refused["headers"] = ALWAYS_SENT | {"WWW-Authenticate": _header("How to send a key.")}
+    for operation in _guarded(schema, gate):
+        operation["security"] = [{name: []} for name in SECURITY_SCHEMES]
+        operation["responses"]["401"] = _problem(401, [errors.KeyNeeded])
+
+
+def _guarded(schema: Json, gate: Gate) -> Iterator[Json]:
     for path, operations in schema["paths"].items():
         if gate.guards(path):
-            for operation in operations.values():
-                operation["security"] = [{name: []} for name in SECURITY_SCHEMES]
-                operation["responses"]["401"] = refused
+            yield from operations.values()
+
+
+def _add_headers(operation: Json, headers: Json) -> None:
+    for response in operation["responses"].values():
+        response["headers"] = headers | response.get("headers", {})

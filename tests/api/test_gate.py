@@ -267,6 +267,42 @@ async def test_metrics_behind_keys_that_do_not_exist_are_a_wrong_setting() -> No
         Gate.of(Settings.read({"ALNET_METRICS_ACCESS": "key"}))
 
 
+async def test_the_document_describes_every_header_of_a_server_with_keys_and_limits(file: Path, key: str) -> None:
+    app = guarded_app(file, rate_limit=3)
+    statuses = []
+    async with running(app) as client:
+        for headers in ({}, bearer(key), bearer(key)):
+            for template, operations in app.openapi()["paths"].items():
+                [(method, operation)] = operations.items()
+                path = template.replace("{modality}", "retina")
+                answer = await client.request(
+                    method, path, headers=headers, content=IMAGE if method == "post" else None
+                )
+                statuses.append(answer.status_code)
+                told = {name.lower() for name in operation["responses"][str(answer.status_code)]["headers"]}
+                assert set(answer.headers) - told <= {"content-type", "content-length"}, (path, answer.status_code)
+    assert set(statuses) == {200, 401, 429}
+
+
+async def test_a_refused_representation_and_its_vary_are_described() -> None:
+    app = fake_app()
+    described = app.openapi()["paths"]["/segment/{modality}"]["post"]["responses"]["406"]["headers"]
+    async with running(app) as client:
+        answer = await client.post("/segment/retina", content=IMAGE, headers={"Accept": "text/html"})
+    assert answer.status_code == 406
+    assert set(answer.headers) - {name.lower() for name in described} == {"content-type", "content-length"}
+
+
+def test_the_document_declares_limits_only_where_there_are_any(file: Path, key: str) -> None:
+    assert "RateLimit" not in str(guarded_app(file).openapi()["paths"])
+    for path, operations in fake_app(rate_limit=5).openapi()["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            limited = [status for status, response in responses.items() if "RateLimit" in response["headers"]]
+            assert limited == ([] if path in OPEN | {"/metrics"} else list(responses))
+            assert ("429" in responses) == (path not in OPEN | {"/metrics"})
+
+
 async def test_the_document_declares_keys_only_where_they_are_needed(file: Path, key: str) -> None:
     without = fake_app(rate_limit=5).openapi()
     assert "securitySchemes" not in without["components"]
