@@ -16,8 +16,9 @@ from service.api.gate import Gate
 from service.api.key_file import add_key
 from service.errors import BadSettings
 from service.settings import Settings
-from tests.api.client import fake_app, parts_of, running, until
-from tests.doubles import FakeEngine, draw, make_card, png
+from tests.api.client import fake_app, parts_of, running
+from tests.doubles import FakeEngine, draw, fake_engine_card, png
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -192,7 +193,7 @@ async def test_no_byte_of_a_body_is_read_before_its_callers_rate_is_known() -> N
 async def test_no_byte_of_a_body_is_read_that_finds_the_queue_full_where_callers_are_limited_too() -> None:
     gate = threading.Event()
     gate.set()
-    engine = FakeEngine(make_card("retina"), gate=gate)
+    engine = FakeEngine(fake_engine_card("retina"), gate=gate)
     app = fake_app([engine], rate_limit=100, max_queued=1, max_batch_size=1)
     async with running(app) as client:
         gate.clear()
