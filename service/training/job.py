@@ -107,7 +107,7 @@ def _run(
     trained, predictor = job.finish(progress)
     job.draw(predictor, trained.threshold)
     result = job.publish(trained, store, progress)
-    folder.write_result(result)  # at once: a run that is killed before it is finished publishes again
+    folder.write_result(result)
     return result
 
 
@@ -186,7 +186,7 @@ class Job:
             test_accuracy_std=test.accuracy_std if test else None,
             test_images=test.n if test else 0,
             temperature=trained.temperature,
-            checkpoint=str(published),
+            checkpoint=str(published.absolute()),  # a relative path says nothing in another working directory
             threshold=trained.threshold,
             calibration_error=test.calibration_error.after if test and test.calibration_error else None,
             expected_iou_error=test.expected_iou_error if test else None,
@@ -242,13 +242,14 @@ def _finished(config: Config, folder: RunFolder, result: Result, store: Path | N
     if config.data != folder.recorded_config().data:
         folder.check_data(open_dataset(config.data, series=config.series))
     say(f"{folder.path} is finished already; pick another folder with --run to train anew")
-    if store is None or Path(result.checkpoint).resolve().parents[1] == store.resolve():
+    if store is None:
         return result
     if (published := published_before(folder.path, config.modality, store)) is None:
         published = publish_kept(folder.path, config.modality, store)
         say(f"published {published}")
-    result = replace(result, checkpoint=str(published))
-    folder.write_result(result)
+    if (checkpoint := str(published.absolute())) != result.checkpoint:
+        result = replace(result, checkpoint=checkpoint)
+        folder.write_result(result)
     return result
 
 

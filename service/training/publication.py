@@ -99,7 +99,8 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
     What answers is the engine of plain PyTorch, which every machine has. A server that runs another one compares its
     answer to the card's probe before it serves.
 
-    Return the published folder: the next version in `store`; without a `store`, the one inside the run.
+    Return the published folder: the next version in `store`, or the one that this run published there before it was
+    killed; without a `store`, the one inside the run.
 
     Raises:
         BadCheckpoint: what was loaded back does not score as the run's own network did.
@@ -114,7 +115,9 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
         again = mean_and_std(score.agreement.iou for score in score_again(engine.predict))[0]
         if abs(again - card.test.iou_mean) > LARGEST_CHANGE:
             raise BadCheckpoint(f"served, the checkpoint scores IoU {again:.4f}; in training {card.test.iou_mean:.4f}")
-    return publish_next(store, card, weights) if store else proven
+    if store is None:
+        return proven
+    return published_before(run, card.modality, store) or publish_next(store, card, weights)
 
 
 def publish_kept(run: Path, modality: str, store: Path) -> Path:
@@ -130,18 +133,23 @@ def publish_kept(run: Path, modality: str, store: Path) -> Path:
 
 
 def published_before(run: Path, modality: str, store: Path) -> Path | None:
-    """Return where in `store` what a finished run proved was published already; None if it was not.
+    """Return where in `store` what a run proved was published already; None if it was not.
 
     Raises:
-        BadCheckpoint: the run has lost it.
+        BadCheckpoint: the run has lost it, or the store cannot be listed.
     """
-    digest = _kept(run, modality).card.weights_sha256
+    kept = _origin(_kept(run, modality).card)
     for number in ModelStore(store).versions(modality):
         with contextlib.suppress(BadCheckpoint):  # a broken version is none that this run needs
             checkpoint = ModelStore(store).open(modality, str(number))
-            if checkpoint.card.weights_sha256 == digest:
+            if _origin(checkpoint.card) == kept:
                 return checkpoint.folder
     return None
+
+
+def _origin(card: Card) -> tuple[str, str, float]:
+    """Return what tells a run's checkpoint from all others: the same training twice never takes the same time."""
+    return card.weights_sha256, card.label, card.training.duration_s
 
 
 def _kept(run: Path, modality: str) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -141,8 +142,8 @@ def test_awkward_data_is_trained_on_and_published(tmp_path: Path) -> None:
 
     for lost_when_killed_after_the_last_epoch in ("result.json", "epochs.csv"):
         (tmp_path / "run" / lost_when_killed_after_the_last_epoch).unlink()
-    again = run_job(config, tmp_path / "run", tmp_path / "store", print)
-    assert again == replace(result, checkpoint=str(tmp_path / "store" / "own" / "2"))
+    assert run_job(config, tmp_path / "run", tmp_path / "store", print) == result
+    assert ModelStore(tmp_path / "store").published("own") == ["1"]
     assert (tmp_path / "run" / "epochs.csv").read_text().count("\n") == 2
 
     (data / "images" / "0.png").write_bytes((data / "images" / "1.png").read_bytes())
@@ -207,6 +208,23 @@ def test_what_a_finished_run_kept_to_itself_is_published_once_a_store_is_given(t
     assert said.count(f"published {tmp_path / 'other' / 'own' / '1'}") == 1
     published, proven = (Checkpoint.read(path) for path in (tmp_path / "store/own/1", Path(kept.checkpoint)))
     assert (published.card, published.read_weights()) == (proven.card, proven.read_weights())
+
+
+def test_the_command_of_a_finished_run_publishes_into_a_store_that_has_lost_or_never_had_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _folder(tmp_path / "data", 3)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    config = _config(data, input=grid, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        result = run_job(config, tmp_path / "run", Path("store"), print)
+        assert result is not None
+        assert Path(result.checkpoint) == tmp_path / name / "store" / "own" / "1"
+    shutil.rmtree("store")
+    assert run_job(config, tmp_path / "run", Path("store"), print) == result
+    assert ModelStore(Path("store")).published("own") == ["1"]
 
 
 def test_a_finished_run_is_known_by_its_data_wherever_they_lie(tmp_path: Path) -> None:

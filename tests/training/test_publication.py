@@ -106,9 +106,22 @@ def test_a_checkpoint_whose_weights_are_another_networks_is_not_published(tmp_pa
     assert not (tmp_path / "store").exists()
 
 
-def test_proving_again_after_an_interruption_starts_afresh(tmp_path: Path) -> None:
+def test_proving_again_after_an_interruption_starts_afresh_and_publishes_once(tmp_path: Path) -> None:
     card, weights = describe(_trained(test=None))
-    for version in ("1", "2"):
+    for _ in range(2):
+        folder = prove_and_publish(card, weights, tmp_path / "store", tmp_path / "run", _scoring(0.0))
+        assert folder == tmp_path / "store" / "retina" / "1"
+    assert ModelStore(tmp_path / "store").published("retina") == ["1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seconds": 56.7}, {"config": CONFIG.model_copy(update={"label": "vein"})}],
+    ids=["trained once more", "another label"],
+)
+def test_another_run_is_published_though_its_weights_are_the_same(tmp_path: Path, changes: dict[str, Any]) -> None:
+    for version, trained in (("1", _trained(test=None)), ("2", _trained(test=None, **changes))):
+        card, weights = describe(trained)
         folder = prove_and_publish(card, weights, tmp_path / "store", tmp_path / "run", _scoring(0.0))
         assert folder == tmp_path / "store" / "retina" / version
 
