@@ -29,7 +29,14 @@ from service.training.measure import measure
 from service.training.parts import Parts, Say, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import agreed_precision, check_agreed, make_fabric, part
-from service.training.publication import Trained, describe, prove_and_publish, publish_kept, published_before
+from service.training.publication import (
+    Trained,
+    check_store,
+    describe,
+    prove_and_publish,
+    publish_kept,
+    published_before,
+)
 from service.training.resources import room_on_disk
 from service.training.run_folder import Result, RunFolder
 from service.training.run_lock import held
@@ -65,7 +72,7 @@ def run(
         BadConfig: `path` holds another run, or one that is not at its end yet, or its state does not fit; the network
             cannot be built as `config` says; memory does not suffice, or a data-loading process died.
         BadDataset: a file of the dataset cannot be used; the message names it.
-        BadCheckpoint: the checkpoint, loaded back, does not score as the network did.
+        BadCheckpoint: the checkpoint, loaded back, does not score as the network did; or the store cannot be listed.
         OSError: the run folder or the store cannot be written. Whatever was written before is whole.
     """
     folder = RunFolder(path)
@@ -91,6 +98,8 @@ def _run(
     folder.check(config)
     if (result := folder.result()) is not None:
         return _finished(config, folder, result, store, say) if leads else None
+    if leads and store is not None:
+        check_store(store, config.modality)
     network = build_network(config)  # early: what cannot be built is refused before the data are read
     check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:

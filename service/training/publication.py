@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import datetime as dt
+import errno
+import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -29,6 +31,7 @@ from service.store.checkpoint import Checkpoint, sha256
 from service.store.model_store import ModelStore
 from service.store.publish import publish, publish_next
 from service.training.config import Config
+from service.training.resources import NO_ROOM
 from service.training.run_folder import CHECKPOINT
 from service.training.scores import ImageScore, Predict, mean_and_std
 
@@ -93,6 +96,21 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
     return card, weights
 
 
+def check_store(store: Path, modality: str) -> None:
+    """Check that `store` could be published into, before hours are spent on what is to lie there. Nothing is written.
+
+    Raises:
+        BadCheckpoint: it cannot be listed.
+        OSError: it cannot be written, or not be made.
+    """
+    ModelStore(store).versions(modality)
+    for folder in (store, store / modality):
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            advice = "give another --store, or --no-publish for now"
+            raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {advice}; nothing was trained", str(nearest))
+
+
 def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:
     """Publish inside the run, load that back, score it again, and only then publish into `store`.
 
@@ -117,7 +135,7 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
             raise BadCheckpoint(f"served, the checkpoint scores IoU {again:.4f}; in training {card.test.iou_mean:.4f}")
     if store is None:
         return proven
-    return published_before(run, card.modality, store) or publish_next(store, card, weights)
+    return published_before(run, card.modality, store) or _publish_next(store, card, weights)
 
 
 def publish_kept(run: Path, modality: str, store: Path) -> Path:
@@ -129,7 +147,7 @@ def publish_kept(run: Path, modality: str, store: Path) -> Path:
     """
     checkpoint = _kept(run, modality)
     load_engine(checkpoint, Wish(engine="torch"))
-    return publish_next(store, checkpoint.card, checkpoint.read_weights())
+    return _publish_next(store, checkpoint.card, checkpoint.read_weights())
 
 
 def published_before(run: Path, modality: str, store: Path) -> Path | None:
@@ -150,6 +168,16 @@ def published_before(run: Path, modality: str, store: Path) -> Path | None:
 def _origin(card: Card) -> tuple[str, str, float]:
     """Return what tells a run's checkpoint from all others: the same training twice never takes the same time."""
     return card.weights_sha256, card.label, card.training.duration_s
+
+
+def _publish_next(store: Path, card: Card, weights: bytes) -> Path:
+    try:
+        return publish_next(store, card, weights)
+    except OSError as error:
+        if error.errno in NO_ROOM:  # what to do then is said of every file of the run
+            raise
+        advice = "once that is mended, the same command publishes without training anew"
+        raise OSError(error.errno, f"{error.strerror}: {advice}", error.filename) from error
 
 
 def _kept(run: Path, modality: str) -> Checkpoint:

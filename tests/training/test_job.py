@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from service.engine.choosing import EXACT, load_engine
-from service.errors import BadConfig, BadDataset
+from service.errors import BadCheckpoint, BadConfig, BadDataset
 from service.imaging.policy import InputPolicy
 from service.network.repvgg import repvgg_encoder
 from service.store.checkpoint import Checkpoint
@@ -265,6 +265,40 @@ def test_a_full_disk_ends_the_run_with_advice_and_the_same_command_goes_on(tmp_p
     said: list[str] = []
     assert run_job(config, tmp_path / "run", tmp_path / "store", said.append) is not None
     assert [line.split("  ")[0] for line in said if line.startswith("epoch")] == ["epoch 2/2"]
+
+
+def test_a_store_that_cannot_be_published_into_is_refused_before_the_data_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadCheckpoint, match="cannot be listed"):
+        run_job(_config("no data"), tmp_path / "run", tmp_path / "file", print)
+    (tmp_path / "store" / "own").mkdir(parents=True)
+    for refused, store in (("store/own", "store"), ("store", "store/to/be/made")):
+        monkeypatch.setattr(  # root may write everywhere
+            "os.access", lambda path, _, refused=refused: Path(path) != tmp_path / refused
+        )
+        with pytest.raises(OSError, match="--no-publish for now; nothing was trained") as failed:
+            run_job(_config("no data"), tmp_path / "run", tmp_path / store, print)
+        assert Path(failed.value.filename) == tmp_path / refused
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_store_that_fails_at_the_end_is_published_into_later_without_training_anew(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 3)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    config = _config(data, input=grid, crop_px=None, fractions=(0.6, 0.4, 0), learning_rate=1e-4)
+
+    def say(line: str) -> None:
+        if line.startswith("epoch 1"):
+            (tmp_path / "store").symlink_to("nowhere")  # neither to be written nor to be made
+
+    with pytest.raises(OSError, match="the same command publishes without training anew"):
+        run_job(config, tmp_path / "run", tmp_path / "store", say)
+    (tmp_path / "store").unlink()
+    said: list[str] = []
+    assert run_job(config, tmp_path / "run", tmp_path / "store", said.append) is not None
+    assert not [line for line in said if line.startswith("epoch")]
 
 
 def test_other_networks_are_trained_and_published_with_their_options(tmp_path: Path) -> None:
