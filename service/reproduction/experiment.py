@@ -66,7 +66,7 @@ class Experiment:
             raise BadConfig(f"{error}: here, pick another folder with --out") from error
 
     def _check_data(self, folders: Sequence[RunFolder]) -> None:
-        begun = [folder for folder in folders if folder.has_begun or folder.result() is not None]
+        begun = [folder for folder in folders if folder.has_begun]
         if begun:
             dataset = open_dataset(self.recipe.data, series=self.recipe.series)
             for folder in begun:

@@ -25,10 +25,10 @@ class Curves:
 def read_curves(run: Path) -> Curves:
     """Return the curves of the run in the folder `run`, as far as it has come."""
     with (run / EPOCHS).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = list(enumerate(csv.DictReader(file), start=1))  # files of older runs count them from 0
     return Curves(
-        loss=[(int(row["epoch"]) + 1, float(row["loss"])) for row in rows],
-        validation_iou=[(int(row["epoch"]) + 1, float(row["validation_iou"])) for row in rows if row["validation_iou"]],
+        loss=[(epoch, float(row["loss"])) for epoch, row in rows],
+        validation_iou=[(epoch, float(row["validation_iou"])) for epoch, row in rows if row["validation_iou"]],
     )
 
 

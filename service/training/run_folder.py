@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -61,8 +61,8 @@ class RunFolder:
 
     @property
     def has_begun(self) -> bool:
-        """Whether an epoch has been finished here."""
-        return (self.path / STATE).exists()
+        """Whether an epoch has been finished here, though its state may be gone once the run is at its end."""
+        return any((self.path / name).exists() for name in (STATE, RESULT))
 
     def check(self, config: Config) -> None:
         """Check that no epoch of another run has been finished here. Nothing is written.
@@ -156,11 +156,11 @@ class RunFolder:
         write_atomically(self.path / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
 
     def write_epochs(self, progress: Progress) -> None:
-        """Write epochs.csv, one line an epoch."""
+        """Write epochs.csv, one line an epoch, counted from 1."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(field.name for field in fields(EpochRecord))
-        writer.writerows(astuple(record) for record in progress.history)
+        writer.writerows(astuple(replace(record, epoch=record.epoch + 1)) for record in progress.history)
         write_atomically(self.path / EPOCHS, text.getvalue().encode())
 
     def write_result(self, result: Result) -> None:

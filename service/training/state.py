@@ -24,7 +24,7 @@ STATE = "state.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One line of epochs.csv. Validation scores are None in epochs that were not validated."""
+    """How one epoch went, counted from 0. Validation scores are None in epochs that were not validated."""
 
     epoch: int
     learning_rate: float

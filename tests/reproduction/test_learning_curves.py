@@ -3,7 +3,7 @@ from pathlib import Path
 from PIL import Image as PillowImage
 
 from service.reproduction.learning_curves import draw_learning_curves, read_curves
-from service.training.run_folder import RunFolder
+from service.training.run_folder import EPOCHS, RunFolder
 from service.training.state import EpochRecord, Progress
 
 
@@ -20,6 +20,15 @@ def test_curves_count_epochs_from_one_and_skip_what_was_not_validated(tmp_path: 
     curves = read_curves(run(tmp_path / "run"))
     assert curves.loss == [(1, 1.0), (2, 0.9), (3, 0.8)]
     assert curves.validation_iou == [(1, 0.1), (3, 0.3)]
+
+
+def test_curves_of_older_runs_whose_epochs_were_written_from_zero_are_the_same(tmp_path: Path) -> None:
+    path = run(tmp_path / "run")
+    file, curves = path / EPOCHS, read_curves(path)
+    head, *lines = file.read_text().splitlines()
+    older = [f"{number},{line.partition(',')[2]}" for number, line in enumerate(lines)]
+    file.write_text("\n".join([head, *older, ""]))
+    assert read_curves(path) == curves
 
 
 def test_all_runs_are_drawn_into_one_plot(tmp_path: Path) -> None:

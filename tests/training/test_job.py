@@ -88,7 +88,7 @@ def test_the_card_tells_the_truth_about_the_run(undisturbed: Run) -> None:
     assert card.test is not None
     assert card.test.n == 2
     best = max(undisturbed.epochs(), key=lambda row: float(row["validation_iou"]))
-    assert card.training.best_epoch == int(best["epoch"]) + 1
+    assert card.training.best_epoch == int(best["epoch"])
     assert (card.training.epochs, card.training.config["crop_px"], card.input.kind) == (4, 64, "fit")
 
 

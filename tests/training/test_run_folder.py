@@ -64,6 +64,17 @@ def test_another_configuration_is_refused_with_the_field_that_differs(tmp_path: 
     assert "--run" in str(refused.value)
 
 
+def test_a_finished_run_tells_its_own_configuration_alone_though_its_state_is_gone(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    folder = _begun(tmp_path, dataset)
+    folder.write_result(RESULT_OF_A_RUN)
+    (tmp_path / STATE).unlink()
+    folder.check(_config())
+    with pytest.raises(BadConfig, match="seed was 0 and is now 9"):
+        folder.check(_config(seed=9))
+
+
 def test_a_run_goes_on_with_what_its_machine_bears_now(tmp_path: Path, dataset: Dataset) -> None:
     _begun(tmp_path, dataset).check(_config().model_copy(update={"workers": 3, "cache_gib": 0.5}))
 
@@ -154,13 +165,13 @@ def test_damaged_files_are_named(tmp_path: Path, dataset: Dataset, content: str)
         folder.result()
 
 
-def test_epochs_are_a_line_each_and_empty_where_not_validated(tmp_path: Path) -> None:
+def test_epochs_are_a_line_each_counted_from_one_and_empty_where_not_validated(tmp_path: Path) -> None:
     history = [EpochRecord(0, 0.1, 1.5, None, None, 2.0), EpochRecord(1, 0.05, 1.25, 0.5, 0.75, 2.5)]
     RunFolder(tmp_path).write_epochs(Progress(history))
     assert (tmp_path / EPOCHS).read_text().splitlines() == [
         "epoch,learning_rate,loss,validation_iou,validation_accuracy,seconds",
-        "0,0.1,1.5,,,2.0",
-        "1,0.05,1.25,0.5,0.75,2.5",
+        "1,0.1,1.5,,,2.0",
+        "2,0.05,1.25,0.5,0.75,2.5",
     ]
 
 
