@@ -58,12 +58,10 @@ class Experiment:
             BadDataset: there are such folders, and the data cannot be read to compare with.
         """
         planned = [planned for compared in self.networks for planned in self.runs(compared)]
-        try:
-            for one in planned:
-                RunFolder(one.path).check(one.config)
-            self._check_data([RunFolder(one.path) for one in planned if (one.path / SPLIT).exists()])
-        except BadConfig as error:
-            raise BadConfig(f"{error}: here, pick another folder with --out") from error
+        folders = [RunFolder(one.path, option="--out") for one in planned]
+        for folder, one in zip(folders, planned, strict=True):
+            folder.check(one.config)
+        self._check_data([folder for folder in folders if (folder.path / SPLIT).exists()])
 
     def _check_data(self, folders: Sequence[RunFolder]) -> None:
         begun = [folder for folder in folders if folder.has_begun]

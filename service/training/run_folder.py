@@ -54,10 +54,10 @@ class Result:
 
 
 class RunFolder:
-    """The files of one run under `path`. Each is written as a whole or not at all."""
+    """The files of one run under `path`, which was given by `option`. Each is written as a whole or not at all."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, option: str = "--run") -> None:
+        self.path, self._option = path, option
 
     @property
     def has_begun(self) -> bool:
@@ -76,7 +76,7 @@ class RunFolder:
         if config.precision == "auto":  # that is what the run began with, whatever it was
             config = config.model_copy(update={"precision": before.precision})
         if not config.is_same_run(before):
-            raise BadConfig(f"{self.path} holds another run ({_difference(before, config)}); pick one with --run")
+            raise BadConfig(f"{self.path} holds another run ({_difference(before, config)}); pick one with {self._option}")
 
     def settle(self, config: Config, fastest: Callable[[], str]) -> Config:
         """Return the configuration with its arithmetic settled: what the run began with, or else the `fastest`.
@@ -101,7 +101,8 @@ class RunFolder:
         except OSError as error:
             raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
-            raise BadConfig(f"{path} is damaged; remove {self.path} or pick another folder with --run") from error
+            advice = f"remove {self.path} or pick another folder with {self._option}"
+            raise BadConfig(f"{path} is damaged; {advice}") from error
 
     def split(self, dataset: Dataset, make: Callable[[], Split]) -> Split:
         """Return the split that the run began with, or `make` one if it has not finished an epoch. Nothing is written.
@@ -120,7 +121,7 @@ class RunFolder:
         Raises:
             BadConfig: they changed since, or the file is missing or damaged.
         """
-        self.recorded_split().check_is_of(dataset, self.path / SPLIT)
+        self.recorded_split().check_is_of(dataset, self.path / SPLIT, self._option)
 
     def recorded_split(self) -> SplitFile:
         """Return how the run split its data, and what they were.
@@ -134,7 +135,7 @@ class RunFolder:
         except OSError as error:
             raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadConfig(f"{path} is damaged; start anew in another folder with --run") from error
+            raise BadConfig(f"{path} is damaged; start anew in another folder with {self._option}") from error
 
     @property
     def commit(self) -> str:

@@ -75,8 +75,10 @@ class SplitFile:
         }
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
-    def check_is_of(self, dataset: Dataset, path: Path) -> None:
+    def check_is_of(self, dataset: Dataset, path: Path, option: str) -> None:
         """Check that the `dataset` is the one of which the file at `path` tells: its files, their names and pairs.
+
+        Another run folder is given by `option`.
 
         Raises:
             BadConfig: it is not. Of a run from before there was a `pairs_digest`, names and contents alone can tell.
@@ -89,4 +91,4 @@ class SplitFile:
             what = "names of images, or which mask belongs to which,"
         else:
             return
-        raise BadConfig(f"{what} changed since {path} was written; start anew in another folder with --run")
+        raise BadConfig(f"{what} changed since {path} was written; start anew in another folder with {option}")
