@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
@@ -16,13 +16,16 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OF_THE_MACHINE = ("workers", "cache_gib")
 """Fields that change nothing but time and memory: a run that was interrupted may go on with others."""
 
+MAX_GRID_PIXELS = 100_000_000
+"""As many as an image of a data set may have: a larger grid would end the process for want of memory."""
+
 NO_NAME = "no name for a modality: up to 40 small letters, digits and hyphens, and no hyphen first, as in lung-ct"
 
 
 class Config(BaseModel):
     """One run, whole: the same configuration on the same data and machine gives the same numbers, on a CPU."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data: str = Field(description="a data set's folder, or drawn:retina, drawn:cell, drawn:skin")
     modality: str = Field(pattern=NAME)
@@ -59,11 +62,11 @@ class Config(BaseModel):
     thin: Literal["foreground", "background"] = Field("foreground", description="what clDice takes for thin")
     coarse_epochs: int = Field(0, ge=0, description="epochs at the start that see half the resolution")
 
-    shift_px: int = Field(0, ge=0, description="each view is shifted up, down, left, right by this, or not at all")
+    shift_px: int = Field(0, ge=0, le=10_000, description="each view is shifted up, down, left, right by this, or not at all")
     scale: float = Field(0.0, ge=0, lt=1, description="random zoom of each axis by up to this fraction")
     zoom: float = Field(0.0, ge=0, le=3, description="random zoom of all, up to 1 + this times closer or farther")
     rotation_deg: float = Field(0.0, ge=0, le=180, description="random rotation by up to this angle")
-    elastic_px: float = Field(0.0, ge=0, description="random elastic deformation by up to this")
+    elastic_px: float = Field(0.0, ge=0, le=1000, description="random elastic deformation by up to this")
     colour: float = Field(0.0, ge=0, lt=1, description="random gain, offset and gamma by up to this fraction")
     illumination: float = Field(
         0.0, ge=0, lt=1, description="random smooth shading of the image by up to this fraction"
@@ -72,12 +75,20 @@ class Config(BaseModel):
         0.0, ge=0, le=1, description="random contrast, saturation, noise and JPEG, as of other cameras; 1: the most"
     )
     frames: Fraction = Field(0.0, description="share of the views that have a margin of one colour or dark corners")
-    blur_px: float = Field(0.0, ge=0, description="random Gaussian blur, of a standard deviation of up to this")
+    blur_px: float = Field(0.0, ge=0, le=100, description="random Gaussian blur, of a standard deviation of up to this")
 
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     workers: int = Field(0, ge=0, le=64, description="data-loading processes; 0: the training process itself")
     cache_gib: float = Field(4.0, ge=0, description="decoded images kept in memory, GiB")
+
+    @field_validator("input")
+    @classmethod
+    def _grid_is_one_that_memory_holds(cls, policy: InputPolicy) -> InputPolicy:
+        height, width = policy.grid
+        if height * width > MAX_GRID_PIXELS:
+            raise ValueError(f"a grid of {height} × {width} is more than {MAX_GRID_PIXELS} pixels")
+        return policy
 
     @model_validator(mode="after")
     def _fractions_leave_something(self) -> Self:

@@ -23,7 +23,7 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
 
 from service.engine.predictor import DTYPES, Predictor
 from service.engine.torch_engine import precisions
-from service.errors import BadConfig
+from service.errors import BadConfig, EngineFailed
 from service.network import reparameterize
 from service.network.normalise import Normalise
 from service.store.card import Normalisation
@@ -40,6 +40,8 @@ from service.training.state import STATE, EpochRecord, Progress, load_state, sav
 from service.training.teacher import Teacher
 
 BEST = "best.safetensors"
+
+SMALLER_STEPS = "start anew with a smaller --learning-rate, in another folder with --run"
 
 Validate = Callable[[Predict], Sequence[ImageScore]]
 
@@ -123,7 +125,7 @@ def fit(
 
     Raises:
         BadConfig: the state in `folder` is of another network, or not the one that rank 0 found; memory does not
-            suffice; a loading process died; or the loss is no number any more.
+            suffice; a loading process died; or the loss, or what the network answers, is no number any more.
         BadDataset: an image cannot be read any more.
         OSError: `folder` cannot be written; what was there before is whole.
     """
@@ -201,7 +203,7 @@ def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
             bar.set_postfix(loss=f"{total.item() / step:.3f}", best_IoU=best, left=_time_left(fitting, progress))
     loss = float(torch.as_tensor(fabric.all_reduce(total / steps)))  # the mean of their means
     if not math.isfinite(loss):
-        raise BadConfig(f"the loss is {loss} in epoch {epoch + 1}: start anew with a smaller --learning-rate and --run")
+        raise BadConfig(f"the loss is {loss} in epoch {epoch + 1}: {SMALLER_STEPS}")
     return loss
 
 
@@ -232,13 +234,19 @@ def _validated(
     """Return mean IoU and accuracy of the network in the form in which it would be served.
 
     None in the epochs between validations, and while the network has seen half the resolution only.
+
+    Raises:
+        BadConfig: the network's answers are no numbers any more; the memory does not suffice.
     """
     last = epoch + 1 == fitting.config.epochs
     if epoch < fitting.config.coarse_epochs or ((epoch + 1) % fitting.config.validate_every and not last):
         return None, None
     device = fitting.fabric.device
-    with memory_for_validation(fitting.config, device):
-        scores = validate(best_predictor(fitting.scored, normalisation, device).predict)
+    try:
+        with memory_for_validation(fitting.config, device):
+            scores = validate(best_predictor(fitting.scored, normalisation, device).predict)
+    except EngineFailed as error:
+        raise BadConfig(f"{error} after epoch {epoch + 1}: {SMALLER_STEPS}") from error
     agreements = [score.agreement for score in scores]
     return mean_and_std(a.iou for a in agreements)[0], mean_and_std(a.accuracy for a in agreements)[0]
 

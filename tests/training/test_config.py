@@ -1,6 +1,7 @@
 """Presets and modalities make a configuration; what contradicts itself is refused by name."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,25 @@ def test_a_modality_that_no_store_could_hold_is_refused() -> None:
     for name in ("../retina", "My Modality"):
         with pytest.raises(BadConfig, match=f"modality: '{name}' is no name for a modality: up to 40 small letters"):
             configure("data", name, "quick", {})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "elastic_px", "blur_px", "cache_gib", "zoom"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_what_is_no_finite_number_is_refused(name: str, value: float) -> None:
+    with pytest.raises(BadConfig, match=f"^{name}: "):
+        configure("data", "retina", "quick", {name: value})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"elastic_px": 1e6},
+        {"blur_px": 1e6},
+        {"shift_px": 10**9},
+        {"input": InputPolicy(kind="fit", height=640_000, width=640_000)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_no_memory_holds_is_refused_by_name(changes: dict[str, object]) -> None:
+    with pytest.raises(BadConfig, match=f"^{next(iter(changes))}: "):
+        configure("data", "retina", "quick", changes)

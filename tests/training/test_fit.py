@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
 
 from service.engine.quality import Agreement
-from service.errors import BadConfig
+from service.errors import BadConfig, EngineFailed
 from service.imaging.policy import InputPolicy
 from service.store.card import Normalisation
 from service.training.augment import VIEWS, TrainingItems
@@ -254,6 +254,12 @@ def test_out_of_memory_is_answered_with_what_needs_less(
 def test_what_is_no_lack_of_memory_is_not_taken_for_one(tmp_path: Path, in_training: bool) -> None:
     with pytest.raises(RuntimeError, match="sizes differ"):
         Fit(config(), tmp_path, Greedy(RuntimeError("sizes differ"), in_training=in_training)).run()
+
+
+def test_a_network_that_answers_with_no_numbers_in_validation_ends_the_run_with_advice(tmp_path: Path) -> None:
+    answers = EngineFailed("the network answered with NaN")
+    with pytest.raises(BadConfig, match="NaN after epoch 1: start anew with a smaller --learning-rate"):
+        Fit(config(), tmp_path, Greedy(answers, in_training=False)).run()
 
 
 class Scored(Fit):
