@@ -23,7 +23,7 @@ def segment(
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     *,
     modality: Annotated[str, typer.Option(help="What the images show: retina, cell, skin, or your own.")],
-    out: Annotated[Path, typer.Option(help="Folder for the masks, NAME.png each.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the masks, NAME.png each.")],
     threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Probability from which a pixel is foreground; the checkpoint's if left out."),

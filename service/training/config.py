@@ -62,7 +62,9 @@ class Config(BaseModel):
     thin: Literal["foreground", "background"] = Field("foreground", description="what clDice takes for thin")
     coarse_epochs: int = Field(0, ge=0, description="epochs at the start that see half the resolution")
 
-    shift_px: int = Field(0, ge=0, le=10_000, description="each view is shifted up, down, left, right by this, or not at all")
+    shift_px: int = Field(
+        0, ge=0, le=10_000, description="each view is shifted up, down, left, right by this, or not at all"
+    )
     scale: float = Field(0.0, ge=0, lt=1, description="random zoom of each axis by up to this fraction")
     zoom: float = Field(0.0, ge=0, le=3, description="random zoom of all, up to 1 + this times closer or farther")
     rotation_deg: float = Field(0.0, ge=0, le=180, description="random rotation by up to this angle")
@@ -198,6 +200,12 @@ BEST: dict[str, dict[str, object]] = {
     },
 }
 """What preset `best` has of its own for a modality."""
+
+
+def spelt(policy: InputPolicy) -> str:
+    """Return the policy as `--input` takes it."""
+    overlap = f":{policy.overlap}" if policy.overlap else ""
+    return f"{policy.kind}:{policy.height}x{policy.width}{overlap}{':trim' if policy.margins == 'trim' else ''}"
 
 
 def file_identity(path: Path) -> str:

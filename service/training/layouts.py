@@ -6,6 +6,7 @@ files whose name ends as an image's does, so README, LICENSE.txt, Thumbs.db and 
 
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,8 +169,8 @@ def _pair_up(
     images: Iterable[Path], masks: Iterable[Path], case_of: Callable[[str, Collection[str]], str]
 ) -> tuple[Pair, ...]:
     """Pair each image with the mask whose stem `case_of` maps to the image's stem."""
-    image_of = _by_case((_stem(path), path) for path in images)
-    mask_of = _by_case((case_of(_stem(path), image_of), path) for path in masks)
+    image_of = _by_case((_composed(path), path) for path in images)
+    mask_of = _by_case((case_of(_composed(path), image_of), path) for path in masks)
     image_folders, mask_folders = ({path.parent for path in found.values()} for found in (image_of, mask_of))
     for case in sorted(image_of.keys() - mask_of.keys()):
         unread = _unread(mask_folders, case, lambda stem: case_of(stem, image_of))
@@ -177,17 +178,20 @@ def _pair_up(
     for case in sorted(mask_of.keys() - image_of.keys()):
         unread = _unread(image_folders, case, lambda stem: stem)
         raise BadDataset(f"{mask_of[case]} is a mask without an image; {unread or 'add the image or remove the mask'}")
-    return tuple(
-        Pair(name=case, image=FileSource(image_of[case]), mask=FileSource(mask_of[case]))
-        for case in sorted(image_of, key=_natural)
+    pairs = (
+        Pair(name=_stem(image), image=FileSource(image), mask=FileSource(mask_of[case]))
+        for case, image in image_of.items()
     )
+    return tuple(sorted(pairs, key=lambda pair: _natural(pair.name)))
 
 
 def _unread(folders: Iterable[Path], case: str, case_of: Callable[[str], str]) -> str | None:
-    """Return what to do if the file of this case is in one of the folders, but in a format that is not read."""
-    files = (path for folder in sorted(folders) for path in sorted(folder.iterdir()) if path.is_file())
-    for path in files:
-        if _unpacked(path).suffix.lower() not in IMAGE_SUFFIXES and case_of(_stem(path)) == case:
+    """Return what to do if the file of this case is in one of the folders, but cannot be read."""
+    files = (path for folder in sorted(folders) for path in sorted(folder.iterdir()))
+    for path in (path for path in files if case_of(_composed(path)) == case):
+        if path.is_symlink() and not path.exists():
+            return f"{path} is a link to what is not there: mend the link"
+        if path.is_file() and _unpacked(path).suffix.lower() not in IMAGE_SUFFIXES:
             return f"{path} is in a format that is not read: save it as PNG"
     return None
 
@@ -275,6 +279,11 @@ def _subfolder(folder: Path, name: str) -> Path | None:
 
 def _stem(path: Path) -> str:
     return _unpacked(path).stem
+
+
+def _composed(path: Path) -> str:
+    """Return the stem by which an image finds its mask: some systems write é as one character, others as two."""
+    return unicodedata.normalize("NFC", _stem(path))
 
 
 def _unpacked(path: Path) -> Path:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from service.errors import BadConfig
 from service.training.code_version import code_commit
-from service.training.config import Config
+from service.training.config import Config, spelt
 from service.training.dataset import Dataset
 from service.training.split import Split
 from service.training.split_file import Seen, SplitFile
@@ -76,7 +76,9 @@ class RunFolder:
         if config.precision == "auto":  # that is what the run began with, whatever it was
             config = config.model_copy(update={"precision": before.precision})
         if not config.is_same_run(before):
-            raise BadConfig(f"{self.path} holds another run ({_difference(before, config)}); pick one with {self._option}")
+            raise BadConfig(
+                f"{self.path} holds another run ({_difference(before, config)}); pick one with {self._option}"
+            )
 
     def settle(self, config: Config, fastest: Callable[[], str]) -> Config:
         """Return the configuration with its arithmetic settled: what the run began with, or else the `fastest`.
@@ -186,5 +188,5 @@ class RunFolder:
 def _difference(before: Config, now: Config) -> str:
     old, new = before.of_the_run(), now.of_the_run()
     name = next((name for name in old if old[name] != new.get(name)), "data")
-    before_and_now = (config.model_dump()[name] for config in (before, now))
+    before_and_now = ((config.model_dump() | {"input": spelt(config.input)})[name] for config in (before, now))
     return "{} was {!r} and is now {!r}".format(name, *before_and_now)

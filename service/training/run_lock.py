@@ -38,11 +38,11 @@ def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", loc
     where the file system knows no locks, `say` is told that nothing keeps others out.
 
     Raises:
-        BadConfig: another run holds it; another folder can be given by `option`.
+        BadConfig: another run holds it, or it is no folder; another can be given by `option`.
         OSError: it cannot be made, or holds a lock file of somebody else's.
     """
     made = [path for path in folder.parents if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder, option)
     if not os.access(folder, os.W_OK):
         yield
         return
@@ -56,6 +56,13 @@ def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", loc
                 for path in (folder, *made):
                     path.rmdir()
         file.close()  # only now: whoever has opened the file that is gone sees that when it has the lock
+
+
+def _make(folder: Path, option: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BadConfig(f"{folder} is a file, or lies in one; pick a folder with {option}") from error
 
 
 def _opened(path: Path) -> BinaryIO:

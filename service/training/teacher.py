@@ -17,7 +17,7 @@ from service.errors import BadConfig
 from service.network.normalise import Normalise
 from service.store.checkpoint import Checkpoint
 from service.store.model_store import ModelStore
-from service.training.config import Config, file_identity
+from service.training.config import Config, file_identity, spelt
 from service.training.run_folder import CHECKPOINT
 
 
@@ -44,7 +44,7 @@ class Teacher(nn.Module):
         """
         checkpoint = _checkpoint(run, config.modality)
         if checkpoint.card.input != config.input:
-            raise BadConfig(f"the teacher in {run} sees {checkpoint.card.input}, this run {config.input}")
+            raise BadConfig(f"the teacher in {run} sees {spelt(checkpoint.card.input)}, this run {spelt(config.input)}")
         return cls(checkpoint, device, DTYPES[precision])
 
     @torch.no_grad()

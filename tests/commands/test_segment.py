@@ -158,6 +158,16 @@ def test_an_image_is_never_written_over_by_its_mask(published: Checkpoint, tmp_p
     assert (tmp_path / "a.png").read_bytes() == before
 
 
+def test_a_file_in_the_place_of_the_masks_folder_is_refused_before_anything_is_loaded(
+    images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "masks").touch()
+    none = ("--modality", "retina", "--store", str(tmp_path / "none"))
+    result = CliRunner().invoke(app, ["segment", str(images), *none, "--out", str(tmp_path / "masks")])
+    assert result.exit_code == 2
+    assert "Invalid value for '--out'" in result.stderr
+
+
 @pytest.mark.parametrize("missing", ["nowhere", "empty"])
 def test_nothing_to_segment_is_an_error(published: Checkpoint, tmp_path: Path, missing: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -100,7 +100,9 @@ def test_other_data_are_refused_before_anything_is_trained(tmp_path: Path) -> No
     write_image(data / "images" / "e.png", picture(9, height=40, width=40))
     write_image(data / "masks" / "e.png", mask(9, height=40, width=40))
     both = make_experiment(tmp_path / "retina", NETWORKS["al-net"], NETWORKS["al-net-u"], data=str(data))
-    message = r"the data changed since .*retina/al-net/split\.json was written; start anew in another folder with --out$"
+    message = (
+        r"the data changed since .*retina/al-net/split\.json was written; start anew in another folder with --out$"
+    )
     with pytest.raises(BadConfig, match=message):
         list(run_experiment(both, print))
     assert not (tmp_path / "retina" / "al-net-u").exists()

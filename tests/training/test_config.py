@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
-from service.training.config import BEST, MODALITIES, PRESETS, Config, configure, file_identity
+from service.training.config import BEST, MODALITIES, PRESETS, Config, configure, file_identity, spelt
 
 
 @pytest.mark.parametrize("modality", [*MODALITIES, "liver"])
@@ -123,6 +123,20 @@ def test_a_modality_that_no_store_could_hold_is_refused() -> None:
     for name in ("../retina", "My Modality"):
         with pytest.raises(BadConfig, match=f"modality: '{name}' is no name for a modality: up to 40 small letters"):
             configure("data", name, "quick", {})
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        (InputPolicy(kind="stretch", height=512, width=256), "stretch:512x256"),
+        (InputPolicy(kind="fit", height=605, width=700, margins="trim"), "fit:605x700:trim"),
+        (InputPolicy(kind="tile", height=512, width=512, overlap=64), "tile:512x512:64"),
+        (InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="trim"), "tile:512x512:64:trim"),
+    ],
+    ids=str,
+)
+def test_an_input_policy_is_told_as_its_option_takes_it(policy: InputPolicy, text: str) -> None:
+    assert spelt(policy) == text
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "elastic_px", "blur_px", "cache_gib", "zoom"])

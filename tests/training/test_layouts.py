@@ -185,6 +185,22 @@ def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
         read_layout(tmp_path)
 
 
+def test_a_mask_that_is_a_link_to_nothing_is_not_called_missing(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    link = tmp_path / "masks" / "b.png"
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(BadDataset, match=rf"images/b\.png has no mask; {link} is a link to what is not there"):
+        read_layout(tmp_path)
+
+
+def test_an_accent_may_be_written_otherwise_in_the_name_of_the_mask(tmp_path: Path) -> None:
+    one_character, two_characters = "r\u00e9tine", "re\u0301tine"
+    write(tmp_path / "images" / f"{two_characters}.png", picture(0))
+    write(tmp_path / "masks" / f"{one_character}_mask.png", mask(0))
+    assert names(read_layout(tmp_path)) == [two_characters]
+
+
 def test_what_is_there_in_a_format_that_is_not_read_is_not_called_missing(tmp_path: Path) -> None:
     images_and_masks(tmp_path, ["a", "b"])
     (tmp_path / "masks" / "b.png").unlink()

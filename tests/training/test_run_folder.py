@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import BadConfig
+from service.imaging.policy import InputPolicy
 from service.training.code_version import code_commit
 from service.training.config import Config, configure
 from service.training.dataset import Dataset, open_dataset
@@ -62,6 +63,8 @@ def test_another_configuration_is_refused_with_the_field_that_differs(tmp_path: 
     with pytest.raises(BadConfig, match=r"learning_rate was 0\.003 and is now 0\.1") as refused:
         folder.check(_config(learning_rate=0.1))
     assert "--run" in str(refused.value)
+    with pytest.raises(BadConfig, match="input was 'fit:605x700:trim' and is now 'fit:64x64'"):
+        folder.check(_config(input=InputPolicy(kind="fit", height=64, width=64)))
 
 
 def test_a_finished_run_tells_its_own_configuration_alone_though_its_state_is_gone(

@@ -62,6 +62,16 @@ def test_what_a_refused_run_made_is_removed_and_what_lay_there_stays(tmp_path: P
     assert (tmp_path / "old" / "note").exists()
 
 
+@pytest.mark.parametrize("name", ["file", "file/run"])
+def test_a_file_in_the_folders_place_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(BadConfig, match=r"is a file, or lies in one; pick a folder with --out$"),
+        held(tmp_path / name, print, option="--out"),
+    ):
+        pass
+
+
 def test_a_lock_on_a_file_that_its_last_holder_removed_meanwhile_holds_nothing(tmp_path: Path) -> None:
     locked: list[int] = []
 

@@ -226,7 +226,7 @@ def test_a_file_outside_of_a_run_folder_is_taken_on_trust(teacher: Path, tmp_pat
 
 def test_a_teacher_of_another_grid_is_refused(teacher: Path) -> None:
     config = _config(input=InputPolicy(kind="stretch", height=64, width=64))
-    with pytest.raises(BadConfig, match="the teacher in"):
+    with pytest.raises(BadConfig, match=r"the teacher in .* sees stretch:32x32, this run stretch:64x64$"):
         Teacher.of(teacher, config, CPU, "float32")
 
 
