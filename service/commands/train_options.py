@@ -139,7 +139,9 @@ Shift = Annotated[
     int | None,
     typer.Option("--shift", help="Up, down, left or right by so many pixels, or not.", rich_help_panel=CHANGES),
 ]
-Scale = Annotated[float | None, typer.Option(help="Zoom of each axis by up to this fraction.", rich_help_panel=CHANGES)]
+Scale = Annotated[
+    float | None, typer.Option(help="Zoom of each axis, to 1 / (1 ± up to this).", rich_help_panel=CHANGES)
+]
 Zoom = Annotated[
     float | None, typer.Option(help="Zoom of all, to up to 1 + this times closer or farther.", rich_help_panel=CHANGES)
 ]
@@ -148,7 +150,11 @@ Rotation = Annotated[
 ]
 Elastic = Annotated[
     float | None,
-    typer.Option("--elastic", help="Elastic deformation by up to so many pixels.", rich_help_panel=CHANGES),
+    typer.Option(
+        "--elastic",
+        help="Elastic deformation: its offsets, normal, deviate by up to so many pixels.",
+        rich_help_panel=CHANGES,
+    ),
 ]
 Colour = Annotated[
     float | None,
@@ -157,7 +163,8 @@ Colour = Annotated[
     ),
 ]
 Illumination = Annotated[
-    float | None, typer.Option(help="Smooth shading by up to this fraction.", rich_help_panel=CHANGES)
+    float | None,
+    typer.Option(help="Smooth shading: each coefficient of its logarithm is up to this.", rich_help_panel=CHANGES),
 ]
 Camera = Annotated[
     float | None,

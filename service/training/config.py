@@ -65,13 +65,17 @@ class Config(BaseModel):
     shift_px: int = Field(
         0, ge=0, le=10_000, description="each view is shifted up, down, left, right by this, or not at all"
     )
-    scale: float = Field(0.0, ge=0, lt=1, description="random zoom of each axis by up to this fraction")
+    scale: float = Field(0.0, ge=0, lt=1, description="random zoom of each axis, to 1 / (1 ± up to this)")
     zoom: float = Field(0.0, ge=0, le=3, description="random zoom of all, up to 1 + this times closer or farther")
     rotation_deg: float = Field(0.0, ge=0, le=180, description="random rotation by up to this angle")
-    elastic_px: float = Field(0.0, ge=0, le=1000, description="random elastic deformation by up to this")
-    colour: float = Field(0.0, ge=0, lt=1, description="random gain, offset and gamma by up to this fraction")
+    elastic_px: float = Field(
+        0.0, ge=0, le=1000, description="random elastic deformation: σ of its offsets is up to this"
+    )
+    colour: float = Field(
+        0.0, ge=0, lt=1, description="random gain by up to this fraction; offset, gamma and noise to match"
+    )
     illumination: float = Field(
-        0.0, ge=0, lt=1, description="random smooth shading of the image by up to this fraction"
+        0.0, ge=0, lt=1, description="random smooth shading: each coefficient of its logarithm is up to this"
     )
     camera: float = Field(
         0.0, ge=0, le=1, description="random contrast, saturation, noise and JPEG, as of other cameras; 1: the most"
