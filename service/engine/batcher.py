@@ -14,6 +14,7 @@ Every upload is answered exactly once: with its results, with an error, or not a
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from service.engine.batch_runner import BatchReport, BatchRunner
 from service.engine.cost_curve import CostCurve
 from service.engine.dealer import Dealer
 from service.engine.device import Device
+from service.engine.drain import Drain
 from service.engine.fair_turn import QUANTUM_S
 from service.engine.mates import Mates
 from service.engine.pending import Answer, Item, Part, Pending, Result
@@ -79,6 +81,7 @@ class Batcher(Generic[Item, Result]):
         self._unanswered: set[Pending[Item, Result]] = set()
         self._recent = RecentBatches()
         self._mates = Mates(self._recent, self._costs, max_wait_s)
+        self._drain = Drain(self._costs)
         self._changed = asyncio.Event()
         self._open = False
 
@@ -125,7 +128,9 @@ class Batcher(Generic[Item, Result]):
         if not self._open:
             raise ShuttingDown("this replica takes no new work; another one may")
         if (waiting := self.queued + ahead) >= self._max_queued:
-            raise self._overloaded(f"{waiting} uploads wait already", waiting)
+            left = [self._waiting.turns(upload) for upload in self._waiting]
+            retry_after_s = self._drain.until_place_s(left, ahead=ahead, largest=self._largest())
+            raise _overloaded(f"{waiting} uploads wait already", retry_after_s)
 
     async def submit(
         self, items: Sequence[Item], *, deadline: float | None = None, since: float | None = None
@@ -149,11 +154,7 @@ class Batcher(Generic[Item, Result]):
         if len(items) == 0:
             raise ValueError("an upload needs at least one item")
         self.admit(deadline)
-        held = sum(len(upload.items) for upload in self._unanswered)
-        if held and held + len(items) > ITEMS_AN_UPLOAD * self._max_queued:
-            raise self._overloaded(
-                f"{held} pieces of other uploads wait already, and this has {len(items)}", self.queued
-            )
+        self._check_room(len(items))
         loop = asyncio.get_running_loop()
         now = self._clock()
         began = now if since is None else since
@@ -171,9 +172,14 @@ class Batcher(Generic[Item, Result]):
             self._waiting.discard(upload)
             self._unanswered.discard(upload)
 
-    def _overloaded(self, what_waits: str, uploads: int) -> Overloaded:
-        retry_after_s = self._recent.retry_after_s(uploads)
-        return Overloaded(f"{what_waits}; try again in {retry_after_s:.0f} s", retry_after_s=retry_after_s)
+    def _check_room(self, items: int) -> None:
+        """Return if so many more `items` may be held; else raise Overloaded."""
+        held = sum(len(upload.items) for upload in self._unanswered)
+        excess = held + items - ITEMS_AN_UPLOAD * self._max_queued
+        if held and excess > 0:
+            of_each = [(self._waiting.turns(upload), len(upload.items)) for upload in self._unanswered]
+            retry_after_s = self._drain.until_freed_s(of_each, items=excess, largest=self._largest())
+            raise _overloaded(f"{held} pieces of other uploads wait already, and this has {items}", retry_after_s)
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as running:
@@ -254,12 +260,14 @@ class Batcher(Generic[Item, Result]):
     def _remember(self, batch: list[Part[Item, Result]]) -> None:
         if not batch:
             return
-        self._recent.record(
+        ended = self._clock()
+        self._recent.record(ended=ended, finished=sum(part.is_last for part in batch), waiting=len(self._waiting))
+        self._drain.record(
             since=min(part.upload.since for part in batch),
-            ended=self._clock(),
+            arrived=min(part.upload.arrived for part in batch),
+            ended=ended,
+            items=len(batch),
             uploads=sum(part.share for part in batch),
-            finished=sum(part.is_last for part in batch),
-            waiting=len(self._waiting),
         )
 
     def _note(self, report: BatchReport) -> None:
@@ -276,3 +284,7 @@ class Batcher(Generic[Item, Result]):
 
 def _too_late() -> DeadlineExceeded:
     return DeadlineExceeded("the deadline passed before there was an answer; allow more time")
+
+
+def _overloaded(what_waits: str, retry_after_s: float) -> Overloaded:
+    return Overloaded(f"{what_waits}; try again in {math.ceil(retry_after_s)} s", retry_after_s=retry_after_s)

@@ -10,12 +10,12 @@ from service.engine.recent_batches import RecentBatches
 def mates(*, fixed: float = 4.0, max_wait_s: float = 100.0, back_after: float | None = None) -> Mates:
     """The last batch ended at 100, answered 8 and left nobody waiting."""
     recent = RecentBatches()
-    recent.record(since=0.0, ended=50.0, uploads=1, finished=1, waiting=0)
+    recent.record(ended=50.0, finished=1, waiting=0)
     if back_after is not None:
         recent.upload_came(50.0 + back_after)
     else:
         recent = RecentBatches()
-    recent.record(since=99.0, ended=100.0, uploads=8, finished=8, waiting=0)
+    recent.record(ended=100.0, finished=8, waiting=0)
     costs = CostCurve({size: size + fixed for size in (1, 2, 4, 8)})
     return Mates(recent, costs, max_wait_s)
 

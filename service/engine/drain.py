@@ -1,0 +1,100 @@
+"""When a full queue has room again: what those are told who are refused. Knows no tensors, no queue.
+
+Uploads take turns, an item each. So after r rounds all are through that had r items left or fewer, and of every other
+one r have run: a large upload keeps the others only for as long as the items take that it runs meanwhile.
+
+How long that is, the last batches tell: how long each lasted, with what others had of the device. What a batch of
+another size would have lasted follows from the costs of both, for a batch of one is not all that the device can do.
+Where decoding is what takes long, they also tell how long the queue stood empty for it.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from service.engine.cost_curve import CostCurve
+
+WINDOW = 16
+"""Batches from which is learnt."""
+
+ROOM = 4
+"""Those who are refused come back when one in so many of the uploads that wait should be through."""
+
+SHORTEST_S, LONGEST_S = 1.0, 60.0
+"""Bounds of the advice: `Retry-After` counts whole seconds, and an estimate should send nobody away for minutes."""
+
+
+class Drain:
+    """Joins how long the last batches lasted with what batches cost. Times are seconds of one clock.
+
+    Advice is at least 1 s, at most 60. Before the first batch it goes by the costs alone.
+    """
+
+    def __init__(self, costs: CostCurve) -> None:
+        self._costs = costs
+        self._ended = -math.inf
+        self._lasted: deque[tuple[float, int]] = deque(maxlen=WINDOW)
+        self._starved: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._should_last: dict[int, float] = {}
+        """By size, until the next batch has ended: a burst has many to refuse, and each is to hear of it at once."""
+
+    def record(self, *, since: float, arrived: float, ended: float, items: int, uploads: float) -> None:
+        """Note a batch of `items` that ended at `ended`; they make up `uploads` (of one in four tiles, each a quarter).
+
+        Work on the oldest of its uploads had begun at `since`, and the first of them was in the queue at `arrived`.
+        """
+        self._lasted.append((ended - max(self._ended, arrived), items))
+        if since < self._ended:  # else nothing was being decoded all the time, which tells nothing of decoding
+            self._starved.append((max(arrived - self._ended, 0.0), uploads))
+        self._ended = ended
+        self._should_last.clear()
+
+    def until_place_s(self, left: Sequence[int], *, ahead: int, largest: int) -> float:
+        """Return the seconds until a quarter of the uploads that wait should be through, in batches of `largest`.
+
+        They have so many items `left` each; `ahead` others are still to be decoded. Those are taken for one item each:
+        nobody knows yet what they hold, and who comes back too early is told better then.
+        """
+        everybody = sorted([*left, *[1] * ahead])
+        return self._advice(everybody, everybody[(len(everybody) - 1) // ROOM], ahead, largest)
+
+    def until_freed_s(self, held: Sequence[tuple[int, int]], *, items: int, largest: int) -> float:
+        """Return the seconds until uploads that hold so many `items` should be through, in batches of `largest`.
+
+        `held` are the items of each, left and in all.
+        """
+        rounds = 0
+        for left, size in sorted(held):
+            if items > 0:
+                rounds, items = left, items - size
+        return self._advice([left for left, _ in held], rounds, 0, largest)
+
+    def _advice(self, left: Sequence[int], rounds: int, ahead: int, largest: int) -> float:
+        items = max(sum(min(each, rounds) for each in left), 1)  # none left: there is the batch that runs
+        batches = math.ceil(items / largest)
+        seconds = batches * self._should_last_s(math.ceil(items / batches)) + ahead * self._starved_s
+        return min(max(seconds, SHORTEST_S), LONGEST_S)
+
+    def _should_last_s(self, size: int) -> float:
+        """Return what a batch of `size` should last, going by the last ones; the fuller one was, the more it counts.
+
+        It lasts as long as it costs at least: one that was dealt out on an idle device is over as soon as it begins.
+        """
+        if size in self._should_last:
+            return self._should_last[size]
+        weights = sum(items for _, items in self._lasted)
+        lasted_s = sum(items * lasted * self._ratio(items, size) for lasted, items in self._lasted)
+        self._should_last[size] = max(lasted_s / weights if weights else 0.0, self._costs.seconds(size))
+        return self._should_last[size]
+
+    def _ratio(self, items: int, size: int) -> float:
+        """Return how many times as long as one of `items` a batch of `size` lasts: from as long, to in proportion."""
+        proportion, cost_s = size / items, self._costs.seconds(items)
+        ratio = self._costs.seconds(size) / cost_s if cost_s else proportion
+        return min(max(ratio, min(proportion, 1.0)), max(proportion, 1.0))
+
+    @property
+    def _starved_s(self) -> float:
+        """How long the queue stood empty for each upload that was being decoded."""
+        uploads = sum(uploads for _, uploads in self._starved)
+        return sum(seconds for seconds, _ in self._starved) / uploads if uploads else 0.0
