@@ -71,20 +71,27 @@ class Segmenter:
         self._work = ImageWork(engine.card, max_pixels=max_pixels)
         self._decoding = 0
 
+    @property
+    def waiting(self) -> int:
+        """Uploads that are being decoded or wait for the device."""
+        return self._decoding + self._batcher.queued
+
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
         """Return if an upload that came now, behind `ahead` others, would be queued; else raise as `segment` would."""
         self._batcher.admit(deadline, ahead=self._decoding + ahead)
 
-    async def segment(self, upload: Upload, *, arrived: float, deadline: float | None = None) -> Segmentation:
+    async def segment(
+        self, upload: Upload, *, arrived: float, deadline: float | None = None, ahead: int = 0
+    ) -> Segmentation:
         """Return the answer to one upload. `arrived` and `deadline` are times of the event loop's clock.
 
         Raises:
             BadUpload: image or reference cannot be used; found before anything is queued.
-            Overloaded: as many uploads as are allowed wait or are being decoded.
+            Overloaded: as many uploads as are allowed wait or are being decoded, `ahead` others elsewhere among them.
             DeadlineExceeded: the deadline passed; raised at that moment.
             ShuttingDown, DeviceLost, EngineFailed: see `Batcher.submit`.
         """
-        self.admit(deadline)
+        self.admit(deadline, ahead=ahead)
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._segment(upload, arrived, deadline)

@@ -67,13 +67,13 @@ class Serving:
 
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
         """Return if an upload that came now, behind `ahead` others, would be queued; else raise as `segment` would."""
-        self._current.segmenter.admit(deadline, ahead=ahead)
+        self._current.segmenter.admit(deadline, ahead=self._owed + ahead)
 
     async def segment(self, upload: Upload, *, arrived: float, deadline: float | None = None) -> Segmentation:
         """Return the answer to one upload, with the card of the version that gave it; see `Segmenter.segment`."""
         version = self._current
         with version.use():
-            return await version.segmenter.segment(upload, arrived=arrived, deadline=deadline)
+            return await version.segmenter.segment(upload, arrived=arrived, deadline=deadline, ahead=self._owed)
 
     async def swap(self, new: Version) -> None:
         """Give every upload that begins from now on to `new`."""
@@ -89,6 +89,11 @@ class Serving:
     async def close(self) -> None:
         """Answer what is queued and refuse what is still being decoded. If cancelled, all still waiting are refused."""
         await asyncio.gather(*[version.close() for version in self._versions])
+
+    @property
+    def _owed(self) -> int:
+        """Uploads that wait for the versions before the one that serves now; they count against its queue."""
+        return sum(version.segmenter.waiting for version in self._versions[:-1])
 
     @property
     def _current(self) -> Version:
