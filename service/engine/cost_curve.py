@@ -1,9 +1,10 @@
 """What a batch of n items costs on its device: about a·n + b seconds, learnt from the runs themselves. No tensors.
 
-What the warm-up took is the first estimate. It counts until runs of two sizes, one at least twice the other, tell as
-much: a first run also pays for memory and kernels that later ones find ready. Of each size the median of its last
-`KEPT` runs counts, once there are `ENOUGH`, so that one hiccup is not believed. A size that none of the last
-`SHELF_LIFE` batches had is forgotten, so that no measurement is believed for ever.
+What the warm-up took is the first estimate. It counts as long as runs of two sizes, one at least twice the other, do
+not tell as much, for a first run also pays for memory and kernels that later ones find ready. Of each size the median
+of its last `KEPT` runs counts, once there are `ENOUGH`, so that one hiccup is not believed. A size that none of the
+last `SHELF_LIFE` batches had is forgotten, so that no run is believed for ever; the warm-up is not, since a day of lone
+uploads tells nothing of full batches.
 """
 
 import statistics
@@ -40,8 +41,6 @@ class CostCurve:
         self._runs.setdefault(size, deque(maxlen=KEPT)).append(seconds)
         for stale in [n for n, last in self._last_run.items() if self._recorded - last >= SHELF_LIFE]:
             del self._runs[stale], self._last_run[stale]
-        if self._recorded >= SHELF_LIFE:
-            self._first.clear()
         self._fit()
 
     @property

@@ -124,3 +124,9 @@ def test_the_largest_size_gets_another_chance_after_a_while() -> None:
     assert costs.best_size(8) == 8
     run(costs, {8: 0.08})
     assert costs.best_size(8) == 8
+
+
+def test_a_long_time_of_lone_uploads_does_not_let_the_warm_up_be_forgotten() -> None:
+    costs = CostCurve(line(0.001, 0.02))
+    run(costs, {1: 0.021}, 2 * SHELF_LIFE)
+    assert costs.seconds(8) == pytest.approx(0.028)
