@@ -210,6 +210,11 @@ class Protocol(HttpToolsProtocol):
             self._close()
 
     @property
+    def is_owing(self) -> bool:
+        """Whether a request waits for its answer, or for the rest of it."""
+        return self._is_answering or self.transport.get_write_buffer_size() > 0
+
+    @property
     def _is_answering(self) -> bool:
         """Whether a request is being answered, or waits for that."""
         return self.cycle is not None and not self.cycle.response_complete

@@ -93,5 +93,6 @@ async def segment(
             )
             work = segmenter.segment(upload, arrived=time.monotonic(), deadline=deadline)
             segmentation = await unless_hung_up(request.receive, work)
+        response = await respond(Answer(exchange.request_id, segmentation), representation)
     parts.telemetry.record_segmentation(modality, segmentation)
-    return await respond(Answer(exchange.request_id, segmentation), representation)
+    return response

@@ -26,7 +26,10 @@ KEEP_ALIVE_S = 75
 """Longer than the 60 s after which load balancers usually drop an idle connection: they should be the first to."""
 
 SEND_TIMEOUT_S = 5
-"""How long, once all answers are made, slow callers may take to receive theirs before the server stops."""
+"""How long, once the time to drain is over, slow callers may still take to receive their answers."""
+
+LOOK_EVERY_S = 0.1
+"""How often a server that stops looks whether all callers have their answers."""
 
 LET_GO_S = 3
 """How long after that a batch or a step of loading that nobody waits for may still run, before the process ends without
@@ -109,8 +112,8 @@ class Server(uvicorn.Server):
     """uvicorn, but told to stop it drains first.
 
     From the signal on `/readyz` says 503 and new uploads are refused, while the socket stays open so that callers get
-    an answer. Once nothing is in flight, or the time to drain is over, but not before `lame_duck_s`, the server stops,
-    and the process ends even if something in it hangs. More signals change nothing.
+    an answer. Once nothing is in flight and every answer was taken, or the time to drain is over, but not before
+    `lame_duck_s`, the server stops, and the process ends even if something in it hangs. More signals change nothing.
 
     If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`.
     """
@@ -168,11 +171,21 @@ class Server(uvicorn.Server):
 
     async def _stop_when_idle(self) -> None:
         settings = self._parts.settings
+        ends_at = asyncio.get_running_loop().time() + settings.drain_timeout_s
         noticed = asyncio.sleep(min(settings.lame_duck_s, settings.drain_timeout_s))
         await asyncio.gather(self._parts.traffic.wait_idle(), noticed)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends_at):
+                await self._wait_sent()
         logger.info("stopping")
         self.should_exit = True  # before all else: what comes after it may fail
         _end_in(SEND_TIMEOUT_S + LET_GO_S)
+
+    async def _wait_sent(self) -> None:
+        """Return once every caller has taken its answer."""
+        connections = self.server_state.connections
+        while any(isinstance(one, Protocol) and one.is_owing for one in connections):  # noqa: ASYNC110 -- nothing tells
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 def _end_in(seconds: float) -> None:

@@ -24,7 +24,9 @@ class StateMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield each metric as it is now."""
         yield GaugeMetricFamily(
-            "alnet_requests_in_flight", "Uploads being received or answered.", value=self._traffic.in_flight
+            "alnet_requests_in_flight",
+            "Uploads being received or answered, until their answers are made.",
+            value=self._traffic.in_flight,
         )
         yield GaugeMetricFamily("alnet_ready", "1 if /readyz says so.", value=self._fleet.is_ready)
         yield GaugeMetricFamily(

@@ -1,10 +1,14 @@
 """SIGTERM to a real server process: what was accepted is answered, and it exits with 0."""
 
 import json
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from service.api.server import LET_GO_S, SEND_TIMEOUT_S
 from tests.doubles import draw, png
-from tests.end_to_end.server_process import Caller, ServerProcess, read_all, until, upload
+from tests.end_to_end.server_process import PATIENCE_S, Caller, ServerProcess, read_all, request_head, until, upload
 
 IMAGE = png(draw())
 DRAIN_S = 25.0
@@ -39,6 +43,43 @@ def test_sigterm_answers_what_was_accepted_refuses_what_comes_and_exits_with_0()
     assert "Traceback" not in "".join(server.err)
     lines = [json.loads(line) for line in server.out]
     assert sum(line["route"] == "/segment/{modality}" and line["status"] == 200 for line in lines) == 25
+
+
+def test_who_takes_a_long_answer_slowly_has_the_time_to_drain_for_it() -> None:
+    with ServerProcess("--tiled", "cell", drain_timeout_s=DRAIN_S) as server, server.client() as client:
+        with answer_under_way(server) as slow:
+            begun = slow.recv(1000)
+            server.terminate()
+            time.sleep(SEND_TIMEOUT_S + 1)
+            assert client.get("/readyz").status_code == 503
+            head, body = (begun + read_all(slow)).split(b"\r\n\r\n", 1)
+        ended_at = time.monotonic()
+        assert server.exit_code() == 0
+        assert time.monotonic() - ended_at < SEND_TIMEOUT_S
+    assert f"content-length: {len(body)}\r\n".encode() in head.lower()
+    assert json.loads(body)["mask"]["data"]
+
+
+def test_who_does_not_take_an_answer_has_no_longer_than_that() -> None:
+    with ServerProcess("--tiled", "cell", drain_timeout_s=1) as server, answer_under_way(server) as stalled:
+        assert stalled.recv(1000)
+        server.terminate()
+        terminated_at = time.monotonic()
+        assert server.exit_code() == 0
+        assert time.monotonic() - terminated_at < 1 + SEND_TIMEOUT_S + LET_GO_S
+
+
+@contextmanager
+def answer_under_way(server: ServerProcess) -> Iterator[socket.socket]:
+    """Have megabytes of answer sent, more than the sockets' buffers hold, to a connection that nobody reads from."""
+    image = png(draw(0, 2048, 2048))
+    server.wait_ready()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.settimeout(PATIENCE_S)
+        connection.connect((server.host, server.port))
+        connection.sendall(request_head("/segment/cell?probability=true", f"Content-Length: {len(image)}") + image)
+        yield connection
 
 
 def test_readyz_tells_of_sigterm_within_100_ms_and_livez_says_alive() -> None:
