@@ -115,13 +115,15 @@ class Server(uvicorn.Server):
     an answer. Once nothing is in flight and every answer was taken, or the time to drain is over, but not before
     `lame_duck_s`, the server stops, and the process ends even if something in it hangs. More signals change nothing.
 
-    If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`.
+    If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`, also
+    if it drains.
     """
 
     def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
         super().__init__(config)
         self._parts = parts
         self._stopping: asyncio.Task[None] | None = None
+        self._has_lost_device = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -148,13 +150,16 @@ class Server(uvicorn.Server):
         self._watching = asyncio.get_running_loop().create_task(self._end_with_the_device())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; from here on the device is not lost but let go."""
+        """Stop, unless the device is lost: then the process ends otherwise. From here on it is not lost but let go."""
+        if self._has_lost_device:
+            await self._watching
         self._watching.cancel()
         await super().shutdown(sockets)
 
     async def _end_with_the_device(self) -> None:
         """End the process once the device is lost, whatever hangs with it; the interpreter's own exit may."""
         lost = await self._parts.fleet.wait_device_lost()
+        self._has_lost_device = True
         with suppress(RuntimeError):  # it is a thread, and there may be no more; then the event loop must do
             faulthandler.dump_traceback_later(LAST_WORDS_S + 1.5, exit=True)  # should that come to a stop as well
         logger.critical("%s; the process ends, to be started anew", lost, exc_info=lost)

@@ -47,10 +47,11 @@ class Traffic:
             raise ShuttingDown("this replica stopped before the answer was ready; send the upload again") from None
 
     def drain(self, timeout_s: float) -> None:
-        """Let the uploads in flight go on for at most `timeout_s`; calling it again changes nothing."""
-        if self._ends_at is not None:
+        """Let the uploads in flight go on for at most `timeout_s`; calling it again does not prolong that."""
+        ends_at = asyncio.get_running_loop().time() + timeout_s
+        if self._ends_at is not None and self._ends_at <= ends_at:
             return
-        self._ends_at = asyncio.get_running_loop().time() + timeout_s
+        self._ends_at = ends_at
         for limit in self._limits:
             limit.reschedule(self._ends_at)
 

@@ -70,6 +70,20 @@ async def test_draining_twice_does_not_prolong_the_first() -> None:
         await upload()
 
 
+async def test_a_drain_can_be_shortened() -> None:
+    traffic = Traffic()
+
+    async def upload() -> None:
+        async with traffic.upload():
+            traffic.drain(10)
+            traffic.drain(0.01)
+            await asyncio.sleep(5)
+
+    async with asyncio.timeout(2):
+        with pytest.raises(ShuttingDown):
+            await upload()
+
+
 async def test_an_uploads_own_timeout_is_not_taken_for_the_drains_end() -> None:
     traffic = Traffic()
     with pytest.raises(TimeoutError):

@@ -63,3 +63,31 @@ def test_a_device_that_is_lost_before_the_first_upload_ends_the_process_too(opti
     with ServerProcess(*options) as server:
         assert server.exit_code() == EXIT_DEVICE_LOST
     assert "device-side assert triggered" in "".join(server.err)
+
+
+def test_a_device_that_is_lost_while_the_server_drains_ends_the_process_with_the_same_error() -> None:
+    with ServerProcess() as server, server.client() as client, server.connection() as half_sent:
+        server.wait_ready()
+        half_sent.sendall(upload(IMAGE)[:-100])
+        with server.held():
+            first = Caller(server, IMAGE)
+            until(lambda: server.in_flight == 2 and server.waiting == 0)
+            fatal = Caller(server, png(flat(CUDA_FAULT)))
+            until(lambda: server.waiting == 1)
+            server.terminate()
+            until(lambda: client.get("/readyz").status_code == 503)
+        lost_at = time.monotonic()
+        assert first.answer().status_code in (200, 503)
+        assert fatal.answer().json()["type"] == "urn:alnet:problem:device-lost"
+        assert read_all(half_sent).startswith(b"HTTP/1.1 503 ")
+        assert server.exit_code() == EXIT_DEVICE_LOST
+        assert time.monotonic() - lost_at <= 5
+
+
+def test_sigterm_after_the_device_was_lost_does_not_make_it_a_success() -> None:
+    with ServerProcess() as server, server.client() as client:
+        server.wait_ready()
+        Caller(server, png(flat(CUDA_FAULT))).answer()
+        assert "is lost" in client.get("/readyz").json()["detail"]
+        server.terminate()
+        assert server.exit_code() == EXIT_DEVICE_LOST
