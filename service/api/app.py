@@ -71,13 +71,13 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
     )
     bodies = BodyMemory(int(max(settings.max_bodies_mib, settings.max_upload_mib) * 2**20))
     app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, bodies=bodies, telemetry=telemetry)
-    if not gate.is_needed:  # else a caller's key comes first, or what is left of its allowance
-        [uploads] = segmentation.router.routes
-        app.add_middleware(
-            EarlyRefusal,
-            route=uploads,
-            admit=lambda modality, ahead: fleet.segmenter(modality).admit(deadline=None, ahead=ahead),
-        )
+    [uploads] = segmentation.router.routes
+    app.add_middleware(
+        EarlyRefusal,
+        route=uploads,
+        let_in=gate.let_in,
+        admit=lambda modality, ahead: fleet.segmenter(modality).admit(deadline=None, ahead=ahead),
+    )
     app.add_middleware(RequestContext, is_draining=lambda: traffic.is_draining, on_answered=on_answered)
     problems.install(app)
     for router in (segmentation.router, models.router, health.router, pages.router()):

@@ -9,22 +9,31 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api import problems
 from service.api.exchange import Exchange
 from service.api.lull import Lull
-from service.errors import AlnetError, Overloaded
+from service.errors import AlnetError, KeyNeeded, Overloaded, RateLimited
 
 
 class EarlyRefusal:
-    """ASGI middleware: refuses an upload that finds the queue full before anything but its path is looked at.
+    """ASGI middleware: refuses an upload that finds the queue full before anything but path and caller is looked at.
 
     Whatever else an upload asks for, it cannot be had now; and to read it, on the way through the framework to
     `route`, takes twice as long as all the rest of a refusal. Those that are let in wait for a lull in the burst.
 
-    `admit` raises what would become of an upload of a modality that came now, behind so many others of it that are let
-    in but not queued; all but Overloaded is left to the route.
+    `let_in` raises KeyNeeded or RateLimited for who may not ask now, and hears of each request once. `admit` raises
+    what would become of an upload of a modality that came now, behind so many others of it that are let in but not
+    queued; all but Overloaded is left to the route.
     """
 
-    def __init__(self, app: ASGIApp, *, route: BaseRoute, admit: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        route: BaseRoute,
+        let_in: Callable[[Request], None],
+        admit: Callable[[str, int], None],
+    ) -> None:
         self._app = app
         self._route = route
+        self._let_in = let_in
         self._admit = admit
         self._lull = Lull()
 
@@ -34,13 +43,14 @@ class EarlyRefusal:
         if match is not Match.FULL:
             await self._app(scope, receive, send)
             return
-        modality = found["path_params"]["modality"]
+        request, modality = Request(scope), found["path_params"]["modality"]
         self._lull.came()
         try:
+            self._let_in(request)
             self._admit(modality, self._lull.waiting(modality))
-        except Overloaded as error:
+        except (KeyNeeded, RateLimited, Overloaded) as error:
             scope.update({**found, "route": self._route})  # as routing does; log and metrics go by it
-            await problems.of_error(error, Exchange.of(Request(scope)))(scope, receive, send)
+            await problems.of_error(error, Exchange.of(request))(scope, receive, send)
             return
         except AlnetError:
             pass  # it has an answer of its own, which is the route's affair

@@ -61,21 +61,28 @@ class Gate:
         return path not in self._open_paths
 
     async def __call__(self, request: Request) -> None:
+        """Let the request pass to its route: freely if that is open, else as `let_in` does, unless it has already."""
+        if self.guards(request.scope["route"].path) and not getattr(request.state, "is_let_in", False):
+            self.let_in(request)
+
+    def let_in(self, request: Request) -> None:
         """Let the request pass; its answer will say what is left of the caller's allowance, if there is a limit.
 
         Raises:
             KeyNeeded: callers need a key, and this one has none that is known.
             RateLimited: the caller has sent too many requests.
         """
-        if not self.guards(request.scope["route"].path):
-            return
-        caller = _network(request) if self._keys is None else self._keys.holder(request.headers)
-        if self._limiter is None:
-            return
-        try:
-            self._limiter.spend(caller)
-        finally:
-            Exchange.of(request).headers |= _allowance_headers(self._limiter, caller)
+        holder = None if self._keys is None else self._keys.holder(request.headers)
+        if self._limiter is not None:
+            _spend(self._limiter, _network(request) if holder is None else holder, Exchange.of(request))
+        request.state.is_let_in = True  # nobody pays twice for one request
+
+
+def _spend(limiter: RateLimiter, caller: str, exchange: Exchange) -> None:
+    try:
+        limiter.spend(caller)
+    finally:
+        exchange.headers |= _allowance_headers(limiter, caller)
 
 
 def _network(request: Request) -> str:

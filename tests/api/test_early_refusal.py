@@ -1,9 +1,11 @@
 """Uploads that find the queue full, before the framework has looked at them."""
 
 import asyncio
+from collections.abc import Callable
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -11,7 +13,16 @@ from starlette.types import Receive, Scope, Send
 from service.api.early_refusal import EarlyRefusal
 from service.api.exchange import Exchange
 from service.api.request_context import RequestContext
-from service.errors import AlnetError, DeviceLost, NotReady, Overloaded, ShuttingDown, UnknownModality
+from service.errors import (
+    AlnetError,
+    DeviceLost,
+    KeyNeeded,
+    NotReady,
+    Overloaded,
+    RateLimited,
+    ShuttingDown,
+    UnknownModality,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +31,13 @@ async def route(_request: object) -> PlainTextResponse:
     return PlainTextResponse("the route")
 
 
-def client(error: AlnetError | None) -> tuple[httpx.AsyncClient, list[Exchange], list[str]]:
+def let_all_in(_request: Request) -> None:
+    """Ask nobody for a key."""
+
+
+def client(
+    error: AlnetError | None, let_in: Callable[[Request], None] = let_all_in
+) -> tuple[httpx.AsyncClient, list[Exchange], list[str]]:
     """Return a client of an app that asks, for each upload, whether to raise `error`, and what it is asked."""
     asked: list[str] = []
     finished: list[Exchange] = []
@@ -30,9 +47,8 @@ def client(error: AlnetError | None) -> tuple[httpx.AsyncClient, list[Exchange],
         if error is not None:
             raise error
 
-    early = EarlyRefusal(
-        PlainTextResponse("the app"), route=Route("/segment/{modality}", route, methods=["POST"]), admit=admit
-    )
+    uploads = Route("/segment/{modality}", route, methods=["POST"])
+    early = EarlyRefusal(PlainTextResponse("the app"), route=uploads, let_in=let_in, admit=admit)
     app = RequestContext(early, is_draining=lambda: False, on_answered=finished.append)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test"), finished, asked
 
@@ -62,6 +78,21 @@ async def test_everything_else_is_left_to_the_route(error: AlnetError | None) ->
 
 
 @pytest.mark.parametrize(
+    "error", [KeyNeeded("which?"), RateLimited("too many")], ids=lambda error: type(error).__name__
+)
+async def test_who_may_not_ask_hears_nothing_of_the_queue(error: AlnetError) -> None:
+    def let_in(_request: Request) -> None:
+        raise error
+
+    caller, finished, asked = client(Overloaded("full"), let_in)
+    async with caller:
+        answer = await caller.post("/segment/retina")
+    assert answer.json()["detail"] == str(error)
+    assert asked == []
+    assert [(one.route, one.modality) for one in finished] == [("/segment/{modality}", "retina")]
+
+
+@pytest.mark.parametrize(
     ("method", "path"), [("GET", "/segment/retina"), ("POST", "/segment/"), ("POST", "/segment/a/b"), ("GET", "/livez")]
 )
 async def test_only_uploads_are_refused(method: str, path: str) -> None:
@@ -83,7 +114,8 @@ async def test_of_a_burst_those_are_refused_that_the_queue_has_no_room_for_befor
         events.append("worked on")
         await PlainTextResponse("the app")(scope, receive, send)
 
-    early = EarlyRefusal(app, route=Route("/segment/{modality}", route, methods=["POST"]), admit=admit)
+    uploads = Route("/segment/{modality}", route, methods=["POST"])
+    early = EarlyRefusal(app, route=uploads, let_in=let_all_in, admit=admit)
     context = RequestContext(early, is_draining=lambda: False, on_answered=lambda _: None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=context), base_url="http://test") as caller:
         answers = await asyncio.gather(*[caller.post("/segment/cell") for _ in range(5)])

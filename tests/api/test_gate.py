@@ -23,6 +23,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.anyio
 
 IMAGE = png(draw())
+UPLOADS = "/segment/retina"
 ADDRESS = "192.0.2.1"
 OPEN = {"/", "/docs", "/openapi.json", "/livez", "/readyz"}
 
@@ -224,6 +225,28 @@ async def test_a_caller_above_his_rate_is_refused_until_the_time_that_he_is_told
     assert of_another.headers["ratelimit"] == '"caller";r=2;t=30'
     assert [answer.status_code for answer in health] == [200] * 3
     assert "ratelimit" not in health[0].headers
+
+
+async def test_a_full_queue_is_told_of_before_all_but_key_and_rate_and_an_upload_is_paid_for_once(
+    file: Path, key: str
+) -> None:
+    gate = threading.Event()
+    gate.set()
+    engine = FakeEngine(fake_engine_card(), gate=gate)
+    app = fake_app([engine], api_keys=str(file), rate_limit=1, rate_burst=5, max_queued=1, max_batch_size=1)
+    async with running(app) as client:
+        gate.clear()
+        begun = await client.post(UPLOADS, content=IMAGE, headers=bearer(key) | {"X-Request-Timeout-Ms": "200"})
+        waiting = asyncio.create_task(client.post(UPLOADS, content=IMAGE, headers=bearer(key)))
+        await until(lambda: parts_of(app).fleet.queued("retina") == 1)
+        refused = await client.post(UPLOADS, params={"threshold": "7"}, content=IMAGE, headers=bearer(key))
+        unknown = await client.post(UPLOADS, content=IMAGE)
+        gate.set()
+        answers = [begun, await waiting, refused]
+    assert [answer.status_code for answer in answers] == [504, 200, 429]
+    assert [answer.headers["ratelimit"].split(";")[1] for answer in answers] == ["r=4", "r=3", "r=2"]
+    assert refused.json()["type"] == "urn:alnet:problem:overloaded"
+    assert unknown.status_code == 401
 
 
 async def test_a_wrong_key_costs_its_sender_and_nobody_else_any_allowance(file: Path, key: str) -> None:
