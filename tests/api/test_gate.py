@@ -209,6 +209,13 @@ async def test_no_byte_of_a_body_is_read_that_finds_the_queue_full_where_callers
     assert json.loads(refusal["body"])["type"] == "urn:alnet:problem:overloaded"
 
 
+async def test_no_byte_of_a_body_is_read_whose_deadline_has_passed() -> None:
+    app = fake_app()
+    async with running(app):
+        begun, *_ = await unread(app, **{"X-Request-Timeout-Ms": "0.001"})
+    assert begun["status"] == 504
+
+
 async def test_a_caller_above_his_rate_is_refused_until_the_time_that_he_is_told(file: Path, key: str) -> None:
     other = add_key(file, "ward-4")
     async with running(guarded_app(file, rate_limit=2, rate_burst=3)) as client:
