@@ -43,6 +43,10 @@ _SCANS = 12
 _RUN_LENGTHS_SLOWER, _PLAIN_SLOWER = 8, 5
 """How many times as long as a PNG of that size these take: run-length coded BMP, and Netpbm as text."""
 
+_PIECE_PIXELS, _PLAIN_PIECE_PIXELS = 200, 500
+"""Each strip or tile of a TIFF takes as long as so many pixels of a PNG at least, however small it is. Those of an
+uncompressed one are read in Python, which holds up other threads too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -128,8 +132,9 @@ def pixels_to_decode(upload: bytes, *, max_pixels: int, frame: int | None = None
     """Return how many pixels decoding goes over, told without decoding any: the picture's own, as often as it takes.
 
     Those of an animated PNG count for each frame up to the one picked, those of a JPEG, also in a TIFF, for each dozen
-    of scans; of a TIFF those count as well that its tiles have beyond the picture. Kinds that are read several times as
-    slowly as a PNG count as often. Takes 10 to 300 µs, for a JPEG 1 ms a megabyte.
+    of scans; of a TIFF those count as well that its tiles have beyond the picture, and each piece for some hundreds.
+    Kinds that are read several times as slowly as a PNG count as often. Takes 10 to 300 µs, for a JPEG 1 ms a megabyte,
+    for an uncompressed TIFF 2 µs a piece.
 
     Raises:
         BadUpload: as `open_upload`, for what its header alone betrays.
@@ -212,7 +217,8 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     pixels, scans = page.pixels_to_decode(*stored), _scans_of_tiff(upload, image)
     workload.check_jpeg_scans(scans, pixels, max_pixels)
     deep_tiff.name_samples(image)
-    return _Head(pixels * _times_slower(scans), partial(deep_tiff.read, image))
+    least = page.pieces * (_PIECE_PIXELS if page.is_compressed else _PLAIN_PIECE_PIXELS)
+    return _Head(max(pixels * _times_slower(scans), least), partial(deep_tiff.read, image))
 
 
 def _scans_of_tiff(upload: bytes, image: TiffImagePlugin.TiffImageFile) -> int:

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 
 from service.errors import DamagedImage, ImageTooLarge
 
-_SUBFILE_TYPE, _WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 254, 256, 257, 322, 323
-_SIZES = (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)
+_SUBFILE_TYPE, _WIDTH, _LENGTH, _COMPRESSION = 254, 256, 257, 259
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 278, 322, 323
+_SIZES = (_WIDTH, _LENGTH, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH)
+_OFFSETS = frozenset({273, 324})
+"""StripOffsets and TileOffsets."""
+
 _REDUCED_OR_MASK = 0b101
 """Bits of NewSubfileType: a smaller version of another page, or its transparency mask."""
 
@@ -23,6 +27,9 @@ _BYTES = frozenset({1, 2, 6, 7})
 
 _MOST_PAGES = 10_000
 _MOST_VALUES = 1 << 18
+_MOST_TAGS = 4_096
+_MOST_PLAIN_PIECES = 1 << 14
+"""Strips or tiles of an uncompressed picture, each of which Pillow reads in Python, holding the interpreter lock."""
 
 _MOST_TILED = 2
 """How many times the largest picture's pixels its tiles may have: those at its edges reach beyond it."""
@@ -30,16 +37,22 @@ _MOST_TILED = 2
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One full-size picture: where its directory lies, the (width, height) of a tile if it has any, the longest tag.
+    """One full-size picture: where its directory lies, and what that tells.
 
-    `is_clear` is False if a size is told twice, or not as one whole number above 0: readers differ in what they make
-    of it, so that the size that is checked need not be the size that is decoded.
+    There are so many `tags`, the longest of `most_values`. The picture lies in `pieces`: tiles of this (width, height),
+    or strips of `strip_rows`, None if that is not told. `is_clear` is False if a size is told twice, or not as one
+    whole number above 0: readers differ in what they make of it, so that the size that is checked need not be the size
+    that is decoded.
     """
 
     offset: int
-    tile: tuple[int, int] | None
+    tags: int
     most_values: int
+    pieces: int
+    tile: tuple[int, int] | None
+    strip_rows: int | None
     is_clear: bool
+    is_compressed: bool
 
     def pixels_to_decode(self, width: int, height: int) -> int:
         """Return how many pixels there are in what is decoded for a picture of this size: in whole tiles, if any."""
@@ -47,6 +60,12 @@ class Page:
             return width * height
         across, down = -(-width // self.tile[0]), -(-height // self.tile[1])
         return across * down * self.tile[0] * self.tile[1]
+
+    def piece_pixels(self, width: int, height: int) -> int:
+        """Return how many pixels there are in the largest tile or strip of a picture of this size."""
+        if self.tile is not None:
+            return self.tile[0] * self.tile[1]
+        return width * min(self.strip_rows or height, height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +96,19 @@ def alone(upload: bytes, page: Page) -> bytes:
     """Return the file with `page` made its first, so that a reader need not look at any other.
 
     Raises:
-        DamagedImage: one of its tags has more values than any sound picture needs, its sizes are not clear, or the file
-            is a big-endian BigTIFF, which Pillow takes for a classic one.
+        DamagedImage: it has more tags, values in one of them, or pieces than any sound picture needs, its sizes are not
+            clear, or the file is a big-endian BigTIFF, which Pillow takes for a classic one.
     """
     if upload.startswith(b"MM\0+"):
         raise DamagedImage("big-endian BigTIFF cannot be read; save it as little-endian, or as classic TIFF")
     if not page.is_clear:
         raise DamagedImage("the TIFF tells the size of its picture or tiles twice, or not as one whole number")
+    if page.tags > _MOST_TAGS:
+        raise DamagedImage(f"the TIFF has {page.tags} tags, more than any program writes")
     if page.most_values > _MOST_VALUES:
         raise DamagedImage(f"the TIFF has a tag of {page.most_values} values; save it anew with larger strips or tiles")
+    if page.pieces > _MOST_PLAIN_PIECES and not page.is_compressed:
+        raise DamagedImage(f"the TIFF lies in {page.pieces} pieces; save it anew with larger strips or tiles")
     layout = _layout(upload)
     (first,) = layout.next.unpack_from(upload, layout.first_at)
     if first == page.offset:
@@ -145,11 +168,24 @@ def _directories(upload: bytes, layout: _Layout) -> Iterator[tuple[int, _Tags]]:
 
 
 def _page(offset: int, tags: _Tags, layout: _Layout) -> Page:
-    sizes = {size: [_number(entry, layout) for entry in tags if entry[0] == size] for size in _SIZES}
+    sizes = {size: _numbers(size, tags, layout) for size in _SIZES}
     tile = sizes[_TILE_WIDTH] + sizes[_TILE_LENGTH]
-    most_values = max((values for _, type_, values, _ in tags if type_ not in _BYTES), default=0)
-    is_clear = all(len(told) <= 1 and all(number > 0 for number in told) for told in sizes.values())
-    return Page(offset, (tile[0], tile[1]) if len(tile) > 1 else None, most_values, is_clear)
+    compressions = _numbers(_COMPRESSION, tags, layout)
+    return Page(
+        offset=offset,
+        tags=len(tags),
+        most_values=max((values for _, type_, values, _ in tags if type_ not in _BYTES), default=0),
+        pieces=max((values for tag, _, values, _ in tags if tag in _OFFSETS), default=0),
+        tile=(tile[0], tile[1]) if len(tile) > 1 else None,
+        strip_rows=next(iter(sizes[_ROWS_PER_STRIP]), None),
+        is_clear=all(len(told) <= 1 and all(number > 0 for number in told) for told in sizes.values()),
+        is_compressed=bool(compressions) and all(compression > 1 for compression in compressions),
+    )
+
+
+def _numbers(wanted: int, tags: _Tags, layout: _Layout) -> list[int]:
+    """Return what each entry of this tag tells; sound directories have one at most."""
+    return [_number(entry, layout) for entry in tags if entry[0] == wanted]
 
 
 def _is_lesser(tags: _Tags, layout: _Layout) -> bool:

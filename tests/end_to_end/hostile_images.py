@@ -93,6 +93,19 @@ def one_strip_again_and_again() -> bytes:
     return b"II*\0" + struct.pack("<I", at) + strip + offsets + counts + directory
 
 
+def strips_of_one_pixel(count: int) -> bytes:
+    """Return an uncompressed TIFF of one column, each pixel of which is a strip of its own, at the same place."""
+    start = 10
+    offsets, counts = struct.pack(f"<{count}I", *[8] * count), struct.pack(f"<{count}H", *[1] * count)
+    at = start + len(offsets) + len(counts)
+    tags = [
+        (256, 4, 1, 1), (257, 4, 1, count), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (273, 4, count, start), (277, 3, 1, 1), (278, 4, 1, 1), (279, 3, count, start + len(offsets)),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return b"II*\0" + struct.pack("<I", at) + b"\x63\0" + offsets + counts + directory
+
+
 def circular_tiff() -> bytes:
     upload = bytearray(saved(noise(8, 8), "TIFF"))
     (offset,) = struct.unpack_from("<I", upload, 4)
@@ -139,6 +152,7 @@ IMAGES: dict[int, dict[str, Callable[[], bytes]]] = {
         "TIFF of floats at the limit": lambda: saved(np.zeros((SIDE, SIDE), np.float32), "TIFF", **DEFLATE),
         "TIFF of RGBA at the limit": lambda: saved(LARGE, "TIFF", **DEFLATE),
         "TIFF bomb: one strip a thousand times": one_strip_again_and_again,
+        "TIFF bomb: as many strips as are read": lambda: strips_of_one_pixel(2**14),
         "TIFF bomb: pages in a circle": circular_tiff,
         "TIFF bomb: pages without end": lambda: saved(SMALL, "TIFF") + bytes(2**19),
     },
@@ -176,6 +190,7 @@ IMAGES: dict[int, dict[str, Callable[[], bytes]]] = {
         "TIFF bomb: size at the limit, no pixels": lambda: tagged_tiff(
             SMALL, {256: (4, 1, SIDE), 257: (4, 1, SIDE)}, **DEFLATE
         ),
+        "TIFF bomb: more strips than are read": lambda: strips_of_one_pixel(65_535),
         "TIFF bomb: a billion strips": lambda: tagged_tiff(SMALL, {273: (4, 10**9, 8), 279: (4, 10**9, 8)}),
         "TIFF bomb: samples without end": lambda: tagged_tiff(SMALL, {277: (3, 1, 65_535)}),
         "PGM bomb: header at the limit": lambda: b"P2 %d %d 65535\n" % (SIDE, SIDE) + b"1 " * 1000,

@@ -95,6 +95,13 @@ def test_kinds_that_are_read_slowly_count_more() -> None:
         assert pixels_to_decode(upload, max_pixels=LIMIT) >= 4 * PIXELS
 
 
+def test_a_tiff_counts_its_pieces_however_small_they_are() -> None:
+    picture = Image.fromarray(noise(2000, 1))
+    pieces = encoded(picture, "TIFF", compression="tiff_lzw", tiffinfo={278: 1})
+    assert pixels_to_decode(encoded(picture, "TIFF"), max_pixels=LIMIT) == 2000
+    assert pixels_to_decode(pieces, max_pixels=LIMIT) >= 2000 * 200
+
+
 @pytest.mark.parametrize(
     ("upload", "error", "options"),
     [

@@ -8,6 +8,7 @@ from PIL import Image
 
 from service.errors import DamagedImage, FrameNeeded, ImageTooLarge
 from service.imaging.decode import decode
+from service.imaging.opening import pixels_to_decode
 from service.imaging.tiff import alone, pages
 from tests.imaging.pictures import encoded, noise
 
@@ -162,6 +163,30 @@ def test_a_tag_of_millions_of_values_is_refused() -> None:
     striped = tags(64, 64, t273=(LONG, 2_000_000, 8))
     with pytest.raises(DamagedImage, match="2000000 values"):
         decode(file(striped) + bytes(8_000_000), max_pixels=LIMIT)
+
+
+def test_so_many_uncompressed_strips_that_reading_them_takes_long_are_refused_from_the_header() -> None:
+    """Compressed ones are read by libtiff, at a hundredth of the cost."""
+    column = tags(1, 20_000, t273=(LONG, 20_000, 8), t278=(LONG, 1, 1))
+    for refuse in (decode, pixels_to_decode):
+        with pytest.raises(DamagedImage, match="larger strips or tiles"):
+            refuse(file(column) + bytes(80_000), max_pixels=LIMIT)
+    deflated = file({**column, 259: (SHORT, 1, 8)}) + bytes(80_000)
+    assert pixels_to_decode(deflated, max_pixels=LIMIT) > 20_000
+
+
+@pytest.mark.parametrize("compression", [(SHORT, 1, 1), (LONG, 0, 8), (11, 1, 0x3F80_0000)])
+def test_strips_count_as_uncompressed_unless_the_file_is_clear_about_it(compression: tuple[int, int, int]) -> None:
+    column = tags(1, 20_000, t273=(LONG, 20_000, 8), t278=(LONG, 1, 1), t259=compression)
+    with pytest.raises(DamagedImage, match="larger strips or tiles"):
+        decode(file(column) + bytes(80_000), max_pixels=LIMIT)
+
+
+def test_tens_of_thousands_of_tags_are_refused() -> None:
+    some, many = (file(tags(2, 2) | dict.fromkeys(range(5000, 5000 + count), (7, 4, 0))) for count in (1000, 60_000))
+    assert decode(some, max_pixels=LIMIT).pixels.shape == (2, 2, 3)
+    with pytest.raises(DamagedImage, match="tags"):
+        decode(many, max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("upload", [b"II*\0", b"MM\0*\0\0\0", b"II*\0\xff\xff\xff\xff", b"II+\0" + bytes(20)])
