@@ -5,6 +5,7 @@ A sound file has few pieces; a few megabytes of empty ones keep a processor busy
 """
 
 import re
+from collections import Counter
 
 from service.errors import DamagedImage, ImageTooLarge
 
@@ -12,9 +13,15 @@ LONGEST_SIDE = 65_535
 """In pixels; no JPEG can have more. Resizing, and padding to the network's grid, cost memory by the side as well: an
 image of one row and 40 megapixels, a PNG of 40 kB, would be padded to as many columns of hundreds of rows."""
 
-_MOST_PNG_CHUNKS = 100_000
+_MOST_PNG_CHUNKS = 10_000
+"""Beside one for each KiB of the file."""
+
 _MOST_JPEG_SEGMENTS = 10_000
 _MOST_JPEG_JUNK_BYTES = 10_000
+
+_TAKEN_APART = {0xE1: (b"Exif\0\0", 1 << 18), 0xED: (b"Photoshop 3.0\0", 1 << 20)}
+"""By their markers, the segments whose content Pillow takes apart: how it begins, and the most bytes of it in all. Exif
+belongs in one segment, of 64 KiB at the most."""
 
 _MOST_JPEG_SCANS = 50
 """How often a progressive JPEG of the largest allowed size may go over its pixels; encoders use about ten scans."""
@@ -41,28 +48,38 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def check_png(upload: bytes) -> None:
-    """Raise DamagedImage if the PNG has more chunks than any encoder writes."""
-    at = 8
-    for _ in range(_MOST_PNG_CHUNKS):
+    """Raise DamagedImage if the PNG has more chunks, or colour profiles, than any encoder writes.
+
+    Each profile may inflate to a megabyte, which Pillow limits for all texts together, but not for them.
+    """
+    most, profiles, at = _MOST_PNG_CHUNKS + len(upload) // 1024, 0, 8
+    for _ in range(most):
         if at >= len(upload):
             return
+        profiles += upload[at + 4 : at + 8] == b"iCCP"
+        if profiles > 1:
+            raise DamagedImage("the PNG has more than one colour profile")
         at += 12 + int.from_bytes(upload[at : at + 4])
-    raise DamagedImage(f"the PNG has more than {_MOST_PNG_CHUNKS} chunks")
+    raise DamagedImage(f"the PNG has more than {most} chunks")
 
 
 def check_jpeg_header(upload: bytes) -> None:
-    """Raise DamagedImage if the JPEG has more segments, or bytes outside of them, than any encoder writes."""
-    at, junk = 2, 0
+    """Raise DamagedImage if the JPEG has more segments, metadata, or bytes outside of them, than any encoder writes."""
+    at, junk, taken_apart = 2, 0, Counter[int]()
     for _ in range(_MOST_JPEG_SEGMENTS):
         marker = _MARKER.search(upload, at)
         if marker is None or upload[marker.end() - 1] == _START_OF_SCAN:
             return
         junk += marker.end() - 2 - at
-        if junk > _MOST_JPEG_JUNK_BYTES:
-            break
         at = marker.end()
-        if upload[at - 1] not in _MARKERS_WITHOUT_LENGTH:
-            at += max(2, int.from_bytes(upload[at : at + 2]))
+        kind = upload[at - 1]
+        length = 0 if kind in _MARKERS_WITHOUT_LENGTH else max(2, int.from_bytes(upload[at : at + 2]))
+        beginning, most = _TAKEN_APART.get(kind, (b"", 0))
+        if beginning and upload.startswith(beginning, at + 2):
+            taken_apart[kind] += length
+        if junk > _MOST_JPEG_JUNK_BYTES or taken_apart[kind] > most:
+            break
+        at += length
     raise DamagedImage("the JPEG has a header with too much that is no part of a picture")
 
 

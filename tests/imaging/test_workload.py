@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -36,6 +37,32 @@ def test_a_png_of_too_many_chunks_is_refused(at: int) -> None:
     assert decode(few, max_pixels=LIMIT).format == "png"
     with pytest.raises(DamagedImage, match="chunks"):
         decode(many, max_pixels=LIMIT)
+
+
+def test_a_large_png_may_have_its_pixels_in_many_chunks() -> None:
+    few = encoded(Image.fromarray(np.zeros((3600, 3600), np.uint8)), "PNG", compress_level=0)
+    start, end = few.index(b"IDAT") - 4, few.rindex(b"IEND") - 4
+    data = zlib.compress(bytes(3600 * 3601), 0)
+    many = b"".join(chunk(b"IDAT", data[at : at + 1012]) for at in range(0, len(data), 1012))
+    assert many.count(b"IDAT") > 12_000
+    assert decode(few[:start] + many + few[end:], max_pixels=10**8).pixels.shape == (3600, 3600, 3)
+
+
+def test_a_png_of_several_colour_profiles_is_refused() -> None:
+    """Each may inflate to a megabyte, and a file has room for thousands."""
+    upload, profile = rgb_png(), chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(1_000_000)))
+    assert decode(upload[:33] + profile + upload[33:], max_pixels=LIMIT).format == "png"
+    with pytest.raises(DamagedImage, match="colour profile"):
+        decode(upload[:33] + profile * 2 + upload[33:], max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize(("marker", "beginning"), [(b"\xe1", b"Exif\0\0"), (b"\xed", b"Photoshop 3.0\0")])
+def test_a_jpeg_of_more_metadata_than_is_taken_apart_is_refused(marker: bytes, beginning: bytes) -> None:
+    segment = b"\xff" + marker + struct.pack(">H", 65_535) + beginning.ljust(65_533, b"\0")
+    other = b"\xff" + marker + struct.pack(">H", 65_535) + bytes(65_533)
+    assert decode(JPEG[:20] + segment + other * 20 + JPEG[20:], max_pixels=LIMIT).format == "jpeg"
+    with pytest.raises(DamagedImage, match="header"):
+        decode(JPEG[:20] + segment * 20 + JPEG[20:], max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("junk", [b"\1", b"\xff", b"\xff\xd0", b"\xff\xfe\0\2", b"\xff\0"])
