@@ -52,12 +52,12 @@ class DecodedMask:
 def decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> Decoded:
     """Return the image in `upload` by the rule above. Safe to call from several threads.
 
-    Needs about 8 bytes of memory a pixel besides the upload.
+    Needs about 8 bytes of memory a pixel besides the upload, and at the most 10 for each of `max_pixels`.
 
     Raises:
         UnknownImageFormat: the bytes begin like no format that is read.
-        ImageTooLarge: the header declares more pixels than `max_pixels`, or more than 65,535 on a side; nothing was
-            decoded.
+        ImageTooLarge: the header declares more pixels than `max_pixels`, or more than 65,535 on a side, or a way of
+            storing them that takes more work or memory than those would; nothing was decoded.
         DamagedImage: truncated, broken, without a finite value, or of a variety that cannot be read.
         FrameNeeded: several frames and `frame` is None, or there is no such frame.
     """

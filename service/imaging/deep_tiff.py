@@ -14,8 +14,8 @@ And read some kinds that it knows, but not in this byte order, or not with a whi
 from typing import Any
 
 import numpy as np
+from PIL import ExifTags, ImageFile
 from PIL import Image as PillowImage
-from PIL import ImageFile
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
     COMPRESSION,
@@ -25,6 +25,7 @@ from PIL.TiffImagePlugin import (
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
+    SAMPLESPERPIXEL,
     TiffImageFile,
 )
 
@@ -56,6 +57,36 @@ _INTERLEAVED = ("{}", "{}")
 
 _DECOMPRESSED = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 """Its names for samples in this machine's byte order, by those for samples in the file's."""
+
+
+class TiffAsStored(TiffImageFile):
+    """A TIFF that is not turned upright, neither its size nor its pixels.
+
+    Pillow turns it while the decoder still holds a copy of what it decoded: three copies at once, where one of the
+    decoder's and one of the picture's do.
+    """
+
+    orientation: object = 1
+    """What the file says about it."""
+
+    def _setup(self) -> None:
+        told = self.tag_v2.get(ExifTags.Base.Orientation, 1)
+        self.orientation = told[0] if isinstance(told, bytes) and told else told
+        super()._setup()
+        self._size = self._tile_size
+
+    def load_end(self) -> None:
+        """Do nothing, where Pillow turns."""
+
+
+def bytes_a_pixel(image: TiffImageFile, *, is_jpeg_buffered: bool) -> float:
+    """Return how much memory libtiff takes for each pixel of the strip or tile that it decodes.
+
+    Of a JPEG `is_jpeg_buffered` tells that it may have several scans, and so its coefficients are kept.
+    """
+    is_apart = image.tag_v2.get(PLANAR_CONFIGURATION) == _PLANES_APART
+    samples = 1 if is_apart else max(int(image.tag_v2.get(SAMPLESPERPIXEL, 1)), len(image.getbands()))
+    return samples * (_bits(image) / 8 + 2 * is_jpeg_buffered)
 
 
 def name_samples(image: TiffImageFile) -> None:

@@ -124,8 +124,7 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
         format_ = _format(upload)
         image = _HEADS[format_](upload, max_pixels, frame).open()
         image.load()
-        turn = _TURNS.get(_orientation(image))
-        return Opened(image if turn is None else image.transpose(turn), format_)
+        return Opened(_turned(image, _orientation(image)), format_)
 
 
 def pixels_to_decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> int:
@@ -192,13 +191,17 @@ def _bring_key_to_eight_bits(image: PillowImage.Image, *, depth: int) -> None:
 
 
 def _jpeg(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
-    workload.check_jpeg_header(upload)
+    first_scan = workload.check_jpeg_header(upload)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(upload))
     workload.check_size(image.size, max_pixels)
-    scans = workload.count_jpeg_scans(upload)
-    workload.check_jpeg_scans(scans, image.width * image.height, max_pixels)
+    pixels, scans = image.width * image.height, workload.count_jpeg_scans(upload)
+    workload.check_jpeg_scans(scans, pixels, max_pixels)
+    channels = upload[first_scan + 2]
+    if "progressive" in image.info or channels < image.layers:
+        besides = workload.coefficient_bytes(pixels, [(across, down) for _, across, down, _ in image.layer])
+        workload.check_memory(image.mode, pixels, besides, max_pixels)
     _pick(frame, 1)
-    return _Head(image.width * image.height * _times_slower(scans), lambda: image)
+    return _Head(pixels * _times_slower(scans), lambda: image)
 
 
 def _times_slower(scans: int) -> int:
@@ -208,17 +211,18 @@ def _times_slower(scans: int) -> int:
 def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     pages = tiff.pages(upload)
     page = pages[_pick(frame, len(pages))]
-    image = TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.alone(upload, page)))
+    image = deep_tiff.TiffAsStored(io.BytesIO(tiff.alone(upload, page)))
     workload.check_size(image.size, max_pixels)
-    is_turned = image.tag_v2.get(ExifTags.Base.Orientation) in _TURNED  # Pillow tells the size that it will have then
-    stored = image.size[::-1] if is_turned else image.size
-    tiff.check_tiles(page, stored, max_pixels)
-    _forget_xmp(image)
-    pixels, scans = page.pixels_to_decode(*stored), _scans_of_tiff(upload, image)
+    tiff.check_tiles(page, image.size, max_pixels)
+    pixels, scans = page.pixels_to_decode(*image.size), _scans_of_tiff(upload, image)
     workload.check_jpeg_scans(scans, pixels, max_pixels)
+    if image.use_load_libtiff:
+        besides = page.piece_pixels(*image.size) * deep_tiff.bytes_a_pixel(image, is_jpeg_buffered=scans > 1)
+        workload.check_memory(image.mode, image.width * image.height, besides, max_pixels)
     deep_tiff.name_samples(image)
     least = page.pieces * (_PIECE_PIXELS if page.is_compressed else _PLAIN_PIECE_PIXELS)
-    return _Head(max(pixels * _times_slower(scans), least), partial(deep_tiff.read, image))
+    orientation = image.orientation  # which the picture as it is read need not have any more
+    return _Head(max(pixels * _times_slower(scans), least), lambda: _turned(deep_tiff.read(image), orientation))
 
 
 def _scans_of_tiff(upload: bytes, image: TiffImagePlugin.TiffImageFile) -> int:
@@ -250,7 +254,7 @@ def _netpbm(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     return _Head(pixels, partial(netpbm.read, upload, max_pixels))
 
 
-_TURNS = {
+_TURNS: dict[object, PillowImage.Transpose] = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
     4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
@@ -261,14 +265,16 @@ _TURNS = {
 }
 """What each EXIF orientation asks for."""
 
-_TURNED = frozenset({5, 6, 7, 8})
-"""The orientations that exchange width and height."""
-
 _HEADS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "PPM": _netpbm}
 
 
+def _turned(image: PillowImage.Image, orientation: object) -> PillowImage.Image:
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
 def _orientation(image: PillowImage.Image) -> int:
-    """Return the EXIF orientation, 1 if there is none; Pillow has applied TIFF's by now."""
+    """Return the EXIF orientation, 1 if there is none; that of a TIFF is applied by now."""
     _forget_xmp(image)
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)

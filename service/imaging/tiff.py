@@ -22,6 +22,8 @@ _REDUCED_OR_MASK = 0b101
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 """The types of whole numbers that libtiff takes for each other, as `struct` names them."""
 
+_SHORT_OR_LONG = frozenset({3, 4})
+
 _BYTES = frozenset({1, 2, 6, 7})
 """The types whose values Pillow keeps as bytes; of all others each value becomes a Python object."""
 
@@ -170,7 +172,6 @@ def _directories(upload: bytes, layout: _Layout) -> Iterator[tuple[int, _Tags]]:
 def _page(offset: int, tags: _Tags, layout: _Layout) -> Page:
     sizes = {size: _numbers(size, tags, layout) for size in _SIZES}
     tile = sizes[_TILE_WIDTH] + sizes[_TILE_LENGTH]
-    compressions = _numbers(_COMPRESSION, tags, layout)
     return Page(
         offset=offset,
         tags=len(tags),
@@ -179,8 +180,14 @@ def _page(offset: int, tags: _Tags, layout: _Layout) -> Page:
         tile=(tile[0], tile[1]) if len(tile) > 1 else None,
         strip_rows=next(iter(sizes[_ROWS_PER_STRIP]), None),
         is_clear=all(len(told) <= 1 and all(number > 0 for number in told) for told in sizes.values()),
-        is_compressed=bool(compressions) and all(compression > 1 for compression in compressions),
+        is_compressed=_is_compressed(tags, layout),
     )
+
+
+def _is_compressed(tags: _Tags, layout: _Layout) -> bool:
+    """Whether Pillow takes the picture for compressed beyond doubt: it ignores some types of numbers."""
+    told = [entry for entry in tags if entry[0] == _COMPRESSION]
+    return bool(told) and all(entry[1] in _SHORT_OR_LONG and _number(entry, layout) > 1 for entry in told)
 
 
 def _numbers(wanted: int, tags: _Tags, layout: _Layout) -> list[int]:

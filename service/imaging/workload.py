@@ -6,6 +6,7 @@ A sound file has few pieces; a few megabytes of empty ones keep a processor busy
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from service.errors import DamagedImage, ImageTooLarge
 
@@ -25,6 +26,13 @@ belongs in one segment, of 64 KiB at the most."""
 
 _MOST_JPEG_SCANS = 50
 """How often a progressive JPEG of the largest allowed size may go over its pixels; encoders use about ten scans."""
+
+_BYTES_A_PIXEL = 10
+"""Of memory that decoding may take for each pixel of the largest allowed size: a colour picture as Pillow keeps it, and
+6 bytes beside it."""
+
+_COEFFICIENT_BYTES = 2
+"""Of memory for each sample of a JPEG, if it comes in several scans, until the last of them is read."""
 
 _LARGEST_RLE = 4_000_000
 """Of run-length coded BMP, in pixels and in bytes."""
@@ -47,6 +55,19 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageTooLarge(f"the image has {width} × {height} pixels; at most {LONGEST_SIDE} a side are allowed")
 
 
+def check_memory(mode: str, pixels: int, besides: float, max_pixels: int) -> None:
+    """Raise ImageTooLarge if decoding takes more memory than is allowed.
+
+    It holds, at once, a picture of so many `pixels` of Pillow's `mode`, and so many bytes `besides`.
+    """
+    loaded = 1 if mode in {"1", "L", "P"} else 2 if mode.startswith("I;16") else 4
+    if pixels * loaded + besides > _BYTES_A_PIXEL * max_pixels:
+        raise ImageTooLarge(
+            "the image takes more memory to decode than is allowed: save a TIFF in smaller strips or tiles, a JPEG"
+            " without progression"
+        )
+
+
 def check_png(upload: bytes) -> None:
     """Raise DamagedImage if the PNG has more chunks, or colour profiles, than any encoder writes.
 
@@ -63,13 +84,19 @@ def check_png(upload: bytes) -> None:
     raise DamagedImage(f"the PNG has more than {most} chunks")
 
 
-def check_jpeg_header(upload: bytes) -> None:
-    """Raise DamagedImage if the JPEG has more segments, metadata, or bytes outside of them, than any encoder writes."""
+def check_jpeg_header(upload: bytes) -> int:
+    """Return where the first scan's header begins, behind its marker, or the length of a JPEG without any.
+
+    Raises:
+        DamagedImage: it has more segments, metadata, or bytes outside of them, than any encoder writes.
+    """
     at, junk, taken_apart = 2, 0, Counter[int]()
     for _ in range(_MOST_JPEG_SEGMENTS):
         marker = _MARKER.search(upload, at)
-        if marker is None or upload[marker.end() - 1] == _START_OF_SCAN:
-            return
+        if marker is None:
+            return len(upload)
+        if upload[marker.end() - 1] == _START_OF_SCAN:
+            return marker.end()
         junk += marker.end() - 2 - at
         at = marker.end()
         kind = upload[at - 1]
@@ -81,6 +108,16 @@ def check_jpeg_header(upload: bytes) -> None:
             break
         at += length
     raise DamagedImage("the JPEG has a header with too much that is no part of a picture")
+
+
+def coefficient_bytes(pixels: int, sampling: Sequence[tuple[int, int]]) -> float:
+    """Return how much memory the coefficients of a JPEG of several scans take.
+
+    `sampling` are the factors, across and down, of each channel.
+    """
+    samples = sum(across * down for across, down in sampling)
+    largest = max(across for across, _ in sampling) * max(down for _, down in sampling)
+    return _COEFFICIENT_BYTES * pixels * samples / largest
 
 
 def count_jpeg_scans(upload: bytes) -> int:

@@ -106,6 +106,17 @@ def strips_of_one_pixel(count: int) -> bytes:
     return b"II*\0" + struct.pack("<I", at) + b"\x63\0" + offsets + counts + directory
 
 
+def one_deep_tile() -> bytes:
+    """Return a TIFF at the pixel limit, 16-bit CMYK in one tile and lying on its side."""
+    tile = zlib.compress(bytes(8 * SIDE * SIDE))
+    tags = [
+        (256, 4, 1, SIDE), (257, 4, 1, SIDE), (258, 3, 4, 8), (259, 3, 1, 8), (262, 3, 1, 5), (274, 3, 1, 6),
+        (277, 3, 1, 4), (322, 4, 1, SIDE), (323, 4, 1, SIDE), (324, 4, 1, 16), (325, 4, 1, len(tile)),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return b"II*\0" + struct.pack("<I4H", 16 + len(tile), *[16] * 4) + tile + directory
+
+
 def circular_tiff() -> bytes:
     upload = bytearray(saved(noise(8, 8), "TIFF"))
     (offset,) = struct.unpack_from("<I", upload, 4)
@@ -164,6 +175,7 @@ IMAGES: dict[int, dict[str, Callable[[], bytes]]] = {
         "JPEG bomb: huge header": lambda: declared_jpeg(65_000, 65_000),
         "JPEG bomb: many scans": many_scans,
         "TIFF bomb: beyond the limit": lambda: saved(Image.new("1", (60_000, 3_000)), "TIFF", compression="group4"),
+        "TIFF bomb: one deep tile, turned": one_deep_tile,
         "TIFF bomb: huge size": lambda: tagged_tiff(SMALL, {256: (4, 1, 2**31), 257: (4, 1, 2**31)}),
         "BMP bomb: huge header": lambda: (
             saved(SMALL, "BMP")[:18] + struct.pack("<ii", 2**30, 2**30) + saved(SMALL, "BMP")[26:]

@@ -31,7 +31,7 @@ HEAVY_CALLERS = 3
 HOSTILE_PAUSE_S = 0.01
 """Between an answer and the next request, so that caller and server do not merely compete for the machine's cores."""
 
-DECODING_BYTES = ((DECODE_THREADS - 1) * LIMIT_PIXELS + DECODE_THREADS * LARGE_PIXELS) * (8 + 3)
+DECODING_BYTES = ((DECODE_THREADS - 1) * LIMIT_PIXELS + DECODE_THREADS * LARGE_PIXELS) * (10 + 3)
 """What the settings admit at once: in each thread, for large and for other images, one of them, and while it is kept,
 its reference (see `decode`)."""
 BODY_BYTES = HOSTILE_CALLERS * 2 * UPLOAD_BYTES

@@ -175,7 +175,7 @@ def test_so_many_uncompressed_strips_that_reading_them_takes_long_are_refused_fr
     assert pixels_to_decode(deflated, max_pixels=LIMIT) > 20_000
 
 
-@pytest.mark.parametrize("compression", [(SHORT, 1, 1), (LONG, 0, 8), (11, 1, 0x3F80_0000)])
+@pytest.mark.parametrize("compression", [(SHORT, 1, 1), (LONG, 0, 8), (11, 1, 0x3F80_0000), (18, 1, 8)])
 def test_strips_count_as_uncompressed_unless_the_file_is_clear_about_it(compression: tuple[int, int, int]) -> None:
     column = tags(1, 20_000, t273=(LONG, 20_000, 8), t278=(LONG, 1, 1), t259=compression)
     with pytest.raises(DamagedImage, match="larger strips or tiles"):

@@ -9,7 +9,9 @@ from PIL import Image
 
 from service.errors import BadUpload, DamagedImage, ImageTooLarge
 from service.imaging.decode import decode
+from service.imaging.opening import pixels_to_decode
 from tests.imaging.pictures import encoded, noise, rgb_png
+from tests.imaging.test_deep_tiff import directory
 
 LIMIT = 1_000_000
 JPEG = encoded(Image.fromarray(noise(32, 32, 3)), "JPEG", progressive=True)
@@ -83,6 +85,60 @@ def test_a_jpeg_that_goes_over_its_pixels_too_often_is_refused() -> None:
     upload = JPEG[:-2] + last_scan * 100 + JPEG[-2:]
     with pytest.raises(ImageTooLarge, match="times"):
         decode(upload, max_pixels=32 * 32)
+
+
+def deep_tiff(channels: int, rows: int, orientation: int) -> bytes:
+    """Return a deflated TIFF of 256 × 256 pixels, 16 bits a channel, in strips of so many rows."""
+    strip = zlib.compress(bytes(256 * rows * channels * 2))
+    count, short, long = 256 // rows, 3, 4
+    tags: dict[int, tuple[int, list[int]]] = {
+        256: (long, [256]),
+        257: (long, [256]),
+        258: (short, [16] * channels),
+        259: (short, [8]),
+        262: (short, [2]),
+        273: (long, [8] * count),
+        274: (short, [orientation]),
+        277: (short, [channels]),
+        278: (long, [rows]),
+        279: (long, [len(strip)] * count),
+        **({338: (short, [2])} if channels == 4 else {}),
+    }
+    at = 8 + len(strip)
+    return b"II*\0" + struct.pack("<I", at) + strip + directory(tags, "<", at)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("channels", "rows"), [(3, 16), (3, 256), (4, 16)])
+def test_a_deep_tiff_is_read_if_its_strips_leave_room(channels: int, rows: int, orientation: int) -> None:
+    """libtiff holds a whole strip, beside the picture as Pillow keeps it: 4 bytes and up to 6 a pixel."""
+    decoded = decode(deep_tiff(channels, rows, orientation), max_pixels=256 * 256)
+    assert decoded.pixels.shape == (256, 256, 3)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_deep_tiff_whose_strips_leave_no_room_is_refused(orientation: int) -> None:
+    upload = deep_tiff(4, 256, orientation)
+    assert decode(upload, max_pixels=2 * 256 * 256).pixels.shape == (256, 256, 3)
+    with pytest.raises(ImageTooLarge, match="smaller strips"):
+        pixels_to_decode(upload, max_pixels=256 * 256)
+
+
+@pytest.mark.parametrize(("mode", "progressive"), [("L", True), ("RGB", True), ("CMYK", False)])
+def test_a_jpeg_is_read_if_its_coefficients_leave_room(mode: str, progressive: bool) -> None:
+    upload = encoded(Image.new(mode, (64, 64)), "JPEG", progressive=progressive, subsampling=0)
+    assert decode(upload, max_pixels=64 * 64).pixels.shape == (64, 64, 3)
+
+
+def test_a_jpeg_whose_coefficients_leave_no_room_is_refused() -> None:
+    """They are kept, 2 bytes each, if the first scan has not all of them: of a progressive JPEG, or of one channel."""
+    picture = Image.new("CMYK", (64, 64))
+    progressive, plain = (encoded(picture, "JPEG", progressive=way, subsampling=0) for way in (True, False))
+    channels = plain.index(b"\xff\xda") + 4
+    for upload in (progressive, plain[:channels] + b"\1" + plain[channels + 1 :]):
+        assert pixels_to_decode(upload, max_pixels=2 * 64 * 64) >= 64 * 64
+        with pytest.raises(ImageTooLarge, match="without progression"):
+            pixels_to_decode(upload, max_pixels=64 * 64)
 
 
 def rle_bmp(width: int, height: int, runs: bytes) -> bytes:
