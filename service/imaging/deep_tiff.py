@@ -5,6 +5,10 @@
 - Grey whose 0 is white: the picture comes as a negative. Of 8 bits it does not.
 - Unsigned levels of 32 bits: those from 2³¹ on come as negative numbers.
 - Signed levels of 8 bits: negative ones come as the highest.
+- Uncompressed pictures of which strips or tiles are missing: they come black there.
+- Colours of a palette that are written in 8 bits, not in 16: they come as black.
+- Grey with alpha, plane by plane and compressed: it comes without alpha.
+- JPEG of 12 bits in strips of an odd width: the last column comes as 0.
 - Grey of up to 8 bits that does not say whether its 0 is white: it comes as a negative. Other readers, and Pillow with
   more bits, take 0 for black, but for fax's compressions.
 
@@ -14,10 +18,11 @@ And read some kinds that it knows, but not in this byte order, or not with a whi
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, ImageFile
+from PIL import ExifTags, ImageFile, ImagePalette
 from PIL import Image as PillowImage
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
+    COLORMAP,
     COMPRESSION,
     II,
     MM,
@@ -26,6 +31,7 @@ from PIL.TiffImagePlugin import (
     PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
     SAMPLESPERPIXEL,
+    TILEWIDTH,
     TiffImageFile,
 )
 
@@ -33,6 +39,9 @@ from service.errors import DamagedImage
 from service.imaging import levels
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _PLANES_APART, _UNSIGNED, _SIGNED = 0, 1, 2, 1, 2
+
+_JPEG = 7
+_HEADER_BYTES = 8
 
 _FAX = frozenset({2, 3, 4})
 """CCITT's compressions, whose 0 is white unless the file says otherwise."""
@@ -84,25 +93,50 @@ def bytes_a_pixel(image: TiffImageFile, *, is_jpeg_buffered: bool) -> float:
 
     Of a JPEG `is_jpeg_buffered` tells that it may have several scans, and so its coefficients are kept.
     """
-    is_apart = image.tag_v2.get(PLANAR_CONFIGURATION) == _PLANES_APART
-    samples = 1 if is_apart else max(int(image.tag_v2.get(SAMPLESPERPIXEL, 1)), len(image.getbands()))
+    samples = 1 if _is_apart(image) else max(int(image.tag_v2.get(SAMPLESPERPIXEL, 1)), len(image.getbands()))
     return samples * (_bits(image) / 8 + 2 * is_jpeg_buffered)
 
 
 def name_samples(image: TiffImageFile) -> None:
-    """Tell Pillow how the samples of a picture that is not loaded yet are stored.
+    """Tell Pillow how the samples of a picture that is not loaded yet are stored, and its palette.
 
     Raises:
-        DamagedImage: they are stored plane by plane in a way that Pillow cannot read.
+        DamagedImage: they are stored in a way that Pillow cannot read, or some are missing.
     """
     bits = _bits(image)
+    _refuse_misread(image, bits)
     is_fax = image.tag_v2.get(COMPRESSION) in _FAX
     if bits <= 8 and not is_fax and PHOTOMETRIC_INTERPRETATION not in image.tag_v2:
         image.tile = [_with_black_zero(tile) for tile in image.tile]
     if bits > 8:
-        apart = image.tag_v2.get(PLANAR_CONFIGURATION) == _PLANES_APART
-        names = _PLANES.get((image.mode, bits)) if apart else _INTERLEAVED
+        names = _PLANES.get((image.mode, bits)) if _is_apart(image) else _INTERLEAVED
         image.tile = [_named(tile, names, is_big_endian=image.tag_v2.prefix == b"MM") for tile in image.tile]
+    if image.mode in {"P", "PA"} and max(image.tag_v2[COLORMAP]) <= 255:
+        image.palette = ImagePalette.raw("RGB;L", bytes(image.tag_v2[COLORMAP]))
+
+
+def _refuse_misread(image: TiffImageFile, bits: int) -> None:
+    if not image.use_load_libtiff and _is_incomplete(image):
+        raise DamagedImage("the TIFF is cut short: strips or tiles are missing")
+    if _is_apart(image) and image.mode in {"LA", "PA"}:
+        raise DamagedImage("the TIFF has its alpha in a plane of its own; save it with interleaved samples")
+    is_jpeg, is_tiled = image.tag_v2.get(COMPRESSION) == _JPEG, TILEWIDTH in image.tag_v2
+    if is_jpeg and bits == 12 and image.width % 2 and not is_tiled:
+        raise DamagedImage(
+            "the TIFF holds a JPEG of 12 bits and an odd width, whose last column is lost; save it deflated"
+        )
+
+
+def _is_incomplete(image: TiffImageFile) -> bool:
+    """Whether the pieces of an uncompressed picture do not cover it, or lie where the file's own header does."""
+    boxes = [tile.extents for tile in image.tile if tile.extents is not None and tile.offset >= _HEADER_BYTES]
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    planes = len(image.getbands()) if _is_apart(image) else 1
+    return len(boxes) < len(image.tile) or covered < image.width * image.height * planes
+
+
+def _is_apart(image: TiffImageFile) -> bool:
+    return bool(image.tag_v2.get(PLANAR_CONFIGURATION) == _PLANES_APART)
 
 
 def read(image: TiffImageFile) -> PillowImage.Image:
@@ -117,7 +151,7 @@ def read(image: TiffImageFile) -> PillowImage.Image:
     if image.mode == "I" and bits == 32 and sample_format == _UNSIGNED:
         _bring_down(image)
     if bits == 8 and sample_format == _SIGNED:
-        return image.point([level if level < 128 else 0 for level in range(256)] * len(image.getbands()))
+        return _with_signs(image)
     if levels.is_deep(image) and tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
         _turn_over(image)
     return image
@@ -143,6 +177,14 @@ def _with_black_zero(tile: ImageFile._Tile) -> ImageFile._Tile:
     kind, _, form = name.partition(";")
     form = form.replace("I", "")
     return tile._replace(args=(f"{kind};{form}" if form else kind, *rest))
+
+
+def _with_signs(image: TiffImageFile) -> PillowImage.Image:
+    """Return the picture with signed levels: Pillow has no such mode of 8 bits."""
+    signed = PillowImage.new("I", image.size)
+    for rows, strip in levels.strips(image):
+        signed.paste(PillowImage.fromarray(np.asarray(strip).view(np.int8).astype(np.int32)), (0, rows.start))
+    return signed
 
 
 def _bring_down(image: TiffImageFile) -> None:

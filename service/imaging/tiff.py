@@ -16,6 +16,9 @@ _SIZES = (_WIDTH, _LENGTH, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH)
 _OFFSETS = frozenset({273, 324})
 """StripOffsets and TileOffsets."""
 
+_DEPTHS = frozenset({32997, 32998})
+"""ImageDepth and TileDepth: how many slices there are in one page, and in one tile. libtiff mixes them up."""
+
 _REDUCED_OR_MASK = 0b101
 """Bits of NewSubfileType: a smaller version of another page, or its transparency mask."""
 
@@ -55,6 +58,7 @@ class Page:
     strip_rows: int | None
     is_clear: bool
     is_compressed: bool
+    is_volume: bool
 
     def pixels_to_decode(self, width: int, height: int) -> int:
         """Return how many pixels there are in what is decoded for a picture of this size: in whole tiles, if any."""
@@ -99,7 +103,7 @@ def alone(upload: bytes, page: Page) -> bytes:
 
     Raises:
         DamagedImage: it has more tags, values in one of them, or pieces than any sound picture needs, its sizes are not
-            clear, or the file is a big-endian BigTIFF, which Pillow takes for a classic one.
+            clear, it holds a volume, or the file is a big-endian BigTIFF, which Pillow takes for a classic one.
     """
     if upload.startswith(b"MM\0+"):
         raise DamagedImage("big-endian BigTIFF cannot be read; save it as little-endian, or as classic TIFF")
@@ -107,6 +111,8 @@ def alone(upload: bytes, page: Page) -> bytes:
         raise DamagedImage("the TIFF tells the size of its picture or tiles twice, or not as one whole number")
     if page.tags > _MOST_TAGS:
         raise DamagedImage(f"the TIFF has {page.tags} tags, more than any program writes")
+    if page.is_volume:
+        raise DamagedImage("the TIFF holds a volume in one page; save it with a page for each slice")
     if page.most_values > _MOST_VALUES:
         raise DamagedImage(f"the TIFF has a tag of {page.most_values} values; save it anew with larger strips or tiles")
     if page.pieces > _MOST_PLAIN_PIECES and not page.is_compressed:
@@ -181,6 +187,7 @@ def _page(offset: int, tags: _Tags, layout: _Layout) -> Page:
         strip_rows=next(iter(sizes[_ROWS_PER_STRIP]), None),
         is_clear=all(len(told) <= 1 and all(number > 0 for number in told) for told in sizes.values()),
         is_compressed=_is_compressed(tags, layout),
+        is_volume=any(entry[0] in _DEPTHS and _number(entry, layout) != 1 for entry in tags),
     )
 
 

@@ -25,6 +25,7 @@ COMPRESSED = pytest.mark.parametrize("is_compressed", [False, True], ids=["plain
 
 Samples = NDArray[np.generic]
 Order = Literal["<", ">"]
+Tags = dict[int, int | list[int]]
 
 
 def tiff(
@@ -219,3 +220,97 @@ def test_zero_is_black_where_the_file_does_not_say(dtype: type[np.generic], is_c
     unsaid = upload.replace(struct.pack("<HHIHH", 262, SHORT, 1, GREY, 0), struct.pack("<HHIHH", 261, SHORT, 1, 1, 0))
     assert unsaid != upload
     np.testing.assert_array_equal(grey(unsaid), grey(upload))
+
+
+PLAIN: Tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: GREY, 273: 8, 277: 1, 278: 1, 279: 4}
+"""The tags of a small grey picture in strips of one row."""
+
+
+def built(pixels: bytes, tags: Tags) -> bytes:
+    """Return a TIFF whose pixels lie from 8 on, with these tags, all of them of 4 bytes."""
+    listed = {tag: (LONG, [told] if isinstance(told, int) else told) for tag, told in sorted(tags.items())}
+    at = 8 + len(pixels)
+    return struct.pack("<2sHI", b"II", 42, at) + pixels + directory(listed, "<", at)
+
+
+@pytest.mark.parametrize("offsets", [[8, 12, 16], [8, 12, 16, 0], [0, 8, 12, 16]])
+def test_uncompressed_pictures_of_which_strips_are_missing_are_refused(offsets: list[int]) -> None:
+    levels = bytes(range(100, 116))
+    whole = built(levels, PLAIN | {273: [8, 12, 16, 20], 279: [4] * 4})
+    assert grey(whole).ravel().tolist() == list(levels)
+    with pytest.raises(DamagedImage, match="missing"):
+        decode(built(levels, PLAIN | {273: offsets, 279: [4] * len(offsets)}), max_pixels=LIMIT)
+
+
+def test_uncompressed_pictures_of_which_tiles_are_missing_are_refused() -> None:
+    sizes = {tag: told for tag, told in PLAIN.items() if tag not in {273, 278, 279}} | {256: 20, 322: 16, 323: 16}
+    tile = bytes(range(100, 116)) * 16
+    whole = built(tile, sizes | {324: [8, 8], 325: [256, 256]})
+    assert grey(whole)[3].tolist() == [*range(100, 116), *range(100, 104)]
+    with pytest.raises(DamagedImage, match="missing"):
+        decode(built(tile, sizes | {324: 8, 325: 256}), max_pixels=LIMIT)
+
+
+def test_uncompressed_planes_of_which_one_is_missing_are_refused() -> None:
+    planes: Tags = PLAIN | {258: [8, 8, 8], 262: RGB, 277: 3, 278: 4, 284: 2}
+    whole = built(bytes(range(48)), planes | {273: [8, 24, 40], 279: [16] * 3})
+    assert pixels(whole)[0, 0].tolist() == [0, 16, 32]
+    with pytest.raises(DamagedImage, match="missing"):
+        decode(built(bytes(range(48)), planes | {273: [8, 24], 279: [16] * 2}), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("unit", [1, 257], ids=["8 bits", "16 bits"])
+def test_the_colours_of_a_palette_may_be_written_in_8_or_16_bits(unit: int) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (3, 256))
+    palette = (colours * unit).ravel().tolist()
+    upload = built(bytes(range(16)), PLAIN | {262: 3, 273: [8, 12, 16, 20], 279: [4] * 4, 320: palette})
+    np.testing.assert_array_equal(pixels(upload).reshape(16, 3), colours.T[:16])
+
+
+def test_alpha_in_a_plane_of_its_own_is_refused() -> None:
+    plane = zlib.compress(bytes(16))
+    apart: Tags = {
+        258: [8, 8],
+        259: 8,
+        273: [8, 8],
+        277: 2,
+        278: 4,
+        279: [len(plane)] * 2,
+        284: 2,
+        338: 2,
+    }
+    with pytest.raises(DamagedImage, match="alpha"):
+        decode(built(plane, PLAIN | apart), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("tag", [32997, 32998])
+def test_a_volume_in_one_page_is_refused(tag: int) -> None:
+    told: Tags = PLAIN | {273: 8, 278: 4, 279: 16}
+    assert grey(built(bytes(16), told | {tag: 1})).shape == (4, 4)
+    with pytest.raises(DamagedImage, match="page for each slice"):
+        decode(built(bytes(64), told | {tag: 4}), max_pixels=LIMIT)
+
+
+def test_a_jpeg_of_12_bits_and_an_odd_width_is_refused() -> None:
+    """Decoded, its last column would be 0; that of tiles lies beyond the picture, or is even."""
+    told: Tags = {258: 12, 259: 7, 273: 8, 278: 4, 279: 16}
+    assert pixels_to_decode(built(bytes(16), PLAIN | told), max_pixels=LIMIT) > 0
+    with pytest.raises(DamagedImage, match="last column"):
+        pixels_to_decode(built(bytes(16), PLAIN | told | {256: 5}), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
+def test_a_mask_of_0_and_a_negative_level_has_its_foreground_there(dtype: type[np.generic]) -> None:
+    read = decode_mask(tiff(np.array([[0, -1, 0]], dtype), GREY), max_pixels=LIMIT)
+    assert read.is_binary
+    assert read.mask.tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("kind", [1, SHORT, LONG], ids=["byte", "short", "long"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.float32])
+def test_a_picture_is_turned_upright_whatever_its_levels(dtype: type[np.generic], kind: int) -> None:
+    stored = np.arange(0, 60, 10).reshape(2, 3).astype(dtype)
+    upload = tiff(stored, GREY)
+    assert struct.pack("<HHIHH", 284, SHORT, 1, 1, 0) in upload
+    turned = upload.replace(struct.pack("<HHIHH", 284, SHORT, 1, 1, 0), struct.pack("<HHII", 274, kind, 1, 6))
+    np.testing.assert_array_equal(grey(turned), np.rot90(grey(upload), -1))
