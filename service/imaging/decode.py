@@ -18,7 +18,7 @@ Read are PNG, JPEG (and MPO, its first picture), TIFF, BMP and Netpbm (PBM, PGM,
   else is stretched from the smallest to the largest finite level. NaN becomes 0, infinities the ends.
 - **TIFF whose 0 is white**: turned over, if it is deep within its window. One that does not say: 0 is black, or white
   if it is a fax.
-- The **EXIF orientation** is applied; a broken EXIF block is ignored, and so is an orientation in XMP alone.
+- The **EXIF orientation** is applied; a broken EXIF block is ignored, and so is an orientation in XMP or a PNG's text.
 - **Several frames** (TIFF pages, animated PNG): `frame`, from 0, picks one. Pages that TIFF marks as thumbnails or
   transparency masks do not count.
 """

@@ -211,7 +211,7 @@ def _times_slower(scans: int) -> int:
 def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     pages = tiff.pages(upload)
     page = pages[_pick(frame, len(pages))]
-    image = deep_tiff.TiffAsStored(io.BytesIO(tiff.alone(upload, page)))
+    image = _opened_tiff(tiff.alone(upload, page))
     workload.check_size(image.size, max_pixels)
     tiff.check_tiles(page, image.size, max_pixels)
     pixels, scans = page.pixels_to_decode(*image.size), _scans_of_tiff(upload, image)
@@ -225,6 +225,16 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     return _Head(max(pixels * _times_slower(scans), least), lambda: _turned(deep_tiff.read(image), orientation))
 
 
+def _opened_tiff(upload: bytes) -> deep_tiff.TiffAsStored:
+    try:
+        return deep_tiff.TiffAsStored(io.BytesIO(upload))
+    except SyntaxError as error:  # which is how Pillow says that it knows no such file
+        raise DamagedImage(
+            "the TIFF is broken, or its pixels are stored in a way that is not read; save it as grey or RGB of 8 or 16"
+            " bits, uncompressed or deflated"
+        ) from error
+
+
 def _scans_of_tiff(upload: bytes, image: TiffImagePlugin.TiffImageFile) -> int:
     """Return how often decoding goes over the pixels of a TIFF that holds JPEGs, 1 for others."""
     if image.info.get("compression") not in {"jpeg", "tiff_jpeg"}:
@@ -236,7 +246,10 @@ def _scans_of_tiff(upload: bytes, image: TiffImagePlugin.TiffImageFile) -> int:
 
 
 def _bmp(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
-    image = BmpImagePlugin.BmpImageFile(io.BytesIO(upload))
+    try:
+        image = BmpImagePlugin.BmpImageFile(io.BytesIO(upload))
+    except (SyntaxError, OSError) as error:
+        raise DamagedImage("the BMP is broken, or of a kind that is not read; save it as PNG") from error
     workload.check_size(image.size, max_pixels)
     pixels = image.width * image.height
     if image.info["compression"] in _BMP_RUN_LENGTHS:
@@ -275,7 +288,7 @@ def _turned(image: PillowImage.Image, orientation: object) -> PillowImage.Image:
 
 def _orientation(image: PillowImage.Image) -> int:
     """Return the EXIF orientation, 1 if there is none; that of a TIFF is applied by now."""
-    _forget_xmp(image)
+    _forget_hearsay(image)
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - a broken EXIF block must not fail a sound image, whatever Pillow makes of it
@@ -283,9 +296,12 @@ def _orientation(image: PillowImage.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _forget_xmp(image: PillowImage.Image) -> None:
-    """Keep Pillow from turning a picture by XMP where EXIF says nothing: browsers do not, and masks lie over theirs."""
-    for name in ("xmp", "XML:com.adobe.xmp"):
+def _forget_hearsay(image: PillowImage.Image) -> None:
+    """Keep Pillow from turning a picture by XMP, or a PNG's text, where EXIF says nothing.
+
+    Browsers do not, and masks lie over what they show.
+    """
+    for name in ("xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
         image.info.pop(name, None)
 
 

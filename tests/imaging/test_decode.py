@@ -283,6 +283,19 @@ def test_an_orientation_in_xmp_alone_turns_nothing(format_: str) -> None:
     assert pixels(upload).shape == (24, 40, 3)
 
 
+@pytest.mark.parametrize("own", [1, 3, 6])
+def test_an_orientation_in_the_text_of_a_png_turns_nothing(own: int) -> None:
+    """ImageMagick keeps EXIF there; browsers look into the eXIf chunk alone."""
+    image = Image.fromarray(noise(24, 40, 3))
+    exif, other = Image.Exif(), Image.Exif()
+    exif[0x0112], other[0x0112] = own, 8
+    texts = PngImagePlugin.PngInfo()
+    block = b"Exif\0\0" + other.tobytes().removeprefix(b"Exif\0\0")
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8d}\n{block.hex()}\n", zip=True)
+    upload = encoded(image, "PNG", pnginfo=texts, **({} if own == 1 else {"exif": exif}))
+    np.testing.assert_array_equal(pixels(upload), np.rot90(np.asarray(image), {1: 0, 3: 2, 6: -1}[own]))
+
+
 def test_a_broken_exif_block_does_not_fail_a_sound_image() -> None:
     upload = encoded(Image.fromarray(noise(16, 16, 3)), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert pixels(upload).shape == (16, 16, 3)

@@ -118,6 +118,18 @@ def test_what_the_header_betrays_is_refused(upload: bytes, error: type[BadUpload
         pixels_to_decode(upload, **{"max_pixels": LIMIT, **options})
 
 
+def test_who_sends_a_kind_that_is_not_read_is_told_what_to_do() -> None:
+    grey = encoded(Image.fromarray(noise(HEIGHT, WIDTH)), "TIFF")
+    levels = struct.pack("<HHII", 258, 3, 1, 8)
+    assert levels in grey
+    with pytest.raises(DamagedImage, match="save it as grey or RGB"):
+        decode(grey.replace(levels, struct.pack("<HHII", 258, 3, 1, 10)), max_pixels=LIMIT)
+    bmp = bytearray(encoded(PICTURE, "BMP"))
+    bmp[28] = 7  # bits a pixel
+    with pytest.raises(DamagedImage, match="save it as PNG"):
+        decode(bytes(bmp), max_pixels=LIMIT)
+
+
 def test_a_netpbm_picture_beyond_the_limit_is_told_apart_from_one_within() -> None:
     upload = encoded(Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)), "PPM")
     with pytest.raises(ImageTooLarge):
