@@ -115,7 +115,7 @@ def test_a_file_in_the_way_is_one_line_too(capsys: pytest.CaptureFixture[str], t
     (tmp_path / "file").touch()
     run = tmp_path / "file" / "run"
     ended, _, complained = _alnet(capsys, "train", "--data", "drawn:skin:3", "--input", "fit:32x32", "--run", run)
-    assert (ended, complained) == (1, f"alnet: [Errno 20] Not a directory: '{run}'\n")
+    assert (ended, complained) == (2, f"alnet: {run} is a file, or lies in one; pick a folder with --run\n")
 
 
 def test_a_wrong_option_is_refused_before_torch_is_loaded() -> None:
