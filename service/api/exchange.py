@@ -22,7 +22,8 @@ class Exchange:
 
     `arrived` is a time of the event loop's clock, but read finely (uvloop's has steps of a millisecond); `problem` is
     the slug of the error that was answered, if one was; `headers` go out with the answer, whatever it is;
-    `is_hurried` tells that the caller allows less time than the server would.
+    `is_hurried` tells that the caller allows less time than the server would; `refused_with` is what the connection
+    answered in the app's place.
     """
 
     request_id: str
@@ -35,17 +36,23 @@ class Exchange:
     seconds: float = 0.0
     problem: str | None = None
     is_hurried: bool = False
+    refused_with: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, scope: Scope) -> "Exchange":
-        """Make the exchange of an ASGI http scope and leave it in the scope's state."""
-        exchange = cls(
-            request_id=request_id_of(Headers(scope=scope)),
-            method=scope["method"],
-            arrived=time.monotonic(),
-        )
-        scope.setdefault("state", {})["exchange"] = exchange
+        """Make the exchange of an ASGI http scope and leave it in the scope's state; or return the one that is there.
+
+        The connection makes it as soon as the headers have arrived, which may be long before the app hears of them.
+        """
+        state = scope.setdefault("state", {})
+        if "exchange" not in state:
+            state["exchange"] = cls(
+                request_id=request_id_of(Headers(scope=scope)),
+                method=scope["method"],
+                arrived=time.monotonic(),
+            )
+        exchange: Exchange = state["exchange"]
         return exchange
 
     @classmethod
@@ -63,7 +70,8 @@ class Exchange:
         headers.setdefault("Server-Timing", f"total;dur={elapsed_s * 1000:.1f}")
 
     def end(self, scope: Scope) -> None:
-        """Note what routing found, and the time it all took."""
+        """Note what routing found, what the caller got, and the time it all took."""
+        self.status = self.refused_with or self.status
         self.route = getattr(scope.get("route"), "path", UNMATCHED)
         self.modality = scope.get("path_params", {}).get("modality")
         self.seconds = time.monotonic() - self.arrived

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from http import HTTPStatus
+from typing import Any, cast
 
 import httptools
 from starlette.datastructures import Headers
@@ -110,6 +111,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(status)
             raise _HeadRefused  # ends the parsing of what else has come
         super().on_headers_complete()
+        self._exchange = Exchange.begin(cast("dict[str, Any]", self.scope))
         self._is_in_body = True
         if 0 < len(self.pipeline) <= MOST_PIPELINED:
             self.flow.resume_reading()  # which uvicorn has stopped, and with it would not see the caller leave
@@ -226,7 +228,10 @@ class Protocol(HttpToolsProtocol):
             self._close()  # the rest of a body that was answered before its end
         elif self._is_in_body and self.pipeline:
             self._drop_last()
-        elif self._is_in_body or not self._is_answering:
+        elif self._is_in_body:
+            self._exchange.refused_with = status  # the app sees no more than that the caller leaves
+            self._answer(status, self._exchange)
+        elif not self._is_answering:
             self._answer_refused(status)
 
     def _close(self) -> None:
@@ -245,12 +250,17 @@ class Protocol(HttpToolsProtocol):
         self.cycle = self.pipeline[0][0] if self.pipeline else self._answered
 
     def _answer_refused(self, status: int) -> None:
-        """Answer with a problem, whatever else was to come, close, and leave a line in the log.
+        """Answer what is no request, and leave a line in the log: the app knows nothing of it.
 
-        The app knows nothing of it. Nor is a method known: what was to be one may be anything.
+        Nor is a method known: what was to be one may be anything.
         """
         request_id = request_id_of(Headers(raw=self.headers))
         exchange = Exchange(request_id=request_id, method="", arrived=time.monotonic(), status=status)
+        self._answer(status, exchange)
+        logs.log_access(exchange)
+
+    def _answer(self, status: int, exchange: Exchange) -> None:
+        """Answer with a problem, whatever else was to come, and close."""
         answer = problems.of_status(status, exchange)
         exchange.add_headers(answer.headers)
         exchange.sent_bytes = len(answer.body)
@@ -259,7 +269,6 @@ class Protocol(HttpToolsProtocol):
         headers = [b"%b: %b" % header for header in sent]
         self.transport.write(b"\r\n".join([line, *headers, b"", bytes(answer.body)]))
         self._close()
-        logs.log_access(exchange)
 
 
 class _HeadRefused(Exception):

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -15,9 +16,12 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from service.api.exchange import CALLER_LEFT, Exchange
 from service.api.protocol import HEAD_TIMEOUT_S, MOST_PIPELINED, REST_TIMEOUT_S, Protocol
+from service.api.request_context import RequestContext
 from service.api.unread import LEAST_BYTES, STALLED_AFTER_S
 from tests.engine.virtual_time import run_virtually
+from tests.waiting import until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 DATE = (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")
@@ -507,3 +511,70 @@ def test_a_refusal_has_the_headers_of_every_answer_and_a_line_in_the_log(
     line = json.loads(caplog.records[-1].message)
     assert (line["status"], line["request_id"], line["route"]) == (status, headers["x-request-id"], "unmatched")
     assert line["bytes"] == len(body)
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: test\r\nX-Request-ID: mine\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n", b"5\r\nabcdeXX", b"5\r\nabcde\r\nzz\r\n"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_body_that_is_no_body_is_one_request_with_the_status_that_its_caller_got(
+    body: bytes, is_known: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether or not the app has heard of the request by then; the app itself takes it for a caller who left."""
+    finished: list[Exchange] = []
+
+    async def main() -> bytes:
+        protocol, transport = connect(app_of(read_all, finished))
+        protocol.data_received(CHUNKED)
+        if is_known:
+            await asyncio.sleep(1)
+        protocol.data_received(body)
+        protocol.connection_lost(None)
+        await asyncio.sleep(1)
+        return transport.written
+
+    with caplog.at_level(logging.INFO, "service.access"):
+        written = run_virtually(main)
+    assert written.startswith(b"HTTP/1.1 400 ")
+    assert re.findall(rb"x-request-id: (.*)\r\n", written) == [b"mine"]
+    [exchange] = finished
+    assert (exchange.request_id, exchange.status, exchange.problem) == ("mine", 400, "bad-request")
+    assert exchange.sent_bytes == len(written.partition(b"\r\n\r\n")[2])
+    assert not caplog.records  # its line is written with the exchange
+
+
+def test_a_request_has_arrived_with_its_headers_however_long_those_before_it_take() -> None:
+    finished: list[Exchange] = []
+
+    async def main() -> float:
+        go_on = asyncio.Event()
+
+        async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+            await go_on.wait()
+            await PlainTextResponse("hello")(scope, receive, send)
+
+        protocol, _ = connect(app_of(wait, finished))
+        protocol.data_received(REQUEST + REQUEST)
+        await asyncio.sleep(0.01)
+        came_before = time.monotonic()
+        go_on.set()
+        await until(lambda: len(finished) == 2)
+        protocol.connection_lost(None)
+        return came_before
+
+    came_before = asyncio.run(main())
+    assert [exchange.arrived < came_before for exchange in finished] == [True, True]
+
+
+async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body; a caller who leaves has the answer that nobody gets."""
+    message = await receive()
+    while message.get("more_body"):
+        message = await receive()
+    status = 200 if message["type"] == "http.request" else CALLER_LEFT
+    await PlainTextResponse("", status)(scope, receive, send)
+
+
+def app_of(inner: ASGIApp, finished: list[Exchange]) -> ASGIApp:
+    return RequestContext(inner, is_draining=lambda: False, on_answered=finished.append)
