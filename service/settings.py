@@ -76,6 +76,21 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
 
+    @property
+    def max_pixels(self) -> int:
+        """Most pixels of an image."""
+        return int(self.max_image_megapixels * 1_000_000)
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """Most bytes of a request's body."""
+        return int(self.max_upload_mib * 2**20)
+
+    @property
+    def max_bodies_bytes(self) -> int:
+        """Most bytes of all bodies that are held at a time; there is always room for one."""
+        return max(int(self.max_bodies_mib * 2**20), self.max_upload_bytes)
+
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ, **given: object) -> "Settings":
         """Return the settings in `environ`; what is `given` beside it (and not None) wins.

@@ -40,6 +40,16 @@ def test_values_are_read_in_their_types() -> None:
     }
 
 
+def test_limits_are_told_in_pixels_and_bytes_too_and_one_body_always_fits() -> None:
+    settings = Settings.read({}, max_image_megapixels=0.5, max_upload_mib=1.5, max_bodies_mib=3)
+    assert (settings.max_pixels, settings.max_upload_bytes, settings.max_bodies_bytes) == (
+        500_000,
+        3 * 2**19,
+        3 * 2**20,
+    )
+    assert Settings.read({}, max_upload_mib=1.5, max_bodies_mib=0.5).max_bodies_bytes == 3 * 2**19
+
+
 def test_what_is_given_wins_over_the_environment_and_none_does_not() -> None:
     settings = Settings.read({"ALNET_PORT": "9000", "ALNET_HOST": "::1"}, port=9001, host=None)
     assert (settings.port, settings.host) == (9001, "::1")

@@ -69,7 +69,7 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         redirect_slashes=False,  # to an address made of the caller's Host header, and without TLS
         dependencies=[Depends(gate)] if gate.is_needed else [],
     )
-    bodies = BodyMemory(int(max(settings.max_bodies_mib, settings.max_upload_mib) * 2**20))
+    bodies = BodyMemory(settings.max_bodies_bytes)
     app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, bodies=bodies, telemetry=telemetry)
     [uploads] = segmentation.router.routes
     app.add_middleware(

@@ -79,7 +79,7 @@ async def segment(
         with parts.bodies.upload() as take:
             body = await receive_files(
                 request,
-                max_bytes=int(settings.max_upload_mib * 2**20),
+                max_bytes=settings.max_upload_bytes,
                 take=take,
                 slow_at=exchange.arrived + settings.upload_timeout_s,
                 deadline=deadline,

@@ -63,5 +63,4 @@ def _device(settings: Settings, modality: str) -> str:
 
 def _round(settings: Settings, modality: str, bodies: Sequence[Body]) -> Round:
     engine = load_engine(settings, modality)
-    pixels = int(settings.max_image_megapixels * 1e6)
-    return measure_round(engine, bodies, max_batch_size=settings.max_batch_size, max_pixels=pixels)
+    return measure_round(engine, bodies, max_batch_size=settings.max_batch_size, max_pixels=settings.max_pixels)
