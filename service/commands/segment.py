@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -149,24 +150,14 @@ async def _segment_one(
 
 @asynccontextmanager
 async def _segmenter(engine: "Engine", settings: Settings) -> "AsyncIterator[Segmenter]":
-    """Join the service's own parts around one engine, with room for as many images as one batch takes."""
-    from service.engine.batcher import Batcher
+    """Join the service's own parts around one engine. Nobody is refused: images wait for their places instead."""
     from service.engine.device import Device
-    from service.engine.engine import side_by_side
     from service.engine.pixel_pool import PixelPool
-    from service.engine.segmenter import Segmenter, TileBatcher
+    from service.engine.version_maker import join
 
     threads = settings.decode_threads or os.cpu_count() or 1
     with PixelPool(threads, long=threads) as pool:  # nobody waits for a small image here
         async with Device("network") as device:
-            batcher: TileBatcher = Batcher(
-                engine.predict,
-                side_by_side=side_by_side(engine),
-                device=device,
-                max_size=settings.max_batch_size,
-                max_wait_s=settings.max_batch_wait_ms / 1000,
-                max_queued=settings.max_batch_size,
-            )
-            async with batcher:
-                max_pixels = int(settings.max_image_megapixels * 1_000_000)
-                yield Segmenter(engine, batcher, pool=pool, max_pixels=max_pixels)
+            version = join(engine, settings, device=device, pool=pool, max_queued=sys.maxsize)
+            async with version.batcher:
+                yield version.segmenter

@@ -1,12 +1,12 @@
 """From what the store asks for to a version that is ready to serve."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from service.engine.batcher import Batcher, BatchReport
 from service.engine.device import Device
-from service.engine.engine import checked_predict, side_by_side
+from service.engine.engine import Engine, checked_predict, side_by_side
 from service.engine.loading import warm_up
 from service.engine.modality import Modality
 from service.engine.pixel_pool import PixelPool
@@ -46,15 +46,37 @@ class VersionMaker:
         async with self._building:
             engine = await in_turns(building(), self._device)
             took = await warm_up(engine, self._device, settings.max_batch_size)
-        batcher: TileBatcher = Batcher(
-            partial(checked_predict, engine),
-            side_by_side=side_by_side(engine),
+        on_batch = partial(self._on_batch, modality.name)
+        return join(
+            engine,
+            settings,
             device=self._device,
-            max_size=max(took),
-            first_costs=took,
-            max_wait_s=settings.max_batch_wait_ms / 1000,
+            pool=self._pool,
             max_queued=settings.max_queued,
-            on_batch=partial(self._on_batch, modality.name),
+            took=took,
+            on_batch=on_batch,
         )
-        max_pixels = int(settings.max_image_megapixels * 1_000_000)
-        return Version(Segmenter(engine, batcher, pool=self._pool, max_pixels=max_pixels), batcher)
+
+
+def join(
+    engine: Engine,
+    settings: Settings,
+    *,
+    device: Device,
+    pool: PixelPool,
+    max_queued: int,
+    took: Mapping[int, float] | None = None,
+    on_batch: Callable[[BatchReport], None] = lambda _: None,
+) -> Version:
+    """Return a version of `engine`, whose batcher is not open yet; `took` is what its warm-up took, if it had one."""
+    batcher: TileBatcher = Batcher(
+        partial(checked_predict, engine),
+        side_by_side=side_by_side(engine),
+        device=device,
+        max_size=max(took) if took else settings.max_batch_size,
+        first_costs=took,
+        max_wait_s=settings.max_batch_wait_ms / 1000,
+        max_queued=max_queued,
+        on_batch=on_batch,
+    )
+    return Version(Segmenter(engine, batcher, pool=pool, max_pixels=settings.max_pixels), batcher)

@@ -11,18 +11,21 @@ from PIL import Image as PillowImage
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.engine.batcher import Batcher
+from service.commands.segment import _segment_all
 from service.engine.choosing import Wish, load_engine
 from service.engine.device import Device
 from service.engine.image_work import Upload
 from service.engine.pixel_pool import PixelPool
-from service.engine.segmenter import Segmentation, Segmenter, TileBatcher
+from service.engine.segmenter import Segmentation
+from service.engine.version_maker import join
 from service.errors import BadCheckpoint, BadParameter, BadSettings, UnknownModality
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES
+from service.settings import Settings
 from service.store.card import TrainingImages
 from service.store.checkpoint import Checkpoint
 from tests.checkpoints import publish_tiny
+from tests.doubles import FakeEngine, fake_engine_card
 
 LIKE_ANYTHING = TrainingImages(features=FEATURES, mean=(0.0,) * len(FEATURES), scale=(1.0,) * len(FEATURES), limit=1e6)
 
@@ -56,17 +59,16 @@ def _segment(published: Checkpoint, *arguments: str | Path, modality: str = "ret
 
 
 def _served(checkpoint: Checkpoint, image: bytes) -> Segmentation:
-    """Return what the service's Segmenter makes of an upload."""
+    """Return what the service makes of an upload."""
 
     async def segment() -> Segmentation:
         engine = load_engine(checkpoint, Wish(device="cpu"))
         with PixelPool(1) as pool:
             async with Device("network") as device:
-                batcher: TileBatcher = Batcher(engine.predict, device=device, max_size=8, max_wait_s=0, max_queued=8)
-                async with batcher:
-                    segmenter = Segmenter(engine, batcher, pool=pool, max_pixels=10**6)
+                version = join(engine, Settings.read({}), device=device, pool=pool, max_queued=8)
+                async with version.batcher:
                     upload = Upload(image=image, probability=True)
-                    return await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
+                    return await version.segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
 
     return asyncio.run(segment())
 
@@ -97,6 +99,23 @@ def test_a_mask_is_the_one_that_the_service_gives(published: Checkpoint, images:
     probability = _pixels((tmp_path / "b.probability.png").read_bytes())
     assert np.array_equal(probability, _pixels(served.probability_png))
     assert len(np.unique(probability)) > 2
+
+
+def test_every_image_of_a_folder_gets_a_mask_however_many_tiles_they_have(
+    published: Checkpoint, tmp_path: Path
+) -> None:
+    for name in "abcd":  # 144 tiles: a service whose queue is one batch long holds 128
+        _picture(320, 320).save(tmp_path / f"{name}.png")
+    result = _segment(published, tmp_path, "--out", tmp_path / "masks")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"a.png", "b.png", "c.png", "d.png"}
+
+
+def test_an_engine_that_breaks_its_contract_gives_no_mask_that_looks_sound(images: Path, tmp_path: Path) -> None:
+    engine = FakeEngine(fake_engine_card(), answers_of=(32, 64))
+    outputs = {images / "a.png": [tmp_path / "a.png"]}
+    assert asyncio.run(_segment_all(outputs, engine, Settings.read({}), None, None)) == 1
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_a_threshold_of_ones_own_is_taken(published: Checkpoint, images: Path, tmp_path: Path) -> None:
