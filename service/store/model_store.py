@@ -71,14 +71,6 @@ class ModelStore:
         """Return the newest version of `modality`; errors as for `open`."""
         return self.open(modality)
 
-    def pinned(self, modality: str) -> str | None:
-        """Return the version that is pinned, published or not; None without a pin.
-
-        Raises:
-            BadCheckpoint: the pin cannot be read, or holds no version.
-        """
-        return read_pin(self.folder, modality)
-
     def wanted(self, modality: str) -> Wanted:
         """Return which version of `modality` is to be served: the one that is pinned, or else the newest.
 
@@ -89,7 +81,7 @@ class ModelStore:
             BadCheckpoint: a folder cannot be listed, or the pin cannot be read or holds no version.
         """
         versions = self.published(modality)
-        pinned = self.pinned(modality)
+        pinned = read_pin(self.folder, modality)
         if pinned is not None and pinned not in versions:
             raise UnknownModality(
                 f"{modality} is pinned to version {pinned}, which is not published; it has: {', '.join(versions)}. "

@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.store.card import Probe
 from service.store.checkpoint import sha256
 from service.store.model_store import ModelStore
-from service.store.pin import write_pin
+from service.store.pin import read_pin, write_pin
 from service.store.publish import publish
 from service.store.readme import card_readme
 from tests.cards import WEIGHTS, make_card
@@ -252,14 +252,14 @@ def test_what_does_not_exist_can_be_neither_pinned_nor_rolled_back_to(
     result = _run(*call, store=tmp_path)
     assert isinstance(result.exception, UnknownModality)
     assert message in str(result.exception)
-    assert ModelStore(tmp_path).pinned("retina") is None
+    assert read_pin(tmp_path, "retina") is None
 
 
 def test_a_damaged_version_cannot_be_pinned(tmp_path: Path) -> None:
     _publish_versions(tmp_path, "1", "2")
     (tmp_path / "retina" / "1" / "weights.safetensors").write_bytes(b"damaged")
     assert isinstance(_run("rollback", "retina", store=tmp_path).exception, BadCheckpoint)
-    assert ModelStore(tmp_path).pinned("retina") is None
+    assert read_pin(tmp_path, "retina") is None
 
 
 @pytest.mark.parametrize("make", [lambda pin: pin.write_text("latest"), os.mkfifo, Path.mkdir])
@@ -271,4 +271,4 @@ def test_a_pin_that_holds_nonsense_can_be_lifted_and_replaced(tmp_path: Path, ma
     _run("unpin", "retina", store=tmp_path)
     make(tmp_path / "retina" / "pin")
     assert "no longer pinned; version 2 is to be served" in _run("unpin", "retina", store=tmp_path).stdout
-    assert ModelStore(tmp_path).pinned("retina") is None
+    assert read_pin(tmp_path, "retina") is None
