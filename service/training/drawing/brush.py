@@ -24,7 +24,7 @@ class Canvas:
     """A grey sheet for anti-aliased lines. Points and widths are in sides of the image, tones 0 to 255."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._fine = size, size * FINENESS
+        self._fine = size * FINENESS
         self._sheet = PillowImage.new("L", (self._fine, self._fine))
         self._pen = ImageDraw.Draw(self._sheet)
 
