@@ -3,15 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 from service.engine.device_loss import why_lost
 from service.engine.fair_turn import FairTurns
 from service.engine.slots import Slots
-from service.errors import DeviceLost
+from service.engine.submission import submit
+from service.errors import DeviceLost, Overloaded
 
 RETRY_AFTER_S = 10.0
 """What callers of a lost device are told: about the time in which a new process loads its checkpoints."""
@@ -70,6 +72,7 @@ class Device:
         self._background_began: dict[object, float] = {}
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix=f"device-{name}")
         self._beside = beside or ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix=f"device-{name}-beside")
+        self._is_left = False
         self._failed: DeviceLost | None = None
         self._has_failed = asyncio.Event()
 
@@ -79,6 +82,7 @@ class Device:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_left = True
         self._executor.shutdown(wait=False)
         self._beside.shutdown(wait=False)
 
@@ -126,6 +130,7 @@ class Device:
             Exception: whatever `work` raised.
             DeviceLost: the device is lost, now or before: `work` raised what `why_lost` takes for that (a CUDA fault, a
                 thread told to exit), or the thread takes no work any more.
+            Overloaded: no thread can be started for it now.
         """
         await self.slots.fewer_than(1)
         return await self._run(self._executor, work, self._background_began if in_background else self._began)
@@ -140,11 +145,12 @@ class Device:
     async def _run(self, executor: Executor, work: Callable[[], T], began: dict[object, float]) -> T:
         self.check()
         try:
-            running = executor.submit(self._call, work, began)
-        except RuntimeError as refusal:  # its executor was shut down or is broken
-            self.fail(refusal, "its thread takes no work any more")
-            self.check()
-            raise
+            running = submit(executor, partial(self._call, work, began))
+        except RuntimeError as refusal:
+            if self._is_left or isinstance(refusal, BrokenExecutor):
+                self.fail(refusal, "its thread takes no work any more")
+                self.check()
+            raise Overloaded("this replica can start no thread for it now; try again") from refusal
         outcome = await asyncio.wrap_future(running)
         if not isinstance(outcome, _Raised):
             return outcome

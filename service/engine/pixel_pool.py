@@ -9,7 +9,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
-from service.errors import ShuttingDown
+from service.engine.submission import submit
+from service.errors import Overloaded, ShuttingDown
 
 LOWER_BY = 10
 """How much nicer the threads for long work are than the process: each has a tenth of the weight of any other thread.
@@ -34,6 +35,7 @@ class PixelPool:
             thread_name_prefix="large-pixels",
             initializer=_lower_priority,
         )
+        self._is_shut_down = False
 
     def __enter__(self) -> Self:
         return self
@@ -45,6 +47,7 @@ class PixelPool:
 
     def shut_down(self) -> None:
         """Refuse new work; what was taken on is done, but not waited for."""
+        self._is_shut_down = True
         self._short.shutdown(wait=False)
         self._long.shutdown(wait=False)
 
@@ -56,17 +59,19 @@ class PixelPool:
         Raises:
             Exception: whatever `work` or `is_long` raised.
             ShuttingDown: the pool was shut down.
+            Overloaded: no thread can be started for it.
         """
-        done = await _in(self._short, lambda: None if is_long() else (work(),))
-        return await _in(self._long, work) if done is None else done[0]
+        done = await self._in(self._short, lambda: None if is_long() else (work(),))
+        return await self._in(self._long, work) if done is None else done[0]
 
-
-async def _in(threads: Executor, work: Callable[[], T]) -> T:
-    try:
-        running = asyncio.get_running_loop().run_in_executor(threads, work)
-    except RuntimeError as error:  # it was shut down
-        raise ShuttingDown("this replica has stopped; another one may answer") from error
-    return await running
+    async def _in(self, threads: Executor, work: Callable[[], T]) -> T:
+        try:
+            running = submit(threads, work)
+        except RuntimeError as error:
+            if self._is_shut_down:
+                raise ShuttingDown("this replica has stopped; another one may answer") from error
+            raise Overloaded("this replica can start no thread for it now; try again") from error
+        return await asyncio.wrap_future(running)
 
 
 def _lower_priority() -> None:

@@ -5,14 +5,17 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.device import Device
-from service.errors import DeviceLost
+from service.errors import DeviceLost, Overloaded
+from tests.engine.no_threads import start_no_thread
 
 
 def test_work_runs_in_the_devices_own_thread_while_the_event_loop_goes_on() -> None:
@@ -221,6 +224,53 @@ def test_a_device_tells_for_how_long_the_oldest_of_what_runs_side_by_side_has_be
             leave[1].set()
             await running[1]
             assert device.busy_s == 0
+
+    asyncio.run(main())
+
+
+def test_work_for_which_no_thread_can_be_started_is_refused_for_now_and_never_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on, done = threading.Event(), list[str]()
+
+    async def main() -> None:
+        began, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def work() -> None:
+            loop.call_soon_threadsafe(began.set)
+            assert go_on.wait(60)
+
+        async with Device("cpu") as device:
+            running = asyncio.create_task(device.run_beside(work))
+            await began.wait()
+            with monkeypatch.context() as patch:
+                start_no_thread(patch)
+                for run in (device.run_beside, device.run):
+                    with pytest.raises(Overloaded, match="no thread"):
+                        await run(lambda: done.append("refused"))
+            go_on.set()
+            await running
+            for run in (device.run_beside, device.run):
+                await run(lambda: done.append("later"))
+            assert device.failed is None
+        assert done == ["later", "later"]
+
+    asyncio.run(main())
+
+
+class Broken(ThreadPoolExecutor):
+    """Refuses all work, as one does whose threads have ended."""
+
+    def submit(self, _work: Callable[..., Any], /, *_args: Any, **_kwargs: Any) -> Future[Any]:
+        raise BrokenExecutor
+
+
+def test_a_device_whose_executor_is_broken_is_lost() -> None:
+    async def main() -> None:
+        async with Device("cpu", executor=Broken()) as device:
+            with pytest.raises(DeviceLost, match="takes no work any more"):
+                await device.run(lambda: None)
+            assert device.failed is not None
 
     asyncio.run(main())
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from service.engine.pixel_pool import LOWER_BY, PixelPool
-from service.errors import ShuttingDown
+from service.errors import Overloaded, ShuttingDown
+from tests.engine.no_threads import start_no_thread
 from tests.waiting import until
 
 PATIENCE_S = 60
@@ -158,6 +159,28 @@ def test_a_pool_that_is_shut_down_refuses_new_work_and_what_was_short_of_the_lon
         for refused in (between, asyncio.create_task(pool.run(lambda: None))):
             with pytest.raises(ShuttingDown):
                 await refused
+
+    asyncio.run(main())
+
+
+def test_work_for_which_no_thread_can_be_started_is_refused_for_now_and_never_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        meeting = Meeting()
+        with PixelPool(2) as pool:
+            holder = asyncio.create_task(pool.run(meeting.attend))
+            await until(lambda: meeting.inside == 1)
+            with monkeypatch.context() as patch:
+                start_no_thread(patch)
+                with pytest.raises(Overloaded, match="no thread"):
+                    await pool.run(lambda: done.append("refused"))
+            meeting.end()
+            await holder
+            await pool.run(lambda: done.append("later"))
+        assert done == ["later"]
 
     asyncio.run(main())
 
