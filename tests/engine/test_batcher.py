@@ -178,6 +178,20 @@ def test_items_of_all_uploads_are_bounded_but_one_upload_may_have_any_number() -
     run_virtually(main)
 
 
+def test_items_that_run_count_among_those_that_are_held() -> None:
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, max_queued=1) as batcher:
+            runs = ask(batcher, range(8))
+            await asyncio.sleep(0.1)
+            assert batcher.queued == 0
+            with pytest.raises(Overloaded, match="8 pieces of other uploads"):
+                await batcher.submit(range(9))
+            waits = ask(batcher, range(8))
+            assert [len((await call).results) for call in (runs, waits)] == [8, 8]
+
+    run_virtually(main)
+
+
 def test_whether_an_upload_would_be_admitted_can_be_asked_before_it_is_decoded() -> None:
     async def main() -> None:
         async with serving(ScriptedEngine().run, max_queued=3) as batcher:

@@ -13,7 +13,7 @@ from service.engine.batcher import Batcher, BatchReport
 from service.engine.device import Device
 from service.errors import DeviceLost, EngineFailed, UnknownModality
 from tests.engine.scripted_engine import ScriptedEngine, ask, has_room, outcomes, serving
-from tests.engine.virtual_time import VirtualExecutor, now, run_virtually
+from tests.engine.virtual_time import SpendingExecutor, VirtualExecutor, now, run_virtually
 
 
 @pytest.mark.parametrize("poison", range(8))
@@ -222,6 +222,57 @@ def test_the_memory_of_a_failed_attempt_is_free_before_the_next_one() -> None:
     finally:
         gc.enable()
     assert alive == [0] * 6
+
+
+@pytest.mark.parametrize("kind", [ValueError, EngineFailed])
+def test_the_memory_of_an_item_that_failed_is_free_while_the_rest_runs(kind: type[Exception]) -> None:
+    held: list[weakref.ref[_Tensor]] = []
+    alive: list[int] = []
+
+    def run(items: Sequence[int]) -> Sequence[int]:
+        alive.append(sum(reference() is not None for reference in held))
+        tensor = _Tensor()
+        held.append(weakref.ref(tensor))
+        if 0 in items:
+            raise kind("poison")
+        return items
+
+    async def main() -> None:
+        async with serving(run) as batcher:
+            ends = await outcomes([ask(batcher, [item]) for item in range(3)])
+            assert isinstance(ends[0], EngineFailed)
+
+    gc.disable()
+    try:
+        run_virtually(main)
+    finally:
+        gc.enable()
+    assert alive == [0] * 3
+
+
+def test_what_batches_that_failed_took_is_not_taken_for_what_batches_cost() -> None:
+    sizes: list[int] = []
+
+    async def main() -> None:
+        executor = SpendingExecutor()
+
+        def run(items: Sequence[int]) -> Sequence[int]:
+            sizes.append(len(items))
+            if 0 in items and len(items) > 1:
+                executor.spend(100.0)
+                raise ValueError
+            executor.spend(1.0)
+            return items
+
+        device = Device("virtual", executor=executor, clock=now)
+        async with Batcher(run, device=device, max_size=4, max_wait_s=0, max_queued=8, clock=now) as batcher:
+            for _ in range(3):  # so many runs of a size tell what it costs
+                await outcomes([ask(batcher, [item]) for item in range(4)])
+            sizes.clear()
+            await outcomes([ask(batcher, [item]) for item in range(1, 5)])
+        assert sizes == [4]
+
+    run_virtually(main)
 
 
 # --- the device is lost ---------------------------------------------------------------------------------------------

@@ -234,6 +234,27 @@ def test_batchers_that_share_a_device_take_turns_and_form_their_batches_when_it_
     run_virtually(main)
 
 
+def test_a_batcher_whose_device_others_have_does_not_wait_for_mates_beyond_their_turn() -> None:
+    async def main() -> None:
+        device = Device("virtual", executor=VirtualExecutor(0.05), clock=now)
+        run, costs = ScriptedEngine().run, {1: 0.05, 2: 0.05}
+        async with (
+            Batcher(
+                run, device=device, max_size=8, max_wait_s=0.05, max_queued=8, first_costs=costs, clock=now
+            ) as retinas,
+            Batcher(
+                run, device=device, max_size=8, max_wait_s=0.05, max_queued=8, first_costs=costs, clock=now
+            ) as skins,
+        ):
+            await _traffic(retinas, 2)
+            other = ask(skins, [1])
+            await asyncio.sleep(0.02)
+            assert (await retinas.submit([2])).queued_s == pytest.approx(0.03)  # its mate would be awaited for 0.05
+            await outcomes([other])
+
+    run_virtually(main)
+
+
 def test_a_batcher_that_waits_for_mates_leaves_the_device_to_others() -> None:
     async def main() -> None:
         device = Device("virtual", executor=VirtualExecutor(0.1), clock=now)

@@ -126,6 +126,19 @@ def test_the_tiles_of_a_large_upload_come_back_in_their_order_and_their_time_cou
     run_virtually(main)
 
 
+def test_an_upload_has_queued_until_its_first_tile_began_whenever_its_others_did() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving() as batcher:
+            upload, *others = [ask(batcher, items) for items in ([10, 11], [30], [40])]
+            answer = await upload
+            assert cores.begun == [(0, 10), (0, 30), (1, 40), (3, 11)]
+            assert (answer.queued_s, answer.ran_s) == (0, 2)
+            await outcomes(others)
+
+    run_virtually(main)
+
+
 def test_an_item_that_cannot_be_run_fails_alone() -> None:
     async def main() -> None:
         cores = Cores(raises={13: ValueError("bad")})
@@ -181,6 +194,31 @@ def test_an_item_for_which_memory_has_no_room_beside_others_runs_again_alone_and
     run_virtually(main)
 
 
+def test_an_item_that_runs_again_alone_waits_for_the_turn_of_others() -> None:
+    async def main() -> None:
+        cores = Cores(room=1)
+        others = Batcher(cores.run, device=cores.device, max_size=8, max_wait_s=0, max_queued=8, clock=now)
+        async with cores.serving() as batcher, others:
+            calls = [ask(batcher, [item]) for item in (30, 31)]
+            await asyncio.sleep(1)
+            calls.append(ask(others, [7]))
+            assert await outcomes(calls) == [[30], [31], [7]]
+
+    run_virtually(main)
+
+
+def test_how_many_run_side_by_side_from_then_on_goes_by_how_many_did_when_memory_ran_out() -> None:
+    async def main() -> None:
+        cores = Cores(slots=4, room=1)
+        async with cores.serving() as batcher:
+            await outcomes([ask(batcher, [item]) for item in (10, 11)])
+            cores.begun.clear()
+            await outcomes([ask(batcher, [item]) for item in (12, 13, 14)])
+        assert cores.begun == [(1, 12), (2, 13), (3, 14)]
+
+    run_virtually(main)
+
+
 def test_an_item_for_which_memory_has_no_room_at_all_fails_alone() -> None:
     async def main() -> None:
         cores = Cores(room=0)
@@ -215,6 +253,19 @@ def test_whoever_leaves_before_a_slot_is_free_is_not_run() -> None:
             await outcomes(calls)
         assert [item for _, item in cores.begun] == [20, 21, 11]
         assert [report.size for report in cores.reports] == [3]
+
+    run_virtually(main)
+
+
+def test_a_batch_whose_last_caller_has_left_when_all_others_are_through_is_reported() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving() as batcher:
+            calls = [ask(batcher, [item]) for item in (20, 21, 10)]
+            await asyncio.sleep(1)
+            calls[2].cancel()
+            await outcomes(calls)
+        assert cores.reports == [BatchReport(2, 2, failed=False)]
 
     run_virtually(main)
 

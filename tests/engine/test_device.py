@@ -290,12 +290,14 @@ def test_a_batch_begins_when_every_slot_is_free() -> None:
     asyncio.run(main())
 
 
-def test_a_device_that_was_left_refuses_and_its_thread_ends() -> None:
+def test_a_device_that_was_left_refuses_and_its_threads_end() -> None:
     async def main() -> None:
         async with Device("short-lived") as device:
             await device.run(lambda: None)
-        with pytest.raises(DeviceLost):
-            await device.run(lambda: None)
+            await device.run_beside(lambda: None)
+        for run in (device.run, device.run_beside):
+            with pytest.raises(DeviceLost):
+                await run(lambda: None)
 
     asyncio.run(main())
     for thread in threading.enumerate():

@@ -322,6 +322,30 @@ def test_a_modality_that_is_asked_for_twice_is_loaded_once(tmp_path: Path) -> No
     assert outcomes == ["served"]
 
 
+def test_a_step_of_loading_may_take_longer_than_any_caller_may_wait_and_a_batch_may_not() -> None:
+    async def main() -> None:
+        gate, timeout_s = threading.Event(), 0.05
+        fleet = Fleet(settings(request_timeout_s=timeout_s), engines={"retina": FakeEngine(fake_engine_card())})
+        async with fleet:
+            await fleet.wait_loaded()
+            device = fleet._device
+            step = asyncio.create_task(device.run(gate.wait, in_background=True))
+            await until(lambda: device.background_s > timeout_s)
+            in_step = fleet.why_not_ready
+            gate.set()
+            await step
+            gate.clear()
+            batch = asyncio.create_task(device.run(gate.wait))
+            await until(lambda: device.busy_s > timeout_s)
+            in_batch = fleet.why_not_ready
+            gate.set()
+            await batch
+        assert in_step == ""
+        assert "stuck" in in_batch
+
+    asyncio.run(main())
+
+
 def test_every_batch_is_reported_with_its_modality() -> None:
     async def main() -> None:
         heard: list[tuple[str, BatchReport]] = []

@@ -5,7 +5,7 @@ import io
 import math
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.engine.batcher import Batcher
+from service.engine.batcher import Answer, Batcher
 from service.engine.choosing import EXACT, load_engine
 from service.engine.device import Device
 from service.engine.engine import Engine
-from service.engine.image_work import CODES, Upload
+from service.engine.image_work import CODES, Prepared, Upload
 from service.engine.pixel_pool import PixelPool
 from service.engine.quality import expected_iou
 from service.engine.segmenter import Segmentation, Segmenter
@@ -403,6 +403,55 @@ def test_a_deadline_that_passes_in_the_engine_is_told_at_once() -> None:
         gate.set()
 
     run(use, FakeEngine(fake_engine_card(), gate=gate))
+
+
+def test_a_deadline_that_has_passed_once_an_upload_is_decoded_keeps_it_from_the_engine() -> None:
+    engine = FakeEngine(fake_engine_card())
+
+    async def use(segmenter: Segmenter) -> None:
+        decode = segmenter._decode
+
+        async def decode_while_the_event_loop_stands_still(upload: Upload) -> Prepared:
+            prepared = await decode(upload)
+            time.sleep(0.2)  # noqa: ASYNC251
+            return prepared
+
+        segmenter._decode = decode_while_the_event_loop_stands_still  # type: ignore[method-assign]
+        with pytest.raises(DeadlineExceeded):
+            await segment(segmenter, png(draw()), within_s=0.1)
+
+    run(use, engine)
+    assert engine.batches == []
+
+
+def test_the_batcher_hears_when_work_on_an_upload_began() -> None:
+    class Noting(Batcher[Pixels, Pixels]):
+        async def submit(
+            self, items: Sequence[Pixels], *, deadline: float | None = None, since: float | None = None
+        ) -> Answer[Pixels]:
+            began.append((since, time.monotonic()))
+            return await super().submit(items, deadline=deadline, since=since)
+
+    began: list[tuple[float | None, float]] = []
+    busy = threading.Event()
+
+    async def main() -> None:
+        engine = FakeEngine(fake_engine_card())
+        with PixelPool(1) as pool:
+            async with (
+                Device("test") as device,
+                Noting(engine.predict, device=device, max_size=8, max_wait_s=0, max_queued=8) as batcher,
+            ):
+                segmenter = Segmenter(engine, batcher, pool=pool, max_pixels=1_000_000)
+                holder = await held(segmenter, busy)
+                asyncio.get_running_loop().call_later(0.1, busy.set)
+                await segment(segmenter, png(draw()))
+                await holder
+
+    asyncio.run(main())
+    [(since, queued)] = began
+    assert since is not None
+    assert queued - since >= 0.09
 
 
 def test_uploads_being_decoded_count_against_the_queue() -> None:

@@ -1,0 +1,72 @@
+"""Versions are read side by side, and built and warmed up one after another."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from service.engine.device import Device
+from service.engine.engine import Engine
+from service.engine.modality import Modality
+from service.engine.pixel_pool import PixelPool
+from service.engine.steps import Steps
+from service.engine.version_maker import VersionMaker
+from service.settings import Settings
+from service.store.model_store import Wanted
+from tests.doubles import FakeEngine, Pixels, fake_engine_card
+
+
+class Counted:
+    """A source whose reading ends when all have begun to be read; it counts the engines between start and warmth."""
+
+    def __init__(self, versions: int, largest: int) -> None:
+        self._all_read, self._largest = asyncio.Barrier(versions), largest
+        self.unfinished = self.most = 0
+
+    def wanted(self, modality: str) -> Wanted:
+        raise NotImplementedError(modality)
+
+    async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:  # noqa: ARG002
+        await self._all_read.wait()
+        return self._build
+
+    def warmed_up_with(self, batch_size: int) -> None:
+        if batch_size == self._largest:
+            self.unfinished -= 1
+
+    def _build(self) -> Steps[Engine]:
+        self.unfinished += 1
+        self.most = max(self.most, self.unfinished)
+        yield
+        return Watched(self)
+
+
+class Watched(FakeEngine):
+    """Tells its source of every batch."""
+
+    def __init__(self, source: Counted) -> None:
+        super().__init__(fake_engine_card())
+        self._source = source
+
+    def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
+        self._source.warmed_up_with(len(tiles))
+        return super().predict(tiles)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def test_no_two_versions_are_built_or_warmed_up_at_a_time() -> None:
+    async def main() -> Counted:
+        settings, source = Settings.read({}, max_batch_size=4), Counted(versions=3, largest=4)
+        with PixelPool(1) as pool:
+            async with Device("network") as device:
+                maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
+                loading = Modality(
+                    "retina", is_required=True, load=maker.make, on_checkpoint=lambda *_: None, give_back=_nothing
+                )
+                made = await asyncio.gather(*[maker.make(loading, name) for name in "123"])
+        assert len(set(made)) == 3
+        return source
+
+    source = asyncio.run(main())
+    assert (source.most, source.unfinished) == (1, 0)
