@@ -34,7 +34,7 @@ from service.engine.round_robin import RoundRobin
 from service.engine.slots import SideBySide
 from service.errors import DeadlineExceeded, DeviceLost, Overloaded, ShuttingDown
 
-__all__ = ["Answer", "BatchReport", "Batcher"]
+__all__ = ["Answer", "BatchReport", "Batcher", "too_late"]
 
 ITEMS_AN_UPLOAD = 16
 """So many items for each upload that may wait is as much as waits in all. A large picture has over a hundred, and many
@@ -123,7 +123,7 @@ class Batcher(Generic[Item, Result]):
             DeadlineExceeded, Overloaded, ShuttingDown, DeviceLost: as `submit` does.
         """
         if deadline is not None and deadline <= self._clock():
-            raise _too_late()
+            raise too_late()
         self._device.check()
         if not self._open:
             raise ShuttingDown("this replica takes no new work; another one may")
@@ -160,7 +160,7 @@ class Batcher(Generic[Item, Result]):
         began = now if since is None else since
         upload: Pending[Item, Result] = Pending(tuple(items), loop.create_future(), now, began)
         self._recent.upload_came(upload.arrived)
-        timer = None if deadline is None else loop.call_at(deadline, upload.fail, _too_late())
+        timer = None if deadline is None else loop.call_at(deadline, upload.fail, too_late())
         self._unanswered.add(upload)
         self._waiting.add(upload, len(items))
         self._changed.set()
@@ -282,7 +282,8 @@ class Batcher(Generic[Item, Result]):
             logger.exception("a listener to batches failed")
 
 
-def _too_late() -> DeadlineExceeded:
+def too_late() -> DeadlineExceeded:
+    """Return what a caller hears whose deadline passes."""
     return DeadlineExceeded("the deadline passed before there was an answer; allow more time")
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.batcher import Batcher
+from service.engine.batcher import Batcher, too_late
 from service.engine.engine import Engine
-from service.engine.image_work import Caution, ImageWork, Prepared, Upload
+from service.engine.image_work import Caution, Finished, ImageWork, Prepared, Upload
 from service.engine.pixel_pool import PixelPool
-from service.errors import DeadlineExceeded
 from service.store.card import Card
 
 TileBatcher = Batcher[NDArray[np.uint8], NDArray[np.uint8]]
@@ -93,10 +92,10 @@ class Segmenter:
         """
         self.admit(deadline, ahead=ahead)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline):  # may come late: so the batcher looks, too, before a batch leaves
                 return await self._segment(upload, arrived, deadline)
         except TimeoutError as error:
-            raise DeadlineExceeded("the deadline passed before there was an answer; allow more time") from error
+            raise too_late() from error
 
     async def _segment(self, upload: Upload, arrived: float, deadline: float | None) -> Segmentation:
         clock = time.monotonic  # the event loop's clock, but finely: uvloop's own goes in steps of a millisecond
@@ -108,7 +107,17 @@ class Segmenter:
         finished = await self._pool.run(
             lambda: self._work.after(upload, prepared, answer.results), is_long=lambda: prepared.is_large
         )
-        ended = clock()
+        latency = Latency(
+            decode=submitted - started,
+            queue=answer.queued_s,
+            inference=answered - submitted - answer.queued_s,
+            postprocess=clock() - answered,
+            total=clock() - arrived,
+        )
+        return self._described(prepared, finished, latency, answer.batch_size)
+
+    def _described(self, prepared: Prepared, finished: Finished, latency: Latency, batch_size: int) -> Segmentation:
+        """Return the answer, without the tiles: it may wait for long until its caller has taken it."""
         height, width = prepared.placement.source
         return Segmentation(
             card=self.card,
@@ -122,14 +131,8 @@ class Segmenter:
             measured_iou=finished.measured.iou if finished.measured else None,
             accuracy=finished.measured.accuracy if finished.measured else None,
             expected_iou=finished.expected_iou,
-            latency=Latency(
-                decode=submitted - started,
-                queue=answer.queued_s,
-                inference=answered - submitted - answer.queued_s,
-                postprocess=ended - answered,
-                total=ended - arrived,
-            ),
-            batch_size=answer.batch_size,
+            latency=latency,
+            batch_size=batch_size,
             cautions=prepared.cautions + finished.cautions,
         )
 
