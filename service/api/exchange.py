@@ -43,7 +43,7 @@ class Exchange:
     def begin(cls, scope: Scope) -> "Exchange":
         """Make the exchange of an ASGI http scope and leave it in the scope's state; or return the one that is there.
 
-        The connection makes it as soon as the headers have arrived, which may be long before the app hears of them.
+        The connection makes it for a request that waits behind another: its time runs from its headers' arrival.
         """
         state = scope.setdefault("state", {})
         if "exchange" not in state:

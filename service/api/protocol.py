@@ -111,7 +111,8 @@ class Protocol(HttpToolsProtocol):
             self._refuse(status)
             raise _HeadRefused  # ends the parsing of what else has come
         super().on_headers_complete()
-        self._exchange = Exchange.begin(cast("dict[str, Any]", self.scope))
+        if self.pipeline:  # it waits for those before it, but its time runs from now
+            self._begun_exchange()
         self._is_in_body = True
         if 0 < len(self.pipeline) <= MOST_PIPELINED:
             self.flow.resume_reading()  # which uvicorn has stopped, and with it would not see the caller leave
@@ -229,8 +230,9 @@ class Protocol(HttpToolsProtocol):
         elif self._is_in_body and self.pipeline:
             self._drop_last()
         elif self._is_in_body:
-            self._exchange.refused_with = status  # the app sees no more than that the caller leaves
-            self._answer(status, self._exchange)
+            exchange = self._begun_exchange()
+            exchange.refused_with = status  # the app sees no more than that the caller leaves
+            self._answer(status, exchange)
         elif not self._is_answering:
             self._answer_refused(status)
 
@@ -248,6 +250,10 @@ class Protocol(HttpToolsProtocol):
         self.pipeline.popleft()
         assert self._answered is not None  # noqa: S101 -- requests wait for one that is being answered
         self.cycle = self.pipeline[0][0] if self.pipeline else self._answered
+
+    def _begun_exchange(self) -> Exchange:
+        """Return the exchange of the last request whose head was read, with which the app goes on."""
+        return Exchange.begin(cast("dict[str, Any]", self.scope))
 
     def _answer_refused(self, status: int) -> None:
         """Answer what is no request, and leave a line in the log: the app knows nothing of it.
