@@ -13,11 +13,9 @@ serve: .venv/.installed-serve ## run the service; ALNET_ variables set it up (do
 	$(BIN)/alnet serve
 
 # Tests that judge a server by the clock run alone, behind all others, which share the cores.
-TIMED := tests/end_to_end tests/soak tests/peers
-
 test: check ## check, then run the whole test suite
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(TIMED:%=--ignore=%)
-	$(BIN)/python -m pytest $(TIMED)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m 'not timed'
+	$(BIN)/python -m pytest -m timed
 
 check: .venv/.installed-dev ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .

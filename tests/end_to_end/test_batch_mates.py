@@ -9,6 +9,8 @@ import pytest
 from tests.doubles import draw, mask_of, png, poisonous, read_png
 from tests.end_to_end.server_process import PATIENCE_S, Caller, ServerProcess, busy, read_all, until, upload
 
+pytestmark = pytest.mark.timed
+
 IMAGES = [draw(seed) for seed in range(8)]
 BATCH_S = 0.025
 

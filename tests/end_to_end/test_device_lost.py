@@ -10,6 +10,8 @@ from tests.doubles import draw, flat, png
 from tests.end_to_end.fake_server import CUDA_FAULT, END_OF_THREAD
 from tests.end_to_end.server_process import Caller, ServerProcess, read_all, until, upload
 
+pytestmark = pytest.mark.timed
+
 IMAGE = png(draw())
 
 

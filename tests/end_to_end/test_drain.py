@@ -6,9 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from service.api.server import LET_GO_S, SEND_TIMEOUT_S
 from tests.doubles import draw, png
 from tests.end_to_end.server_process import PATIENCE_S, Caller, ServerProcess, read_all, request_head, until, upload
+
+pytestmark = pytest.mark.timed
 
 IMAGE = png(draw())
 DRAIN_S = 25.0

@@ -17,6 +17,8 @@ from PIL import Image
 from tests.doubles import draw, png
 from tests.end_to_end.server_process import PATIENCE_S, ServerProcess, until
 
+pytestmark = pytest.mark.timed
+
 MOST_LAG = "0.02"
 """Seconds, as the metric's bucket has them."""
 LOAD_S = 4.0

@@ -17,6 +17,8 @@ from tests.end_to_end.hostile_images import IMAGES, LIMIT_PIXELS, SIDE, noise, s
 from tests.end_to_end.process_memory import peak_bytes, reset_peak, resident_bytes
 from tests.end_to_end.server_process import PATIENCE_S, ServerProcess, upload
 
+pytestmark = pytest.mark.timed
+
 GOOD = png(draw())
 BATCH_S = 0.05
 TRIES = 3

@@ -10,6 +10,8 @@ from tests.doubles import draw, png
 from tests.end_to_end.hostile_requests import REQUESTS, Hostile
 from tests.end_to_end.server_process import Caller, ServerProcess, read_all, until
 
+pytestmark = pytest.mark.timed
+
 IMAGE = png(draw())
 
 

@@ -24,7 +24,7 @@ from service.store.pin import remove_pin, write_pin
 from service.store.publish import publish
 from tests.checkpoints import publish_tiny
 from tests.doubles import draw, png, read_png
-from tests.end_to_end.server_process import PATIENCE_S, ServerProcess, read_all, request_head, until
+from tests.end_to_end.server_process import ServerProcess, read_all, request_head, until
 
 IMAGE = png(draw(0, 70, 90))
 GRIDS = {
@@ -86,7 +86,7 @@ def serve(store: Path, **settings: object) -> ServerProcess:
 
 def listed(server: ServerProcess, modality: str) -> dict[str, Any]:
     """Return what GET /models says of a modality; empty if nothing."""
-    models = httpx.get(f"{server.url}/models", timeout=PATIENCE_S).json()["models"]
+    models = server.get("/models").json()["models"]
     return next((model for model in models if model["modality"] == modality), {})
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.doubles import Colour, Pixels, draw, flat, mask_of, png, read_png
 from tests.end_to_end.server_process import PATIENCE_S, ServerProcess, until
 
+pytestmark = pytest.mark.timed
+
 BATCH_SIZE = 8
 TILES = 81
 """Of 512 × 512 that overlap by 64: nine in each direction."""

@@ -10,6 +10,8 @@ import pytest
 from tests.doubles import draw, png
 from tests.end_to_end.server_process import Caller, ServerProcess, read_all, request_head, until, upload
 
+pytestmark = pytest.mark.timed
+
 IMAGE = png(draw())
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.doubles import draw, png
 from tests.end_to_end.server_process import PATIENCE_S, ServerProcess, request_head, until, upload
 
+pytestmark = pytest.mark.timed
+
 IMAGE = png(draw())
 BATCH_S = 0.4
 BATCH_SIZE = 8

@@ -157,7 +157,7 @@ def test_no_marker_key_or_pixel_is_in_any_log_line_metric_or_problem(
         answers += with_headers(client, key)
         without_http(server)
         answers += flood(client, server, key_file)
-    metrics = httpx.get(f"{server.url}/metrics").text
+    metrics = server.get("/metrics").text
     server.terminate()
     assert server.exit_code() == 0
     written = "".join([*server.out, *server.err])

@@ -8,6 +8,8 @@ import pytest
 from tests.doubles import draw, png
 from tests.end_to_end.server_process import Caller, ServerProcess, until
 
+pytestmark = pytest.mark.timed
+
 IMAGE = png(draw())
 
 

@@ -90,7 +90,7 @@ def in_a_full_batch(server: ServerProcess, threshold: float) -> httpx.Response:
 
 def serve_version(server: ServerProcess, store: Path, version: str) -> None:
     write_pin(store, "retina", version)
-    until(lambda: httpx.get(f"{server.url}/models/retina", timeout=PATIENCE_S).json()["version"] == version)
+    until(lambda: server.get("/models/retina").json()["version"] == version)
 
 
 def test_one_upload_has_one_mask_however_it_is_asked_for(server: ServerProcess, store: Path) -> None:

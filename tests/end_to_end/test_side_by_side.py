@@ -11,6 +11,8 @@ from tests.doubles import draw, flat, mask_of, png, poisonous, read_png
 from tests.end_to_end.fake_server import CUDA_FAULT
 from tests.end_to_end.server_process import Caller, ServerProcess, busy, until, upload
 
+pytestmark = pytest.mark.timed
+
 SLOTS = 2
 IMAGES = [draw(seed) for seed in range(8)]
 

@@ -9,6 +9,8 @@ import pytest
 from tests.doubles import draw, png
 from tests.end_to_end.server_process import ServerProcess, read_all, request_head, upload
 
+pytestmark = pytest.mark.timed
+
 IMAGE = png(draw())
 OFFERS = {
     "h2c": ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"),

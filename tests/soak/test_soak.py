@@ -7,6 +7,8 @@ import pytest
 from tests.soak.soak import main
 from tests.soak.vitals import MOST_GROWTH, MOST_GROWTH_MIB, Vitals, growth
 
+pytestmark = pytest.mark.timed
+
 SHORT = ["--seconds", "12", "--warm-up-s", "5", "--requests", "50"]
 VITALS = Vitals(memory_mib=290, peak_mib=300, files=14, threads=9, tasks=7)
 
