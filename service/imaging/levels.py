@@ -132,12 +132,26 @@ def window_of(image: PillowImage.Image) -> Window:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     if low > high:
         raise DamagedImage("the image holds no finite value")
-    if image.mode != "F":
-        bits = max(8, int(high).bit_length() if high > 0 else 8)
-        return Window(0, 2 ** (bits + bits % 2) - 1)
+    return _window_of_floats(low, high) if image.mode == "F" else _window_of_integers(max(0.0, low), high)
+
+
+def _window_of_integers(low: float, high: float) -> Window:
+    """Return the window of as many bits as the levels have; the levels' own where they fill less than half of it.
+
+    Cameras that count from an offset, or not up to a power of two, leave a picture without contrast otherwise: slices
+    at 20000 + 20 × level lost 0.10 of cell's IoU. What would do in 8 bits is read as it would be there.
+    """
+    bits = max(8, int(high).bit_length() if high > 0 else 8)
+    top = 2 ** (bits + bits % 2) - 1
+    if bits > 8 and 0 < high - low < top / 2:
+        return Window(low, high)
+    return Window(0, top)
+
+
+def _window_of_floats(low: float, high: float) -> Window:
     if low >= 0 and high <= 255:
         return Window(0, 1 if high <= 1 else 255)
-    return Window(low, high if high > low else low + 1)
+    return Window(low, high if high > low else low + max(1.0, abs(low)))
 
 
 def strips(image: PillowImage.Image) -> Iterator[tuple[slice, PillowImage.Image]]:

@@ -199,7 +199,7 @@ def test_lab_becomes_rgb() -> None:
 
 @pytest.mark.parametrize(
     ("largest", "top"),
-    [(200, 255), (255, 255), (256, 1023), (1000, 1023), (4095, 4095), (4096, 16383), (16384, 65535), (65535, 65535)],
+    [(1, 255), (200, 255), (255, 255), (600, 1023), (1000, 1023), (4095, 4095), (9000, 16383), (40000, 65535)],
 )
 def test_deep_grey_is_seen_through_the_smallest_window_that_holds_it(largest: int, top: int) -> None:
     levels = np.array([[0, largest // 2, largest]], np.uint16)
@@ -207,6 +207,18 @@ def test_deep_grey_is_seen_through_the_smallest_window_that_holds_it(largest: in
     assert grey(encoded(Image.fromarray(levels), "PNG")) == expected
     assert grey(tiff(levels)) == expected
     assert grey(tiff(levels.astype(np.int32))) == expected
+
+
+@pytest.mark.parametrize("levels", [[256, 380, 512], [0, 100, 256], [20000, 20040, 20100], [0, 12000, 25500]])
+def test_deep_grey_that_fills_less_than_half_of_its_window_has_one_of_its_own(levels: list[int]) -> None:
+    expected = [0, round((levels[1] - levels[0]) * 255 / (levels[2] - levels[0])), 255]
+    assert grey(encoded(Image.fromarray(np.array([levels], np.uint16)), "PNG")) == expected
+    assert grey(tiff(np.array([levels], np.uint16))) == expected
+
+
+def test_deep_grey_of_one_level_keeps_the_window_of_its_bits() -> None:
+    assert grey(tiff(np.full((1, 2), 4095, np.uint16))) == [255, 255]
+    assert grey(tiff(np.full((1, 2), 20000, np.uint16))) == [78, 78]
 
 
 def test_negative_levels_become_black() -> None:
@@ -228,6 +240,8 @@ def test_thirty_two_bit_levels_are_seen_through_a_window_of_their_own() -> None:
         ([0.0, np.nan, np.inf, 1.0], [0, 0, 255, 255]),
         ([-np.inf, 0.25, 1.0], [0, 64, 255]),
         ([700.0, 700.0], [0, 0]),
+        ([1e30, 1e30], [0, 0]),
+        ([-3e38, 3e38], [0, 255]),
         ([0.0, 0.0], [0, 0]),
     ],
 )
