@@ -71,10 +71,11 @@ class Batcher(Generic[Item, Result]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = BatchRunner(run, device=device, max_size=max_size, on_batch=self._note, clock=clock)
+        self._device, self._share, self._clock = device, device.turns.share(), clock
         self._dealer: Dealer[Item, Result] | None = None
         if side_by_side is not None:
-            self._dealer = Dealer(side_by_side, device=device, on_batch=self._tell, clock=clock)
-        self._device, self._share, self._clock = device, device.turns.share(), clock
+            charge = self._share.charge
+            self._dealer = Dealer(side_by_side, device=device, charge=charge, on_batch=self._tell, clock=clock)
         self._on_batch, self._costs = on_batch, CostCurve(first_costs)
         self._max_queued = max_queued
         self._waiting: RoundRobin[Pending[Item, Result]] = RoundRobin()

@@ -41,6 +41,10 @@ class Dealer(Generic[Item, Result]):
     once more, alone, and fewer run side by side from then on. `on_batch` hears of every batch once its last item is
     through: it counts the items that were begun; its seconds are those from the first one's start to the last one's
     end.
+
+    A turn is not charged with its time, which passes while others' items run, but with that of the items begun in it,
+    each on its part of the device: at first with what the last one took, and with the difference once it is through.
+    `charge` takes these seconds; negative ones are given back.
     """
 
     def __init__(
@@ -48,12 +52,16 @@ class Dealer(Generic[Item, Result]):
         engine: SideBySide[Item, Result],
         *,
         device: Device,
+        charge: Callable[[float], None],
         on_batch: Callable[[BatchReport], None],
         clock: Callable[[], float],
     ) -> None:
         self._engine, self._device, self._on_batch, self._clock = engine, device, on_batch, clock
+        self._charge = charge
         self._most = engine.slots
         """Most items that run side by side: the engine's slots, or fewer since memory ran out."""
+        self._last_s = 0.0
+        """Device seconds of the last item: those that it took, on its part of the device."""
 
     async def deal(self, batch: Sequence[Part[Item, Result]], tasks: asyncio.TaskGroup) -> list[Part[Item, Result]]:
         """Begin each item that is still wanted when a part of the device comes free; return those once all have begun.
@@ -61,12 +69,15 @@ class Dealer(Generic[Item, Result]):
         They go on in `tasks`. If the device is lost, one of these raises DeviceLost; the callers are not answered yet.
         """
         hand: _Hand[Item, Result] = _Hand(len(batch))
+        turn_began = self._clock()
         for part in batch:
             while self._device.slots.taken >= self._most:  # of which there may be fewer after the wait
                 await self._device.slots.fewer_than(self._most)
             if part.is_wanted:
                 self._begin(part, hand)
-                tasks.create_task(self._in_slot(part, hand, tasks)).add_done_callback(self._give_back)
+                task = self._in_slot(part, hand, tasks, charged_s=self._last_s)
+                tasks.create_task(task).add_done_callback(self._give_back)
+        self._charge(turn_began - self._clock())
         hand.is_dealt = True
         self._report(hand)
         return hand.begun
@@ -76,12 +87,16 @@ class Dealer(Generic[Item, Result]):
             hand.began = self._clock()
         hand.begun.append(part)
         hand.running += 1
+        self._charge(self._last_s)
         self._device.slots.take()
 
     def _give_back(self, _ended: asyncio.Task[None]) -> None:
         self._device.slots.give_back()
 
-    async def _in_slot(self, part: Part[Item, Result], hand: _Hand[Item, Result], tasks: asyncio.TaskGroup) -> None:
+    async def _in_slot(
+        self, part: Part[Item, Result], hand: _Hand[Item, Result], tasks: asyncio.TaskGroup, *, charged_s: float
+    ) -> None:
+        began = self._clock()
         try:
             await self._run(part, hand, self._device.run_beside)
         except _NoRoom:
@@ -89,6 +104,8 @@ class Dealer(Generic[Item, Result]):
             hand.running += 1
             tasks.create_task(self._alone(part, hand))  # another task, for this one has a slot until it ends
         finally:
+            self._last_s = (self._clock() - began) / self._most
+            self._charge(self._last_s - charged_s)
             hand.running -= 1
             self._report(hand)
 

@@ -4,6 +4,8 @@ Start-time fair queueing (Goyal, Vin and Cheng, 1996). Each share has an account
 divided by its weight; whoever waits with the lowest has the next turn. A share that comes back from a pause starts with
 the account of the one that has the device then, so that nobody saves up for a time in which others would stand still.
 Two shares that both always want the device have had equal time at any moment, but for one turn of each.
+
+A turn costs the time that it takes, unless what was begun in it goes on after it (`Share.charge`).
 """
 
 import asyncio
@@ -13,6 +15,9 @@ from types import TracebackType
 
 QUANTUM_S = 0.05
 """How long a turn should last at most while others want the device, too."""
+
+MOST_CHARGED_S = 2.0
+"""The most that one turn costs: while a process was stopped, or its machine stood still, nobody used the device."""
 
 RIVALRY_S = 10.0
 """How long after its last turn a share still counts as a rival: its next upload would else meet a full batch."""
@@ -69,7 +74,7 @@ class FairTurns:
         Who is next is settled a moment later: the one who gives the turn back may want another, and be entitled to it.
         """
         now = self._clock()
-        share.end_s = share.start_s + (now - self._granted_at) / share.weight
+        share.end_s = share.start_s + share.cost_s(now - self._granted_at) / share.weight
         self._last_turns[share] = now
         for idle in [other for other, last in self._last_turns.items() if now - last > RIVALRY_S]:
             del self._last_turns[idle]
@@ -101,6 +106,17 @@ class Share:
         self.weight = BACKGROUND if in_background else 1.0
         self.start_s = self.end_s = 0.0
         """Its account, in device seconds over weight, at the start of its turn and at the end of its last one."""
+
+        self._more_s = 0.0
+
+    def charge(self, more_s: float) -> None:
+        """Have this turn, or the next, cost so many seconds more, or fewer, than it takes."""
+        self._more_s += more_s
+
+    def cost_s(self, took_s: float) -> float:
+        """Return what a turn costs that took so long, and forget what it was charged beside that."""
+        cost_s, self._more_s = took_s + self._more_s, 0.0
+        return min(cost_s, MOST_CHARGED_S)
 
     @property
     def has_rivals(self) -> bool:

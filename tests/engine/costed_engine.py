@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from service.engine.batcher import Answer, Batcher
 from service.engine.device import Device
-from tests.engine.virtual_time import SpendingExecutor, now
+from service.engine.slots import SideBySide
+from tests.engine.virtual_time import SlotsExecutor, SpendingExecutor, now
 
 
 def line(each: float, fixed: float) -> Callable[[int], float]:
@@ -16,14 +17,23 @@ def line(each: float, fixed: float) -> Callable[[int], float]:
 class CostedEngine:
     """Gives items back as they came, and remembers when each batch began, and its size."""
 
-    def __init__(self, cost: Callable[[int], float], executor: SpendingExecutor) -> None:
-        self.cost, self._executor = cost, executor
+    def __init__(
+        self, cost: Callable[[int], float], executor: SpendingExecutor, beside: SlotsExecutor | None = None
+    ) -> None:
+        self.cost, self._executor, self._beside = cost, executor, beside
         self.began: list[tuple[float, int]] = []
 
     def run(self, items: Sequence[int]) -> list[int]:
         self.began.append((now(), len(items)))
         self._executor.spend(self.cost(len(items)))
         return list(items)
+
+    def run_one(self, item: int) -> int:
+        """Run an item beside others."""
+        assert self._beside is not None
+        self.began.append((now(), 1))
+        self._beside.spend(self.cost(1))
+        return item
 
     @property
     def sizes(self) -> list[int]:
@@ -35,9 +45,16 @@ class CostedEngine:
 
     def batcher(self, device: Device, *, max_wait_s: float = 0.0) -> Batcher[int, int]:
         """A batcher of batches of 8 at most, after a warm-up."""
-        costs = {size: self.cost(size) for size in (1, 2, 4, 8)}
+        slots = 1 if self._beside is None else self._beside.slots
         return Batcher(
-            self.run, device=device, max_size=8, max_wait_s=max_wait_s, max_queued=64, first_costs=costs, clock=now
+            self.run,
+            side_by_side=None if self._beside is None else SideBySide(self.run_one, slots),
+            device=device,
+            max_size=8,
+            max_wait_s=max_wait_s,
+            max_queued=64,
+            first_costs={size: self.cost(size) / slots for size in (1, 2, 4, 8)},
+            clock=now,
         )
 
 

@@ -14,7 +14,7 @@ from service.engine.device import Device
 from service.engine.fair_turn import QUANTUM_S
 from service.engine.steps import Steps, in_turns
 from tests.engine.costed_engine import CostedEngine, come_back, line
-from tests.engine.virtual_time import SpendingExecutor, now, run_virtually
+from tests.engine.virtual_time import SlotsExecutor, SpendingExecutor, now, run_virtually
 
 SLOW, FAST = line(0.06, 0.0), line(0.013, 0.0)
 
@@ -23,12 +23,13 @@ Modality = tuple[CostedEngine, Batcher[int, int]]
 
 @asynccontextmanager
 async def modalities(
-    *costs: Callable[[int], float],
+    *costs: Callable[[int], float], slots: int = 1
 ) -> AsyncIterator[tuple[Device, SpendingExecutor, list[Modality]]]:
-    """A modality for each cost, all on one device."""
+    """A modality for each cost, all on one device, which runs batches, or single items in several slots."""
     executor = SpendingExecutor()
-    device = Device("virtual", executor=executor, clock=now)
-    engines = [CostedEngine(cost, executor) for cost in costs]
+    beside = SlotsExecutor(slots, executor) if slots > 1 else None
+    device = Device("virtual", executor=executor, beside=beside, clock=now)
+    engines = [CostedEngine(cost, executor, beside) for cost in costs]
     async with AsyncExitStack() as stack:
         batchers = [engine.batcher(device) for engine in engines]
         for batcher in batchers:
@@ -57,6 +58,22 @@ def test_a_slow_and_a_fast_modality_under_saturation_have_equal_time(
                 first = slow.cost(8)  # the first batch left before anyone else was there
                 slack = first + turn_s(slow.cost) + turn_s(fast.cost)
                 assert abs(slow.spent_s(moment) - fast.spent_s(moment)) <= slack
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("slots", [2, 4, 8])
+@pytest.mark.parametrize("costs", [(SLOW, FAST), (line(0.2, 0.0), FAST), (line(0.03, 0.0), line(0.025, 0.0))])
+def test_they_have_equal_time_in_slots_too(
+    costs: tuple[Callable[[int], float], Callable[[int], float]], slots: int
+) -> None:
+    async def main() -> None:
+        async with modalities(*costs, slots=slots) as (_, _, ((slow, slows), (fast, fasts))):
+            await asyncio.gather(saturate(slows, 20.0), saturate(fasts, 20.0))
+            for moment in (3.0, 10.0, 20.0):
+                slack = slow.cost(8) + slots * (turn_s(slow.cost) + turn_s(fast.cost))
+                assert abs(slow.spent_s(moment) - fast.spent_s(moment)) <= slack
+                assert slow.spent_s(moment) + fast.spent_s(moment) >= 0.97 * slots * moment
 
     run_virtually(main)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.fair_turn import RIVALRY_S, FairTurns, Share
+from service.engine.fair_turn import MOST_CHARGED_S, RIVALRY_S, FairTurns, Share
 from tests.engine.virtual_time import now, run_virtually
 
 
@@ -44,6 +44,33 @@ def test_a_turn_nobody_else_wants_is_given_at_once_again_and_again() -> None:
         client = Client(FairTurns(now), itertools.repeat(1.0))
         await client.take_until(3.0)
         assert client.turns == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]
+
+    run_virtually(main)
+
+
+def test_while_the_machine_stood_still_nobody_used_the_device() -> None:
+    async def main() -> None:
+        turns = FairTurns(now)
+        halted = Client(turns, itertools.chain([15.0], itertools.repeat(0.1)))
+        other = Client(turns, itertools.repeat(0.1))
+        await asyncio.gather(halted.take_until(19.0), other.take_until(19.0))
+        assert 15.0 + MOST_CHARGED_S <= halted.turns[1][0] <= 15.0 + MOST_CHARGED_S + 0.3
+
+    run_virtually(main)
+
+
+def test_a_turn_costs_what_is_charged_beside_its_time() -> None:
+    async def main() -> None:
+        turns = FairTurns(now)
+        cheap, dear = (Client(turns, itertools.repeat(0.1)) for _ in range(2))
+
+        async def pay() -> None:
+            while now() < 10.0:
+                dear.share.charge(0.2)
+                await dear.take()
+
+        await asyncio.gather(cheap.take_until(10.0), pay())
+        assert cheap.had_s(9.0) == pytest.approx(3 * dear.had_s(9.0), abs=0.4)
 
     run_virtually(main)
 
