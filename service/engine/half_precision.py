@@ -5,9 +5,10 @@ hides, twice as long (docs/benchmarks.md).
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
-from time import perf_counter
+from time import thread_time
 
 import torch
 from torch.nn import functional as F
@@ -25,21 +26,27 @@ CHANNELS, SIDE_PX = 64, 64
 def cpu_precisions() -> tuple[str, ...]:
     """Return what this CPU computes in, fastest first: float32, and bfloat16 if it multiplies that in hardware.
 
-    Which is faster is measured at the first call, in less than 0.1 s, and then stays.
+    Which is faster is measured at the first call, in less than 0.1 s, and then stays. What counts is the time for which
+    one thread runs: on a busy machine it may lose its core in every round, and several wait for each other besides.
     """
     if not _cpu_has_bfloat16():
         return ("float32",)
     half, whole = (partial(_convolve, *_operands(dtype)) for dtype in (torch.bfloat16, torch.float32))
-    if is_quicker(half, whole):
+    with _one_thread():
+        has_quicker_half = is_quicker(half, whole)
+    if has_quicker_half:
         return ("bfloat16", "float32")
     log.info("this CPU has bfloat16, but is not faster in it than in float32, which it therefore prefers")
     return ("float32", "bfloat16")
 
 
 def is_quicker(
-    first: Callable[[], object], second: Callable[[], object], clock: Callable[[], float] = perf_counter
+    first: Callable[[], object], second: Callable[[], object], clock: Callable[[], float] = thread_time
 ) -> bool:
-    """Return whether the quickest of `ROUNDS` calls of `first` takes less time than the quickest of `second`."""
+    """Return whether the quickest of `ROUNDS` calls of `first` takes less time than the quickest of `second`.
+
+    By default only the time for which this thread runs counts.
+    """
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
         for call, taken in zip((first, second), seconds, strict=True):
@@ -47,6 +54,17 @@ def is_quicker(
             call()
             taken.append(clock() - began)
     return min(seconds[0]) < min(seconds[1])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have PyTorch compute in the calling thread alone within the block."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -1,7 +1,9 @@
 """Which arithmetic a CPU is fast in: decided by its quickest rounds, whatever else the machine does."""
 
 import pytest
+import torch
 
+from service.engine import half_precision
 from service.engine.half_precision import ROUNDS, cpu_precisions, is_quicker
 
 
@@ -47,3 +49,17 @@ def test_a_cpu_always_has_float32_and_is_measured_once() -> None:
     found = cpu_precisions()
     assert set(found) - {"bfloat16"} == {"float32"}
     assert cpu_precisions() is found
+
+
+def test_one_thread_is_timed_and_all_compute_again_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    timed: list[int] = []
+
+    def convolve(*_: torch.Tensor) -> None:
+        timed.append(torch.get_num_threads())
+
+    monkeypatch.setattr(half_precision, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(half_precision, "_convolve", convolve)
+    cpu_precisions.__wrapped__()
+    assert timed == [1] * (2 * ROUNDS)
+    assert torch.get_num_threads() == threads
