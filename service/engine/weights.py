@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
@@ -30,14 +31,18 @@ def parse_state(card: Card, weights: bytes) -> dict[str, Tensor]:
 def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
     """Return the card's network with these weights, re-parameterised, in float32 on the CPU.
 
+    It takes the memory of the weights, whatever network the card describes: it is built without any, and is given the
+    tensors once their names and shapes are its own. Those that are float32 are not copied.
+
     Raises:
         BadCheckpoint: weights and card contradict each other, or a weight is no number.
         MemoryError, RuntimeError: memory ran out (`is_out_of_memory`), which is no fault of the checkpoint's.
     """
     name = f"{card.modality}/{card.version}"
     try:
-        network = build_reparameterized(card.architecture, **card.architecture_config)
-        network.load_state_dict(weights, strict=True)
+        with torch.device("meta"):
+            network = build_reparameterized(card.architecture, **card.architecture_config)
+        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=True, assign=True)
     except BadConfig as error:
         raise BadCheckpoint(f"{name}: this version cannot build its network: {_first_line(error)}") from error
     except RuntimeError as error:

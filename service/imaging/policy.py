@@ -9,6 +9,13 @@ STRIDE = 32
 """The encoder's coarsest stride: a network's grid is a multiple of it."""
 
 
+MOST_PIXELS = 2048 * 2048
+"""Of a grid, ten times the largest that ships. AL-Net takes 3 GB of memory for one image of so many on a CPU."""
+
+MOST_SIDE = 4096
+"""Of a grid, in pixels: what up-samples a side as a product is a matrix with a row for each."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputPolicy:
     """`fit`, `stretch` or `tile`, and the sizes that it needs (all in pixels).
@@ -22,8 +29,8 @@ class InputPolicy:
     in the answer: the picture then has the same size on the grid, however wide they are.
 
     Raises:
-        BadConfig: a size is below 1, `overlap` is not smaller than half a tile, or a `stretch` or `tile` grid is no
-            multiple of 32.
+        BadConfig: a size is below 1, `overlap` is not smaller than half a tile, a `stretch` or `tile` grid is no
+            multiple of 32, or the grid has more than `MOST_PIXELS`, or a side of more than `MOST_SIDE`.
     """
 
     kind: Literal["fit", "stretch", "tile"]
@@ -40,6 +47,10 @@ class InputPolicy:
             raise BadConfig(f"a {self.kind} grid must be a multiple of {STRIDE}: {self.height} × {self.width}")
         if 2 * self.overlap >= min(self.height, self.width):
             raise BadConfig(f"overlap {self.overlap} must be smaller than half a tile of {self.height} × {self.width}")
+        height, width = self.grid
+        if height * width > MOST_PIXELS or max(height, width) > MOST_SIDE:
+            most = f"{MOST_PIXELS} pixels, and {MOST_SIDE} a side"
+            raise BadConfig(f"a grid of {height} × {width} is too large; there may be {most}")
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -26,10 +26,16 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 }
 """Every architecture that `build` knows; each takes (N, 3, H, W) and gives logits (N, 1, H, W)."""
 
+LARGEST = 65_536
+"""Of the numbers that architectures are built with: no memory holds a convolution from so many channels to as many."""
+
+LONGEST = 16
+"""Numbers in a row, as many stages or levels: each halves the image, and no image can be halved more often."""
+
 KINDS: dict[object, str] = {
     str: "a word",
-    int: "a whole number of at least 1",
-    Sequence[int]: "whole numbers of at least 1 with commas between them (8,16,32)",
+    int: f"a whole number from 1 to {LARGEST}",
+    Sequence[int]: f"whole numbers from 1 to {LARGEST} with commas between them (8,16,32), {LONGEST} at most",
 }
 """What architectures are built with, in words; beside it None, for their own choice."""
 
@@ -42,7 +48,7 @@ class Reparameterizable(Protocol):
         """Return the plain module."""
 
 
-def build(name: str, **config: object) -> nn.Module:
+def build(name: str, /, **config: object) -> nn.Module:
     """Return the architecture `name` with random weights, as it is trained.
 
     Raises:
@@ -66,7 +72,7 @@ def reparameterize(network: nn.Module) -> nn.Module:
     return _plain(copy.deepcopy(network).eval()).eval()
 
 
-def build_reparameterized(name: str, **config: object) -> nn.Module:
+def build_reparameterized(name: str, /, **config: object) -> nn.Module:
     """Return the architecture `name` in the form that is served, whose state dict a published checkpoint holds."""
     return reparameterize(build(name, **config))
 
@@ -91,9 +97,9 @@ def _check_values(architecture: Callable[..., nn.Module], config: Mapping[str, o
 
 def _is_of_kind(value: object, kind: object) -> bool:
     if kind == Sequence[int]:
-        return isinstance(value, list | tuple) and bool(value) and all(_is_of_kind(one, int) for one in value)
+        return isinstance(value, list | tuple) and 0 < len(value) <= LONGEST and all(_is_of_kind(n, int) for n in value)
     if kind is int:
-        return isinstance(value, int) and value >= 1
+        return isinstance(value, int) and 1 <= value <= LARGEST
     return isinstance(value, str) if kind is str else value is None
 
 

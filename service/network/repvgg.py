@@ -15,6 +15,10 @@ WIDTHS = (48, 48, 96, 144, 320)
 """The reduced channels of F1 to F5: with them AL-Net has the paper's 3.45 M parameters (Tables 2 to 5)."""
 
 
+MOST_BLOCKS = 256
+"""In all stages of an encoder: nine times those of the largest RepVGG that is published. Each costs time to make."""
+
+
 class RepVGGBlock(nn.Module):
     """3×3 + 1×1 + identity, each batch-normalised, summed, then ReLU (RepVGG paper, Fig. 2b; AL-Net paper, Fig. 2).
 
@@ -48,7 +52,7 @@ class RepVGGBlock(nn.Module):
             fold(F.pad(self.conv1x1.weight, (1, 1, 1, 1)), self.norm1x1),
         ]
         if self.identity is not None:
-            branches.append(fold(nn.init.dirac_(torch.empty_like(self.conv3x3.weight)), self.identity))
+            branches.append(fold(_unchanged(self.conv3x3.weight), self.identity))
         kernel = torch.stack([kernel for kernel, _ in branches]).sum(0)
         bias = torch.stack([bias for _, bias in branches]).sum(0)
         return kernel, bias
@@ -84,10 +88,12 @@ def repvgg_encoder(blocks: Sequence[int], widths: Sequence[int]) -> Encoder:
     """Return a RepVGG encoder: `blocks[i]` blocks of `widths[i]` channels in stage i, its first block with stride 2.
 
     Raises:
-        ValueError: there are not as many `blocks` as `widths`.
+        ValueError: there are not as many `blocks` as `widths`, or more than `MOST_BLOCKS` in all.
     """
     if len(blocks) != len(widths):
         raise ValueError(f"blocks and widths are one of each a stage, not {len(blocks)} and {len(widths)}")
+    if sum(blocks) > MOST_BLOCKS:
+        raise ValueError(f"{sum(blocks)} blocks are more than {MOST_BLOCKS}")
     stages = []
     channels = 3
     for count, width in zip(blocks, widths, strict=True):
@@ -95,3 +101,9 @@ def repvgg_encoder(blocks: Sequence[int], widths: Sequence[int]) -> Encoder:
         stages.append(nn.Sequential(first, *(RepVGGBlock(width, width) for _ in range(count - 1))))
         channels = width
     return Encoder(stages, widths)
+
+
+def _unchanged(like: Tensor) -> Tensor:
+    """Return the 3×3 kernel, of the shape of `like`, that gives each channel as it is."""
+    each = torch.eye(like.shape[0], dtype=like.dtype, device=like.device)
+    return F.pad(each[..., None, None], (1, 1, 1, 1))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
@@ -15,9 +15,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 OF_THE_MACHINE = ("workers", "cache_gib")
 """Fields that change nothing but time and memory: a run that was interrupted may go on with others."""
-
-MAX_GRID_PIXELS = 100_000_000
-"""As many as an image of a data set may have: a larger grid would end the process for want of memory."""
 
 NO_NAME = "no name for a modality: up to 40 small letters, digits and hyphens, and no hyphen first, as in lung-ct"
 
@@ -87,14 +84,6 @@ class Config(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     workers: int = Field(0, ge=0, le=64, description="data-loading processes; 0: the training process itself")
     cache_gib: float = Field(4.0, ge=0, description="decoded images kept in memory, GiB")
-
-    @field_validator("input")
-    @classmethod
-    def _grid_is_one_that_memory_holds(cls, policy: InputPolicy) -> InputPolicy:
-        height, width = policy.grid
-        if height * width > MAX_GRID_PIXELS:
-            raise ValueError(f"a grid of {height} × {width} is more than {MAX_GRID_PIXELS} pixels")
-        return policy
 
     @model_validator(mode="after")
     def _fractions_leave_something(self) -> Self:

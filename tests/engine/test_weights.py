@@ -43,6 +43,14 @@ def test_what_no_network_can_be_built_of_is_told_in_one_line_without_paths(tmp_p
     assert ".so" not in str(caught.value)
 
 
+def test_a_network_that_no_memory_holds_is_compared_with_the_weights_before_it_has_any(tmp_path: Path) -> None:
+    """Its last block alone would have 150 GB."""
+    config = TINY | {"blocks": [1, 1, 1, 1, 2], "widths": [4, 4, 4, 4, 65_536]}
+    checkpoint = publish_tiny(tmp_path, architecture_config=config)
+    with pytest.raises(BadCheckpoint, match="weights do not fit al-net: "):
+        build_network(checkpoint.card, read_state(checkpoint))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_weights_of_any_precision_become_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     checkpoint = publish_tiny(tmp_path)

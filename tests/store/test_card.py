@@ -64,6 +64,7 @@ def test_config_values_keep_their_types_through_json() -> None:
         ({"probe": _nested("probe", tolerance=0.05)}, "probe.tolerance"),
         ({"input": _nested("input", height=0)}, "input"),
         ({"input": _nested("input", width=97)}, "input"),
+        ({"input": _nested("input", height=3200, width=3200)}, "input"),
         ({"input": _nested("input", depth=3)}, "input.depth"),
         ({"training": _nested("training", surprise=1)}, "training.surprise"),
         ({"surprise": 1}, "surprise"),
