@@ -33,6 +33,35 @@ AlnetError
 Messages are for the person who reads them: they say what to do next, and never hold file names of uploads or pixels.
 """
 
+LONGEST_LINE = 500
+"""Characters of a text that `in_one_line` keeps."""
+
+
+def in_one_line(text: str) -> str:
+    """Return `text` as one line for logs, terminals and answers, whoever wrote it.
+
+    What does not print is escaped, and the middle of one of more than `LONGEST_LINE` characters is left out.
+    """
+    line = " ".join(text.split())
+    line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in line)
+    if len(line) <= LONGEST_LINE:
+        return line
+    end = LONGEST_LINE // 4
+    return f"{line[: LONGEST_LINE - end - 3]} … {line[-end:]}"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line that says something; below it a library's error goes on with more such, files and calls."""
+    first, *more = str(error).strip().splitlines() or [""]
+    return more[0].strip() if first.endswith(":") and more else first
+
+
+def reason(error: Exception) -> str:
+    """Return in one line, which callers may read, why something failed."""
+    if isinstance(error, AlnetError):
+        return in_one_line(str(error))
+    return in_one_line(f"{type(error).__name__}: {first_line(error)}".removesuffix(": "))
+
 
 class AlnetError(Exception):
     """The root; never raised itself."""
@@ -137,11 +166,12 @@ class EngineFailed(AlnetError):
 class BadCheckpoint(AlnetError):
     """The store's files contradict each other, or the engine does not reproduce them.
 
-    `may_pass`: a file is there and cannot be read now, for want of a permission, or of the disk or network.
+    `may_pass`: a file is there and cannot be read now, for want of a permission, or of the disk or network. Whatever
+    names and values of a file the message quotes, it is what `in_one_line` makes of it.
     """
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(in_one_line(message))
         self.may_pass = may_pass
 
 

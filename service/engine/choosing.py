@@ -16,7 +16,7 @@ from service.engine.parity import Parity
 from service.engine.steps import Steps, to_end
 from service.engine.torch_engine import TorchEngine, pick_device, precisions
 from service.engine.weights import build_network, parse_state
-from service.errors import AlnetError, BadCheckpoint, BadSettings
+from service.errors import BadCheckpoint, BadSettings, reason
 from service.settings import Settings
 from service.store.card import Card
 from service.store.checkpoint import Checkpoint, Contents
@@ -129,7 +129,7 @@ def _try(candidate: Candidate, parity: Parity) -> Steps[tuple[Engine | None, str
         if why_lost(error) or is_out_of_memory(error):
             raise
         release(error)
-        return None, str(error) if isinstance(error, AlnetError) else f"{type(error).__name__}: {error}"
+        return None, reason(error)
     return (None, fault) if fault else (engine, "")
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from service.engine.own_thread import told_after
 from service.engine.serving import Serving, Version
-from service.errors import AlnetError, BadCheckpoint
+from service.errors import AlnetError, BadCheckpoint, reason
 from service.store.checkpoint import Stamp
 from service.store.model_store import Wanted
 
@@ -174,7 +174,7 @@ class Modality:
 
     def _refuse(self, version: str | None, error: Exception) -> None:
         """Note why what the store asks for is not served; the log hears of it once."""
-        refusal = Refusal(version, _reason(error))
+        refusal = Refusal(version, reason(error))
         known = self._state.refused
         if self._serving is None:
             self._state = ModalityState("failed", refusal.reason, version, refused=refusal)
@@ -188,10 +188,3 @@ class Modality:
         else:
             what = f"version {version}" if version else "what the store asks for"
             log.error("%s: %s is refused, %s serves on: %s", self.name, what, self._state.version, refusal.reason)
-
-
-def _reason(error: Exception) -> str:
-    """Return what callers may read: below its first line a library's error goes on with its files and calls."""
-    if isinstance(error, AlnetError):
-        return str(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -9,7 +9,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from service.engine.memory import is_out_of_memory
-from service.errors import BadCheckpoint, BadConfig
+from service.errors import BadCheckpoint, BadConfig, first_line
 from service.network import build_reparameterized
 from service.store.card import Card
 from service.store.checkpoint import Checkpoint
@@ -44,17 +44,11 @@ def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
             network = build_reparameterized(card.architecture, **card.architecture_config)
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=True, assign=True)
     except BadConfig as error:
-        raise BadCheckpoint(f"{name}: this version cannot build its network: {_first_line(error)}") from error
+        raise BadCheckpoint(f"{name}: this version cannot build its network: {first_line(error)}") from error
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {_first_line(error)}") from error
+        raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {first_line(error)}") from error
     if not all(np.isfinite(tensor.numpy()).all() for tensor in network.state_dict().values()):
         raise BadCheckpoint(f"{name}: weights hold NaN or infinity")
     return network
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line that says something; those below are other tensors, or where in torch's code it was."""
-    first, *more = str(error).splitlines() or [""]
-    return more[0].strip() if first.endswith(":") and more else first

@@ -13,7 +13,7 @@ from service.commands.models import app
 from service.errors import BadCheckpoint, UnknownModality
 from service.settings import Settings
 from service.store.card import Probe
-from service.store.checkpoint import sha256
+from service.store.checkpoint import Checkpoint, sha256
 from service.store.model_store import ModelStore
 from service.store.pin import read_pin, write_pin
 from service.store.publish import publish
@@ -117,7 +117,7 @@ def test_verify_goes_on_past_what_cannot_be_listed(tmp_path: Path) -> None:
     assert [line.partition(": FAILED: ")[0] for line in result.stdout.splitlines()] == ["retina 1: sound", "cell"]
 
 
-def test_verify_tells_want_of_memory_in_a_line(tmp_path: Path) -> None:
+def test_verify_tells_a_grid_that_no_memory_holds_in_a_line(tmp_path: Path) -> None:
     """Its probe alone would have terabytes."""
     path = publish_tiny(tmp_path).folder / "card.json"
     card = json.loads(path.read_text())
@@ -127,6 +127,24 @@ def test_verify_tells_want_of_memory_in_a_line(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "retina 1: FAILED: " in result.stdout
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("can't allocate\nframe #0"), OverflowError("too large")])
+def test_verify_tells_whatever_fails_in_a_line_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fails_for_cell(checkpoint: Checkpoint, _wish: object) -> None:
+        if checkpoint.card.modality == "cell":
+            raise fault
+
+    monkeypatch.setattr("service.engine.choosing.load_engine", fails_for_cell)
+    for modality in ("cell", "retina"):
+        publish(tmp_path, make_card(modality), WEIGHTS)
+    result = _run("verify", store=tmp_path)
+    assert result.exit_code == 1
+    cell, retina = result.stdout.splitlines()
+    assert cell.startswith(f"cell 1: FAILED: {type(fault).__name__}")
+    assert retina == "retina 1: sound"
 
 
 def test_a_broken_checkpoint_is_an_error_of_show(tmp_path: Path) -> None:
