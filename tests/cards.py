@@ -3,6 +3,7 @@
 from typing import Any
 
 from service.imaging.policy import InputPolicy
+from service.imaging.statistics import FEATURES
 from service.store.card import (
     CalibrationError,
     Card,
@@ -38,7 +39,9 @@ def make_card(modality: str = "retina", **changes: Any) -> Card:
         "test": make_scores(),
         "data": Data(name="drawn", digest="a" * 64, n_train=5, n_validation=2, n_test=3, split="5:2:3 by image"),
         "training": make_training(),
-        "training_images": TrainingImages(features=("red",), mean=(0.5,), scale=(0.1,), limit=3.0),
+        "training_images": TrainingImages(
+            features=FEATURES, mean=(0.5,) * len(FEATURES), scale=(0.1,) * len(FEATURES), limit=3.0
+        ),
         "probe": Probe(rows=1, columns=2, answer=(0.25, 0.75), tolerance=0.02),
         "weights_sha256": sha256(WEIGHTS),
     }

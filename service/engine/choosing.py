@@ -11,6 +11,7 @@ from torch import nn
 
 from service.engine.device_loss import why_lost
 from service.engine.engine import Engine
+from service.engine.image_work import likeness
 from service.engine.memory import is_out_of_memory, release
 from service.engine.parity import Parity
 from service.engine.steps import Steps, to_end
@@ -84,13 +85,15 @@ def loading(card: Card, contents: Contents, wish: Wish) -> Steps[Engine]:
     CPU threads in this process are set to that many.
 
     Raises:
-        BadCheckpoint: weights and card contradict each other, or no engine reproduces the card's probe.
+        BadCheckpoint: weights and card contradict each other, no engine reproduces the card's probe, or its descriptors
+            of images are not those of this version.
         BadSettings: what is wished for is not there.
         DeviceLost: the device is lost.
         Exception: as `first_sound`.
     """
     if wish.threads:
         torch.set_num_threads(wish.threads)
+    likeness(card.training_images)  # which an engine does not need, but whoever serves it does
     network = build_network(card, parse_state(card, contents.weights))
     device = _device(wish)
     return (yield from first_sound(card, network, candidates(card, network, contents, wish, device)))

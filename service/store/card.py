@@ -1,8 +1,10 @@
 """A checkpoint's card: all that a person or an engine must know about the weights beside it."""
 
-from typing import Annotated, Literal, Self
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from service.imaging.policy import InputPolicy
 
@@ -14,18 +16,40 @@ MOST_TOLERANCE = 0.04
 """Of a probe: twice what a training job allows. A map that is one grey all over is 0.05 from that of vessels."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Spread = Annotated[float, Field(ge=1e-3, le=1)]
+"""Of a channel between 0 and 1; training takes none for less than 0.01, even of images of one colour."""
+
+T = TypeVar("T")
+
+LONGEST_LABEL = 100
+_UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that end a line or turn its direction: on a terminal they pass for other text."""
+
+
+def printable(value: T) -> T:
+    """Return `value`. Raises ValueError if a text in it, or in what it holds, has a character of `_UNPRINTED`."""
+    match value:
+        case str() if found := _UNPRINTED.search(value):
+            raise ValueError(f"holds {found[0]!a}, which does not print")
+        case Mapping():
+            printable([*value.keys(), *value.values()])
+        case list() | tuple():
+            for one in value:
+                printable(one)
+    return value
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    _texts_print = field_validator("*")(printable)
+
 
 class Normalisation(_Frozen):
     """What the engine does to pixels first: (x / 255 − mean) / std, channel by channel (R, G, B)."""
 
-    mean: tuple[float, float, float]
-    std: tuple[Positive, Positive, Positive]
+    mean: tuple[Fraction, Fraction, Fraction]
+    std: tuple[Spread, Spread, Spread]
 
 
 class IouEstimate(_Frozen):
@@ -114,8 +138,8 @@ class TrainingImages(_Frozen):
     """
 
     features: tuple[str, ...]
-    mean: tuple[float, ...]
-    scale: tuple[Positive, ...]
+    mean: tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...]
+    scale: tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...]
     limit: float = Field(gt=0)
 
     @model_validator(mode="after")
@@ -150,7 +174,7 @@ class Card(_Frozen):
     format: Literal[1] = 1
     modality: str = Field(pattern=NAME)
     version: str = Field(pattern=VERSION)
-    label: str = Field(min_length=1, description="what the foreground is, in one word or two")
+    label: str = Field(min_length=1, max_length=LONGEST_LABEL, description="what the foreground is, in one word or two")
     created: str = Field(description="UTC date, ISO 8601")
     intended_use: str = INTENDED_USE
     architecture: str

@@ -43,7 +43,8 @@ def parse_card(content: bytes) -> Card:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise BadCheckpoint(f"{CARD}: {f'field {field}: ' if field else ''}{first['msg']}") from error
+        fault = first["msg"].removeprefix("Value error, ")
+        raise BadCheckpoint(f"{CARD}: {f'field {field}: ' if field else ''}{fault}") from error
     except BadConfig as error:  # the input policy checks itself
         raise BadCheckpoint(f"{CARD}: field input: {error}") from error
 

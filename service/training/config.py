@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
-from service.store.card import NAME
+from service.store.card import LONGEST_LABEL, NAME, printable
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -26,7 +26,7 @@ class Config(BaseModel):
 
     data: str = Field(description="a data set's folder, or drawn:retina, drawn:cell, drawn:skin")
     modality: str = Field(pattern=NAME)
-    label: str = Field(min_length=1, description="what the foreground is")
+    label: str = Field(min_length=1, max_length=LONGEST_LABEL, description="what the foreground is")
     preset: str
     input: InputPolicy
     seed: int = Field(0, ge=0, lt=2**31)
@@ -84,6 +84,8 @@ class Config(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     workers: int = Field(0, ge=0, le=64, description="data-loading processes; 0: the training process itself")
     cache_gib: float = Field(4.0, ge=0, description="decoded images kept in memory, GiB")
+
+    _texts_print = field_validator("*")(printable)
 
     @model_validator(mode="after")
     def _fractions_leave_something(self) -> Self:

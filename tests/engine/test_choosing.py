@@ -26,7 +26,7 @@ from service.engine.torch_engine import precisions
 from service.engine.weights import build_network, read_state
 from service.errors import BadCheckpoint, BadSettings, EngineFailed
 from service.settings import Settings
-from service.store.card import Card, Probe
+from service.store.card import Card, Probe, TrainingImages
 from service.store.checkpoint import Checkpoint, Contents, Int8Model
 from tests.checkpoints import publish_tiny
 from tests.one_thread import one_thread
@@ -128,6 +128,12 @@ def test_a_precision_that_was_asked_for_and_fails_is_a_bad_checkpoint(tmp_path: 
     half = Wish(engine="torch", device="cpu", precision="bfloat16")
     with pytest.raises(BadCheckpoint, match="no engine reproduces"):
         load_engine(publish_tiny(tmp_path / "b", probe=strict), half)
+
+
+def test_descriptors_of_another_version_are_a_bad_checkpoint(tmp_path: Path) -> None:
+    other = TrainingImages(features=("red",), mean=(1.0,), scale=(1.0,), limit=1.0)
+    with pytest.raises(BadCheckpoint, match="other features than this version computes"):
+        load_engine(publish_tiny(tmp_path, training_images=other), EXACT)
 
 
 def test_the_reference_is_float32_on_the_cpu(tmp_path: Path) -> None:

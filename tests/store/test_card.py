@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,7 +57,11 @@ def test_config_values_keep_their_types_through_json() -> None:
     [
         ({"normalisation": _nested("normalisation", std=[0.2, 0.0, 0.2])}, "normalisation.std.1"),
         ({"normalisation": _nested("normalisation", mean=[0.2, 0.2])}, "normalisation.mean.2"),
+        ({"normalisation": _nested("normalisation", mean=[1e300, 0.2, 0.2])}, "normalisation.mean.0"),
+        ({"normalisation": _nested("normalisation", std=[0.2, 0.2, 1e-320])}, "normalisation.std.2"),
         ({"training_images": _nested("training_images", mean=[0.5, 0.5])}, "training_images"),
+        ({"training_images": _nested("training_images", mean=[1e308])}, "training_images.mean.0"),
+        ({"training_images": _nested("training_images", scale=[1e-300])}, "training_images.scale.0"),
         ({"training_images": _nested("training_images", features=[])}, "training_images"),
         ({"training_images": _nested("training_images", scale=[0.0])}, "training_images.scale.0"),
         ({"probe": _nested("probe", columns=3)}, "probe"),
@@ -93,6 +98,34 @@ def test_config_values_keep_their_types_through_json() -> None:
 def test_a_wrong_field_is_named(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(BadCheckpoint, match=rf"card\.json: field {field}: "):
         parse_card(_content(**changes))
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[31mred", "a\nretina 99: sound", "a\x9b2J", "le\u202eft", "a\u2028b", "tab\tbed"]
+)
+@pytest.mark.parametrize(
+    ("field", "holding"),
+    [
+        ("label", lambda text: text),
+        ("architecture_config", lambda text: {"encoder": text}),
+        ("architecture_config", lambda text: {text: 2}),
+        ("test.split", lambda text: text),
+        ("training.versions", lambda text: {"torch": text}),
+        ("training.config", lambda text: {"data": text}),
+        ("training_images.features", lambda text: [text]),
+    ],
+)
+def test_a_text_that_does_not_print_is_refused(field: str, holding: Callable[[str], object], text: str) -> None:
+    outer, _, inner = field.partition(".")
+    value = _nested(outer, **{inner: holding(text)}) if inner else holding(text)
+    with pytest.raises(BadCheckpoint, match=rf"field {field}: .* which does not print"):
+        parse_card(_content(**{outer: value}))
+
+
+def test_a_label_is_in_any_script_and_short() -> None:
+    assert parse_card(_content(label="Gefäß 血管 رگ\u200cها")).label.startswith("Gefäß")
+    with pytest.raises(BadCheckpoint, match=r"field label: .*at most 100 characters"):
+        parse_card(_content(label="x" * 101))
 
 
 @pytest.mark.parametrize("field", [name for name, info in Card.model_fields.items() if info.is_required()])

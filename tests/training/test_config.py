@@ -156,6 +156,14 @@ def test_what_no_memory_holds_is_refused_by_name(changes: dict[str, object]) -> 
         configure("data", "retina", "quick", changes)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"label": "x" * 101}, {"label": "\x1b[2J"}, {"network": {"encoder": "a\nb"}}], ids=str
+)
+def test_a_text_that_no_card_takes_is_refused_by_name(changes: dict[str, object]) -> None:
+    with pytest.raises(BadConfig, match=f"^{next(iter(changes))}: "):
+        configure("data", "retina", "quick", changes)
+
+
 @pytest.mark.parametrize("kind", ["fit", "stretch", "tile"])
 def test_a_grid_that_could_not_be_served_is_not_trained(kind: str) -> None:
     with pytest.raises(BadConfig, match="a grid of 640000 × 640000 is too large"):
