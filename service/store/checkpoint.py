@@ -20,6 +20,8 @@ README = "README.md"
 INT8_GRAPH = "int8.xml"
 INT8_CONSTANTS = "int8.bin"
 LARGEST_CARD_BYTES = 1 << 20
+LARGEST_FILE_BYTES = 1 << 30
+"""Of what lies beside a card, which is read whole: four times the weights of the largest architecture there is."""
 
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
 """What a look at a checkpoint's files tells, without reading them: another stamp means other files."""
@@ -106,9 +108,9 @@ class Checkpoint:
         """Return the checkpoint in `folder`, whatever that is called.
 
         Raises:
-            BadCheckpoint: the card is missing, unreadable or invalid.
+            BadCheckpoint: the card is missing, unreadable, over 1 MiB or invalid.
         """
-        content = _read(folder, CARD, LARGEST_CARD_BYTES + 1)
+        content = _read(folder, CARD, LARGEST_CARD_BYTES)
         try:
             return cls(parse_card(content), folder)
         except BadCheckpoint as error:
@@ -123,7 +125,7 @@ class Checkpoint:
         """Return everything that the card describes, once it is known to be the card's.
 
         Raises:
-            BadCheckpoint: a file is missing or unreadable, or its SHA-256 is not the card's.
+            BadCheckpoint: a file is missing, unreadable or over 1 GiB, or its SHA-256 is not the card's.
         """
         return Contents(self.read_weights(), self._read_int8())
 
@@ -131,7 +133,7 @@ class Checkpoint:
         """Return the bytes of the weights file, a safetensors archive, once they are known to be the card's.
 
         Raises:
-            BadCheckpoint: the file is missing or unreadable, or its SHA-256 is not the card's.
+            BadCheckpoint: the file is missing, unreadable or over 1 GiB, or its SHA-256 is not the card's.
         """
         return self._verified(WEIGHTS, self.card.weights_sha256)
 
@@ -144,15 +146,19 @@ class Checkpoint:
         )
 
     def _verified(self, name: str, expected: str) -> bytes:
-        content = _read(self.folder, name)
+        content = _read(self.folder, name, LARGEST_FILE_BYTES)
         if (digest := sha256(content)) != expected:
             raise _broken(self.folder, f"{name} has sha256 {digest[:12]}…, its card says {expected[:12]}…")
         return content
 
 
-def _read(folder: Path, name: str, limit: int = -1) -> bytes:
+def _read(folder: Path, name: str, most: int) -> bytes:
+    path = folder / name
     try:
-        return read_regular(folder / name, limit)
+        size = path.stat().st_size
+        if size > most:
+            raise _broken(folder, f"{name} is larger than {most >> 20} MiB")
+        return read_regular(path, size)
     except FileNotFoundError as error:
         raise _broken(folder, f"{name} is missing") from error
     except OSError as error:

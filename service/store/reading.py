@@ -5,8 +5,8 @@ import stat
 from pathlib import Path
 
 
-def read_regular(path: Path, limit: int = -1) -> bytes:
-    """Return the first `limit` bytes of a file; all of it if `limit` is negative.
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the first `limit` bytes of a file.
 
     Raises:
         FileNotFoundError: it does not exist.

@@ -38,6 +38,17 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         Checkpoint.read(folder).read_weights()
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "most"), [("card.json", 1 << 40, "1 MiB"), ("weights.safetensors", (1 << 30) + 1, "1024 MiB")]
+)
+def test_a_file_that_no_memory_holds_is_not_read(folder: Path, name: str, size: int, most: str) -> None:
+    """It takes no room on the disk: nothing was ever written into it."""
+    os.truncate(folder / name, size)
+    with pytest.raises(BadCheckpoint, match=f"{folder}: {name} is larger than {most}") as refused:
+        Checkpoint.read(folder).read_weights()
+    assert not refused.value.may_pass
+
+
 @pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
 def test_an_unreadable_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
