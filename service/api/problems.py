@@ -50,6 +50,17 @@ STATUS: dict[type[errors.AlnetError], int] = {
     errors.BadSettings: 500,
 }
 
+ADVICE = {
+    400: "this is no well-formed HTTP request, which has one Host header",
+    404: "no such path; /docs lists those that exist",
+    405: "that path exists, but not with this method; the Allow header lists those that it has",
+    408: "the request's line and headers did not arrive in time; send them at once",
+    431: "the request's line and headers, or the trailers behind its body, are longer than 64 KiB",
+    501: "of transfer codings this server knows chunked alone; send the body in chunks, or with its length",
+    505: "this server speaks HTTP/1.0 and HTTP/1.1",
+}
+"""What to say of a status that has no error of ours behind it."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -163,19 +174,7 @@ def _words(name: str, separator: str) -> str:
 
 
 def _advice(status: int) -> str:
-    match status:
-        case 400:
-            return "this is no well-formed HTTP request, which has one Host header"
-        case 404:
-            return "no such path; /docs lists those that exist"
-        case 405:
-            return "that path exists, but not with this method; the Allow header lists those that it has"
-        case 408:
-            return "the request's line and headers did not arrive in time; send them at once"
-        case 431:
-            return "the request's line and headers, or the trailers behind its body, are longer than 64 KiB"
-        case _:
-            return HTTPStatus(status).description or HTTPStatus(status).phrase
+    return ADVICE.get(status) or HTTPStatus(status).description or HTTPStatus(status).phrase
 
 
 def _what_is_wrong(error: RequestValidationError) -> str:

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api import logs, problems
+from service.api import heads, logs, problems
 from service.api.alarm import Alarm
 from service.api.exchange import Exchange, request_id_of
 from service.api.unread import UnreadAnswer
@@ -110,6 +110,7 @@ class Protocol(HttpToolsProtocol):
         if (status := self._fault_of_head()) is not None:
             self._refuse(status)
             raise _HeadRefused  # ends the parsing of what else has come
+        self._take_up_head()
         super().on_headers_complete()
         if self.pipeline:  # it waits for those before it, but its time runs from now
             self._begun_exchange()
@@ -176,10 +177,14 @@ class Protocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
             return 431
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
-            return 400  # RFC 9112, section 3.2: two servers on the way could each believe another one
-        return None
+        return heads.fault_of(self.parser.get_http_version(), self.headers)
+
+    def _take_up_head(self) -> None:
+        """Leave of a sound head what is heeded, before anybody parses more of it."""
+        version = self.parser.get_http_version()
+        heads.heed(version, self.headers)
+        self.expect_100_continue = self.expect_100_continue and version == "1.1"
+        self.url = heads.with_path(self.url)
 
     def _parse(self, data: memoryview) -> None:
         while data:

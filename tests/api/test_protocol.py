@@ -451,7 +451,10 @@ def test_a_connection_that_is_lost_is_let_go_at_once(sent: bytes, error: Excepti
         (b"GET / HTTP/1.1\r\nHost: a\r\nhost: a", 400),
         (b"GET / HTTP/1.0\r\nHost: a\r\nHost: b", 400),
         (b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b/c@\xff", 400),
+        (b"GET / HTTP/1.0\r\nHost: a:b", 400),
         (b"GET / HTTP/1.1\r\nHost:", 200),
+        (b"GET / HTTP/1.1\r\nHost: [::1]:8000 \t", 200),
         (b"GET / HTTP/1.0", 200),
     ],
 )
@@ -466,6 +469,87 @@ def test_a_request_has_one_host(head: bytes, status: int) -> None:
         protocol.connection_lost(None)
 
     run_virtually(main)
+
+
+async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the path, the query and the names of the headers that were passed on; ask for the body before."""
+    await receive()
+    names = [name.decode() for name, _ in scope["headers"]]
+    await PlainTextResponse(" ".join([scope["path"], scope["query_string"].decode(), *names]))(scope, receive, send)
+
+
+def told(request: bytes) -> bytes:
+    async def main() -> bytes:
+        protocol, transport = connect(tell)
+        protocol.data_received(request)
+        await asyncio.sleep(1)
+        protocol.connection_lost(None)
+        await asyncio.sleep(1)
+        return transport.written
+
+    return run_virtually(main)
+
+
+COOKIE = b'COOKIE: a="' + b"\\" * 60_000 + b'"'
+
+
+@pytest.mark.parametrize("offer", [b"", b"\r\nConnection: upgrade\r\nUpgrade: h2c"])
+def test_no_cookie_is_passed_on(offer: bytes) -> None:
+    """Python before 3.11.10 takes seconds for such a one, and FastAPI parses them for every route."""
+    answer = told(b"GET / HTTP/1.1\r\nHost: a\r\n" + COOKIE + offer + b"\r\nX-A: b\r\nCookie: c=d\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"cookie" not in answer
+    assert answer.endswith(b" x-a")
+
+
+def test_cookies_count_as_a_part_of_the_head() -> None:
+    assert told(b"GET / HTTP/1.1\r\nHost: a\r\n" + (COOKIE + b"\r\n") * 2 + b"\r\n").startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(("version", "is_heeded"), [(b"1.0", False), (b"1.1", True)])
+def test_what_an_http_1_0_caller_expects_is_not_heeded(version: bytes, is_heeded: bool) -> None:
+    head = b"POST / HTTP/%b\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n" % version
+    answer = told(head + b"abc")
+    assert (b"HTTP/1.1 100 " in answer) == is_heeded
+    assert (b" expect" in answer) == is_heeded
+    assert b"HTTP/1.1 200 " in answer
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://a", b"/  "),
+        (b"HTTPS://a:1?x=/y", b"/ x=/y "),
+        (b"http://a/b?c", b"/b c "),
+        (b"/?http://a", b"/ http://a "),
+    ],
+)
+def test_a_target_that_names_a_server_alone_is_its_root(target: bytes, path: bytes) -> None:
+    assert told(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target).endswith(b"\r\n\r\n" + path + b"host")
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0"])
+def test_another_version_of_http_is_refused(version: bytes) -> None:
+    answer = told(b"GET / %b\r\nHost: a\r\n\r\n" % version)
+    assert answer.startswith(b"HTTP/1.1 505 ")
+    assert b"this server speaks" in answer
+
+
+@pytest.mark.parametrize(
+    ("codings", "status"),
+    [
+        (b"gzip, chunked", 501),
+        (b"gzip\r\nTransfer-Encoding: Chunked", 501),
+        (b"identity,chunked\r\nConnection: upgrade\r\nUpgrade: h2c", 501),
+        (b"chunked, gzip", 400),
+        (b"gzip", 400),
+        (b", Chunked", 200),
+    ],
+)
+def test_a_body_may_be_in_chunks_but_not_encoded_further(codings: bytes, status: int) -> None:
+    """RFC 9112, sections 6.1 and 6.3."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: %b\r\n\r\n" % codings
+    assert told(head + b"3\r\nabc\r\n0\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)
 
 
 GARBAGE = b"SEGMENT retina\r\n\r\n"

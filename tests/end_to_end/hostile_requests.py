@@ -54,6 +54,7 @@ REQUESTS = {
     "chunks of a byte each": Hostile(
         request_head("/segment/retina", CHUNKED, CLOSE) + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n", (415,)
     ),
+    "gzip in chunks": Hostile(request_head("/segment/retina", "Transfer-Encoding: gzip, chunked"), (501,)),
     "chunks that end early": Hostile(request_head("/segment/retina", CHUNKED) + b"ff\r\nabc", ()),
     "gzip bomb as the encoding": Hostile(upload(bomb(wbits=31), "Content-Encoding: gzip", CLOSE), (415,)),
     "50 parts": Hostile(form(*[part(f'name="p{number}"', b"x") for number in range(50)], FILE), (400,)),
@@ -81,6 +82,10 @@ REQUESTS = {
         request_head("/segment/retina?threshold=%ff%00", "Content-Length: 0", CLOSE), (400,)
     ),
     "a header with a NUL": Hostile(upload(IMAGE, "X-A: a\0b"), (400,)),
+    "a host that is none": Hostile(get("/livez").replace(b"Host: test", b"Host: a b/c@d"), (400,)),
+    "a server alone": Hostile(get("http://test"), (200,)),
+    "a cookie of 60 kB": Hostile(get("/livez", CLOSE + '\r\nCookie: a="' + "\\" * 60_000 + '"'), (200,)),
+    "HTTP/2.0 in an older form": Hostile(get("/livez").replace(b"HTTP/1.1", b"HTTP/2.0"), (505,)),
     "HTTP/2": Hostile(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (400,)),
     "a hundred requests at once": Hostile(get("/livez", "Connection: keep-alive") * 99 + get("/livez"), (200,) * 100),
 }
