@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.api import heads, logs, problems
 from service.api.alarm import Alarm
 from service.api.exchange import Exchange, request_id_of
+from service.api.intake import NOTHING, Intake
 from service.api.unread import UnreadAnswer
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -25,8 +26,12 @@ REST_TIMEOUT_S = 30.0
 """How long the rest of a body may still arrive that was answered before its end, and that nobody reads."""
 
 MOST_PIPELINED = 8
-"""With up to so many requests behind the one that is being answered, reading goes on: else a caller's leaving would not
-be seen."""
+"""With up to so many requests behind the one that is being answered, reading and parsing go on: else a caller's leaving
+would not be seen."""
+
+PIECE_BYTES = 4 * 1024
+"""What is parsed at once, unless it is all one body: a waiting request of 25 bytes takes some 3 KB of memory, and a
+single read may bring 10,000 of them."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -39,7 +44,8 @@ class Protocol(HttpToolsProtocol):
 
     Requests may follow one another without waiting for answers. Then uvicorn tells only the last of them that the
     caller has left, and answers what it cannot parse in place of the one that is being answered. Here all of them
-    are told, and what cannot be parsed has its answer behind theirs.
+    are told, and what cannot be parsed has its answer behind theirs. And uvicorn makes requests of all that one read
+    brings, however many: here what follows the first few stays as it came until there are answers.
 
     A caller who offers another protocol (`Upgrade: h2c`, as Java's client does by default) is answered in this one, as
     RFC 9110 allows. But the parser takes all that follows such a head for that other protocol, and uvicorn loses it:
@@ -47,6 +53,7 @@ class Protocol(HttpToolsProtocol):
     """
 
     _undigested = 0
+    _body_left = 0
     _is_in_body = False
     _answered: RequestResponseCycle | None = None
     _refused_with: int | None = None
@@ -54,6 +61,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self.flow = self._intake = Intake(transport)
         self._head_alarm = Alarm(HEAD_TIMEOUT_S, self._end_late_head)
         self._rest_alarm = Alarm(REST_TIMEOUT_S, self._close)
         self._unread = UnreadAnswer(transport)
@@ -64,6 +72,7 @@ class Protocol(HttpToolsProtocol):
         """Tell all requests, and let go of all that would keep the connection and its last request in memory."""
         super().connection_lost(exc)
         self.pipeline.clear()
+        self._intake.unparsed = NOTHING
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True
             self._answered.message_event.set()
@@ -76,23 +85,15 @@ class Protocol(HttpToolsProtocol):
         """Take the next bytes; refuse to take more of a head, or of trailers, than MAX_HEAD_BYTES."""
         if self._refused_with is not None:
             return
-        self._undigested += len(data)
         self._unset_keepalive_if_required()
-        try:
-            self._parse(memoryview(data))
-        except httptools.HttpParserError:
-            self.send_400_response("")
-        if self.transport.is_closing() or self._refused_with is not None:
-            return
-        if self._undigested > MAX_HEAD_BYTES:
-            self._refuse(431)
-        elif self._undigested and not self._is_in_body:
-            self._head_alarm.start()  # also by blank lines before a head, which the parser does not tell of
+        self._intake.add(data)
+        self._parse_what_may_be()
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         self._unset_keepalive_if_required()
         self._undigested = max(1, self._undigested)  # also if it came together with the end of the one before
+        self._body_left = 0
         self._head_alarm.start()
         super().on_message_begin()
 
@@ -125,6 +126,7 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body; how much that may be in all is the routes' affair."""
         self._undigested = 0
+        self._body_left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -144,7 +146,12 @@ class Protocol(HttpToolsProtocol):
         """End an answer: go on with the next request, or with what could be none, or wait for the rest of a body."""
         super().on_response_complete()
         self._watch_last_bytes()
-        if self.transport.is_closing() or not self.cycle.response_complete:
+        if self.transport.is_closing():
+            return
+        if self._intake.unparsed:
+            self._parse_what_may_be()
+            self.flow.resume_reading()
+        if not self.cycle.response_complete:
             return
         if self._refused_with is not None:
             self._answer_refused(self._refused_with)
@@ -185,16 +192,37 @@ class Protocol(HttpToolsProtocol):
         heads.heed(version, self.headers)
         self.expect_100_continue = self.expect_100_continue and version == "1.1"
         self.url = heads.with_path(self.url)
+        # `int` takes no thousands of digits, were they all 0: then this is no HTTP, as is all that raises here
+        self._body_left = int(dict(self.headers).get(b"content-length", 0))
 
-    def _parse(self, data: memoryview) -> None:
-        while data:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                data = data[offer.args[0] :]
-                self._read_head_again()
-            else:
-                return
+    def _parse_what_may_be(self) -> None:
+        """Parse what has come, but for what is behind more requests than may wait."""
+        self._intake.is_full = False
+        try:
+            while self._intake.unparsed and len(self.pipeline) <= MOST_PIPELINED:
+                self._parse_piece()
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        if self.transport.is_closing() or self._refused_with is not None:
+            return
+        if self._undigested > MAX_HEAD_BYTES:
+            self._refuse(431)
+        elif self._undigested and not self._is_in_body:
+            self._head_alarm.start()  # also by blank lines before a head, which the parser does not tell of
+        if self._intake.unparsed:
+            self._intake.is_full = True
+            self._intake.pause_reading()
+
+    def _parse_piece(self) -> None:
+        piece = self._intake.unparsed[: max(PIECE_BYTES, self._body_left)]
+        taken = len(piece)
+        self._undigested += taken
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as offer:
+            taken = offer.args[0]
+            self._read_head_again()
+        self._intake.drop(taken)
 
     def _read_head_again(self) -> None:
         """Let a fresh parser have the head that was just read, but for the protocol that it offers."""
@@ -230,6 +258,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: int) -> None:
         """Take nothing more, and answer with a problem once the requests before it have their answers."""
         self._refused_with = status
+        self._intake.unparsed = NOTHING
         if self._is_in_body and not self.pipeline and self.cycle.response_started:
             self._close()  # the rest of a body that was answered before its end
         elif self._is_in_body and self.pipeline:

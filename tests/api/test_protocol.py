@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import pytest
 import uvicorn
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.api.exchange import CALLER_LEFT, Exchange
-from service.api.protocol import HEAD_TIMEOUT_S, MOST_PIPELINED, REST_TIMEOUT_S, Protocol
+from service.api.protocol import HEAD_TIMEOUT_S, MOST_PIPELINED, PIECE_BYTES, REST_TIMEOUT_S, Protocol
 from service.api.request_context import RequestContext
 from service.api.unread import LEAST_BYTES, STALLED_AFTER_S
 from tests.engine.virtual_time import run_virtually
@@ -265,6 +265,115 @@ def test_of_many_requests_at_once_no_more_are_read_until_some_are_answered() -> 
         await asyncio.sleep(3 * HEAD_TIMEOUT_S + 1)
 
     run_virtually(main)
+
+
+SHORT = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
+MANY = 2_000
+
+
+def has_few_waiting(protocol: Protocol) -> bool:
+    return len(protocol.pipeline) <= MOST_PIPELINED + PIECE_BYTES // len(SHORT) + 1
+
+
+def test_of_thousands_of_requests_in_one_read_few_are_made_at_a_time_and_all_are_answered_in_turn() -> None:
+    most_waiting = 0
+    seen: list[int] = []
+
+    async def main() -> None:
+        async def note(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal most_waiting
+            most_waiting = max(most_waiting, len(protocol.pipeline))
+            seen.append(int(scope["path"][1:]))
+            await PlainTextResponse("hello")(scope, receive, send)
+
+        protocol, transport = connect(note)
+        protocol.data_received(b"".join(SHORT.replace(b"/", b"/%d" % number, 1) for number in range(MANY)))
+        assert has_few_waiting(protocol)
+        await until(lambda: transport.written.count(b"hello") == MANY)
+        assert has_few_waiting(protocol)
+        assert not reads_no_more(protocol)
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+    assert seen == list(range(MANY))
+    assert most_waiting <= MOST_PIPELINED + PIECE_BYTES // len(SHORT) + 1
+
+
+@pytest.mark.parametrize("before", [b"", b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nA body..."])
+def test_nothing_more_is_read_while_requests_stay_as_they_came_although_an_app_listens(before: bytes) -> None:
+    async def listen(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] == "http.request":
+            pass
+
+    async def main() -> None:
+        protocol, _ = connect(listen)
+        for _ in range(3):
+            protocol.data_received(before + SHORT * MANY)
+            await asyncio.sleep(1)
+            assert has_few_waiting(protocol)
+            assert reads_no_more(protocol)
+        protocol.connection_lost(None)
+        await asyncio.sleep(1)
+
+    run_virtually(main)
+
+
+def test_a_refusal_stands_behind_thousands_of_requests() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(SHORT * MANY + GARBAGE + SHORT)
+        await until(transport.is_closing)
+        answers = re.findall(rb"HTTP/1\.1 (\d+) ", transport.written)
+        assert answers == [b"200"] * MANY + [b"400"]
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_what_is_closed_after_an_answer_has_no_more_requests() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(SHORT.replace(b"Host:", b"Connection: close\r\nHost:") + SHORT * MANY)
+        await asyncio.sleep(1)
+        assert transport.is_closing()
+        assert transport.written.count(b"hello") == 1
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+BODY = bytes(range(256)) * 10
+MIXED = [
+    SHORT,
+    b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY),
+    b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in (BODY[:1000], BODY[1000:], b"")),
+    b"POST / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc",
+    b"GET / HTTP/1.1\r\nHost: test\r\nX-A: " + b"y" * 3000 + b"\r\n\r\n",
+] * 10
+
+
+@pytest.mark.parametrize("size", [1, 7, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 50_000, 10**6])
+def test_requests_are_the_same_in_whatever_pieces_they_come(size: int) -> None:
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        body: bytes = message["body"]
+        while message["more_body"]:
+            message = await receive()
+            body += message["body"]
+        await asyncio.sleep(0.01)
+        await Response(b"<%b>" % body)(scope, receive, send)
+
+    async def main() -> list[bytes]:
+        protocol, transport = connect(echo)
+        sent = b"".join(MIXED)
+        for at in range(0, len(sent), size):
+            protocol.data_received(sent[at : at + size])
+        await until(lambda: transport.written.count(b"HTTP/1.1 200 ") == len(MIXED) and transport.written[-1:] == b">")
+        protocol.connection_lost(None)
+        return re.findall(rb"\r\n\r\n<(.*?)>(?=HTTP|\Z)", transport.written, re.DOTALL)
+
+    assert run_virtually(main) == [b"", BODY, BODY, b"abc", b""] * 10
 
 
 UNREAD_BODY = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n"

@@ -88,4 +88,7 @@ REQUESTS = {
     "HTTP/2.0 in an older form": Hostile(get("/livez").replace(b"HTTP/1.1", b"HTTP/2.0"), (505,)),
     "HTTP/2": Hostile(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (400,)),
     "a hundred requests at once": Hostile(get("/livez", "Connection: keep-alive") * 99 + get("/livez"), (200,) * 100),
+    "ten thousand requests at once": Hostile(
+        get("/livez", "Connection: keep-alive") * 9_999 + get("/livez"), (200,) * 10_000
+    ),
 }
