@@ -66,6 +66,7 @@ class Exchange:
         elapsed_s = time.monotonic() - self.arrived
         headers["X-Request-ID"] = self.request_id
         headers["Cache-Control"] = "no-store"
+        headers["X-Content-Type-Options"] = "nosniff"
         headers.update(self.headers)
         headers.setdefault("Server-Timing", f"total;dur={elapsed_s * 1000:.1f}")
 

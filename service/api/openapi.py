@@ -71,6 +71,7 @@ ALWAYS_SENT: Json = {
     "X-Request-ID": _header("Names this request in the service's log."),
     "Server-Timing": _header("Milliseconds: of each stage where there is a mask, else in all."),
     "Cache-Control": _header("`no-store`: answers are for the caller alone."),
+    "X-Content-Type-Options": _header("`nosniff`: a body is what `Content-Type` says, and nothing else."),
 }
 
 RETRY_AFTER: Json = {"Retry-After": _header("Seconds after which to try again.", "integer")}

@@ -126,7 +126,9 @@ def test_the_headers_of_every_answer_are_described(document: Json) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             for response in operation["responses"].values():
-                assert {"X-Request-ID", "Server-Timing", "Cache-Control"} <= set(response["headers"]), path
+                assert {"X-Request-ID", "Server-Timing", "Cache-Control", "X-Content-Type-Options"} <= set(
+                    response["headers"]
+                ), path
 
 
 @pytest.mark.anyio

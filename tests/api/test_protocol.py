@@ -697,6 +697,7 @@ def test_a_refusal_has_the_headers_of_every_answer_and_a_line_in_the_log(
     headers = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
     assert re.fullmatch(request_id, headers["x-request-id"])
     assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
     assert headers["date"] == DATE[1].decode().lower()
     assert headers["server-timing"].startswith("total;dur=")
     assert int(headers["content-length"]) == len(body)
