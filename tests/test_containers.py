@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -64,8 +65,8 @@ def health_check() -> list[str]:
 
 
 @contextmanager
-def server(status: int) -> Iterator[int]:
-    """Answer `status` to GET /readyz, nothing to /broken and 404 to all else, on the port yielded."""
+def server(status: int, upload_status: int = 200) -> Iterator[int]:
+    """Answer GET /readyz with `status`, /broken not at all, other paths with 404; any POST with `upload_status`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -73,6 +74,11 @@ def server(status: int) -> Iterator[int]:
                 self.send_response(status if self.path == "/readyz" else 404)
                 self.send_header("X-Asked-As", self.headers.get("X-Request-ID", ""))
                 self.end_headers()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(upload_status)
+            self.end_headers()
 
         def log_message(self, *args: object) -> None:
             pass
@@ -95,11 +101,15 @@ def haproxy_program() -> str:
 
 
 @contextmanager
-def proxy(folder: Path, replica: int) -> Iterator[httpx.Client]:
-    """Run HAProxy as configured, but in front of one port of this host; yield a client that asks it."""
+def proxy(folder: Path, *replicas: int, changed: Mapping[str, str] = MappingProxyType({})) -> Iterator[httpx.Client]:
+    """Run HAProxy as configured, but for texts `changed`, before `replicas`, ports of this host; yield a client."""
     socket, config = folder / "proxy", folder / "haproxy.cfg"
-    written = PROXY.read_text().replace("bind :8000", f"bind unix@{socket}")
-    written = re.sub(r"server-template .*", f"server replica 127.0.0.1:{replica}", written)
+    written = PROXY.read_text()
+    for text, other in {"bind :8000": f"bind unix@{socket}", **changed}.items():
+        assert text in written
+        written = written.replace(text, other)
+    lines = [f"server replica{port} 127.0.0.1:{port}" for port in replicas]
+    written = re.sub(r"server-template .*", "\n    ".join(lines), written)
     config.write_text(re.sub(r"resolvers docker\n(?: .*\n)*| resolvers docker init-addr none", "", written))
     with subprocess.Popen([haproxy_program(), "-db", "-f", str(config)], stdout=subprocess.DEVNULL) as process:
         try:
@@ -306,7 +316,7 @@ def test_haproxy_accepts_its_configuration() -> None:
 def test_the_proxys_own_answers_are_problems() -> None:
     answers = [line for line in PROXY.read_text().splitlines() if re.match(r" +http-(error|request return) ", line)]
     statuses = [int(re.findall(r" status (\d+)", line)[0]) for line in answers]
-    assert statuses == [400, 408, 500, 502, 503, 504, 404]
+    assert statuses == [400, 408, 500, 502, 503, 504, 404, 408]
     for status, line in zip(statuses, answers, strict=True):
         (body,) = re.findall(r" content-type application/problem\+json lf-string '(.*?)' ", line)
         problem = Problem.model_validate_json(body)
@@ -345,6 +355,51 @@ def test_the_proxy_takes_every_head_that_the_service_takes(tmp_path: Path) -> No
     head = {f"X-{number}": "a" * (MAX_HEAD_BYTES // 8 - 3) for number in range(8)}
     with server(200) as port, proxy(tmp_path, port) as client:
         assert client.get("/readyz", headers=head).status_code == 200
+
+
+def post(client: httpx.Client, parts: Sequence[bytes], apart_s: float) -> httpx.Response:
+    """Upload `parts` as one body of known length, waiting before each of them."""
+
+    def body() -> Iterator[bytes]:
+        for part in parts:
+            time.sleep(apart_s)
+            yield part
+
+    headers = {"Content-Length": str(sum(map(len, parts))), "X-Request-ID": "ward-3.7"}
+    return client.post("/segment/skin", content=body(), headers=headers)
+
+
+@pytest.mark.parametrize("size", [2_000, 65_536])
+def test_an_upload_that_a_draining_replica_refuses_goes_to_another(tmp_path: Path, size: int) -> None:
+    with server(200, 503) as draining, server(200) as ready, proxy(tmp_path, draining, ready) as client:
+        answers = [post(client, [bytes(size)], apart_s=0.02).status_code for _ in range(4)]
+    assert answers == [200] * 4
+
+
+def test_the_proxy_has_more_patience_with_a_small_body_than_with_a_head(tmp_path: Path) -> None:
+    hasty = {"timeout http-request 15s": "timeout http-request 100ms"}
+    with server(200) as port, proxy(tmp_path, port, changed=hasty) as client:
+        assert post(client, [b"a", b"b", b"c"], apart_s=0.1).status_code == 200
+
+
+def test_a_small_body_that_does_not_come_is_a_problem_with_the_callers_id(tmp_path: Path) -> None:
+    hasty = {"wait-for-body time 30s": "wait-for-body time 100ms"}
+    with server(200) as port, proxy(tmp_path, port, changed=hasty) as client:
+        answer = post(client, [b"a", b"b"], apart_s=0.3)
+    problem = Problem.model_validate_json(answer.content)
+    assert (answer.status_code, problem.status, problem.request_id) == (408, 408, "ward-3.7")
+
+
+def test_a_body_has_as_long_to_arrive_at_the_proxy_as_at_the_service() -> None:
+    (seconds,) = re.findall(r"wait-for-body time (\d+)s", PROXY.read_text())
+    assert int(seconds) == Settings.read({}).upload_timeout_s
+
+
+def test_the_proxy_does_not_wait_for_a_large_body(tmp_path: Path) -> None:
+    """The service refuses a caller without a key before it asks for any of it."""
+    hasty = {"wait-for-body time 30s": "wait-for-body time 100ms"}
+    with server(200) as port, proxy(tmp_path, port, changed=hasty) as client:
+        assert post(client, [bytes(35_000), bytes(35_000)], apart_s=0.3).status_code == 200
 
 
 @pytest.mark.parametrize("compose", [GPU, CPU], ids=lambda path: path.name)
