@@ -25,7 +25,8 @@ COLUMNS = ("MODALITY", "VERSION", "SERVED", "LABEL", "ARCHITECTURE", "PARAMETERS
 def list_checkpoints(store: Store) -> None:
     """List every published checkpoint; the newest version of a modality is served unless another one is pinned.
 
-    What is broken has a line each below them, and makes the exit code 1.
+    A card, pin or folder that is broken has a line below them, and makes the exit code 1. Weights are not read: whether
+    they are sound is for `alnet models verify` to say.
     """
     from service.store.model_store import ModelStore
 
