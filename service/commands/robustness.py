@@ -27,8 +27,8 @@ def robustness(
 
     The changes are always the same (service/training/changes.py): closer, within margins, other resolutions, gamma,
     contrast, shading, colour casts, grey, noise, blur, JPEG. They simulate what an unknown clinic may send, and are no
-    substitute for its images. What suffers most, training can be told to bear: `alnet train --camera --colour --scale
-    --frames`.
+    substitute for its images. What suffers most, training can be told to bear: `alnet train --camera --colour --zoom
+    --frames --blur`.
     """
     from service.engine.choosing import Wish, load_engine
     from service.store.model_store import ModelStore
