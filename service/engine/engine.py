@@ -30,6 +30,7 @@ class Engine(Protocol):
 
         Raises:
             EngineFailed: the device could not run the batch.
+            DeviceLost: the device does not answer any more; another process has to take over.
         """
 
 
@@ -47,7 +48,7 @@ class EngineWithSlots(Engine, Protocol):
         It may be called from as many threads at a time as there are slots, but not while `predict` runs.
 
         Raises:
-            EngineFailed: as `predict`.
+            EngineFailed, DeviceLost: as `predict`.
         """
 
 
@@ -59,7 +60,7 @@ class EngineThatPrepares(Engine, Protocol):
         """Do what a first batch of `batch_size` would do, so that the next one takes what all later ones take.
 
         Raises:
-            EngineFailed: as `predict`.
+            EngineFailed, DeviceLost: as `predict`.
         """
 
 

@@ -46,6 +46,9 @@ def fold(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Fold a batch normalisation into the kernel before it; return (kernel, bias), both float64.
 
     Float64, so that summing the branches adds no rounding of its own.
+
+    Raises:
+        ValueError: the norm keeps no running statistics.
     """
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch norm without running statistics cannot be folded")

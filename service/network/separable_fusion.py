@@ -38,7 +38,11 @@ class SeparableFusion(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return (N, out, H, W), channels last, for features of (N, C, h, w), the finest first."""
+        """Return (N, out, H, W), channels last, for features of (N, C, h, w), the finest first.
+
+        Raises:
+            ValueError: none of the features is as fine as the answer, and `conv` has no bias.
+        """
         fused: Tensor | None = None
         coarse = features if self.direct is None else features[1:]
         for share, feature in zip(reversed(self.coarse), reversed(coarse), strict=True):
