@@ -48,27 +48,11 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
     )
     telemetry.registry.register(StateMetrics(fleet, traffic))
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with LoopLag(telemetry.record_lag), fleet:
-            telemetry.expect(fleet.states)
-            yield
-
     def on_answered(exchange: Exchange) -> None:
         telemetry.record_exchange(exchange)
         logs.log_access(exchange)
 
-    app = FastAPI(
-        title="alnet-service",
-        version=__version__,
-        description=ABOUT,
-        lifespan=lifespan,
-        openapi_url=None,  # FastAPI's route to it has no name in logs; ours is in `pages`
-        docs_url=None,  # its page draws its code from the internet; so is ours
-        redoc_url=None,
-        redirect_slashes=False,  # to an address made of the caller's Host header, and without TLS
-        dependencies=[Depends(gate)] if gate.is_needed else [],
-    )
+    app = _without_routes(gate, telemetry, fleet)
     bodies = BodyMemory(settings.max_bodies_bytes)
     app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, bodies=bodies, telemetry=telemetry)
     [uploads] = segmentation.router.routes
@@ -84,3 +68,25 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         app.include_router(router)
     app.openapi = partial(openapi.document, app, gate)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
+
+
+def _without_routes(gate: Gate, telemetry: Telemetry, fleet: Fleet) -> FastAPI:
+    """Return an app without routes, behind the gate; the fleet, and what watches the loop, live as long as it."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with LoopLag(telemetry.record_lag), fleet:
+            telemetry.expect(fleet.states)
+            yield
+
+    return FastAPI(
+        title="alnet-service",
+        version=__version__,
+        description=ABOUT,
+        lifespan=lifespan,
+        openapi_url=None,  # FastAPI's route to it has no name in logs; ours is in `pages`
+        docs_url=None,  # its page draws its code from the internet; so is ours
+        redoc_url=None,
+        redirect_slashes=False,  # to an address made of the caller's Host header, and without TLS
+        dependencies=[Depends(gate)] if gate.is_needed else [],
+    )
