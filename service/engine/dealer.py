@@ -74,21 +74,23 @@ class Dealer(Generic[Item, Result]):
             while self._device.slots.taken >= self._most:  # of which there may be fewer after the wait
                 await self._device.slots.fewer_than(self._most)
             if part.is_wanted:
-                self._begin(part, hand)
-                task = self._in_slot(part, hand, tasks, charged_s=self._last_s)
-                tasks.create_task(task).add_done_callback(self._give_back)
+                charged_s = self._begin(part, hand)
+                running = self._in_slot(part, hand, tasks, charged_s=charged_s)
+                tasks.create_task(running).add_done_callback(self._give_back)
         self._charge(turn_began - self._clock())
         hand.is_dealt = True
         self._report(hand)
         return hand.begun
 
-    def _begin(self, part: Part[Item, Result], hand: _Hand[Item, Result]) -> None:
+    def _begin(self, part: Part[Item, Result], hand: _Hand[Item, Result]) -> float:
+        """Count one more item that runs, and return what the turn is charged for it until it is through."""
         if hand.began is None:
             hand.began = self._clock()
         hand.begun.append(part)
         hand.running += 1
-        self._charge(self._last_s)
         self._device.slots.take()
+        self._charge(self._last_s)
+        return self._last_s
 
     def _give_back(self, _ended: asyncio.Task[None]) -> None:
         self._device.slots.give_back()

@@ -74,7 +74,7 @@ class FairTurns:
         Who is next is settled a moment later: the one who gives the turn back may want another, and be entitled to it.
         """
         now = self._clock()
-        share.end_s = share.start_s + share.cost_s(now - self._granted_at) / share.weight
+        share.end_s = share.start_s + share.settle(now - self._granted_at) / share.weight
         self._last_turns[share] = now
         for idle in [other for other, last in self._last_turns.items() if now - last > RIVALRY_S]:
             del self._last_turns[idle]
@@ -107,15 +107,15 @@ class Share:
         self.start_s = self.end_s = 0.0
         """Its account, in device seconds over weight, at the start of its turn and at the end of its last one."""
 
-        self._more_s = 0.0
+        self._unsettled_s = 0.0
 
     def charge(self, more_s: float) -> None:
-        """Have this turn, or the next, cost so many seconds more, or fewer, than it takes."""
-        self._more_s += more_s
+        """Have this turn, or the next, cost so many device seconds more, or fewer, than it takes."""
+        self._unsettled_s += more_s
 
-    def cost_s(self, took_s: float) -> float:
-        """Return what a turn costs that took so long, and forget what it was charged beside that."""
-        cost_s, self._more_s = took_s + self._more_s, 0.0
+    def settle(self, took_s: float) -> float:
+        """Return what a turn of so many seconds costs, with all that was charged since the last one."""
+        cost_s, self._unsettled_s = took_s + self._unsettled_s, 0.0
         return min(cost_s, MOST_CHARGED_S)
 
     @property
