@@ -244,7 +244,8 @@ def _validated(
     device = fitting.fabric.device
     try:
         with memory_for_validation(fitting.config, device):
-            scores = validate(best_predictor(fitting.scored, normalisation, device).predict)
+            precision = scoring_precision(device)
+            scores = validate(best_predictor(fitting.scored, normalisation, device, precision=precision).predict)
     except EngineFailed as error:
         raise BadConfig(f"{error} after epoch {epoch + 1}: {SMALLER_STEPS}") from error
     agreements = [score.agreement for score in scores]
@@ -257,18 +258,18 @@ def _seed(seed: int, epoch: int, rank: int) -> int:
 
 
 def best_predictor(
-    network: nn.Module, normalisation: Normalisation, device: torch.device, *, temperature: float = 1.0
+    network: nn.Module, normalisation: Normalisation, device: torch.device, *, precision: str, temperature: float = 1.0
 ) -> Predictor:
-    """Return what scores this network during the run: re-parameterised, on this device, quickly."""
-    dtype = DTYPES[scoring_precision(device)]
+    """Return what scores this network: re-parameterised, on this device."""
+    dtype = DTYPES[precision]
     return Predictor(reparameterize(network), normalisation, temperature=temperature, device=device, dtype=dtype)
 
 
 def scoring_precision(device: torch.device) -> str:
-    """Return bfloat16 where the device is faster in half precision, else float32.
+    """Return what epochs are compared in: bfloat16 where the device is faster in half precision, else float32.
 
     Never float16, which a GPU serves in: a network half trained may overflow it, and a run must not end by that. What
-    is published is scored once more as it is served.
+    came of the run is measured in float32, which every engine has to answer like.
     """
     return "float32" if precisions(device, "auto")[0] == "float32" else "bfloat16"
 

@@ -155,7 +155,9 @@ class Job:
         network = load_best(self.folder.path, build_network(self.config))
 
         def predictor_at(temperature: float) -> Predictor:
-            return best_predictor(network, self.normalisation, self.device, temperature=temperature)
+            return best_predictor(
+                network, self.normalisation, self.device, precision="float32", temperature=temperature
+            )
 
         policy, test = self.config.input, None
         calibration = calibrate(self.parts.validation, predictor_at, policy, self.config.seed)

@@ -96,7 +96,7 @@ def test_convolutions_are_trained_channels_last() -> None:
 
 def test_a_predictor_leaves_the_network_in_training() -> None:
     network = nn.Sequential(nn.Conv2d(3, 1, 1), nn.BatchNorm2d(1)).train()
-    predictor = best_predictor(network, PLAIN, torch.device("cpu"))
+    predictor = best_predictor(network, PLAIN, torch.device("cpu"), precision="bfloat16")
     predictor.predict([np.zeros((32, 32, 3), np.uint8)])
     assert network.training
     assert next(network.parameters()).dtype == torch.float32
@@ -199,7 +199,7 @@ def test_of_a_run_with_an_average_the_average_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("average", [0.9, 0.0])
 def test_what_is_validated_is_what_is_kept(average: float, tmp_path: Path) -> None:
     """The average of the weights, where there is one, and not the weights of the moment."""
-    tile = pair(5)[0]
+    tile, cpu = pair(5)[0], torch.device("cpu")
     seen: list[bytes] = []
 
     class Shown(Fit):
@@ -209,7 +209,7 @@ def test_what_is_validated_is_what_is_kept(average: float, tmp_path: Path) -> No
 
     fitting, _ = Shown(config(average=average, epochs=1, learning_rate=0.1), tmp_path).run()
     kept, of_the_moment = (
-        best_predictor(network, PLAIN, torch.device("cpu")).predict([tile])[0].tobytes()
+        best_predictor(network, PLAIN, cpu, precision=scoring_precision(cpu)).predict([tile])[0].tobytes()
         for network in (load_best(tmp_path, Network()), fitting.network)
     )
     assert seen == [kept]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from service.imaging.placement import Image, Mask
 from service.imaging.policy import InputPolicy
@@ -51,7 +52,10 @@ def _watched(folder: RunFolder, config: Config) -> tuple[Parts, list[str]]:
     return Parts(parts.dataset, parts.split, train, validation, test), looked_at
 
 
-def test_training_validation_calibration_and_the_test_look_each_at_their_part(tmp_path: Path) -> None:
+def test_training_validation_calibration_and_the_test_look_each_at_their_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.training.fit.scoring_precision", lambda _device: "bfloat16")
     config, folder = _config(), RunFolder(tmp_path / "run")
     parts, looked_at = _watched(folder, config)
     folder.begin(config, parts.split, parts.dataset, {})
@@ -67,6 +71,7 @@ def test_training_validation_calibration_and_the_test_look_each_at_their_part(tm
 
     looked_at.clear()
     trained, predictor = job.finish(progress)
+    assert {parameter.dtype for parameter in predictor.parameters()} == {torch.float32}
     before_the_test, rest = _until(looked_at, split.test[0])
     assert before_the_test == 2 * list(split.validation)  # temperature, threshold
     assert set(rest) == set(split.test)
