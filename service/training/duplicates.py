@@ -55,13 +55,22 @@ def near_duplicates(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
         BadDataset: an image cannot be read.
     """
     small = np.stack([_shrink(load_image(pair)) for pair in pairs])
-    links = {(min(i, j), max(i, j)) for i, j in itertools.chain(_alike_in_place(small), _alike_when_moved(small))}
+    found = itertools.chain(_the_same(small), _alike_in_place(small), _alike_when_moved(small))
+    links = {(min(i, j), max(i, j)) for i, j in found}
     return [(pairs[i].name, pairs[j].name) for i, j in sorted(links)]
 
 
 def _shrink(image: Image) -> NDArray[np.float32]:
     grey = PillowImage.fromarray(image).convert("L")
     return np.asarray(grey.resize((SIDE, SIDE), PillowImage.Resampling.BOX), np.float32)
+
+
+def _the_same(small: Stack) -> Iterator[tuple[int, int]]:
+    """Yield each image with the first that is just like it: flat ones have no detail to be known by."""
+    first: dict[bytes, int] = {}
+    for index, image in enumerate(small):
+        if (known := first.setdefault(image.tobytes(), index)) != index:
+            yield known, index
 
 
 def _alike_in_place(small: Stack) -> Iterator[tuple[int, int]]:

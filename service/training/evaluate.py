@@ -57,17 +57,22 @@ def evaluate(
 def read_pairs(data: str, split: Path | None, part: str | None, cards: Iterable[Card]) -> PairCache:
     """Return the checked pairs of a folder, or of a `part` of it, to score the checkpoints of these `cards` on.
 
-    Without a `split` that may be the very images that a checkpoint was trained on: if so, it is said on stderr.
+    Without a `split`, or with another than a checkpoint's own, images may be among them that it was trained on: if the
+    data are its own, that is said on stderr.
 
     Raises:
         BadDataset, BadParameter: as `evaluate`.
     """
     dataset = open_dataset(data)
     check(dataset, progress=sys.stderr.isatty())
-    if split is None and any(card.data.digest == dataset.digest for card in cards):
-        advice = "with --split and the split.json of its run, only its test images are scored"
+    pairs = chosen(dataset, split, part)
+    own = [card.data.split for card in cards if card.data.digest == dataset.digest]
+    advice = "with --split and the split.json of its run, only its test images are scored"
+    if own and split is None:
         tqdm.write(f"caution: the checkpoint was trained on these very images; {advice}", file=sys.stderr)
-    return PairCache(chosen(dataset, split, part), CACHE_BYTES)
+    elif split is not None and any(how != SplitFile.read(split).split.how for how in own):
+        tqdm.write(f"caution: {split} is not how the checkpoint's own data were split; {advice}", file=sys.stderr)
+    return PairCache(pairs, CACHE_BYTES)
 
 
 def table(scores: Sequence[ImageScore]) -> str:

@@ -121,7 +121,7 @@ def _cut_fold(names: Sequence[str], fractions: Fractions, seed: int, fold: Fold)
     number, folds = fold
     shares = _training_shares(fractions)
     needed = 2 * len(shares) - 1
-    if len(names) - 2 - math.ceil(len(names) / folds) < needed:
+    if folds > len(names) or len(names) - 2 - math.ceil(len(names) / folds) < needed:
         few = f"{len(names)} slices are too few for {folds} folds with something to train between them"
         raise BadDataset(f"{few}. {NO_SLICES}")
     start, stop = len(names) * (number - 1) // folds, len(names) * number // folds

@@ -40,11 +40,17 @@ def checked_tensor(tensors: Mapping[str, Tensor], name: str, file: str, *, kind:
     """Return the tensor `name`, finite and of so many dimensions; `kind` says what the `file` should be.
 
     Raises:
-        BadConfig: it is missing, or neither.
+        BadConfig: it is missing, or neither; it is sparse, quantised or of another type than floats, or has no data; it
+            is a variance, and negative.
     """
     if name not in tensors:
         raise BadConfig(f"{file} is no {kind}: it lacks {name}")
     tensor = tensors[name]
+    is_counted = dimensions == 0  # by whole numbers
+    if tensor.layout is not torch.strided or tensor.is_meta or not (tensor.is_floating_point() or is_counted):
+        raise BadConfig(f"{file}: {name} is no dense tensor of floats, but {tensor.layout} of {tensor.dtype}")
+    if name.endswith("running_var") and bool((tensor < 0).any()):
+        raise BadConfig(f"{file}: {name} is negative, which no variance is")
     if tensor.ndim != dimensions or not bool(tensor.isfinite().all()):
         raise BadConfig(f"{file}: {name} has not {dimensions} dimensions, or holds NaN or infinity")
     return tensor

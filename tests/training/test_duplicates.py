@@ -81,6 +81,12 @@ def test_drawings_are_no_duplicates_of_each_other(kind: str) -> None:
     assert near_duplicates(open_dataset(f"drawn:{kind}:24").pairs) == []
 
 
+def test_flat_pictures_of_one_level_are_one_picture(tmp_path: Path) -> None:
+    black = dict.fromkeys(["a", "b", "c"], np.zeros((20, 20, 3), np.uint8))
+    pale = {"d": np.full((20, 20, 3), 200, np.uint8)}
+    assert near_duplicates(pairs_of(tmp_path, black | pale)) == [("a", "b"), ("a", "c")]
+
+
 def test_flat_pictures_are_not_alike(tmp_path: Path) -> None:
     flat = {name: np.full((20, 20, 3), level, np.uint8) for name, level in (("black", 0), ("grey", 128), ("pale", 200))}
     assert near_duplicates(pairs_of(tmp_path, flat)) == []

@@ -95,13 +95,23 @@ def test_an_older_split_of_other_data_is_scored_with_a_caution(
 def test_images_that_the_checkpoint_was_trained_on_are_scored_with_a_caution(
     command: Callable[[str, Engine], object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = make_card().data.model_copy(update={"digest": open_dataset(DATA).digest})
+    data = make_card().data.model_copy(update={"digest": open_dataset(DATA).digest, "split": "by hand"})
     engine = load_engine(publish_tiny(tmp_path / "store", data=data), EXACT)
     command(DATA, engine)
     assert "caution: the checkpoint was trained on these very images; with --split" in capsys.readouterr().err
     command("drawn:retina:2", engine)
     evaluate(DATA, engine, split=_split(tmp_path / "split.json", data_digest=data.digest, test=("retina-001",)))
     assert capsys.readouterr().err == ""
+
+
+def test_a_split_that_is_not_the_checkpoints_own_is_scored_with_a_caution(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_card().data.model_copy(update={"digest": open_dataset(DATA).digest, "split": "seed 5"})
+    engine = load_engine(publish_tiny(tmp_path / "store", data=data), EXACT)
+    path = _split(tmp_path / "split.json", data_digest=data.digest, test=("retina-001",))
+    evaluate(DATA, engine, split=path)
+    assert f"caution: {path} is not how the checkpoint's own data were split" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '"text"', "3"])

@@ -275,6 +275,12 @@ def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path, fold: tuple[int, 
         split(numbered(tmp_path, 6), fractions=FRACTIONS, seed=0, fold=fold)
 
 
+def test_more_folds_than_slices_are_refused(tmp_path: Path) -> None:
+    volume = series(tmp_path, 12)
+    with pytest.raises(BadDataset, match="12 slices are too few for 13 folds"):
+        split(volume, fractions=FRACTIONS, seed=0, fold=(1, 13))
+
+
 def test_too_few_images_for_the_folds_are_counted(tmp_path: Path) -> None:
     with pytest.raises(BadDataset, match=r"3 images, or groups .*; 4 parts need 4"):
         split(numbered(tmp_path / "p", 3), fractions=FRACTIONS, seed=0, fold=(1, 4))
