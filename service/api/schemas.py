@@ -113,13 +113,15 @@ class SegmentationAnswer(Document):
 
 
 class InputGrid(Document):
-    """How an upload reaches the network's grid: policy, sizes in pixels, and whether dark margins stay."""
+    """How an upload reaches the network's grid: policy, sizes in pixels, and which margins are cut off."""
 
     kind: Literal["fit", "stretch", "tile"]
     height: int
     width: int
     overlap: int
-    margins: Literal["keep", "trim"]
+    margins: Literal["keep", "plain", "trim"] = Field(
+        description="what is cut off first: nothing; a frame of one colour; such a frame and dark margins"
+    )
 
 
 class ModelScores(Document):

@@ -141,20 +141,21 @@ def _run(
 
 
 def parse_input(text: str) -> "InputPolicy":
-    """Return the input policy that `kind:HEIGHTxWIDTH` names; `:OVERLAP`, `:trim` or both may follow.
+    """Return the input policy that `kind:HEIGHTxWIDTH` names; `:OVERLAP` may follow, then `:plain` or `:trim`.
 
     Raises:
         BadParameter: the text is none.
         BadConfig: its sizes do not fit each other.
     """
-    from service.imaging.policy import InputPolicy
+    from service.imaging.policy import InputPolicy, Margins
 
-    kind, _, sizes = text.removesuffix(":trim").partition(":")
+    margins: Margins = "trim" if text.endswith(":trim") else "plain" if text.endswith(":plain") else "keep"
+    kind, _, sizes = text.removesuffix(f":{margins}").partition(":")
     size, _, overlap = sizes.partition(":")
     height, _, width = size.partition("x")
     numbers = (height, width, overlap or "0")
     if not all(number.isdecimal() for number in numbers):
-        raise BadParameter(f"--input {text!r}: write it as fit:605x700:trim, stretch:512x512 or tile:512x512:64")
+        raise BadParameter(f"--input {text!r}: write it as fit:605x700:trim, stretch:512x512 or tile:512x512:64:plain")
     match kind:
         case "fit" | "stretch" | "tile":
             return InputPolicy(
@@ -162,7 +163,7 @@ def parse_input(text: str) -> "InputPolicy":
                 height=int(height),
                 width=int(width),
                 overlap=int(overlap or 0),
-                margins="trim" if text.endswith(":trim") else "keep",
+                margins=margins,
             )
         case _:
             raise BadParameter(f"--input {text!r}: the kind is fit, stretch or tile")

@@ -27,7 +27,8 @@ Grid = Annotated[
     str | None,
     typer.Option(
         "--input",
-        help="fit:605x700, stretch:512x512 or tile:512x512:64 (height x width : overlap); :trim cuts dark margins off.",
+        help="fit:605x700, stretch:512x512 or tile:512x512:64 (height x width : overlap); :plain cuts a frame of one"
+        " colour off, :trim such a frame and dark margins.",
         rich_help_panel=DATA,
     ),
 ]

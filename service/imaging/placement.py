@@ -5,7 +5,8 @@ Training and serving both come through here, so the two can never differ. The or
     source  --trim-->  inside  --resize-->  scaled  --pad by reflection-->  canvas  --cut-->  tiles of policy.grid
 
 and back: blend the tiles' maps on the canvas, crop what was padded, resize to the inside, surround it with background.
-`fit` and `stretch` have one tile, which is the whole canvas; `tile` does not resize; only who says so trims.
+`fit` and `stretch` have one tile, which is the whole canvas; `tile` does not resize; a policy that keeps margins does
+not trim.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from service.imaging.frame import inside_frame
 from service.imaging.margins import Box, inside_margins
 from service.imaging.policy import InputPolicy
 
@@ -35,12 +37,14 @@ Corner = tuple[int, int]
 class Placement:
     """The sizes that an image has on its way to the network; all are (height, width) in pixels.
 
-    `source` is the image's own size, `inside` the part of it that is left within its margins (all, unless the policy
-    trims), `scaled` that part's size after resizing (the same for `tile`), `canvas` the size after padding. `top` and
-    `left` are where the scaled part begins on the canvas.
+    `source` is the image's own size, `unframed` the part of it within a frame of one colour, and `inside` the part that
+    is left within all its margins (both are all of it if the policy keeps margins). `scaled` is that part's size
+    after resizing (the same for `tile`), `canvas` the size after padding. `top` and `left` are where the scaled part
+    begins on the canvas.
     """
 
     source: Size
+    unframed: Box
     inside: Box
     scaled: Size
     canvas: Size
@@ -50,18 +54,19 @@ class Placement:
 
 def place(image: Image, policy: InputPolicy) -> Placement:
     """Return how an image, uint8 (H, W, 3) of at least one pixel, lies on the network's grid under `policy`."""
-    source = image.shape[0], image.shape[1]
-    inside = inside_margins(image) if policy.margins == "trim" else (0, 0, *source)
-    size = inside[2:]
-    if policy.kind == "fit":
-        scaled = _fitted(size, (policy.height, policy.width))
-        canvas = policy.grid
-        top, left = (canvas[0] - scaled[0]) // 2, (canvas[1] - scaled[1]) // 2
-        return Placement(source=source, inside=inside, scaled=scaled, canvas=canvas, top=top, left=left)
-    if policy.kind == "stretch":
-        return Placement(source=source, inside=inside, scaled=policy.grid, canvas=policy.grid, top=0, left=0)
-    canvas = max(size[0], policy.height), max(size[1], policy.width)
-    return Placement(source=source, inside=inside, scaled=size, canvas=canvas, top=0, left=0)
+    source, (frame, inside) = (image.shape[0], image.shape[1]), _boxes(image, policy)
+    scaled, canvas, corner = _sizes(inside[2:], policy)
+    return Placement(
+        source=source, unframed=frame, inside=inside, scaled=scaled, canvas=canvas, top=corner[0], left=corner[1]
+    )
+
+
+def unframed(image: Image, placement: Placement) -> Image:
+    """Return the image within its frame of one colour, with any dark margins; all of it if the policy keeps margins.
+
+    It is what descriptors of the image are taken of: a frame says nothing of the picture.
+    """
+    return _part(image, placement.unframed)
 
 
 def to_canvas(image: Image, placement: Placement) -> Image:
@@ -69,12 +74,14 @@ def to_canvas(image: Image, placement: Placement) -> Image:
 
     An image that already has the canvas's size comes back bit for bit.
     """
-    return _padded(_resized(_inside(image, placement), placement.scaled, PillowImage.Resampling.BILINEAR), placement)
+    return _padded(
+        _resized(_part(image, placement.inside), placement.scaled, PillowImage.Resampling.BILINEAR), placement
+    )
 
 
 def mask_to_canvas(mask: Mask, placement: Placement) -> Mask:
     """Do to a mask, (H, W) to (*canvas), what `to_canvas` does to its image; nearest neighbour keeps its levels."""
-    return _padded(_resized(_inside(mask, placement), placement.scaled, PillowImage.Resampling.NEAREST), placement)
+    return _padded(_resized(_part(mask, placement.inside), placement.scaled, PillowImage.Resampling.NEAREST), placement)
 
 
 def from_canvas(probability: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
@@ -141,8 +148,30 @@ def restore(maps: Sequence[NDArray[np.uint8]], placement: Placement, policy: Inp
     return from_canvas(blend(maps, tiles(placement, policy), placement, policy), placement)
 
 
-def _inside(pixels: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
-    y, x, height, width = placement.inside
+def _boxes(image: Image, policy: InputPolicy) -> tuple[Box, Box]:
+    """Return the image's `unframed` and `inside` under `policy`."""
+    if policy.margins == "keep":
+        whole = 0, 0, image.shape[0], image.shape[1]
+        return whole, whole
+    top, left, _, _ = frame = inside_frame(image)
+    if policy.margins == "plain":
+        return frame, frame
+    y, x, height, width = inside_margins(_part(image, frame))
+    return frame, (top + y, left + x, height, width)
+
+
+def _sizes(inside: Size, policy: InputPolicy) -> tuple[Size, Size, Corner]:
+    """Return the sizes after resizing and after padding, and where on the canvas the scaled part begins."""
+    if policy.kind == "fit":
+        scaled = _fitted(inside, (policy.height, policy.width))
+        return scaled, policy.grid, ((policy.grid[0] - scaled[0]) // 2, (policy.grid[1] - scaled[1]) // 2)
+    if policy.kind == "stretch":
+        return policy.grid, policy.grid, (0, 0)
+    return inside, (max(inside[0], policy.height), max(inside[1], policy.width)), (0, 0)
+
+
+def _part(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    y, x, height, width = box
     return pixels[y : y + height, x : x + width]
 
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 from service.errors import BadConfig
 
+Margins = Literal["keep", "plain", "trim"]
+
 STRIDE = 32
 """The encoder's coarsest stride: a network's grid is a multiple of it."""
 
@@ -25,8 +27,9 @@ class InputPolicy:
     - `tile`: keep the resolution; cut tiles of `height` × `width` that overlap by at least `overlap` and blend their
       answers. An image smaller than a tile is padded by reflection.
 
-    With `margins` "trim", dark margins around the picture, as of a fundus camera, are cut off before and are background
-    in the answer: the picture then has the same size on the grid, however wide they are.
+    With `margins` "plain", a frame of one colour around the picture is cut off before and is background in the answer:
+    the picture then has the same size on the grid, however wide the frame is. With "trim", dark margins, as of a fundus
+    camera, are cut off as well.
 
     Raises:
         BadConfig: a size is below 1, `overlap` is not smaller than half a tile, a `stretch` or `tile` grid is no
@@ -37,7 +40,7 @@ class InputPolicy:
     height: int
     width: int
     overlap: int = 0
-    margins: Literal["keep", "trim"] = "keep"
+    margins: Margins = "keep"
 
     def __post_init__(self) -> None:
         """Check the sizes against each other."""

@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping
 
-from service.imaging.policy import InputPolicy
+from service.imaging.policy import InputPolicy, Margins
 from service.store.card import Card, IouEstimate, Quantised, Scores
 
 Row = tuple[str, object]
 FEW_IMAGES = 100
+
+CUT_OFF: Mapping[Margins, str] = {
+    "keep": "",
+    "plain": "A frame of one colour is cut off. ",
+    "trim": "Dark margins, and a frame of one colour, are cut off. ",
+}
 
 
 def card_readme(card: Card) -> str:
@@ -27,7 +33,7 @@ def describe_input(policy: InputPolicy) -> str:
     """Return in a sentence or two how an upload reaches the network's grid (sizes are height × width)."""
     size = f"{policy.height} × {policy.width}"
     grid = " × ".join(str(side) for side in policy.grid)
-    first = "Dark margins are cut off. " if policy.margins == "trim" else ""
+    first = CUT_OFF[policy.margins]
     match policy.kind:
         case "fit":
             return f"{first}Scaled to fit {size}, aspect kept, padded by reflection to {grid}."

@@ -119,12 +119,12 @@ MODALITIES: dict[str, dict[str, object]] = {
     },
     "cell": {
         "label": "cell interior",
-        "input": InputPolicy(kind="tile", height=512, width=512, overlap=64),
+        "input": InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="plain"),
         "fractions": (0.5, 0.2, 0.3),
     },
     "skin": {
         "label": "lesion",
-        "input": InputPolicy(kind="stretch", height=512, width=512),
+        "input": InputPolicy(kind="stretch", height=512, width=512, margins="plain"),
         "fractions": (0.7, 0.1, 0.2),
     },
 }
@@ -200,7 +200,8 @@ BEST: dict[str, dict[str, object]] = {
 def spelt(policy: InputPolicy) -> str:
     """Return the policy as `--input` takes it."""
     overlap = f":{policy.overlap}" if policy.overlap else ""
-    return f"{policy.kind}:{policy.height}x{policy.width}{overlap}{':trim' if policy.margins == 'trim' else ''}"
+    margins = "" if policy.margins == "keep" else f":{policy.margins}"
+    return f"{policy.kind}:{policy.height}x{policy.width}{overlap}{margins}"
 
 
 def file_identity(path: Path) -> str:

@@ -107,7 +107,7 @@ def _run(
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
         _begin(config, folder, parts, encoder_weights, teacher if config.teacher else None)
-    normalisation, likeness = study(parts.train, quiet=not leads)
+    normalisation, likeness = study(parts.train, config.input, quiet=not leads)
     job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
     progress = job.train(fabric, network, teacher)
     part(fabric)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.imaging.placement import place, unframed
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import Likeness
 from service.store.card import CalibrationError, Scores
@@ -44,7 +45,7 @@ def measure(
         expected_iou_error=expected_iou_error(scores),
         plain_iou_error=expected_iou_error(scores_of(after, calibration.threshold)),
         calibration_error=_calibration_error(before, after),
-        flagged_fraction=_flagged_fraction(parts, likeness),
+        flagged_fraction=_flagged_fraction(parts, likeness, policy),
     )
     return of_card, scores
 
@@ -53,6 +54,9 @@ def _calibration_error(before: Sequence[ImageLevels], after: Sequence[ImageLevel
     return CalibrationError(bins=BINS, before=calibration_error(before), after=calibration_error(after))
 
 
-def _flagged_fraction(parts: Parts, likeness: Likeness) -> float:
-    flagged = [likeness.distance(image) > likeness.limit for _, (image, _) in parts.test.named()]
+def _flagged_fraction(parts: Parts, likeness: Likeness, policy: InputPolicy) -> float:
+    flagged = [
+        likeness.distance(unframed(image, place(image, policy))) > likeness.limit
+        for _, (image, _) in parts.test.named()
+    ]
     return float(np.mean(flagged))

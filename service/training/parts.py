@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from service.imaging.placement import Image, Mask
+from service.imaging.placement import Image, Mask, place, unframed
+from service.imaging.policy import InputPolicy
 from service.imaging.statistics import Likeness, features
 from service.store.card import Normalisation
 from service.training.cache import PairCache
@@ -80,13 +81,14 @@ def _split(dataset: Dataset, config: Config) -> Split:
     )
 
 
-def study(images: PairCache, *, quiet: bool = False) -> tuple[Normalisation, Likeness]:
-    """Return mean and spread of the training images' channels, and what they look like."""
+def study(images: PairCache, policy: InputPolicy, *, quiet: bool = False) -> tuple[Normalisation, Likeness]:
+    """Return mean and spread of the training images' channels, and what they look like: of their pictures, unframed."""
     sums, squares, pixels, rows = np.zeros(3), np.zeros(3), 0, []
     for _, (image, _) in shown(images, "studying", quiet=quiet):
-        values = image.reshape(-1, 3) / 255.0
+        picture = unframed(image, place(image, policy))
+        values = picture.reshape(-1, 3) / 255.0
         sums, squares, pixels = sums + values.sum(0), squares + np.square(values).sum(0), pixels + len(values)
-        rows.append(features(image))
+        rows.append(features(picture))
     mean = sums / pixels
     std = np.sqrt(np.maximum(squares / pixels - np.square(mean), 1e-4))
     return Normalisation(mean=_rgb(mean), std=_rgb(std)), Likeness.fit(np.stack(rows))

@@ -29,6 +29,7 @@ def _train(*arguments: str | Path) -> Result:
         ("stretch:256x512", InputPolicy(kind="stretch", height=256, width=512)),
         ("tile:512x512:64", InputPolicy(kind="tile", height=512, width=512, overlap=64)),
         ("fit:605x700:trim", InputPolicy(kind="fit", height=605, width=700, margins="trim")),
+        ("fit:256x256:plain", InputPolicy(kind="fit", height=256, width=256, margins="plain")),
         ("tile:512x512:64:trim", InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="trim")),
     ],
 )
@@ -37,7 +38,19 @@ def test_an_input_is_parsed(text: str, policy: InputPolicy) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "fit", "fit:600", "fit:x", "fit:600xa", "crop:64x64", "fit:-1x5", "tile:64x64:b", "fit:trim"]
+    "text",
+    [
+        "",
+        "fit",
+        "fit:600",
+        "fit:x",
+        "fit:600xa",
+        "crop:64x64",
+        "fit:-1x5",
+        "tile:64x64:b",
+        "fit:trim",
+        "fit:64x64:trim:plain",
+    ],
 )
 def test_what_is_no_input_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(BadParameter, match="--input") as refused:

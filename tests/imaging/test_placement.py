@@ -139,7 +139,13 @@ def test_an_image_of_the_right_size_passes_bit_for_bit_both_ways(policy: InputPo
 
 def test_fit_keeps_the_aspect_and_centres() -> None:
     assert place(_blank(1000, 1000), FIT) == Placement(
-        source=(1000, 1000), inside=(0, 0, 1000, 1000), scaled=(605, 605), canvas=(608, 704), top=1, left=49
+        source=(1000, 1000),
+        unframed=(0, 0, 1000, 1000),
+        inside=(0, 0, 1000, 1000),
+        scaled=(605, 605),
+        canvas=(608, 704),
+        top=1,
+        left=49,
     )
     assert place(_blank(100, 400), FIT).scaled == (175, 700)
 

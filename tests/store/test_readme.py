@@ -68,6 +68,11 @@ def test_a_bar_or_line_break_in_the_card_does_not_break_the_tables() -> None:
             "fit 605 × 700, aspect kept, padded by reflection to 608 × 704",
         ),
         (InputPolicy(kind="stretch", height=512, width=512), "Resized to 512 × 512"),
+        (InputPolicy(kind="stretch", height=512, width=512, margins="plain"), "A frame of one colour is cut off."),
+        (
+            InputPolicy(kind="stretch", height=512, width=512, margins="trim"),
+            "Dark margins, and a frame of one colour,",
+        ),
         (InputPolicy(kind="tile", height=512, width=512, overlap=64), "tiles of 512 × 512 that overlap by at least 64"),
     ],
 )
