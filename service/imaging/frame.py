@@ -55,7 +55,7 @@ def _plain(part: NDArray[np.uint8]) -> int:
     colour = np.sort(thinned[0], axis=0)[thinned.shape[1] // 2].astype(np.int16)  # far quicker than a median
     low, high = (np.clip(colour + by, 0, 255).astype(np.uint8) for by in (-ALIKE, ALIKE))
     count: int = part.shape[0]
-    starts = [0, *range(1, count, ROWS_AT_ONCE), count]
+    starts: list[int] = [0, *range(1, count, ROWS_AT_ONCE), count]
     for start, stop in pairwise(starts):  # most images have no frame: that is told by the first row
         rows = thinned[start:stop]
         unlike = ((rows < low) | (rows > high)).any(axis=2).mean(axis=1)
