@@ -14,6 +14,7 @@ from service.api import heads, logs, problems
 from service.api.alarm import Alarm
 from service.api.exchange import Exchange, request_id_of
 from service.api.intake import NOTHING, Intake
+from service.api.joined_writes import JoinedWrites
 from service.api.unread import UnreadAnswer
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -61,6 +62,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self.transport = JoinedWrites(transport)
         self.flow = self._intake = Intake(transport)
         self._head_alarm = Alarm(HEAD_TIMEOUT_S, self._end_late_head)
         self._rest_alarm = Alarm(REST_TIMEOUT_S, self._close)
