@@ -83,6 +83,7 @@ class Batcher(Generic[Item, Result]):
         self._recent = RecentBatches()
         self._mates = Mates(self._recent, self._costs, max_wait_s)
         self._drain = Drain(self._costs)
+        self._advised_at, self._advice_s = (-1, 0, 0), 0.0
         self._changed = asyncio.Event()
         self._open = False
 
@@ -129,9 +130,15 @@ class Batcher(Generic[Item, Result]):
         if not self._open:
             raise ShuttingDown("this replica takes no new work; another one may")
         if (waiting := self.queued + ahead) >= self._max_queued:
+            raise _overloaded(f"{waiting} uploads wait already", self._until_place_s(ahead))
+
+    def _until_place_s(self, ahead: int) -> float:
+        """Return when a full queue has room; a burst has many to refuse, so that is kept until the queue changes."""
+        if self._advised_at != (state := (ahead, self._waiting.changes, self._drain.batches)):
             left = [self._waiting.turns(upload) for upload in self._waiting]
-            retry_after_s = self._drain.until_place_s(left, ahead=ahead, largest=self._largest())
-            raise _overloaded(f"{waiting} uploads wait already", retry_after_s)
+            self._advice_s = self._drain.until_place_s(left, ahead=ahead, largest=self._largest())
+            self._advised_at = state
+        return self._advice_s
 
     async def submit(
         self, items: Sequence[Item], *, deadline: float | None = None, since: float | None = None

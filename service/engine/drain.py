@@ -32,6 +32,8 @@ class Drain:
 
     def __init__(self, costs: CostCurve) -> None:
         self._costs = costs
+        self.batches = 0
+        """How many were recorded: between two of them the same queue has the same advice."""
         self._ended = -math.inf
         self._lasted: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._starved: deque[tuple[float, float]] = deque(maxlen=WINDOW)
@@ -47,6 +49,7 @@ class Drain:
         if since < self._ended:  # else nothing was being decoded all the time, which tells nothing of decoding
             self._starved.append((max(arrived - self._ended, 0.0), uploads))
         self._ended = ended
+        self.batches += 1
         self._should_last.clear()
 
     def until_place_s(self, left: Sequence[int], *, ahead: int, largest: int) -> float:

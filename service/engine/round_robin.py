@@ -15,6 +15,8 @@ class RoundRobin(Generic[Member]):
 
     def __init__(self) -> None:
         self._wanted: OrderedDict[Member, int] = OrderedDict()
+        self.changes = 0
+        """How often a member has joined, left or had a turn."""
 
     def __len__(self) -> int:
         """How many members want at least one more turn."""
@@ -31,10 +33,12 @@ class RoundRobin(Generic[Member]):
     def add(self, member: Member, turns: int) -> None:
         """Let a new member join at the back, wanting `turns` turns (at least 1)."""
         self._wanted[member] = turns
+        self.changes += 1
 
     def discard(self, member: Member) -> None:
         """Let a member leave, whatever it still wants; one who is not there leaves nothing behind."""
         self._wanted.pop(member, None)
+        self.changes += 1
 
     def next(self) -> Member:
         """Return the member whose turn it is.
@@ -43,6 +47,7 @@ class RoundRobin(Generic[Member]):
             KeyError: nobody wants a turn.
         """
         member, turns = self._wanted.popitem(last=False)
+        self.changes += 1
         if turns > 1:
             self._wanted[member] = turns - 1
         return member

@@ -140,6 +140,34 @@ def test_where_decoding_takes_longest_the_refused_are_told_how_long_that_takes()
     run_virtually(main)
 
 
+def test_what_the_refused_are_told_follows_the_queue() -> None:
+    def told(batcher: Batcher[int, int]) -> float:
+        with pytest.raises(Overloaded) as refused:
+            batcher.admit(None)
+        return refused.value.retry_after_s
+
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, max_size=1, max_queued=2) as batcher:
+            await outcomes([ask(batcher, [0])])
+            running = ask(batcher, [0])
+            await asyncio.sleep(0.1)
+            small = [ask(batcher, [item]) for item in (1, 2)]
+            await asyncio.sleep(0.1)
+            behind_small = told(batcher)
+            for call in small:
+                call.cancel()
+            await asyncio.sleep(0.1)
+            large = [ask(batcher, range(12)) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            behind_large = told(batcher)
+            await running
+            await asyncio.sleep(4)
+            assert behind_small < told(batcher) < behind_large
+            await outcomes(large)
+
+    run_virtually(main)
+
+
 def test_time_in_which_others_had_the_device_counts_for_the_refused() -> None:
     async def main() -> None:
         device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)

@@ -52,6 +52,13 @@ def test_whatever_the_warm_up_said_a_full_batch_lasts_from_as_long_as_a_lone_one
     assert place_s(rule, [1] * 32) == pytest.approx(advice)
 
 
+def test_batches_are_counted_since_each_may_change_the_advice() -> None:
+    rule = drain()
+    for count in (1, 2):
+        rule.record(since=0.0, arrived=0.0, ended=2.0 * count, items=1, uploads=1)
+        assert rule.batches == count
+
+
 def test_full_batches_tell_more_than_lone_ones() -> None:
     rule = drain()
     rule.record(since=0.0, arrived=0.0, ended=2.0, items=1, uploads=1)

@@ -29,6 +29,17 @@ def test_a_new_member_joins_at_the_back() -> None:
     assert _all_turns(circle) == "bacba"
 
 
+def test_whoever_joins_leaves_or_has_a_turn_is_a_change() -> None:
+    circle: RoundRobin[str] = RoundRobin()
+    changes = [circle.changes]
+    for change in (lambda: circle.add("a", 3), circle.next, lambda: circle.discard("a")):
+        change()
+        changes.append(circle.changes)
+    assert len(set(changes)) == 4
+    circle.turns("a")
+    assert circle.changes == changes[-1]
+
+
 def test_a_member_who_leaves_gets_no_more_turns() -> None:
     circle: RoundRobin[str] = RoundRobin()
     circle.add("a", 3)
