@@ -89,4 +89,5 @@ def _without_routes(gate: Gate, telemetry: Telemetry, fleet: Fleet) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # to an address made of the caller's Host header, and without TLS
         dependencies=[Depends(gate)] if gate.is_needed else [],
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for at each request
     )

@@ -35,6 +35,7 @@ def configure(level: str) -> None:
 
     Of libraries it holds warnings and worse, whatever the level: Pillow's debug lines, for one, repeat EXIF values.
     """
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line shows them
     own = logging.StreamHandler(sys.stderr)
     own.setFormatter(_Utc("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[own], force=True)
@@ -58,7 +59,8 @@ def log_access(exchange: Exchange) -> None:
         "seconds": round(exchange.seconds, 6),
         "request_id": exchange.request_id,
     }
-    access.info(json.dumps(line))
+    # `info` would look for the line of code that called it, which nobody is shown
+    access.handle(logging.LogRecord(access.name, logging.INFO, "", 0, json.dumps(line), None, None))
 
 
 def _iso(time: datetime) -> str:
