@@ -5,12 +5,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from service.imaging.dim import HALF, filled
 from service.imaging.margins import SAMPLES, SMALLEST_SHARE, Box
 
 ALIKE = 4
-"""Levels, in each channel, by which pixels of a frame may differ: JPEG blurs where it ends, and cameras' own dark is
-further apart. No row of any picture of the three data sets is as even as that from side to side, but for a few at
-the very edge of some of ISIC 2018."""
+"""Levels, in each channel, by which pixels of a frame may differ (fewer in a dim image): JPEG blurs where it ends, and
+cameras' own dark is further apart. No row of any picture of the three data sets is as even as that from side to side,
+but for a few at the very edge of some of ISIC 2018."""
 
 ROWS_AT_ONCE = 32
 
@@ -24,36 +25,44 @@ def inside_frame(image: NDArray[np.uint8]) -> Box:
     A frame within a frame goes as well. All of the image is left if it has none, or if what is left would be too small
     to be the picture. Costs next to nothing unless there is a frame.
     """
+    box = _inside(image, ALIKE)
+    if box[2:] == image.shape[:2]:
+        return box
+    low, high = filled(image)
+    return box if high - low >= HALF else _inside(image, int(ALIKE * (high - low) / HALF))  # a dim picture is all alike
+
+
+def _inside(image: NDArray[np.uint8], alike: int) -> Box:
     height, width = image.shape[:2]
     box: Box = (0, 0, height, width)
-    while (smaller := _without_columns(image, _without_rows(image, box))) != box:
+    while (smaller := _without_columns(image, _without_rows(image, box, alike), alike)) != box:
         box = smaller
         if min(box[2] / height, box[3] / width) < SMALLEST_SHARE:
             return 0, 0, height, width
     return box
 
 
-def _without_rows(image: NDArray[np.uint8], box: Box) -> Box:
+def _without_rows(image: NDArray[np.uint8], box: Box, alike: int) -> Box:
     y, x, height, width = box
     part = image[y : y + height, x : x + width]
-    above = _plain(part)
-    below = _plain(part[above:][::-1])
+    above = _plain(part, alike)
+    below = _plain(part[above:][::-1], alike)
     return y + above, x, height - above - below, width
 
 
-def _without_columns(image: NDArray[np.uint8], box: Box) -> Box:
+def _without_columns(image: NDArray[np.uint8], box: Box, alike: int) -> Box:
     y, x, height, width = box
-    x, y, width, height = _without_rows(image.swapaxes(0, 1), (x, y, width, height))
+    x, y, width, height = _without_rows(image.swapaxes(0, 1), (x, y, width, height), alike)
     return y, x, height, width
 
 
-def _plain(part: NDArray[np.uint8]) -> int:
+def _plain(part: NDArray[np.uint8], alike: int) -> int:
     """Return how many rows, from the first on, have the first one's colour from side to side, but for specks."""
     if not part.size:
         return 0
     thinned = part[:, :: max(1, part.shape[1] // SAMPLES)]
     colour = np.sort(thinned[0], axis=0)[thinned.shape[1] // 2].astype(np.int16)  # far quicker than a median
-    low, high = (np.clip(colour + by, 0, 255).astype(np.uint8) for by in (-ALIKE, ALIKE))
+    low, high = (np.clip(colour + by, 0, 255).astype(np.uint8) for by in (-alike, alike))
     count: int = part.shape[0]
     starts: list[int] = [0, *range(1, count, ROWS_AT_ONCE), count]
     for start, stop in pairwise(starts):  # most images have no frame: that is told by the first row

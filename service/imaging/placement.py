@@ -2,11 +2,11 @@
 
 Training and serving both come through here, so the two can never differ. The order is always
 
-    source  --trim-->  inside  --resize-->  scaled  --pad by reflection-->  canvas  --cut-->  tiles of policy.grid
+    source  --trim-->  inside  --stretch levels, resize-->  scaled  --pad by reflection-->  canvas  --cut-->  tiles
 
 and back: blend the tiles' maps on the canvas, crop what was padded, resize to the inside, surround it with background.
-`fit` and `stretch` have one tile, which is the whole canvas; `tile` does not resize; a policy that keeps margins does
-not trim.
+Tiles are of policy.grid. `fit` and `stretch` have one, which is the whole canvas; `tile` does not resize; a policy that
+keeps margins does not trim; levels are stretched only if the image is dim.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from service.imaging.dim import in_full_range
 from service.imaging.frame import inside_frame
 from service.imaging.margins import Box, inside_margins
 from service.imaging.policy import InputPolicy
@@ -62,21 +63,20 @@ def place(image: Image, policy: InputPolicy) -> Placement:
 
 
 def unframed(image: Image, placement: Placement) -> Image:
-    """Return the image within its frame of one colour, with any dark margins; all of it if the policy keeps margins.
+    """Return the image as it is judged: in full range, within its frame of one colour, with any dark margins.
 
     It is what descriptors of the image are taken of: a frame says nothing of the picture.
     """
-    return _part(image, placement.unframed)
+    return in_full_range(_part(image, placement.unframed))
 
 
 def to_canvas(image: Image, placement: Placement) -> Image:
-    """Resize (bilinear, antialiased) and pad by reflection: uint8 (H, W, 3) to uint8 (*canvas, 3).
+    """Stretch a dim image's levels, resize (bilinear, antialiased), pad by reflection: uint8 (H, W, 3) to (*canvas, 3).
 
-    An image that already has the canvas's size comes back bit for bit.
+    An image that has the canvas's size, and is not dim, comes back bit for bit.
     """
-    return _padded(
-        _resized(_part(image, placement.inside), placement.scaled, PillowImage.Resampling.BILINEAR), placement
-    )
+    picture = in_full_range(_part(image, placement.inside))
+    return _padded(_resized(picture, placement.scaled, PillowImage.Resampling.BILINEAR), placement)
 
 
 def mask_to_canvas(mask: Mask, placement: Placement) -> Mask:
