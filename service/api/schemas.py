@@ -122,6 +122,9 @@ class InputGrid(Document):
     margins: Literal["keep", "plain", "trim"] = Field(
         description="what is cut off first: nothing; a frame of one colour; such a frame and dark margins"
     )
+    levels: Literal["lighten", "stretch"] = Field(
+        description="what is brought to the full range of levels: dark pictures; dark and flat ones"
+    )
 
 
 class ModelScores(Document):

@@ -1,5 +1,6 @@
 """`alnet train`: from a folder of images and masks to a published checkpoint."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,11 @@ from service.errors import BadParameter
 if TYPE_CHECKING:
     from service.imaging.policy import InputPolicy
     from service.training.config import Config
+
+INPUT = re.compile(
+    "(?P<kind>fit|stretch|tile):(?P<height>[0-9]{1,9})x(?P<width>[0-9]{1,9})(:(?P<overlap>[0-9]{1,9}))?"
+    "(:(?P<margins>keep|plain|trim))?(:(?P<levels>lighten|stretch))?"
+)
 
 
 def train(
@@ -141,32 +147,24 @@ def _run(
 
 
 def parse_input(text: str) -> "InputPolicy":
-    """Return the input policy that `kind:HEIGHTxWIDTH` names; `:OVERLAP` may follow, then `:plain` or `:trim`.
+    """Return the input policy that `kind:HEIGHTxWIDTH` names.
+
+    `:OVERLAP`, `:plain` or `:trim`, and `:stretch` may follow, in this order.
 
     Raises:
         BadParameter: the text is none.
         BadConfig: its sizes do not fit each other.
     """
-    from service.imaging.policy import InputPolicy, Margins
+    from pydantic import TypeAdapter
 
-    margins: Margins = "trim" if text.endswith(":trim") else "plain" if text.endswith(":plain") else "keep"
-    kind, _, sizes = text.removesuffix(f":{margins}").partition(":")
-    size, _, overlap = sizes.partition(":")
-    height, _, width = size.partition("x")
-    numbers = (height, width, overlap or "0")
-    if not all(number.isdecimal() for number in numbers):
-        raise BadParameter(f"--input {text!r}: write it as fit:605x700:trim, stretch:512x512 or tile:512x512:64:plain")
-    match kind:
-        case "fit" | "stretch" | "tile":
-            return InputPolicy(
-                kind=kind,
-                height=int(height),
-                width=int(width),
-                overlap=int(overlap or 0),
-                margins=margins,
-            )
-        case _:
-            raise BadParameter(f"--input {text!r}: the kind is fit, stretch or tile")
+    from service.imaging.policy import InputPolicy
+
+    if (found := INPUT.fullmatch(text)) is None:
+        raise BadParameter(
+            f"--input {text!r}: write it as fit:605x700:trim, stretch:512x512 or tile:512x512:64:plain:stretch"
+        )
+    said = {name: value for name, value in found.groupdict().items() if value is not None}
+    return TypeAdapter(InputPolicy).validate_python(said)
 
 
 def parse_network_options(pairs: Sequence[str]) -> dict[str, int | str | list[int]]:

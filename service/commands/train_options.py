@@ -28,7 +28,7 @@ Grid = Annotated[
     typer.Option(
         "--input",
         help="fit:605x700, stretch:512x512 or tile:512x512:64 (height x width : overlap); :plain cuts a frame of one"
-        " colour off, :trim such a frame and dark margins.",
+        " colour off, :trim such a frame and dark margins; :stretch brings flat pictures to all levels, as for EM.",
         rich_help_panel=DATA,
     ),
 ]

@@ -8,6 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+Range = tuple[int, int]
+"""The levels that become 0 and 255."""
+
+AS_THEY_ARE: Range = (0, 255)
+
 SAMPLES = 128
 """At least so many rows and columns are looked at, and all of a smaller image."""
 
@@ -19,40 +24,33 @@ LEAST_LEVELS = 12
 """What fills less is not stretched: there is hardly a picture in it."""
 
 
-def in_full_range(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image, uint8 (H, W, 3), as it is, unless it fills less than half of the range: then in all of it.
+def dim_range(image: NDArray[np.uint8], *, is_contrast: bool) -> Range:
+    """Return the levels of a dim image, uint8 (H, W, 3), that are to become 0 and 255, all channels alike.
 
-    Of a grey picture what lies between its darkest and its lightest levels counts, as where there are more than 8 bits,
-    and becomes 0 to 255. Colours are made lighter alone, all alike, as more light would have made them: pictures of
-    pale skin fill less than half of the range, too, and are not dim.
+    It is dim if nothing in it is lighter than half: then it is made lighter, as more light would have made it. With
+    `is_contrast` it is, too, if from its darkest to its lightest it fills less than half of the range: then it is
+    stretched from both ends. All others stay as they are.
     """
     low, high = filled(image)
-    if high - low >= HALF:
-        return image
-    if not _is_grey(image):
+    if not is_contrast:
         low = 0
-    return _stretched(image, low, high) if LEAST_LEVELS <= high - low < HALF else image
+    return (low, high) if LEAST_LEVELS <= high - low < HALF else AS_THEY_ARE
 
 
-def filled(image: NDArray[np.uint8]) -> tuple[int, int]:
+def filled(image: NDArray[np.uint8]) -> Range:
     """Return the darkest and the lightest level of an image, of all its channels and but for specks."""
-    seen = _thinned(image)
+    seen = image[:: max(1, image.shape[0] // SAMPLES), :: max(1, image.shape[1] // SAMPLES)]
     counts = np.bincount(seen.reshape(-1), minlength=256).cumsum()
     specks = SPECKS_SHARE * seen.size
     low, high = np.searchsorted(counts, (specks, seen.size - specks))
     return int(low), int(high)
 
 
-def _is_grey(image: NDArray[np.uint8]) -> bool:
-    seen = _thinned(image)
-    return bool((seen == seen[..., :1]).all())
-
-
-def _thinned(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image[:: max(1, image.shape[0] // SAMPLES), :: max(1, image.shape[1] // SAMPLES)]
-
-
-def _stretched(image: NDArray[np.uint8], low: int, high: int) -> NDArray[np.uint8]:
-    """Return the image with `low` at 0 and `high` at 255. Pillow needs no index of 8 bytes for each value."""
+def in_full_range(image: NDArray[np.uint8], levels: Range) -> NDArray[np.uint8]:
+    """Return an image, uint8 (H, W, 3), whose `levels` have become 0 and 255; what lies outside of them is cut off."""
+    if levels == AS_THEY_ARE:
+        return image
+    low, high = levels
     table = np.rint(np.clip((np.arange(256) - low) * (255 / (high - low)), 0, 255)).astype(int).tolist()
+    # Pillow needs no index of 8 bytes for each value, as NumPy does
     return np.asarray(PillowImage.fromarray(np.ascontiguousarray(image)).point(table * 3), np.uint8)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from service.imaging.dim import in_full_range
+from service.imaging.dim import Range, dim_range, in_full_range
 from service.imaging.frame import inside_frame
 from service.imaging.margins import Box, inside_margins
 from service.imaging.policy import InputPolicy
@@ -41,7 +41,7 @@ class Placement:
     `source` is the image's own size, `unframed` the part of it within a frame of one colour, and `inside` the part that
     is left within all its margins (both are all of it if the policy keeps margins). `scaled` is that part's size
     after resizing (the same for `tile`), `canvas` the size after padding. `top` and `left` are where the scaled part
-    begins on the canvas.
+    begins on the canvas. `levels` become 0 and 255: those of a dim image.
     """
 
     source: Size
@@ -51,6 +51,7 @@ class Placement:
     canvas: Size
     top: int
     left: int
+    levels: Range
 
 
 def place(image: Image, policy: InputPolicy) -> Placement:
@@ -58,7 +59,14 @@ def place(image: Image, policy: InputPolicy) -> Placement:
     source, (frame, inside) = (image.shape[0], image.shape[1]), _boxes(image, policy)
     scaled, canvas, corner = _sizes(inside[2:], policy)
     return Placement(
-        source=source, unframed=frame, inside=inside, scaled=scaled, canvas=canvas, top=corner[0], left=corner[1]
+        source=source,
+        unframed=frame,
+        inside=inside,
+        scaled=scaled,
+        canvas=canvas,
+        top=corner[0],
+        left=corner[1],
+        levels=dim_range(_part(image, inside), is_contrast=policy.levels == "stretch"),
     )
 
 
@@ -67,7 +75,7 @@ def unframed(image: Image, placement: Placement) -> Image:
 
     It is what descriptors of the image are taken of: a frame says nothing of the picture.
     """
-    return in_full_range(_part(image, placement.unframed))
+    return in_full_range(_part(image, placement.unframed), placement.levels)
 
 
 def to_canvas(image: Image, placement: Placement) -> Image:
@@ -75,7 +83,7 @@ def to_canvas(image: Image, placement: Placement) -> Image:
 
     An image that has the canvas's size, and is not dim, comes back bit for bit.
     """
-    picture = in_full_range(_part(image, placement.inside))
+    picture = in_full_range(_part(image, placement.inside), placement.levels)
     return _padded(_resized(picture, placement.scaled, PillowImage.Resampling.BILINEAR), placement)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from service.errors import BadConfig
 
 Margins = Literal["keep", "plain", "trim"]
+Levels = Literal["lighten", "stretch"]
 
 STRIDE = 32
 """The encoder's coarsest stride: a network's grid is a multiple of it."""
@@ -31,6 +32,9 @@ class InputPolicy:
     the picture then has the same size on the grid, however wide the frame is. With "trim", dark margins, as of a fundus
     camera, are cut off as well.
 
+    A dark picture is made lighter, so that it fills the range of levels. With `levels` "stretch", for pictures that
+    are what they are by their contrast alone, a flat one is stretched to all of the range, too.
+
     Raises:
         BadConfig: a size is below 1, `overlap` is not smaller than half a tile, a `stretch` or `tile` grid is no
             multiple of 32, or the grid has more than `MOST_PIXELS`, or a side of more than `MOST_SIDE`.
@@ -41,6 +45,7 @@ class InputPolicy:
     width: int
     overlap: int = 0
     margins: Margins = "keep"
+    levels: Levels = "lighten"
 
     def __post_init__(self) -> None:
         """Check the sizes against each other."""

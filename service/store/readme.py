@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from service.imaging.policy import InputPolicy, Margins
+from service.imaging.policy import InputPolicy, Levels, Margins
 from service.store.card import Card, IouEstimate, Quantised, Scores
 
 Row = tuple[str, object]
@@ -12,6 +12,10 @@ CUT_OFF: Mapping[Margins, str] = {
     "keep": "",
     "plain": "A frame of one colour is cut off. ",
     "trim": "Dark margins, and a frame of one colour, are cut off. ",
+}
+BROUGHT_TO_FULL_RANGE: Mapping[Levels, str] = {
+    "lighten": "If it is dark, made lighter. ",
+    "stretch": "If it is dark or flat, stretched to the full range of levels. ",
 }
 
 
@@ -33,7 +37,7 @@ def describe_input(policy: InputPolicy) -> str:
     """Return in a sentence or two how an upload reaches the network's grid (sizes are height × width)."""
     size = f"{policy.height} × {policy.width}"
     grid = " × ".join(str(side) for side in policy.grid)
-    first = CUT_OFF[policy.margins]
+    first = CUT_OFF[policy.margins] + BROUGHT_TO_FULL_RANGE[policy.levels]
     match policy.kind:
         case "fit":
             return f"{first}Scaled to fit {size}, aspect kept, padded by reflection to {grid}."

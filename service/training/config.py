@@ -119,7 +119,7 @@ MODALITIES: dict[str, dict[str, object]] = {
     },
     "cell": {
         "label": "cell interior",
-        "input": InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="plain"),
+        "input": InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="plain", levels="stretch"),
         "fractions": (0.5, 0.2, 0.3),
     },
     "skin": {
@@ -201,7 +201,8 @@ def spelt(policy: InputPolicy) -> str:
     """Return the policy as `--input` takes it."""
     overlap = f":{policy.overlap}" if policy.overlap else ""
     margins = "" if policy.margins == "keep" else f":{policy.margins}"
-    return f"{policy.kind}:{policy.height}x{policy.width}{overlap}{margins}"
+    levels = "" if policy.levels == "lighten" else f":{policy.levels}"
+    return f"{policy.kind}:{policy.height}x{policy.width}{overlap}{margins}{levels}"
 
 
 def file_identity(path: Path) -> str:

@@ -30,6 +30,11 @@ def _train(*arguments: str | Path) -> Result:
         ("tile:512x512:64", InputPolicy(kind="tile", height=512, width=512, overlap=64)),
         ("fit:605x700:trim", InputPolicy(kind="fit", height=605, width=700, margins="trim")),
         ("fit:256x256:plain", InputPolicy(kind="fit", height=256, width=256, margins="plain")),
+        (
+            "tile:512x512:64:plain:stretch",
+            InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="plain", levels="stretch"),
+        ),
+        ("fit:605x700:stretch", InputPolicy(kind="fit", height=605, width=700, levels="stretch")),
         ("tile:512x512:64:trim", InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="trim")),
     ],
 )
@@ -50,6 +55,7 @@ def test_an_input_is_parsed(text: str, policy: InputPolicy) -> None:
         "tile:64x64:b",
         "fit:trim",
         "fit:64x64:trim:plain",
+        "fit:64x64:stretch:plain",
     ],
 )
 def test_what_is_no_input_is_refused_with_an_example(text: str) -> None:

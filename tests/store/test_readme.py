@@ -69,6 +69,8 @@ def test_a_bar_or_line_break_in_the_card_does_not_break_the_tables() -> None:
         ),
         (InputPolicy(kind="stretch", height=512, width=512), "Resized to 512 × 512"),
         (InputPolicy(kind="stretch", height=512, width=512, margins="plain"), "A frame of one colour is cut off."),
+        (InputPolicy(kind="stretch", height=512, width=512), "If it is dark, made lighter."),
+        (InputPolicy(kind="stretch", height=512, width=512, levels="stretch"), "stretched to the full range of levels"),
         (
             InputPolicy(kind="stretch", height=512, width=512, margins="trim"),
             "Dark margins, and a frame of one colour,",

@@ -242,9 +242,11 @@ def test_a_configuration_that_asks_for_nothing_has_no_transforms() -> None:
 
 def test_random_crops_reach_every_part_of_the_canvas_and_no_further() -> None:
     y, x = np.mgrid[:64, :96].astype(np.uint8)
-    places = np.stack([y, x, x], axis=-1)
+    places = np.stack([y, x, x], axis=-1) + np.uint8(128)  # what is dark would be made lighter
     items = TrainingItems(lambda _: (places, _mask_of(places)), 1, _config(crop_px=32))
-    middles = np.array([items[0, position, 0][0][:2, 15:17, 15:17].mean((1, 2)).numpy() for position in range(400)])
+    middles = (
+        np.array([items[0, position, 0][0][:2, 15:17, 15:17].mean((1, 2)).numpy() for position in range(400)]) - 128
+    )
     assert middles.min(0) == pytest.approx([15.5, 15.5], abs=1)
     assert middles.max(0) == pytest.approx([47.5, 79.5], abs=1)
 

@@ -132,6 +132,10 @@ def test_a_modality_that_no_store_could_hold_is_refused() -> None:
         (InputPolicy(kind="fit", height=605, width=700, margins="trim"), "fit:605x700:trim"),
         (InputPolicy(kind="tile", height=512, width=512, overlap=64), "tile:512x512:64"),
         (InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="plain"), "tile:512x512:64:plain"),
+        (
+            InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="plain", levels="stretch"),
+            "tile:512x512:64:plain:stretch",
+        ),
         (InputPolicy(kind="tile", height=512, width=512, overlap=64, margins="trim"), "tile:512x512:64:trim"),
     ],
     ids=str,
