@@ -7,9 +7,7 @@ changed nor relied upon.
 
 import io
 import logging
-import threading
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +19,11 @@ from PIL import Image as PillowImage
 
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
 from service.imaging import deep_tiff, netpbm, tiff, workload
+from service.imaging.quiet import QuietPillow
 
 logger = logging.getLogger(__name__)
+
+_quiet_pillow = QuietPillow()
 
 SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -69,7 +70,7 @@ class _Head:
 
 @contextmanager
 def pillows_errors() -> Iterator[None]:
-    """Turn what Pillow raises in the block into a BadUpload, and let none of its warnings out.
+    """Turn what Pillow raises in the block into a BadUpload, and let none of its warnings and logs out.
 
     So is want of memory, and arithmetic that a file's numbers do not allow. What else our own code raises, or numpy in
     it, is a bug, and goes its way.
@@ -303,33 +304,3 @@ def _forget_hearsay(image: PillowImage.Image) -> None:
     """
     for name in ("xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
         image.info.pop(name, None)
-
-
-class _QuietPillow:
-    """Ignores Pillow's warnings while at least one thread is inside.
-
-    Filters are the process's, so two threads that each used `warnings.catch_warnings` could restore them in the wrong
-    order, for good. Here the first to enter changes them, and the last to leave puts them back.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._saved = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._saved.__exit__(None, None, None)
-
-
-_quiet_pillow = _QuietPillow()
