@@ -80,7 +80,7 @@ def _varying_alpha(image: PillowImage.Image) -> PillowImage.Image | None:
     """Return the alpha channel if some of the picture is more transparent than other parts of it."""
     if is_deep(image) or not image.has_transparency_data:
         return None
-    alpha = image.convert("RGBA").getchannel("A")
+    alpha = _with_alpha(image).getchannel("A")
     return alpha if len(set(alpha.getextrema())) > 1 else None
 
 
@@ -164,20 +164,29 @@ def strips(image: PillowImage.Image) -> Iterator[tuple[slice, PillowImage.Image]
 
 def _is_nowhere_seen(image: PillowImage.Image) -> bool:
     """Whether all of the picture is transparent: programs that know no alpha leave such a fourth channel behind."""
-    return not any(strip.convert("RGBA").getchannel("A").getbbox() for _, strip in strips(image))
+    return not any(_with_alpha(strip).getchannel("A").getbbox() for _, strip in strips(image))
 
 
 def _over_black(image: PillowImage.Image) -> PillowImage.Image:
     """Return the picture in RGB; what is transparent is composited over black."""
-    with_alpha = image.convert("RGBA")
+    with_alpha = _with_alpha(image)
     black = PillowImage.new("RGB", image.size)
     black.paste(with_alpha, mask=with_alpha.getchannel("A"))
     return black
 
 
+def _with_alpha(image: PillowImage.Image) -> PillowImage.Image:
+    """Return the picture in RGBA."""
+    return _not_multiplied(image).convert("RGBA")
+
+
 def _opaque(image: PillowImage.Image) -> PillowImage.Image:
     """Return the picture in 1, L or RGB, as if nothing in it were transparent."""
     image.info.pop("transparency", None)
-    if image.mode in {"La", "RGBa"}:  # alpha is multiplied in; only this undoes it
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    image = _not_multiplied(image)
     return image.convert("L" if image.mode == "LA" else image.mode if image.mode in {"1", "L"} else "RGB")
+
+
+def _not_multiplied(image: PillowImage.Image) -> PillowImage.Image:
+    """Return the picture without its alpha multiplied in; Pillow converts one that has it to nothing else."""
+    return image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode]) if image.mode in {"La", "RGBa"} else image

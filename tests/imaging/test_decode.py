@@ -468,6 +468,33 @@ def test_a_colour_too_dark_to_have_a_luma_is_foreground(colour: tuple[int, int, 
     assert read.mask.tolist() == [[False, True, False]]
 
 
+def multiplied(image: Image.Image) -> bytes:
+    """Return a TIFF of `image`, LA or RGBA, whose alpha is said to be multiplied in already."""
+    apart, multiplied_in = (struct.pack("<HHII", 338, 3, 1, value) for value in (2, 1))
+    upload = encoded(image, "TIFF")
+    assert apart in upload
+    return upload.replace(apart, multiplied_in)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_that_is_multiplied_in_already_is_not_multiplied_in_again(mode: str) -> None:
+    image = Image.new("RGBA", (4, 1))
+    for x, (level, alpha) in enumerate([(200, 255), (100, 128), (0, 0), (40, 64)]):
+        image.putpixel((x, 0), (level, level, level, alpha))
+    np.testing.assert_allclose(grey(multiplied(image.convert(mode))), [200, 100, 0, 40], atol=1)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_mask_whose_alpha_is_multiplied_in_is_read(mode: str) -> None:
+    image = Image.new("RGBA", (3, 1), (255, 255, 255, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    assert decode_mask(multiplied(image.convert(mode)), max_pixels=LIMIT).mask.tolist() == [[True, False, True]]
+    image.paste((0, 0, 0), (0, 0, 3, 1))
+    image.putalpha(Image.fromarray(np.array([[0, 255, 0]], np.uint8)))
+    read = decode_mask(multiplied(image.convert(mode)), max_pixels=LIMIT)
+    assert read.mask.tolist() == [[False, True, False]]
+
+
 @pytest.mark.parametrize("grey", [0, 255])
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_alpha_is_the_mask_where_nothing_else_varies(mode: str, grey: int) -> None:
