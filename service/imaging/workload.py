@@ -1,7 +1,7 @@
 """Refuse small files that would take minutes to decode, or memory out of proportion to their pixels.
 
-Pillow walks the headers of PNG and JPEG, and all of a run-length coded BMP, in Python, byte by byte or piece by piece.
-A sound file has few pieces; a few megabytes of empty ones keep a processor busy for minutes. The walks here stop early.
+Pillow walks the header of a JPEG, and all of a run-length coded BMP, in Python, byte by byte or piece by piece. A sound
+file has few pieces; a few megabytes of empty ones keep a processor busy for minutes. The walks here stop early.
 """
 
 import re
@@ -13,9 +13,6 @@ from service.errors import DamagedImage, ImageTooLarge
 LONGEST_SIDE = 65_535
 """In pixels; no JPEG can have more. Resizing, and padding to the network's grid, cost memory by the side as well: an
 image of one row and 40 megapixels, a PNG of 40 kB, would be padded to as many columns of hundreds of rows."""
-
-_MOST_PNG_CHUNKS = 10_000
-"""Beside one for each KiB of the file."""
 
 _MOST_JPEG_SEGMENTS = 10_000
 _MOST_JPEG_JUNK_BYTES = 10_000
@@ -66,22 +63,6 @@ def check_memory(mode: str, pixels: int, besides: float, max_pixels: int) -> Non
             "the image takes more memory to decode than is allowed: save a TIFF in smaller strips or tiles, a JPEG"
             " without progression"
         )
-
-
-def check_png(upload: bytes) -> None:
-    """Raise DamagedImage if the PNG has more chunks, or colour profiles, than any encoder writes.
-
-    Each profile may inflate to a megabyte, which Pillow limits for all texts together, but not for them.
-    """
-    most, profiles, at = _MOST_PNG_CHUNKS + len(upload) // 1024, 0, 8
-    for _ in range(most):
-        if at >= len(upload):
-            return
-        profiles += upload[at + 4 : at + 8] == b"iCCP"
-        if profiles > 1:
-            raise DamagedImage("the PNG has more than one colour profile")
-        at += 12 + int.from_bytes(upload[at : at + 4])
-    raise DamagedImage(f"the PNG has more than {most} chunks")
 
 
 def check_jpeg_header(upload: bytes) -> int:

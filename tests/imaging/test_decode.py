@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from service.errors import DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
-from service.imaging import levels, workload
+from service.imaging import levels
+from service.imaging import png as png_chunks
 from service.imaging.decode import decode, decode_mask
 from service.imaging.opening import SIGNATURES
 from tests.imaging.pictures import encoded, noise, rgb_png
@@ -157,7 +158,7 @@ def test_what_our_own_readers_cannot_bear_is_damaged_and_logged_without_its_cont
     def fail(upload: bytes) -> None:
         raise KeyError(upload)
 
-    monkeypatch.setattr(workload, "check_png", fail)
+    monkeypatch.setattr(png_chunks, "essential", fail)
     caplog.set_level(logging.INFO)
     with pytest.raises(DamagedImage):
         pixels(rgb_png())
