@@ -32,6 +32,7 @@ from PIL.TiffImagePlugin import (
     SAMPLEFORMAT,
     SAMPLESPERPIXEL,
     TILEWIDTH,
+    YCBCRSUBSAMPLING,
     TiffImageFile,
 )
 
@@ -40,7 +41,7 @@ from service.imaging import levels
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _PLANES_APART, _UNSIGNED, _SIGNED = 0, 1, 2, 1, 2
 
-_JPEG = 7
+_JPEG, _WEBP = 7, 50_001
 _HEADER_BYTES = 8
 
 _FAX = frozenset({2, 3, 4})
@@ -116,6 +117,10 @@ def name_samples(image: TiffImageFile) -> None:
 
 
 def _refuse_misread(image: TiffImageFile, bits: int) -> None:
+    if image.tag_v2.get(COMPRESSION) == _WEBP:
+        raise DamagedImage("the TIFF holds WebP, which is not read; save it deflated")
+    if not image.use_load_libtiff and image.mode == "YCbCr" and image.tag_v2.get(YCBCRSUBSAMPLING, (1, 1)) != (1, 1):
+        raise DamagedImage("the TIFF has fewer samples of colour than of light, uncompressed; save it as RGB")
     if not image.use_load_libtiff and _is_incomplete(image):
         raise DamagedImage("the TIFF is cut short: strips or tiles are missing")
     if _is_apart(image) and image.mode in {"LA", "PA"}:

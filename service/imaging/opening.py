@@ -148,7 +148,8 @@ def _format(upload: bytes) -> str:
     for format_, signatures in SIGNATURES.items():
         if upload.startswith(signatures) and not is_dicom:
             return format_
-    raise UnknownImageFormat(f"the bytes are no image of a format that is read here: {', '.join(SIGNATURES)}")
+    advice = "; export the DICOM as PNG or TIFF" if is_dicom else ""
+    raise UnknownImageFormat(f"the bytes are no image of a format that is read here: {', '.join(SIGNATURES)}{advice}")
 
 
 def _pick(frame: int | None, frames: int) -> int:
@@ -193,7 +194,7 @@ def _bring_key_to_eight_bits(image: PillowImage.Image, *, depth: int) -> None:
 
 def _jpeg(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     first_scan = workload.check_jpeg_header(upload)
-    image = JpegImagePlugin.JpegImageFile(io.BytesIO(upload))
+    image = _opened_jpeg(upload)
     workload.check_size(image.size, max_pixels)
     pixels, scans = image.width * image.height, workload.count_jpeg_scans(upload)
     workload.check_jpeg_scans(scans, pixels, max_pixels)
@@ -203,6 +204,16 @@ def _jpeg(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
         workload.check_memory(image.mode, pixels, besides, max_pixels)
     _pick(frame, 1)
     return _Head(pixels * _times_slower(scans), lambda: image)
+
+
+def _opened_jpeg(upload: bytes) -> JpegImagePlugin.JpegImageFile:
+    try:
+        return JpegImagePlugin.JpegImageFile(io.BytesIO(upload))
+    except SyntaxError as error:
+        raise DamagedImage(
+            "the JPEG is broken, or of a kind that is not read, such as 12 or 16 bits or JPEG-LS; save it as JPEG of 8"
+            " bits, or as PNG"
+        ) from error
 
 
 def _times_slower(scans: int) -> int:

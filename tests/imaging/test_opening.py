@@ -1,6 +1,7 @@
 """What an upload's header tells of the work that decoding it takes."""
 
 import struct
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,35 @@ def test_who_sends_a_kind_that_is_not_read_is_told_what_to_do() -> None:
     bmp[28] = 7  # bits a pixel
     with pytest.raises(DamagedImage, match="save it as PNG"):
         decode(bytes(bmp), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize(("frame", "bits"), [(0xC1, 12), (0xC3, 16), (0xF7, 8)], ids=["12 bits", "16 bits", "JPEG-LS"])
+def test_a_jpeg_of_a_kind_that_is_not_read_is_told_from_a_broken_one(frame: int, bits: int) -> None:
+    upload = encoded(PICTURE, "JPEG")
+    at = upload.index(b"\xff\xc0")
+    other = upload[: at + 1] + bytes([frame]) + upload[at + 2 : at + 4] + bytes([bits]) + upload[at + 5 :]
+    with pytest.raises(DamagedImage, match="12 or 16 bits or JPEG-LS; save it as JPEG"):
+        decode(other, max_pixels=LIMIT)
+
+
+def test_a_tiff_that_holds_webp_says_so() -> None:
+    deflated, webp = (struct.pack("<HHII", 259, 3, 1, kind) for kind in (8, 50_001))
+    upload = encoded(PICTURE, "TIFF", compression="tiff_adobe_deflate")
+    assert deflated in upload
+    with pytest.raises(DamagedImage, match="WebP"):
+        decode(upload.replace(deflated, webp), max_pixels=LIMIT)
+
+
+def test_a_plain_tiff_with_fewer_samples_of_colour_says_so() -> None:
+    tiff = partial(encoded, PICTURE.convert("YCbCr"), "TIFF")
+    assert decode(tiff(tiffinfo={530: (1, 1)}), max_pixels=LIMIT).pixels.shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(DamagedImage, match="save it as RGB"):
+        decode(tiff(tiffinfo={530: (2, 1)}), max_pixels=LIMIT)
+
+
+def test_who_sends_dicom_is_told_what_to_do() -> None:
+    with pytest.raises(UnknownImageFormat, match="export the DICOM as PNG or TIFF"):
+        decode(bytes(128) + b"DICM", max_pixels=LIMIT)
 
 
 def test_a_netpbm_picture_beyond_the_limit_is_told_apart_from_one_within() -> None:
