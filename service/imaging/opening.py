@@ -266,9 +266,18 @@ def _bmp(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     pixels = image.width * image.height
     if image.info["compression"] in _BMP_RUN_LENGTHS:
         workload.check_run_length_bmp(upload, pixels)
-        pixels *= _RUN_LENGTHS_SLOWER
+        _pick(frame, 1)
+        return _Head(pixels * _RUN_LENGTHS_SLOWER, partial(_with_every_run, image))
     _pick(frame, 1)
     return _Head(pixels, lambda: image)
+
+
+def _with_every_run(image: BmpImagePlugin.BmpImageFile) -> PillowImage.Image:
+    try:
+        image.load()
+    except ValueError as error:  # Pillow fills up what a delta leaves out, but not what an early end does
+        raise DamagedImage("the BMP ends before its last row is full; save it uncompressed, or as PNG") from error
+    return image
 
 
 def _netpbm(upload: bytes, max_pixels: int, frame: int | None) -> _Head:

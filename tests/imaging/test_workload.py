@@ -156,6 +156,12 @@ def test_run_length_bmp_are_read_only_while_small() -> None:
             decode(upload, max_pixels=10**8)
 
 
+@pytest.mark.parametrize("runs", [b"\3\7\0\0\2\7\0\1", b"\3\7\0\1", b"\3\7"], ids=["in a row", "of rows", "no end"])
+def test_a_run_length_bmp_that_ends_early_says_so(runs: bytes) -> None:
+    with pytest.raises(DamagedImage, match="before its last row is full; save it uncompressed"):
+        decode(rle_bmp(3, 2, runs), max_pixels=LIMIT)
+
+
 def test_an_animated_png_counts_all_frames_before_the_one_picked() -> None:
     frames = [Image.new("L", (50, 50), level) for level in range(4)]
     upload = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
