@@ -1,10 +1,12 @@
 """Leave out of a PNG what its picture does not depend on: texts, times, colour profiles and the like.
 
-Pillow reads them all, and refuses a whole picture if one is broken or inflates to more than a megabyte; nothing here
-looks at them.
+Pillow reads them all, and refuses a whole picture if one is broken or inflates to more than a megabyte. Here they are
+passed over, unless one is a bomb: whoever made that means harm.
 """
 
+import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 
 from service.errors import DamagedImage
@@ -17,6 +19,20 @@ _SIGNATURE_BYTES = 8
 _NEEDED = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
 """The ancillary chunks that pixels and frames depend on."""
 
+_COMPRESSED: dict[bytes, re.Pattern[bytes]] = {
+    b"zTXt": re.compile(rb"[^\x00]*\x00\x00"),
+    b"iCCP": re.compile(rb"[^\x00]*\x00\x00"),
+    b"iTXt": re.compile(rb"[^\x00]*\x00\x01\x00[^\x00]*\x00[^\x00]*\x00"),
+}
+"""The chunks that deflate may have shrunk, and what lies in them before what it made."""
+
+_LARGE_BYTES = 1 << 18
+_BOMB_TIMES = 100
+"""What is large already after inflating so many times is a bomb; texts shrink to a tenth, profiles to a half."""
+
+_MOST_INFLATED = 4
+"""Of each name, so many chunks are looked into, in 1 ms each; those behind them are passed over all the same."""
+
 _ORIENTATION = b"eXIf"
 _PROFILE = b"iCCP"
 
@@ -25,13 +41,21 @@ def essential(upload: bytes) -> bytes:
     """Return the PNG without the chunks that its picture does not depend on; as it is, if there are none.
 
     Raises:
-        DamagedImage: it has more chunks, or colour profiles, than any encoder writes.
+        DamagedImage: it has more chunks, or colour profiles, than any encoder writes, or a bomb in one of them.
     """
-    view, pieces, kept_from, profiles = memoryview(upload), [], 0, 0
+    view, pieces, kept_from, seen = memoryview(upload), [], 0, Counter[bytes]()
     for name, start, end in _chunks(upload):
-        profiles += name == _PROFILE
-        if profiles > 1:
+        seen[name] += 1
+        if seen[_PROFILE] > 1:
             raise DamagedImage("the PNG has more than one colour profile")
+        if (
+            name in _COMPRESSED
+            and seen[name] <= _MOST_INFLATED
+            and _is_bomb(view[start + 8 : end - 4], _COMPRESSED[name])
+        ):
+            raise DamagedImage(
+                f"the PNG has a {name.decode()} chunk that inflates without measure; save it without texts"
+            )
         if _is_needless(name, view[start:end]):
             pieces.append(view[kept_from:start])
             kept_from = end
@@ -48,6 +72,19 @@ def _chunks(upload: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield upload[at + 4 : at + 8], at, end
         at = end
     raise DamagedImage(f"the PNG has more than {most} chunks")
+
+
+def _is_bomb(content: memoryview, before: re.Pattern[bytes]) -> bool:
+    """Whether the content of a chunk inflates to something large that is out of proportion to it."""
+    if (found := before.match(content)) is None:
+        return False
+    inflating = zlib.decompressobj()
+    try:
+        inflated = inflating.decompress(content[found.end() :], _LARGE_BYTES)
+    except zlib.error:
+        return False
+    taken = len(content) - found.end() - len(inflating.unconsumed_tail)
+    return len(inflated) == _LARGE_BYTES > _BOMB_TIMES * taken
 
 
 def _is_needless(name: bytes, chunk: memoryview) -> bool:

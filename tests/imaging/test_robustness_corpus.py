@@ -22,6 +22,7 @@ REFUSED: dict[str, type[BadUpload]] = {
     "lesion_truncated.jpg": DamagedImage,
     "truncated_jpeg.jpg": DamagedImage,
     "fundus_truncated.ppm": DamagedImage,
+    "png_decompression_dos.png": DamagedImage,
     "oom-225817ca0f8c663be7ab4b9e717b02c661e66834.tif": DamagedImage,
     "empty.png": UnknownImageFormat,
     "html_named_png.png": UnknownImageFormat,
@@ -47,7 +48,6 @@ DECODED: dict[str, tuple[int, int, int]] = {
     "lesion_rgba.png": (200, 200, 3),
     "bmp_g_pal8rle.bmp": (64, 127, 3),
     "one_pixel.png": (1, 1, 3),
-    "png_decompression_dos.png": (1, 1, 3),
     "thin_3x900.png": (900, 3, 3),
     "no_extension": (150, 200, 3),
 }
