@@ -10,8 +10,8 @@ from service.imaging.margins import SAMPLES, SMALLEST_SHARE, Box
 
 ALIKE = 4
 """Levels, in each channel, by which pixels of a frame may differ (fewer in a dim image): JPEG blurs where it ends, and
-cameras' own dark is further apart. No row of any picture of the three data sets is as even as that from side to side,
-but for a few at the very edge of some of ISIC 2018."""
+cameras' own dark is further apart. Where a picture of the three data sets has rows as even as that at its edge, they
+are a frame."""
 
 ROWS_AT_ONCE = 32
 
@@ -19,17 +19,20 @@ UNLIKE_SHARE = 0.02
 """A row or column belongs to the frame if no more of its pixels than this are unlike it: dust and scratches may be."""
 
 
-def inside_frame(image: NDArray[np.uint8]) -> Box:
+def inside_frame(image: NDArray[np.uint8], *, least: float = 0) -> Box:
     """Return the part of an image, uint8 (H, W, 3), that is left once what is plain along its edges is cut off.
 
-    A frame within a frame goes as well. All of the image is left if it has none, or if what is left would be too small
-    to be the picture. Costs next to nothing unless there is a frame.
+    A frame within a frame goes as well. All of the image is left if it has none, if it would take less than a share of
+    `least` off either side, or if what is left would be too small to be the picture. Costs next to nothing unless there
+    is a frame.
     """
+    height, width = image.shape[:2]
     box = _inside(image, ALIKE)
-    if box[2:] == image.shape[:2]:
-        return box
-    low, high = filled(image)
-    return box if high - low >= HALF else _inside(image, int(ALIKE * (high - low) / HALF))  # a dim picture is all alike
+    if box[2:] != (height, width):
+        low, high = filled(image)
+        if high - low < HALF:  # a dim picture is all alike
+            box = _inside(image, int(ALIKE * (high - low) / HALF))
+    return box if min(box[2] / height, box[3] / width) <= 1 - least else (0, 0, height, width)
 
 
 def _inside(image: NDArray[np.uint8], alike: int) -> Box:

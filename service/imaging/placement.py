@@ -18,8 +18,11 @@ from PIL import Image as PillowImage
 
 from service.imaging.dim import Range, dim_range, in_full_range
 from service.imaging.frame import inside_frame
-from service.imaging.margins import Box, inside_margins
+from service.imaging.margins import WORTHWHILE, Box, inside_margins
 from service.imaging.policy import InputPolicy
+
+LEAST_CUT = 1 - WORTHWHILE
+"""Of a side: to cut less off would only blur what is resized after it."""
 
 Image = NDArray[np.uint8]
 """(H, W, 3), RGB, 0 to 255."""
@@ -161,7 +164,7 @@ def _boxes(image: Image, policy: InputPolicy) -> tuple[Box, Box]:
     if policy.margins == "keep":
         whole = 0, 0, image.shape[0], image.shape[1]
         return whole, whole
-    top, left, _, _ = frame = inside_frame(image)
+    top, left, _, _ = frame = inside_frame(image, least=0 if policy.kind == "tile" else LEAST_CUT)
     if policy.margins == "plain":
         return frame, frame
     y, x, height, width = inside_margins(_part(image, frame))

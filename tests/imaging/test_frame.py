@@ -127,6 +127,19 @@ def test_a_framed_picture_is_to_the_network_what_it_is_without(policy: InputPoli
     np.testing.assert_array_equal(answer, np.pad(np.full((150, 200), 255, np.uint8), ((60, 44), (70, 30))))
 
 
+@pytest.mark.parametrize(
+    ("pads", "goes"), [(((2, 0), (0, 1)), False), (((3, 3), (0, 0)), True), (((0, 0), (4, 4)), True)]
+)
+def test_a_narrow_frame_goes_only_where_nothing_is_resized(
+    pads: tuple[tuple[int, int], tuple[int, int]], goes: bool
+) -> None:
+    framed = _framed(noise(150, 200, 3), pads, (255, 255, 255))
+    picture = pads[0][0], pads[1][0], 150, 200
+    assert place(framed, TILE).inside == picture
+    for policy in (FIT, replace(FIT, margins="trim"), replace(FIT, kind="stretch")):
+        assert place(framed, policy).inside == (picture if goes else _whole(framed))
+
+
 def test_a_policy_that_keeps_margins_keeps_frames() -> None:
     framed = _framed(noise(90, 120, 3), ((40, 40), (40, 40)), (0, 0, 0))
     policy = replace(FIT, margins="keep")
