@@ -87,6 +87,9 @@ def prepare_fitting(
 
     Batch norms are not synchronised: each process normalises by its own batch, as one that trains alone. The running
     statistics are those of rank 0, which are handed to the others before each step, validated, and kept.
+
+    Raises:
+        BadConfig: an epoch is to be a whole pass, and has too few views for one batch in each process.
     """
     kind = {"adam": Adam, "adamw": AdamW}[config.optimizer]
     optimizer = kind(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -96,7 +99,7 @@ def prepare_fitting(
     at_once = config.batch_size * fabric.world_size
     order = EpochOrder(
         len(items),
-        length=(config.steps_per_epoch or max(1, len(items) // at_once)) * at_once,
+        length=(config.steps_per_epoch or _steps_of_an_epoch(len(items), config, fabric.world_size)) * at_once,
         seed=config.seed,
         anew=config.steps_per_epoch is None,
         rank=fabric.global_rank,
@@ -105,6 +108,15 @@ def prepare_fitting(
     batches = make_batches(items, order, config, fabric.device)
     normalise = Normalise(normalisation.mean, normalisation.std).to(fabric.device)
     return Fitting(config, fabric, network, wrapped, average, optimizer, normalise, batches, order, teacher)
+
+
+def _steps_of_an_epoch(views: int, config: Config, processes: int) -> int:
+    if steps := views // (config.batch_size * processes):
+        return steps
+    raise BadConfig(
+        f"an epoch has {views} views, too few for a batch of {config.batch_size} in each of {processes} process(es)"
+        " without seeing one twice: give a smaller --batch-size, fewer processes, or --steps-per-epoch"
+    )
 
 
 def fit(

@@ -87,6 +87,12 @@ def test_an_epoch_has_as_many_batches_as_it_should(steps: int | None, batches: i
     assert sizes == [5] * batches
 
 
+def test_a_whole_pass_of_too_few_views_for_one_batch_is_refused() -> None:
+    config = _config(batch_size=VIEWS + 1, steps_per_epoch=None)
+    with pytest.raises(BadConfig, match=rf"{VIEWS} views, too few for a batch of {VIEWS + 1} in each of 1 process"):
+        prepare_fitting(config, make_fabric(config), nn.Conv2d(3, 1, 1), _items(1, config), PLAIN)
+
+
 def test_convolutions_are_trained_channels_last() -> None:
     config = _config()
     fitting = prepare_fitting(config, make_fabric(config), nn.Conv2d(3, 4, 3), _items(1, config), PLAIN)
