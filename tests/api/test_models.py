@@ -25,7 +25,7 @@ async def test_every_modality_is_listed_with_what_a_caller_needs_to_choose() -> 
         "engine": "cpu float32",
         "architecture": "al-net",
         "label": "vessel",
-        "input": {"kind": "stretch", "height": 64, "width": 64, "overlap": 0, "margins": "keep"},
+        "input": {"kind": "stretch", "height": 64, "width": 64, "overlap": 0, "margins": "keep", "levels": "lighten"},
         "scores": {
             "dataset": "drawn",
             "n": 3,
