@@ -62,6 +62,23 @@ def test_a_slow_and_a_fast_modality_under_saturation_have_equal_time(
     run_virtually(main)
 
 
+def test_after_a_slow_spell_batches_grow_again() -> None:
+    """While the device was slow full batches took too long beside a rival; they are tried again, as it may be over."""
+
+    def cost(size: int) -> float:
+        return 0.1 + (0.04 * size if 10.0 <= now() < 20.0 else 0.0)
+
+    async def main() -> None:
+        async with modalities(cost, cost) as (_, _, ((one, ones), (_, others))):
+            await asyncio.gather(saturate(ones, 60.0), saturate(others, 60.0))
+            before, after = (
+                sum(size for began, size in one.began if since <= began < since + 8.0) for since in (1.0, 51.0)
+            )
+            assert after >= 0.9 * before
+
+    run_virtually(main)
+
+
 @pytest.mark.parametrize("slots", [2, 4, 8])
 @pytest.mark.parametrize("costs", [(SLOW, FAST), (line(0.2, 0.0), FAST), (line(0.03, 0.0), line(0.025, 0.0))])
 def test_they_have_equal_time_in_slots_too(
