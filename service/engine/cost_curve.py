@@ -18,7 +18,7 @@ KEPT, ENOUGH = 9, 3
 """Runs of one size that are remembered, and that it takes before they count."""
 
 SHELF_LIFE = 100
-"""Batches after which a size that none of them had is forgotten. One that was slow once is not run beside rivals, and so
+"""Batches after which a size that none of them had is forgotten. One that was slow once is not run beside rivals, so
 not measured: it should be tried again soon, which costs little, as few batches are spent on it."""
 
 
