@@ -24,15 +24,15 @@ LEAST_LEVELS = 12
 """What fills less is not stretched: there is hardly a picture in it."""
 
 
-def dim_range(image: NDArray[np.uint8], *, is_contrast: bool) -> Range:
+def dim_range(image: NDArray[np.uint8], *, also_flat: bool) -> Range:
     """Return the levels of a dim image, uint8 (H, W, 3), that are to become 0 and 255, all channels alike.
 
     It is dim if nothing in it is lighter than half: then it is made lighter, as more light would have made it. With
-    `is_contrast` it is, too, if from its darkest to its lightest it fills less than half of the range: then it is
+    `also_flat` it is, too, if from its darkest to its lightest it fills less than half of the range: then it is
     stretched from both ends. All others stay as they are.
     """
     low, high = filled(image)
-    if not is_contrast:
+    if not also_flat:
         low = 0
     return (low, high) if LEAST_LEVELS <= high - low < HALF else AS_THEY_ARE
 

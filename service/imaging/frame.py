@@ -19,12 +19,12 @@ UNLIKE_SHARE = 0.02
 """A row or column belongs to the frame if no more of its pixels than this are unlike it: dust and scratches may be."""
 
 
-def inside_frame(image: NDArray[np.uint8], *, least: float = 0) -> Box:
+def inside_frame(image: NDArray[np.uint8], *, worthwhile: float = 1) -> Box:
     """Return the part of an image, uint8 (H, W, 3), that is left once what is plain along its edges is cut off.
 
-    A frame within a frame goes as well. All of the image is left if it has none, if it would take less than a share of
-    `least` off either side, or if what is left would be too small to be the picture. Costs next to nothing unless there
-    is a frame.
+    A frame within a frame goes as well. All of the image is left if it has none, if more than a share of `worthwhile`
+    of both sides would be left, or if what is left would be too small to be the picture. Costs next to nothing unless
+    there is a frame.
     """
     height, width = image.shape[:2]
     box = _inside(image, ALIKE)
@@ -32,7 +32,7 @@ def inside_frame(image: NDArray[np.uint8], *, least: float = 0) -> Box:
         low, high = filled(image)
         if high - low < HALF:  # a dim picture is all alike
             box = _inside(image, int(ALIKE * (high - low) / HALF))
-    return box if min(box[2] / height, box[3] / width) <= 1 - least else (0, 0, height, width)
+    return box if min(box[2] / height, box[3] / width) <= worthwhile else (0, 0, height, width)
 
 
 def _inside(image: NDArray[np.uint8], alike: int) -> Box:

@@ -21,9 +21,6 @@ from service.imaging.frame import inside_frame
 from service.imaging.margins import WORTHWHILE, Box, inside_margins
 from service.imaging.policy import InputPolicy
 
-LEAST_CUT = 1 - WORTHWHILE
-"""Of a side: to cut less off would only blur what is resized after it."""
-
 Image = NDArray[np.uint8]
 """(H, W, 3), RGB, 0 to 255."""
 
@@ -69,7 +66,7 @@ def place(image: Image, policy: InputPolicy) -> Placement:
         canvas=canvas,
         top=corner[0],
         left=corner[1],
-        levels=dim_range(_part(image, inside), is_contrast=policy.levels == "stretch"),
+        levels=dim_range(_part(image, inside), also_flat=policy.levels == "stretch"),
     )
 
 
@@ -164,7 +161,7 @@ def _boxes(image: Image, policy: InputPolicy) -> tuple[Box, Box]:
     if policy.margins == "keep":
         whole = 0, 0, image.shape[0], image.shape[1]
         return whole, whole
-    top, left, _, _ = frame = inside_frame(image, least=0 if policy.kind == "tile" else LEAST_CUT)
+    top, left, _, _ = frame = inside_frame(image, worthwhile=1 if policy.kind == "tile" else WORTHWHILE)
     if policy.margins == "plain":
         return frame, frame
     y, x, height, width = inside_margins(_part(image, frame))

@@ -19,11 +19,12 @@ _NEEDED = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
 """The ancillary chunks that pixels and frames depend on."""
 
 _COMPRESSED: dict[bytes, re.Pattern[bytes]] = {
-    b"zTXt": re.compile(rb"[^\x00]*\x00\x00"),
-    b"iCCP": re.compile(rb"[^\x00]*\x00\x00"),
-    b"iTXt": re.compile(rb"[^\x00]*\x00\x01\x00[^\x00]*\x00[^\x00]*\x00"),
+    b"zTXt": re.compile(rb"[^\x00]{1,79}\x00\x00"),
+    b"iCCP": re.compile(rb"[^\x00]{1,79}\x00\x00"),
+    b"iTXt": re.compile(rb"[^\x00]{1,79}\x00\x01\x00[^\x00]{0,99}\x00[^\x00]{0,999}\x00"),
 }
-"""The chunks that deflate may have shrunk, and what lies in them before what it made."""
+"""The chunks that deflate may have shrunk, and what lies in them before what it made: a keyword of at most 79 bytes and
+the method, and in an international text a language and the keyword in it."""
 
 _LARGE_BYTES = 1 << 20
 _BOMB_TIMES = 100

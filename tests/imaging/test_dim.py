@@ -33,26 +33,26 @@ def _largest_difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int
     return int(np.abs(one.astype(int) - other).max())
 
 
-def _by(image: Image, *, is_contrast: bool) -> Image:
-    return in_full_range(image, dim_range(image, is_contrast=is_contrast))
+def _by(image: Image, *, also_flat: bool) -> Image:
+    return in_full_range(image, dim_range(image, also_flat=also_flat))
 
 
 @pytest.mark.parametrize(("offset", "gain"), [(0, 0.48), (0, 0.1), (150, 0.4), (100, 0.2)])
 def test_contrast_that_uses_a_part_of_the_levels_is_what_it_was_with_all(offset: float, gain: float) -> None:
-    found = _by(_linear(_grey(), offset, gain), is_contrast=True)
+    found = _by(_linear(_grey(), offset, gain), also_flat=True)
     assert _largest_difference(found, _grey()) <= 1 / gain + NEARLY
 
 
-@pytest.mark.parametrize("is_contrast", [False, True])
+@pytest.mark.parametrize("also_flat", [False, True])
 @pytest.mark.parametrize("gain", [0.48, 0.3, 0.1])
-def test_a_dark_picture_is_what_it_was_in_more_light(gain: float, is_contrast: bool) -> None:
+def test_a_dark_picture_is_what_it_was_in_more_light(gain: float, also_flat: bool) -> None:
     picture = _colours() // np.array([1, 2, 3], np.uint8)
-    found = _by(_linear(picture, 0, gain), is_contrast=is_contrast)
+    found = _by(_linear(picture, 0, gain), also_flat=also_flat)
     assert _largest_difference(found, picture) <= 1 / gain + NEARLY
     assert found[..., 2].max() < found[..., 0].max() / 2  # each channel alike: colours stay what they are
 
 
-@pytest.mark.parametrize("is_contrast", [False, True])
+@pytest.mark.parametrize("also_flat", [False, True])
 @pytest.mark.parametrize(
     "image",
     [
@@ -66,14 +66,14 @@ def test_a_dark_picture_is_what_it_was_in_more_light(gain: float, is_contrast: b
     ],
     ids=["full", "half", "half and grey", "black", "even", "hardly a picture", "one pixel"],
 )
-def test_whatever_else_there_is_comes_back_as_it_is(image: Image, is_contrast: bool) -> None:
-    assert _by(image, is_contrast=is_contrast) is image
+def test_whatever_else_there_is_comes_back_as_it_is(image: Image, also_flat: bool) -> None:
+    assert _by(image, also_flat=also_flat) is image
 
 
 def test_pale_skin_is_flat_and_not_dark() -> None:
     pale = _linear(_colours(), 130, 0.2)
-    assert dim_range(pale, is_contrast=False) == AS_THEY_ARE
-    assert dim_range(pale, is_contrast=True) == (130, 181)
+    assert dim_range(pale, also_flat=False) == AS_THEY_ARE
+    assert dim_range(pale, also_flat=True) == (130, 181)
 
 
 def test_hot_and_dead_pixels_do_not_hide_that_a_picture_is_dim() -> None:
@@ -96,8 +96,8 @@ def test_network_and_descriptors_get_the_stretched_picture_without_its_frame(mar
     dim = _linear(_grey(128, 128), 60, 0.3)
     framed = np.pad(dim, ((70, 70), (70, 70), (0, 0)), constant_values=255)
     placement, [tile] = prepare(framed, replace(TILE, margins=margins))
-    np.testing.assert_array_equal(tile, _by(dim, is_contrast=True))
-    np.testing.assert_array_equal(unframed(framed, placement), _by(dim, is_contrast=True))
+    np.testing.assert_array_equal(tile, _by(dim, also_flat=True))
+    np.testing.assert_array_equal(unframed(framed, placement), _by(dim, also_flat=True))
 
 
 @pytest.mark.parametrize("gain", [0.2, 0.1, 0.05])

@@ -1,7 +1,7 @@
 """Small files that would take minutes are refused before they do."""
 
 import struct
-import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -178,13 +178,15 @@ def test_an_animated_png_counts_all_frames_before_the_one_picked() -> None:
 def test_text_that_inflates_without_end_is_refused_before_it_does(name_and_head: tuple[bytes, bytes]) -> None:
     name, head = name_and_head
     upload, bomb = rgb_png(), chunk(name, head + zlib.compress(bytes(80_000_000)))
-    started = time.process_time()
+    tracemalloc.start()
     with pytest.raises(DamagedImage, match="inflates without measure"):
         decode(upload[:33] + bomb + upload[33:], max_pixels=LIMIT)
-    assert time.process_time() - started < 0.2
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000  # of the 80 that it has
 
 
-def test_texts_that_are_long_and_many_cost_no_more_than_a_look() -> None:
+def test_long_texts_are_no_bombs() -> None:
     upload = rgb_png()
     long = zlib.compress(np.random.default_rng(0).integers(97, 123, 3_000_000, dtype=np.uint8).tobytes())
     texts = chunk(b"zTXt", b"note\x00\x00" + long) * 16 + chunk(b"iTXt", b"note\x00\x01\x00\x00\x00" + long)
