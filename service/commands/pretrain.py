@@ -44,6 +44,7 @@ def pretrain(
     colour: options.Colour = None,
     camera: options.Camera = None,
     frames: options.Frames = None,
+    hairs: options.Hairs = None,
     precision: options.Precision = None,
     workers: options.Workers = None,
     cache_gib: options.CacheGib = None,

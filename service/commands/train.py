@@ -63,6 +63,7 @@ def train(
     illumination: options.Illumination = None,
     camera: options.Camera = None,
     frames: options.Frames = None,
+    hairs: options.Hairs = None,
     blur_px: options.Blur = None,
     precision: options.Precision = None,
     workers: options.Workers = None,

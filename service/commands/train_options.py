@@ -177,6 +177,10 @@ Frames = Annotated[
         help="Share of the views with a margin of one colour or dark corners, 0 to 1.", rich_help_panel=CHANGES
     ),
 ]
+Hairs = Annotated[
+    float | None,
+    typer.Option(help="Share of the views that hairs are drawn over, as over skin, 0 to 1.", rich_help_panel=CHANGES),
+]
 Blur = Annotated[
     float | None,
     typer.Option("--blur", help="Gaussian blur of a deviation of up to so many pixels.", rich_help_panel=CHANGES),

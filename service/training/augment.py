@@ -32,6 +32,7 @@ from service.imaging.placement import Image, Mask, Placement, mask_to_canvas, pl
 from service.training.cameras import random_cameras
 from service.training.config import Config
 from service.training.frames import RandFramed
+from service.training.hairs import RandHairsd
 
 VIEWS = 8
 """Each image counts eightfold: itself and its flips, horizontal, vertical and diagonal (paper, § 4.1)."""
@@ -129,6 +130,8 @@ def random_changes(config: Config) -> Compose | None:
     changes: list[Callable[..., Any]] = []
     if config.crop_px is not None or config.scale or config.rotation_deg or config.elastic_px:
         changes.append(_random_place(config))
+    if config.hairs:
+        changes.append(RandHairsd(config.hairs))
     if config.frames:
         changes.append(RandFramed(config.frames))
     if config.blur_px:

@@ -206,6 +206,7 @@ RICH = {
     "illumination": 0.3,
     "camera": 0.5,
     "frames": 0.5,
+    "hairs": 0.5,
     "blur_px": 1,
 }
 
