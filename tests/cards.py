@@ -62,6 +62,7 @@ def make_scores() -> Scores:
         plain_iou_error=0.06,
         calibration_error=CalibrationError(bins=15, before=0.02, after=0.01),
         flagged_fraction=0.0,
+        flagged_masks_fraction=None,
     )
 
 

@@ -10,12 +10,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.quality import Agreement, Probability, agreement, expected_iou, foreground
+from service.engine.quality import (
+    Agreement,
+    LevelCounts,
+    Probability,
+    agreement,
+    expected_iou,
+    foreground,
+    level_counts,
+    lowest_level,
+)
 from service.errors import BadCheckpoint, BadUpload, FrameNeeded, ReferenceMismatch
 from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.encode import encode_png
 from service.imaging.opening import pixels_to_decode
 from service.imaging.placement import Placement, prepare, restore, unframed
+from service.imaging.share import UsualShare, part_shown, share_of
 from service.imaging.statistics import FEATURES, Likeness
 from service.store.card import Card, TrainingImages
 
@@ -85,6 +95,8 @@ class ImageWork:
     def __init__(self, card: Card, *, max_pixels: int) -> None:
         self._card, self._max_pixels = card, max_pixels
         self._likeness = likeness(card.training_images)
+        masks = card.training_masks
+        self._usual_share = UsualShare(masks.least, masks.most) if masks else UsualShare(0, 1)
 
     def is_large(self, upload: Upload) -> bool:
         """Whether a thread has work for long with decoding an upload: `before`. Decodes nothing itself.
@@ -125,15 +137,22 @@ class ImageWork:
         reference = prepared.reference
         measured = agreement(mask, reference.mask) if reference else None
         both_empty = reference is not None and not mask.any() and not reference.mask.any()
+        counts = level_counts(probability)
         return Finished(
             mask_png=encode_png(mask.view(np.uint8) * np.uint8(255)),
             probability_png=encode_png(probability) if upload.probability else None,
             threshold=threshold,
             area_px=int(np.count_nonzero(mask)),
             measured=measured,
-            expected_iou=expected_iou(probability, threshold, self._card.expected_iou),
-            cautions=(BOTH_EMPTY,) if both_empty else (),
+            expected_iou=expected_iou(counts, threshold, self._card.expected_iou),
+            cautions=self._of_the_share(counts, prepared.placement) + ((BOTH_EMPTY,) if both_empty else ()),
         )
+
+    def _of_the_share(self, counts: LevelCounts, placement: Placement) -> tuple[Caution, ...]:
+        """Judge the mask at the checkpoint's own threshold, whatever the caller's: training masks were like that."""
+        share = share_of(int(counts[lowest_level(self._card.threshold) :].sum()), placement)
+        usual = self._usual_share.of_part(part_shown(placement, self._card.input))
+        return () if usual.has(share) else (_unusual(self._card, share, usual),)
 
     def _reference(self, upload: Upload, decoded: Decoded) -> DecodedMask | None:
         if upload.reference is None:
@@ -170,13 +189,19 @@ NOT_BINARY = Caution(
     " of the range up",
 )
 BOTH_EMPTY = Caution("both_masks_empty", "neither mask nor reference has any foreground: the measured IoU of 1 says so")
-CODES = ("unlike_training_images", NOT_BINARY.code, BOTH_EMPTY.code)
+CODES = ("unlike_training_images", NOT_BINARY.code, "unlike_training_masks", BOTH_EMPTY.code)
 """Every code a Caution can have."""
 
 
 def _unlike(card: Card, times: float) -> Caution:
     message = f"this image is unlike the {card.modality} images of the training ({times:.1f} times their limit)"
     return Caution(CODES[0], f"{message}: do not trust the mask")
+
+
+def _unusual(card: Card, share: float, usual: UsualShare) -> Caution:
+    covered = f"the mask covers {share:.1%} of the picture"
+    usually = f"masks like those of the {card.modality} training cover {usual.least:.1%} to {usual.most:.1%}"
+    return Caution(CODES[2], f"{covered}, {usually}: do not trust it unseen")
 
 
 def likeness(statistics: TrainingImages) -> Likeness:

@@ -73,17 +73,12 @@ def level_counts(probability: Probability) -> LevelCounts:
     return np.array(counts, np.int64)
 
 
-def expected_iou(probability: Probability, threshold: float, estimate: IouEstimate | None = None) -> float:
-    """Return the IoU to expect of `foreground(probability, threshold)`, 0 to 1; without an `estimate`, the plain one.
+def expected_iou(counts: LevelCounts, threshold: float, estimate: IouEstimate | None = None) -> float:
+    """Return the IoU to expect of the mask from `threshold` on, 0 to 1, by its map's levels; plain if no `estimate`.
 
     The plain estimate errs where probabilities do, image by image. A checkpoint's `estimate`, learnt on its validation
     images, corrects that as far as the map shows it (docs/adr/0010-expected-iou-learns-from-validation-images.md).
     """
-    return expected_iou_of_counts(level_counts(probability), threshold, estimate)
-
-
-def expected_iou_of_counts(counts: LevelCounts, threshold: float, estimate: IouEstimate | None = None) -> float:
-    """Return what `expected_iou` does, of a map whose levels are counted already."""
     plain = plain_iou(counts, threshold)
     if estimate is None:
         return plain

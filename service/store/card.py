@@ -92,6 +92,9 @@ class Scores(_Frozen):
     plain_iou_error: float | None = Field(None, ge=0, description="the same of the plain estimate, if it was measured")
     calibration_error: CalibrationError | None = Field(None, description="None if it was not measured")
     flagged_fraction: Fraction = Field(description="of these images, flagged as unlike the training images")
+    flagged_masks_fraction: Fraction | None = Field(
+        None, description="of their masks, flagged as unlike the training masks; None if it was not measured"
+    )
 
 
 class Quantised(_Frozen):
@@ -149,6 +152,19 @@ class TrainingImages(_Frozen):
         return self
 
 
+class TrainingMasks(_Frozen):
+    """What share of a picture training masks cover, by which an unlike answer is known (service/imaging/share.py)."""
+
+    least: Fraction
+    most: Fraction
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.least > self.most:
+            raise ValueError("least must not be above most")
+        return self
+
+
 class Probe(_Frozen):
     """A drawn input (service/imaging/probe.py) and the float32 network's answer to it.
 
@@ -191,6 +207,7 @@ class Card(_Frozen):
     data: Data
     training: Training
     training_images: TrainingImages
+    training_masks: TrainingMasks | None = Field(None, description="None: no mask is called unusual")
     probe: Probe
     weights_sha256: str = Field(pattern=SHA256)
     int8: Quantised | None = Field(None, description="None if there is no such form")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from service.imaging.policy import InputPolicy, Levels, Margins
-from service.store.card import Card, IouEstimate, Quantised, Scores
+from service.store.card import Card, IouEstimate, Quantised, Scores, TrainingMasks
 
 Row = tuple[str, object]
 FEW_IMAGES = 100
@@ -66,11 +66,17 @@ def _scores(scores: Scores | None) -> str:
         ("Mean absolute error of the expected IoU", _expected_iou_error(scores)),
         *_calibration_error(scores),
         ("Flagged as unlike the training images", f"{scores.flagged_fraction:.1%}"),
+        *_flagged_masks(scores),
     ]
     return (
         f"## Scores\n\nOn {scores.n} images of {scores.dataset} held out from training ({scores.split}), "
         f"mean ± population standard deviation over images.\n\n{_table(('Score', 'Value'), rows)}"
     )
+
+
+def _flagged_masks(scores: Scores) -> list[Row]:
+    share = scores.flagged_masks_fraction
+    return [] if share is None else [("Masks flagged as unlike the training masks", f"{share:.1%}")]
 
 
 def _expected_iou_error(scores: Scores) -> str:
@@ -95,6 +101,10 @@ def _estimate(estimate: IouEstimate | None) -> str:
     )
 
 
+def _usual_share(masks: TrainingMasks | None) -> list[Row]:
+    return [] if masks is None else [("Usual share of foreground", f"{masks.least:.1%} to {masks.most:.1%}")]
+
+
 def _input(card: Card) -> str:
     rows: list[Row] = [
         ("Upload", describe_input(card.input)),
@@ -103,6 +113,7 @@ def _input(card: Card) -> str:
         ("Temperature", card.temperature),
         ("Threshold", card.threshold),
         ("IoU estimate", _estimate(card.expected_iou)),
+        *_usual_share(card.training_masks),
     ]
     return f"## Input and output\n\n{_table(('What', 'Value'), rows)}\n\nThe mask has the size of the upload."
 

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from service.engine.predictor import Predictor
 from service.errors import BadConfig
-from service.imaging.statistics import Likeness
-from service.store.card import Data, Normalisation
+from service.store.card import Data
 from service.training.augment import TrainingItems
 from service.training.calibrate import calibrate
 from service.training.config import Config
@@ -26,7 +25,7 @@ from service.training.fit import best_predictor, fit, load_best, prepare_fitting
 from service.training.initial import architecture_config, begin_encoder, build_network, check_batch
 from service.training.leak import check_encoder_unseen, check_unseen, inherited
 from service.training.measure import measure
-from service.training.parts import Parts, Say, read_parts, shown, study
+from service.training.parts import Parts, Say, Usual, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import agreed_precision, check_agreed, make_fabric, part
 from service.training.publication import (
@@ -107,8 +106,8 @@ def _run(
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
         _begin(config, folder, parts, encoder_weights, teacher if config.teacher else None)
-    normalisation, likeness = study(parts.train, config.input, quiet=not leads)
-    job = Job(config, folder, parts, normalisation, likeness, fabric.device, say)
+    usual = study(parts.train, config.input, quiet=not leads)
+    job = Job(config, folder, parts, usual, fabric.device, say)
     progress = job.train(fabric, network, teacher)
     part(fabric)
     if not leads:
@@ -127,8 +126,7 @@ class Job:
     config: Config
     folder: RunFolder
     parts: Parts
-    normalisation: Normalisation
-    likeness: Likeness
+    usual: Usual
     device: torch.device
     say: Say
 
@@ -136,7 +134,7 @@ class Job:
         """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each."""
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
         fitting = prepare_fitting(
-            self.config, fabric, network, items, self.normalisation, teacher=self._teacher(teacher)
+            self.config, fabric, network, items, self.usual.normalisation, teacher=self._teacher(teacher)
         )
         with closing(ScalarLog(self.folder.path / "tensorboard")) as log:
 
@@ -144,7 +142,7 @@ class Job:
                 self._report(progress)
                 log.record(progress)
 
-            progress = fit(fitting, self.folder.path, self.normalisation, self._validate, on_epoch)
+            progress = fit(fitting, self.folder.path, self.usual.normalisation, self._validate, on_epoch)
             if fabric.is_global_zero:
                 log.record(progress)  # a run killed right after its last state lacks that epoch
         return progress
@@ -156,20 +154,19 @@ class Job:
 
         def predictor_at(temperature: float) -> Predictor:
             return best_predictor(
-                network, self.normalisation, self.device, precision="float32", temperature=temperature
+                network, self.usual.normalisation, self.device, precision="float32", temperature=temperature
             )
 
         policy, test = self.config.input, None
         calibration = calibrate(self.parts.validation, predictor_at, policy, self.config.seed)
         if len(self.parts.test):
-            test, scores = measure(self.parts, predictor_at, calibration, self.likeness, policy)
+            test, scores = measure(self.parts, predictor_at, calibration, self.usual, policy)
             draw_expected(scores, self.folder.path / "expected_iou.png")
         trained = Trained(
             config=self.config,
             network=network,
             architecture_config=architecture_config(self.config),
-            normalisation=self.normalisation,
-            likeness=self.likeness,
+            usual=self.usual,
             temperature=calibration.temperature,
             threshold=calibration.threshold,
             expected_iou=calibration.expected_iou,

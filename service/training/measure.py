@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.engine.quality import lowest_level
 from service.imaging.placement import place, unframed
 from service.imaging.policy import InputPolicy
-from service.imaging.statistics import Likeness
+from service.imaging.share import part_shown, share_of
 from service.store.card import CalibrationError, Scores
 from service.training.calibrate import Calibration, PredictorAt
-from service.training.parts import Parts, shown
+from service.training.parts import Parts, Usual, shown
 from service.training.scores import (
     BINS,
     ImageLevels,
@@ -23,7 +24,7 @@ from service.training.scores import (
 
 
 def measure(
-    parts: Parts, predictor_at: PredictorAt, calibration: Calibration, likeness: Likeness, policy: InputPolicy
+    parts: Parts, predictor_at: PredictorAt, calibration: Calibration, usual: Usual, policy: InputPolicy
 ) -> tuple[Scores, list[ImageScore]]:
     """Return what the card says of the test images, at least one, and the score of each of them."""
     before, after = (
@@ -33,6 +34,7 @@ def measure(
     scores = scores_of(after, calibration.threshold, calibration.expected_iou)
     iou_mean, iou_std = mean_and_std(score.agreement.iou for score in scores)
     accuracy_mean, accuracy_std = mean_and_std(score.agreement.accuracy for score in scores)
+    unlike = _flagged(parts, after, calibration.threshold, usual, policy)
     of_card = Scores(
         dataset=parts.dataset.name,
         split=f"test part; {parts.split.how}",
@@ -45,7 +47,8 @@ def measure(
         expected_iou_error=expected_iou_error(scores),
         plain_iou_error=expected_iou_error(scores_of(after, calibration.threshold)),
         calibration_error=_calibration_error(before, after),
-        flagged_fraction=_flagged_fraction(parts, likeness, policy),
+        flagged_fraction=unlike[0],
+        flagged_masks_fraction=unlike[1],
     )
     return of_card, scores
 
@@ -54,9 +57,14 @@ def _calibration_error(before: Sequence[ImageLevels], after: Sequence[ImageLevel
     return CalibrationError(bins=BINS, before=calibration_error(before), after=calibration_error(after))
 
 
-def _flagged_fraction(parts: Parts, likeness: Likeness, policy: InputPolicy) -> float:
-    flagged = [
-        likeness.distance(unframed(image, place(image, policy))) > likeness.limit
-        for _, (image, _) in parts.test.named()
-    ]
-    return float(np.mean(flagged))
+def _flagged(
+    parts: Parts, counted: Sequence[ImageLevels], threshold: float, usual: Usual, policy: InputPolicy
+) -> tuple[float, float]:
+    """Return the shares of the test images, and of their masks, that are called unlike those of the training."""
+    images, masks, lowest = [], [], lowest_level(threshold)
+    for levels, (_, (image, _)) in zip(counted, parts.test.named(), strict=True):
+        placement = place(image, policy)
+        images.append(usual.likeness.distance(unframed(image, placement)) > usual.likeness.limit)
+        share = share_of(int(levels.pixels[lowest:].sum()), placement)
+        masks.append(not usual.share.of_part(part_shown(placement, policy)).has(share))
+    return float(np.mean(images)), float(np.mean(masks))

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from service.imaging.placement import Image, Mask, place, unframed
 from service.imaging.policy import InputPolicy
+from service.imaging.share import UsualShare, share_of
 from service.imaging.statistics import Likeness, features
 from service.store.card import Normalisation
 from service.training.cache import PairCache
@@ -81,17 +82,28 @@ def _split(dataset: Dataset, config: Config) -> Split:
     )
 
 
-def study(images: PairCache, policy: InputPolicy, *, quiet: bool = False) -> tuple[Normalisation, Likeness]:
-    """Return mean and spread of the training images' channels, and what they look like: of their pictures, unframed."""
-    sums, squares, pixels, rows = np.zeros(3), np.zeros(3), 0, []
-    for _, (image, _) in shown(images, "studying", quiet=quiet):
-        picture = unframed(image, place(image, policy))
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What the training part is like: channels' mean and spread, images by their descriptors, masks by their share."""
+
+    normalisation: Normalisation
+    likeness: Likeness
+    share: UsualShare
+
+
+def study(pairs: PairCache, policy: InputPolicy, *, quiet: bool = False) -> Usual:
+    """Return what training images look like, of their pictures without frames, and how much of these masks cover."""
+    sums, squares, pixels, rows, shares = np.zeros(3), np.zeros(3), 0, [], []
+    for _, (image, mask) in shown(pairs, "studying", quiet=quiet):
+        placement = place(image, policy)
+        shares.append(share_of(int(np.count_nonzero(mask)), placement))
+        picture = unframed(image, placement)
         values = picture.reshape(-1, 3) / 255.0
         sums, squares, pixels = sums + values.sum(0), squares + np.square(values).sum(0), pixels + len(values)
         rows.append(features(picture))
     mean = sums / pixels
     std = np.sqrt(np.maximum(squares / pixels - np.square(mean), 1e-4))
-    return Normalisation(mean=_rgb(mean), std=_rgb(std)), Likeness.fit(np.stack(rows))
+    return Usual(Normalisation(mean=_rgb(mean), std=_rgb(std)), Likeness.fit(np.stack(rows)), UsualShare.fit(shares))
 
 
 def shown(pairs: PairCache, title: str, *, quiet: bool = False) -> Iterator[tuple[str, tuple[Image, Mask]]]:

@@ -109,7 +109,7 @@ def _pretrain(
         check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.contents)
     seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=None)
     folder.begin(config, parts.split, parts.dataset, seen)
-    normalisation, _ = study(parts.train, config.input)
+    normalisation = study(parts.train, config.input).normalisation
     items = TrainingItems(parts.train, len(parts.train), config)
     normalise = Normalise(normalisation.mean, normalisation.std)
     lessons = _prepare(config, fabric, model, imitation, normalise=normalise, items=items)

@@ -23,14 +23,26 @@ from service.engine.probing import TOLERANCE, raster
 from service.errors import BadCheckpoint
 from service.imaging.placement import Image
 from service.imaging.probe import probe
+from service.imaging.share import UsualShare
 from service.imaging.statistics import FEATURES, Likeness
 from service.network import count_parameters, reparameterize
 from service.network.normalise import Normalise
-from service.store.card import Card, Data, IouEstimate, Normalisation, Probe, Scores, Training, TrainingImages
+from service.store.card import (
+    Card,
+    Data,
+    IouEstimate,
+    Normalisation,
+    Probe,
+    Scores,
+    Training,
+    TrainingImages,
+    TrainingMasks,
+)
 from service.store.checkpoint import Checkpoint, sha256
 from service.store.model_store import ModelStore
 from service.store.publish import publish, publish_next
 from service.training.config import Config
+from service.training.parts import Usual
 from service.training.resources import NO_ROOM
 from service.training.run_folder import CHECKPOINT
 from service.training.scores import ImageScore, Predict, mean_and_std
@@ -51,8 +63,7 @@ class Trained:
     config: Config
     network: nn.Module
     architecture_config: dict[str, int | str | list[int]]
-    normalisation: Normalisation
-    likeness: Likeness
+    usual: Usual
     temperature: float
     threshold: float
     expected_iou: IouEstimate | None = None
@@ -69,7 +80,7 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
     plain = reparameterize(trained.network)
     weights = save({name: tensor.contiguous() for name, tensor in plain.state_dict().items()})
     config = trained.config
-    image = probe(config.input.grid, trained.normalisation.mean, trained.normalisation.std)
+    image = probe(config.input.grid, trained.usual.normalisation.mean, trained.usual.normalisation.std)
     card = Card(
         modality=config.modality,
         version="1",
@@ -79,16 +90,17 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
         architecture_config=trained.architecture_config,
         parameters=count_parameters(plain),
         parameters_in_training=count_parameters(trained.network),
-        largest_logit_difference=logit_difference(trained.network, plain, image, trained.normalisation),
+        largest_logit_difference=logit_difference(trained.network, plain, image, trained.usual.normalisation),
         input=config.input,
-        normalisation=trained.normalisation,
+        normalisation=trained.usual.normalisation,
         temperature=trained.temperature,
         threshold=trained.threshold,
         expected_iou=trained.expected_iou,
         test=trained.test,
         data=trained.data,
         training=_training(trained),
-        training_images=_training_images(trained.likeness),
+        training_images=_training_images(trained.usual.likeness),
+        training_masks=_training_masks(trained.usual.share),
         probe=_probe(plain, image, trained),
         weights_sha256=sha256(weights),
         int8=None,
@@ -198,7 +210,7 @@ def logit_difference(network: nn.Module, plain: nn.Module, image: Image, normali
 
 def _probe(plain: nn.Module, image: Image, trained: Trained) -> Probe:
     """Record what the served form answers in float32."""
-    predictor = Predictor.exact(plain, trained.normalisation, temperature=trained.temperature)
+    predictor = Predictor.exact(plain, trained.usual.normalisation, temperature=trained.temperature)
     cells = raster(predictor.predict([image])[0] / 255.0, RASTER, RASTER)
     answer = tuple(round(cell, 5) for cell in cells)
     return Probe(rows=RASTER, columns=RASTER, answer=answer, tolerance=TOLERANCE)
@@ -221,6 +233,10 @@ def _training(trained: Trained) -> Training:
         best_epoch=trained.best_epoch + 1,
         duration_s=round(trained.seconds, 1),
     )
+
+
+def _training_masks(usual: UsualShare) -> TrainingMasks:
+    return TrainingMasks(least=round(usual.least, 4), most=round(usual.most, 4))
 
 
 def _training_images(likeness: Likeness) -> TrainingImages:

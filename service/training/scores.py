@@ -12,7 +12,7 @@ from service.engine.quality import (
     LevelCounts,
     Probability,
     agreement_of_counts,
-    expected_iou_of_counts,
+    expected_iou,
     level_counts,
     lowest_level,
 )
@@ -102,7 +102,7 @@ def score(
 def scores_of(images: Iterable[ImageLevels], threshold: float, estimate: IouEstimate | None = None) -> list[ImageScore]:
     """Return what `score` does, of images that are counted already."""
     return [
-        ImageScore(image.name, image.agreement(threshold), expected_iou_of_counts(image.pixels, threshold, estimate))
+        ImageScore(image.name, image.agreement(threshold), expected_iou(image.pixels, threshold, estimate))
         for image in images
     ]
 

@@ -20,7 +20,7 @@ from service.engine.device import Device
 from service.engine.engine import Engine
 from service.engine.image_work import CODES, Prepared, Upload
 from service.engine.pixel_pool import PixelPool
-from service.engine.quality import expected_iou
+from service.engine.quality import expected_iou, level_counts
 from service.engine.segmenter import Segmentation, Segmenter
 from service.errors import (
     BadCheckpoint,
@@ -37,7 +37,7 @@ from service.errors import (
 )
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES
-from service.store.card import IouEstimate, TrainingImages
+from service.store.card import IouEstimate, TrainingImages, TrainingMasks
 from tests.checkpoints import publish_tiny
 from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png, poisonous, read_png
 from tests.waiting import until
@@ -126,7 +126,7 @@ def test_the_answer_describes_the_image_and_its_mask() -> None:
     assert np.array_equal(read_png(got.probability_png), image[..., 1])
     assert got.area_px == mask_of(image).sum()
     assert got.area_fraction == pytest.approx(mask_of(image).mean())
-    assert got.expected_iou == expected_iou(image[..., 1], 0.5)
+    assert got.expected_iou == expected_iou(level_counts(image[..., 1]), 0.5)
     assert (got.measured_iou, got.accuracy, got.cautions) == (None, None, ())
 
 
@@ -134,9 +134,9 @@ def test_the_iou_to_expect_is_the_checkpoints_estimate_at_the_threshold_asked_fo
     image, estimate = draw(), IouEstimate(offset=-1.0, plain=0.5, decided=0.5)
     engine = FakeEngine(fake_engine_card(threshold=0.3, expected_iou=estimate))
     for threshold in (None, 0.7):
-        expected = expected_iou(image[..., 1], threshold or 0.3, estimate)
+        expected = expected_iou(level_counts(image[..., 1]), threshold or 0.3, estimate)
         assert answer(png(image), engine, threshold=threshold).expected_iou == expected
-        assert expected != pytest.approx(expected_iou(image[..., 1], threshold or 0.3), abs=0.01)
+        assert expected != pytest.approx(expected_iou(level_counts(image[..., 1]), threshold or 0.3), abs=0.01)
 
 
 def test_no_probability_is_encoded_unless_asked_for() -> None:
@@ -233,9 +233,42 @@ def test_an_image_unlike_the_training_images_is_segmented_with_a_caution() -> No
     assert got.area_px == mask_of(draw()).sum()
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "cautions"),
+    [(0.0, 1.0, []), (0.6, 1.0, ["unlike_training_masks"]), (0.0, 0.1, ["unlike_training_masks"])],
+)
+def test_a_mask_unlike_the_training_masks_is_given_with_a_caution(
+    least: float, most: float, cautions: list[str]
+) -> None:
+    assert 0.1 < mask_of(draw()).mean() < 0.6
+    got = answer(png(draw()), FakeEngine(fake_engine_card(training_masks=TrainingMasks(least=least, most=most))))
+    assert codes(got) == cautions
+    assert got.area_px == mask_of(draw()).sum()
+
+
+def test_a_mask_is_judged_at_the_checkpoints_threshold_and_not_at_the_callers() -> None:
+    share = float(mask_of(draw()).mean())
+    masks = TrainingMasks(least=0.9 * share, most=1.1 * share)
+    got = answer(png(draw()), FakeEngine(fake_engine_card(training_masks=masks)), threshold=0.99)
+    assert (got.area_fraction < 0.5 * share, codes(got)) == (True, [])
+
+
+def test_a_frame_is_no_part_of_the_picture_that_a_mask_covers() -> None:
+    whole = np.zeros((64, 64, 3), np.uint8)
+    whole[:32] = draw()[:32]
+    engine = FakeEngine(
+        fake_engine_card(
+            input=InputPolicy(kind="stretch", height=64, width=64, margins="plain"),
+            training_masks=TrainingMasks(least=0.3, most=1),
+        )
+    )
+    got = answer(png(whole), engine)
+    assert (got.area_fraction < 0.3, codes(got)) == (True, [])
+
+
 def test_every_caution_has_a_code_of_the_closed_set_and_a_sentence() -> None:
     black = np.zeros((64, 64, 3), np.uint8)
-    engine = FakeEngine(fake_engine_card(unlike_from=1e-3))
+    engine = FakeEngine(fake_engine_card(unlike_from=1e-3, training_masks=TrainingMasks(least=0.1, most=0.9)))
     faint = np.zeros((64, 64), np.uint8)
     faint[0, :2] = 10, 20
     cautions = answer(png(black), engine, reference=png(faint)).cautions

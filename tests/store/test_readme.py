@@ -5,13 +5,17 @@ import re
 import pytest
 
 from service.imaging.policy import InputPolicy
-from service.store.card import INTENDED_USE, Card, IouEstimate
+from service.store.card import INTENDED_USE, Card, IouEstimate, TrainingMasks
 from service.store.readme import card_readme, describe_input
 from tests.cards import make_card, make_scores, make_training
 
 
 def test_the_readme_says_what_a_person_needs() -> None:
-    card = make_card(expected_iou=IouEstimate(offset=0.25, plain=0.75, decided=0.5))
+    card = make_card(
+        expected_iou=IouEstimate(offset=0.25, plain=0.75, decided=0.5),
+        training_masks=TrainingMasks(least=0.0372, most=0.16),
+        test=make_scores().model_copy(update={"flagged_masks_fraction": 0.25}),
+    )
     readme = card_readme(card)
     for said in (
         "# retina 1: vessel",
@@ -21,6 +25,8 @@ def test_the_readme_says_what_a_person_needs() -> None:
         "| Mean absolute error of the expected IoU | 0.0400 (plain estimate: 0.0600) |",
         "| Expected calibration error, 15 bins over all pixels | 0.0100 (at temperature 1: 0.0200) |",
         "| IoU estimate | logit = 0.25 + 0.75 × logit(plain estimate) + 0.5 × logit(decidedness) |",
+        "| Usual share of foreground | 3.7% to 16.0% |",
+        "| Masks flagged as unlike the training masks | 25.0% |",
         "Resized to 64 × 96",
         "| Preset | quick |",
         "| Seed | 7 |",

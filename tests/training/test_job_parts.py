@@ -61,7 +61,7 @@ def test_training_validation_calibration_and_the_test_look_each_at_their_part(
     folder.begin(config, parts.split, parts.dataset, {})
     split = folder.recorded_split().split
     fabric = make_fabric(config)
-    job = Job(config, folder, parts, *study(parts.train, config.input), fabric.device, print)
+    job = Job(config, folder, parts, study(parts.train, config.input), fabric.device, print)
 
     looked_at.clear()
     progress = job.train(fabric, build_network(config))

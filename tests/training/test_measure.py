@@ -8,17 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from service.engine.predictor import Predictor
+from service.imaging.placement import place
 from service.imaging.policy import InputPolicy
+from service.imaging.share import UsualShare, share_of
 from service.imaging.statistics import Likeness, features
 from service.store.card import IouEstimate, Normalisation
 from service.training.cache import PairCache
 from service.training.calibrate import Calibration
 from service.training.dataset import Pair, load, open_dataset
 from service.training.measure import measure
-from service.training.parts import Parts
+from service.training.parts import Parts, Usual, study
 from service.training.scores import calibration_error, count_levels, expected_iou_error, mean_and_std, score
 from service.training.split import Split
 
+PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 POLICY = InputPolicy(kind="stretch", height=32, width=32)
 CALIBRATION = Calibration(temperature=2.0, threshold=0.4, expected_iou=IouEstimate(offset=-1, plain=0.5, decided=0.5))
 
@@ -29,8 +32,7 @@ class _Dark(nn.Module):
 
 
 def _predictor_at(temperature: float) -> Predictor:
-    plain = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    return Predictor(_Dark(), plain, temperature=temperature, device=torch.device("cpu"), dtype=torch.float32)
+    return Predictor(_Dark(), PLAIN, temperature=temperature, device=torch.device("cpu"), dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +53,7 @@ def parts() -> Parts:
 
 
 def test_scores_are_those_at_the_calibration(parts: Parts) -> None:
-    first = load(parts.dataset.pairs[0])[0]
-    of_card, scores = measure(parts, _predictor_at, CALIBRATION, Likeness.fit(features(first)[None]), POLICY)
+    of_card, scores = measure(parts, _predictor_at, CALIBRATION, study(parts.train, POLICY), POLICY)
     predict = _predictor_at(CALIBRATION.temperature).predict
     assert scores == score(parts.test.named(), predict, POLICY, 0.4, CALIBRATION.expected_iou)
     assert [found.name for found in scores] == list(parts.split.test)
@@ -64,8 +65,7 @@ def test_scores_are_those_at_the_calibration(parts: Parts) -> None:
 
 
 def test_the_calibration_error_before_is_that_at_temperature_1(parts: Parts) -> None:
-    first = load(parts.dataset.pairs[0])[0]
-    of_card, _ = measure(parts, _predictor_at, CALIBRATION, Likeness.fit(features(first)[None]), POLICY)
+    of_card, _ = measure(parts, _predictor_at, CALIBRATION, study(parts.train, POLICY), POLICY)
     before, after = (
         calibration_error(count_levels(parts.test.named(), _predictor_at(temperature).predict, POLICY))
         for temperature in (1.0, 2.0)
@@ -79,5 +79,22 @@ def test_the_calibration_error_before_is_that_at_temperature_1(parts: Parts) -> 
 def test_test_images_beyond_the_limit_are_counted_as_flagged(parts: Parts, limit: float, flagged: float) -> None:
     described = features(load(parts.dataset.pairs[0])[0])
     likeness = Likeness(described, np.ones_like(described), limit)
-    of_card, _ = measure(parts, _predictor_at, CALIBRATION, likeness, POLICY)
-    assert of_card.flagged_fraction == flagged
+    usual = Usual(PLAIN, likeness, UsualShare(0, 1))
+    of_card, _ = measure(parts, _predictor_at, CALIBRATION, usual, POLICY)
+    assert (of_card.flagged_fraction, of_card.flagged_masks_fraction) == (flagged, 0)
+
+
+def test_masks_that_cover_an_unusual_share_are_counted_as_flagged(parts: Parts) -> None:
+    counted = count_levels(parts.test.named(), _predictor_at(CALIBRATION.temperature).predict, POLICY)
+    shares = sorted(float(image.pixels[102:].sum()) / float(image.pixels.sum()) for image in counted)  # from 0.4 on
+    assert len(set(shares)) == 3
+    usual = Usual(PLAIN, study(parts.train, POLICY).likeness, UsualShare(shares[0], shares[1]))
+    of_card, _ = measure(parts, _predictor_at, CALIBRATION, usual, POLICY)
+    assert of_card.flagged_masks_fraction == pytest.approx(1 / 3)
+
+
+def test_the_usual_share_is_learnt_from_the_masks_within_their_frames(parts: Parts) -> None:
+    (_, (image, mask)) = next(parts.train.named())
+    share = share_of(int(np.count_nonzero(mask)), place(image, POLICY))
+    assert study(parts.train, POLICY).share == UsualShare.fit([share])
+    assert share == pytest.approx(np.mean(mask > 0))

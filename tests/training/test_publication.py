@@ -15,13 +15,15 @@ from service.engine.parity import probe_difference, probe_tile
 from service.engine.quality import Agreement
 from service.errors import BadCheckpoint
 from service.imaging.policy import InputPolicy
+from service.imaging.share import UsualShare
 from service.imaging.statistics import FEATURES, Likeness
 from service.network import build
-from service.store.card import Data, IouEstimate, Normalisation
+from service.store.card import Data, IouEstimate, Normalisation, TrainingMasks
 from service.store.checkpoint import Checkpoint, sha256
 from service.store.model_store import ModelStore
 from service.store.publish import publish_next
 from service.training.config import configure
+from service.training.parts import Usual
 from service.training.publication import Trained, describe, prove_and_publish
 from service.training.scores import ImageScore, Predict
 from tests.cards import WEIGHTS, make_card, make_scores
@@ -31,6 +33,11 @@ from tests.network.as_if_trained import as_if_trained
 CONFIG = configure(
     "/data/of/mine", "retina", "quick", {"input": InputPolicy(kind="stretch", height=64, width=96), "seed": 7}
 )
+USUAL = Usual(
+    Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)),
+    Likeness(np.ones(len(FEATURES)), np.ones(len(FEATURES)), 2.0),
+    UsualShare(0.043211, 0.21),
+)
 
 
 def _trained(**changes: Any) -> Trained:
@@ -38,8 +45,7 @@ def _trained(**changes: Any) -> Trained:
         "config": CONFIG,
         "network": as_if_trained(build("al-net", **TINY)).float(),
         "architecture_config": TINY,
-        "normalisation": Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)),
-        "likeness": Likeness(np.ones(len(FEATURES)), np.ones(len(FEATURES)), 2.0),
+        "usual": USUAL,
         "temperature": 1.5,
         "threshold": 0.4,
         "expected_iou": IouEstimate(offset=0.25, plain=0.75, decided=0.5),
@@ -71,6 +77,8 @@ def test_the_card_describes_the_network_that_was_trained() -> None:
     assert torch.__version__.startswith(card.training.versions["torch"])
     assert (card.temperature, card.threshold, card.input) == (1.5, 0.4, CONFIG.input)
     assert card.expected_iou == trained.expected_iou is not None
+    assert (card.normalisation, card.training_images.limit) == (USUAL.normalisation, 2.0)
+    assert card.training_masks == TrainingMasks(least=0.0432, most=0.21)
     assert card.test == make_scores()
 
 

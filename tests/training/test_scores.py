@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine.quality import Agreement, agreement, expected_iou, foreground
+from service.engine.quality import Agreement, agreement, expected_iou, foreground, level_counts
 from service.imaging.policy import InputPolicy
 from service.store.card import IouEstimate
 from service.training.scores import (
@@ -64,7 +64,7 @@ def test_counted_levels_give_the_scores_of_the_map_itself(threshold: float) -> N
     estimate = IouEstimate(offset=0.5, plain=0.5, decided=0.5)
     (found,) = scores_of(count_levels([("one", (image, reference))], _red, POLICY), threshold, estimate)
     assert found.agreement == agreement(foreground(image[..., 0], threshold), reference > 0)
-    assert found.expected_iou == expected_iou(image[..., 0], threshold, estimate)
+    assert found.expected_iou == expected_iou(level_counts(image[..., 0]), threshold, estimate)
 
 
 def test_the_error_of_expected_ious_has_no_sign() -> None:
