@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,9 @@ def test_held_out_images_reach_the_promised_iou_through_the_service(
     assert isinstance(fractions, list)
     train, validation, test = (float(fraction) for fraction in fractions)
     held_out = split(dataset, fractions=(train, validation, test), seed=seed).test
-    measured = [segment(server, modality, dataset, name) for name in held_out]
+    answers = [segment(server, modality, dataset, name) for name in held_out]
+    measured = [answer["iou"]["measured"] for answer in answers]
+    assert [warning for answer in answers for warning in answer["warnings"]] == []
     assert card.test is not None
     assert np.mean(measured) == pytest.approx(card.test.iou_mean, abs=0.01)
     assert np.mean(measured) >= LEAST_IOU[modality]
@@ -112,8 +115,28 @@ def test_a_dermoscopy_image_sent_to_retina_is_said_to_be_unlike(server: ServerPr
     assert sum("unlike_training_images" in found for found in codes) >= 19
 
 
-def segment(server: ServerProcess, modality: str, dataset: Dataset, name: str) -> float:
-    """Return the measured IoU of one held-out image, once it is known to be the returned mask's own."""
+def test_inverted_slices_sent_to_cell_have_masks_that_are_said_to_be_unlike(
+    server: ServerProcess, real_data: Path
+) -> None:
+    slices = [load(pair)[0] for pair in open_dataset(real_data / "isbi2012").pairs[::3]]
+    assert [codes_of(server, "cell", 255 - pixels) for pixels in slices] == [{"unlike_training_masks"}] * len(slices)
+
+
+@pytest.mark.parametrize("sigma", [20, 40, 80])
+def test_noise_sent_to_cell_has_a_mask_that_is_said_to_be_unlike(sigma: float, server: ServerProcess) -> None:
+    levels = np.random.default_rng(0).normal(128, sigma, (512, 512, 1)).clip(0, 255).astype(np.uint8)
+    assert "unlike_training_masks" in codes_of(server, "cell", levels.repeat(3, axis=2))
+
+
+def codes_of(server: ServerProcess, modality: str, pixels: NDArray[np.uint8]) -> set[str]:
+    """Return the codes of the warnings that come with the mask of the image, uint8 (H, W, 3)."""
+    with server.client() as client:
+        answer = client.post(f"/segment/{modality}", content=png(pixels)).json()
+    return {warning["code"] for warning in answer["warnings"]}
+
+
+def segment(server: ServerProcess, modality: str, dataset: Dataset, name: str) -> dict[str, Any]:
+    """Return the answer to one held-out image, once it is known that the measured IoU is the returned mask's own."""
     pair = next(pair for pair in dataset.pairs if pair.name == name)
     image, reference = load(pair)
     files = {"image": png(image), "reference": png(reference * np.uint8(255))}
@@ -122,7 +145,8 @@ def segment(server: ServerProcess, modality: str, dataset: Dataset, name: str) -
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]["data"])))) > 0
     known = reference > 0
     assert answer["iou"]["measured"] == pytest.approx((mask & known).sum() / (mask | known).sum())
-    return float(answer["iou"]["measured"])
+    assert isinstance(answer, dict)
+    return answer
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
