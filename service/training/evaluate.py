@@ -14,7 +14,7 @@ from service.training.cache import PairCache
 from service.training.dataset import Dataset, Pair, check, open_dataset
 from service.training.pictures import draw_samples
 from service.training.scores import ImageScore, averaged_over_flips, mean_and_std, score
-from service.training.split import PARTS
+from service.training.split import PARTS, Split
 from service.training.split_file import SplitFile
 
 COLUMNS = ("image", "iou", "accuracy", "dice", "expected_iou")
@@ -66,13 +66,22 @@ def read_pairs(data: str, split: Path | None, part: str | None, cards: Iterable[
     dataset = open_dataset(data)
     check(dataset, progress=sys.stderr.isatty())
     pairs = chosen(dataset, split, part)
-    own = [card.data.split for card in cards if card.data.digest == dataset.digest]
+    own = [_how_split(card) for card in cards if card.data.digest == dataset.digest]
     advice = "with --split and the split.json of its run, only its test images are scored"
     if own and split is None:
         tqdm.write(f"caution: the checkpoint was trained on these very images; {advice}", file=sys.stderr)
-    elif split is not None and any(how != SplitFile.read(split).split.how for how in own):
+    elif split is not None and any(how != _how(SplitFile.read(split).split) for how in own):
         tqdm.write(f"caution: {split} is not how the checkpoint's own data were split; {advice}", file=sys.stderr)
     return PairCache(pairs, CACHE_BYTES)
+
+
+def _how_split(card: Card) -> tuple[object, ...]:
+    data = card.data
+    return data.split, data.n_train, data.n_validation, data.n_test
+
+
+def _how(split: Split) -> tuple[object, ...]:
+    return split.how, len(split.train), len(split.validation), len(split.test)
 
 
 def table(scores: Sequence[ImageScore]) -> str:

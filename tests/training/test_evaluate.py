@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from service.engine.choosing import EXACT, load_engine
 from service.engine.engine import Engine
 from service.errors import BadDataset, BadParameter
+from service.store.card import Data
 from service.training.dataset import load, open_dataset
 from service.training.evaluate import COLUMNS, evaluate, table
 from service.training.robustness import measure
@@ -33,6 +35,11 @@ def _split(path: Path, *, data_digest: str = "x", **parts: tuple[str, ...]) -> P
     whole = {"train": (), "validation": (), "test": ()} | parts
     path.write_text(json.dumps({"data_digest": data_digest, **Split(**whole, how="by hand").to_json()}))
     return path
+
+
+def _data(**changes: object) -> Data:
+    """Return what a card says of the data at DATA."""
+    return make_card().data.model_copy(update={"digest": open_dataset(DATA).digest, "n_validation": 0, **changes})
 
 
 def test_scores_are_those_of_the_engine_on_each_image(engine: Engine) -> None:
@@ -95,21 +102,23 @@ def test_an_older_split_of_other_data_is_scored_with_a_caution(
 def test_images_that_the_checkpoint_was_trained_on_are_scored_with_a_caution(
     command: Callable[[str, Engine], object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = make_card().data.model_copy(update={"digest": open_dataset(DATA).digest, "split": "by hand"})
+    data = _data(split="by hand", n_train=1, n_test=1)
     engine = load_engine(publish_tiny(tmp_path / "store", data=data), EXACT)
     command(DATA, engine)
     assert "caution: the checkpoint was trained on these very images; with --split" in capsys.readouterr().err
     command("drawn:retina:2", engine)
-    evaluate(DATA, engine, split=_split(tmp_path / "split.json", data_digest=data.digest, test=("retina-001",)))
+    path = _split(tmp_path / "split.json", data_digest=data.digest, train=("retina-000",), test=("retina-001",))
+    evaluate(DATA, engine, split=path)
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("other", [{"split": "seed 5"}, {"n_train": 2}], ids=["another seed", "other fractions"])
 def test_a_split_that_is_not_the_checkpoints_own_is_scored_with_a_caution(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    other: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = make_card().data.model_copy(update={"digest": open_dataset(DATA).digest, "split": "seed 5"})
+    data = _data(**({"split": "by hand", "n_train": 1, "n_test": 1} | other))
     engine = load_engine(publish_tiny(tmp_path / "store", data=data), EXACT)
-    path = _split(tmp_path / "split.json", data_digest=data.digest, test=("retina-001",))
+    path = _split(tmp_path / "split.json", data_digest=data.digest, train=("retina-000",), test=("retina-001",))
     evaluate(DATA, engine, split=path)
     assert f"caution: {path} is not how the checkpoint's own data were split" in capsys.readouterr().err
 
