@@ -485,6 +485,23 @@ def test_one_mask_does_not_tell_that_they_are_worse(tmp_path: Path, masks: int, 
     check_alert(tmp_path, "AlnetExpectedIouLow", "4h", series, [low] if is_low else [])
 
 
+@pytest.mark.parametrize(("images", "masks", "fires"), [(3, 0, True), (0, 3, True), (1, 1, False)])
+def test_unlike_images_and_unlike_masks_are_told_of_and_no_upload_counts_twice(
+    tmp_path: Path, images: int, masks: int, fires: bool
+) -> None:
+    of = 'job="alnet", instance="a", modality="cell"'
+    series = {
+        f'alnet_warnings_total{{{of}, code="unlike_training_images"}}': f"0+{images}x720",
+        f'alnet_warnings_total{{{of}, code="unlike_training_masks"}}': f"0+{masks}x720",
+        f'alnet_warnings_total{{{of}, code="both_masks_empty"}}': "0+9x720",
+        f'alnet_requests_total{{{of}, status="200"}}': "0+9x720",
+    }
+    kind = "another camera, or another kind of image"
+    summary = f"One upload in five to cell, or its mask, is unlike those of the training: {kind}."
+    alert = fired(summary, instance="a", job="alnet", modality="cell", severity="warning")
+    check_alert(tmp_path, "AlnetUnlikeTrainingImages", "2h30m", series, [alert] if fires else [])
+
+
 def test_prometheus_accepts_its_configuration_and_rules() -> None:
     if not (program := shutil.which("promtool")):
         pytest.skip("promtool is not installed")
