@@ -1,9 +1,10 @@
 """`alnet segment`: files or folders in, masks out, by the very code that serves uploads."""
 
 import asyncio
+import csv
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,13 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.engine.engine import Engine
-    from service.engine.segmenter import Segmenter
+    from service.engine.segmenter import Segmentation, Segmenter
+
+Row = tuple[str | int | float, ...]
+"""Of the table: one value for each of COLUMNS."""
+
+COLUMNS = ("image", "width", "height", "threshold", "area_px", "area_fraction", "expected_iou", "warnings")
+"""Of the table: the last holds the warnings' codes, with spaces between."""
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"}
 
@@ -35,22 +42,31 @@ def segment(
     frame: Annotated[
         int | None, typer.Option(min=0, help="Which page of images that have several, counted from 0.")
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Also write a CSV file: each image's size, area, expected IoU and warnings."),
+    ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of checkpoints; ALNET_STORE otherwise.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,
 ) -> None:
     """Segment images; each mask is an 8-bit PNG, 0 and 255, on its image's own grid.
 
-    A file that cannot be used is named on stderr, the others go on, and the exit code is 1. Folders are searched one
-    level deep for .png .jpg .tif .bmp .ppm .pgm files.
+    A file that cannot be used is named on stderr, the others go on, and the exit code is 1. Warnings, as of an image
+    unlike the training images, are told there, too, and fail nothing. Folders are searched one level deep for .png
+    .jpg .tif .bmp .ppm .pgm files.
     """
     files = find_images(inputs)
     outputs = name_outputs(files, out, probability=probability)
+    if table is not None:
+        _check_table(table, files, outputs)
     settings = Settings.read(store=store, device=device)
     engine = _load(settings, modality)
     out.mkdir(parents=True, exist_ok=True)
-    failed = asyncio.run(_segment_all(outputs, engine, settings, threshold, frame))
-    typer.echo(f"{len(files) - failed} of {len(files)} masks in {out}")
-    if failed:
+    rows = asyncio.run(_segment_all(outputs, engine, settings, threshold, frame))
+    if table is not None:
+        _write_table(table, [rows[file] for file in files if file in rows])
+    typer.echo(f"{len(rows)} of {len(files)} masks in {out}")
+    if len(rows) < len(files):
         raise typer.Exit(1)
 
 
@@ -90,6 +106,21 @@ def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict
     return outputs
 
 
+def _check_table(table: Path, files: Sequence[Path], outputs: Mapping[Path, Sequence[Path]]) -> None:
+    """Raise BadParameter if the table would be written over an image, or a mask over the table."""
+    taken = {path.resolve() for path in (*files, *(path for paths in outputs.values() for path in paths))}
+    if table.resolve() in taken:
+        raise BadParameter(f"--table {table} is one of the images or masks; give another file")
+
+
+def _write_table(path: Path, rows: Iterable[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+
+
 def _load(settings: Settings, modality: str) -> "Engine":
     from service.engine.choosing import Wish, load_engine
     from service.store.model_store import ModelStore
@@ -103,30 +134,41 @@ async def _segment_all(
     settings: Settings,
     threshold: float | None,
     frame: int | None,
-) -> int:
-    """Segment all files, a few at a time so that batches fill; return how many failed."""
+) -> dict[Path, Row]:
+    """Segment all files, a few at a time so that batches fill; return the table's row of each that did not fail."""
     from tqdm import tqdm
 
-    failed = 0
+    rows: dict[Path, Row] = {}
     places = asyncio.Semaphore(settings.max_batch_size)
     bar = tqdm(total=len(outputs), desc="segmenting", unit="image", leave=False, disable=None)
 
+    def tell(file: Path, what: str) -> None:
+        with tqdm.external_write_mode():
+            typer.echo(f"alnet: {file}: {what}", err=True)
+
     async def one(file: Path, paths: list[Path]) -> None:
-        nonlocal failed
         async with places:
             try:
-                await _segment_one(segmenter, file, paths, threshold, frame)
+                answer = await _segment_one(segmenter, file, paths, threshold, frame)
             except (AlnetError, OSError) as error:
-                failed += 1
-                with tqdm.external_write_mode():
-                    typer.echo(f"alnet: {file}: {_told(error)}", err=True)
+                tell(file, _told(error))
+            else:
+                rows[file] = _row(file, answer)
+                for caution in answer.cautions:
+                    tell(file, f"warning: {caution.message}")
         bar.update()
 
     with bar:
         async with _segmenter(engine, settings) as segmenter, asyncio.TaskGroup() as group:
             for file, paths in outputs.items():
                 group.create_task(one(file, paths))
-    return failed
+    return rows
+
+
+def _row(file: Path, answer: "Segmentation") -> Row:
+    codes = " ".join(caution.code for caution in answer.cautions)
+    area, expected = round(answer.area_fraction, 6), round(answer.expected_iou, 4)
+    return str(file), answer.width, answer.height, answer.threshold, answer.area_px, area, expected, codes
 
 
 def _told(error: Exception) -> str:
@@ -137,7 +179,7 @@ def _told(error: Exception) -> str:
 
 async def _segment_one(
     segmenter: "Segmenter", file: Path, paths: Sequence[Path], threshold: float | None, frame: int | None
-) -> None:
+) -> "Segmentation":
     from service.engine.image_work import Upload
 
     content = await asyncio.to_thread(file.read_bytes)
@@ -146,6 +188,7 @@ async def _segment_one(
     pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
     for path, png in zip(paths, pngs, strict=True):
         await asyncio.to_thread(path.write_bytes, png)
+    return answer
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """alnet segment: masks on each image's grid, the service's own; what fails is named, the rest goes on."""
 
 import asyncio
+import csv
 import io
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from service.errors import BadCheckpoint, BadParameter, BadSettings, UnknownModa
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES
 from service.settings import Settings
-from service.store.card import TrainingImages
+from service.store.card import TrainingImages, TrainingMasks
 from service.store.checkpoint import Checkpoint
 from tests.checkpoints import publish_tiny
 from tests.doubles import FakeEngine, fake_engine_card
@@ -114,13 +115,56 @@ def test_every_image_of_a_folder_gets_a_mask_however_many_tiles_they_have(
 def test_an_engine_that_breaks_its_contract_gives_no_mask_that_looks_sound(images: Path, tmp_path: Path) -> None:
     engine = FakeEngine(fake_engine_card(), answers_of=(32, 64))
     outputs = {images / "a.png": [tmp_path / "a.png"]}
-    assert asyncio.run(_segment_all(outputs, engine, Settings.read({}), None, None)) == 1
+    assert asyncio.run(_segment_all(outputs, engine, Settings.read({}), None, None)) == {}
     assert not (tmp_path / "a.png").exists()
 
 
 def test_a_threshold_of_ones_own_is_taken(published: Checkpoint, images: Path, tmp_path: Path) -> None:
     assert _segment(published, images / "a.png", "--out", tmp_path, "--threshold", "0").exit_code == 0
     assert _pixels((tmp_path / "a.png").read_bytes()).min() == 255
+
+
+def test_the_table_says_of_each_mask_what_the_service_would(
+    published: Checkpoint, images: Path, tmp_path: Path
+) -> None:
+    broken, table = tmp_path / "broken.png", tmp_path / "tables" / "masks.csv"
+    broken.write_bytes(b"no image")
+    result = _segment(
+        published, images / "b.bmp", broken, images / "a.png", "--out", tmp_path / "masks", "--table", table
+    )
+    assert result.exit_code == 1
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [str(images / "b.bmp"), str(images / "a.png")]
+    served = _served(published, (images / "b.bmp").read_bytes())
+    assert (rows[0]["width"], rows[0]["height"], rows[0]["area_px"]) == ("130", "100", str(served.area_px))
+    assert float(rows[0]["area_fraction"]) == pytest.approx(served.area_px / 13_000, abs=1e-6)
+    assert float(rows[0]["expected_iou"]) == pytest.approx(served.expected_iou, abs=1e-4)
+    assert (float(rows[0]["threshold"]), rows[0]["warnings"]) == (0.5, "")
+
+
+def test_warnings_are_named_and_fail_nothing(images: Path, tmp_path: Path) -> None:
+    grid = InputPolicy(kind="tile", height=64, width=64, overlap=8)
+    unlike = LIKE_ANYTHING.model_copy(update={"limit": 1e-3})
+    unusual = TrainingMasks(least=0.4, most=0.4)
+    suspicious = publish_tiny(tmp_path / "store", input=grid, training_images=unlike, training_masks=unusual)
+    table = tmp_path / "masks.csv"
+    result = _segment(suspicious, images / "a.png", "--out", tmp_path, "--table", table)
+    assert (result.exit_code, result.stdout) == (0, f"1 of 1 masks in {tmp_path}\n")
+    lines = result.stderr.splitlines()
+    assert [line.split(": ")[:3] for line in lines] == [["alnet", str(images / "a.png"), "warning"]] * 2
+    assert ("unlike" in lines[0], "covers" in lines[1]) == (True, True)
+    assert table.read_text().splitlines()[1].endswith(",unlike_training_images unlike_training_masks")
+
+
+@pytest.mark.parametrize("taken", ["a.png", "masks/a.png"])
+def test_a_table_is_never_written_over_an_image_or_a_mask(published: Checkpoint, tmp_path: Path, taken: str) -> None:
+    _picture(20, 20).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    result = _segment(published, tmp_path, "--out", tmp_path / "masks", "--table", tmp_path / taken)
+    assert isinstance(result.exception, BadParameter)
+    assert "--table" in str(result.exception)
+    assert (tmp_path / "a.png").read_bytes() == before
 
 
 def test_files_that_fail_are_named_and_the_others_go_on(published: Checkpoint, images: Path, tmp_path: Path) -> None:
