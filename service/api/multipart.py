@@ -8,6 +8,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from service.errors import BadMultipart
 
 KNOWN = (b"image", b"reference")
+OF_THE_ADDRESS = (b"threshold", b"probability", b"frame")
+"""Query parameters: whoever sends one as a part of the form would get an answer that knows nothing of it."""
 MAX_PARTS = 8
 """A form needs two; a few more are forgiven."""
 MAX_PART_HEADERS = 8
@@ -21,7 +23,7 @@ class FormReader:
 
     Raises:
         BadMultipart: at any call: the form is broken, has more than MAX_PARTS parts or a part with more or longer
-            headers than the limits above, or sends one of the two twice or not as a file.
+            headers than the limits above, sends one of the two twice or not as a file, or sends a query parameter.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -97,6 +99,9 @@ class FormReader:
         name = options.get(b"name")
         if name is None:
             raise BadMultipart("a part of the form has no name")
+        if name in OF_THE_ADDRESS:
+            word = name.decode()
+            raise BadMultipart(f"`{word}` belongs into the address, as in /segment/…?{word}=…, not into the form")
         if name not in KNOWN:
             return
         word = name.decode()

@@ -89,6 +89,13 @@ def test_other_parts_of_a_form_are_ignored() -> None:
     assert read(Body(body), FORM) == Files(b"abc")
 
 
+@pytest.mark.parametrize("name", ["threshold", "probability", "frame"])
+@pytest.mark.parametrize("filename", [None, "t.txt"])
+def test_a_query_parameter_in_a_form_is_refused_and_not_passed_over(name: str, filename: str | None) -> None:
+    with pytest.raises(BadMultipart, match=f"`{name}` belongs into the address"):
+        read(Body(form(part("image", b"abc"), part(name, b"0.4", filename))), FORM)
+
+
 def test_a_reference_for_which_nobody_chose_a_file_was_not_sent() -> None:
     for parts in (
         [part("image", b"abc"), part("reference", b"", filename="")],
