@@ -15,11 +15,13 @@ from PIL import ImageFilter
 
 from service.imaging.placement import Image, Mask
 from service.training.cameras import LUMA, jpeg
+from service.training.hairs import hairs
 
 Pair = tuple[Image, Mask]
 Change = Callable[[Image, Mask], Pair]
 
 MIDDLE = 128
+HAIR = np.array((40, 30, 25), np.float32)
 
 
 def as_it_is(image: Image, mask: Mask) -> Pair:
@@ -94,6 +96,13 @@ def _compressed(image: Image, mask: Mask) -> Pair:
     return jpeg(image, 30), mask
 
 
+def _haired(image: Image, mask: Mask, *, count: int) -> Pair:
+    """Return the image under so many dark hairs."""
+    height, width = mask.shape
+    covered = hairs(np.random.default_rng(0), max(height, width), count)[:height, :width, None]
+    return np.round(image + covered * (HAIR - image)).astype(np.uint8), mask
+
+
 CHANGES: Mapping[str, Change] = {
     "as it is": as_it_is,
     "closer, 1.3 times": partial(_closer, times=1.3),
@@ -117,3 +126,11 @@ CHANGES: Mapping[str, Change] = {
     "JPEG of quality 30": _compressed,
 }
 """What is measured, by the name that tables give it."""
+
+OWN_CHANGES: Mapping[str, Mapping[str, Change]] = {"skin": {"under 40 hairs": partial(_haired, count=40)}}
+"""What befalls images of one modality alone."""
+
+
+def changes_of(modality: str) -> Mapping[str, Change]:
+    """Return what is measured of a modality."""
+    return {**CHANGES, **OWN_CHANGES.get(modality, {})}

@@ -54,11 +54,11 @@ class RandHairsd(RandomizableTransform, MapTransform):
         return item
 
 
-def hairs(rng: np.random.Generator, size: int) -> Plane:
-    """Return how much hair covers each place, 0 to 1: from one to `MOST` bent lines, most of them roughly one way."""
+def hairs(rng: np.random.Generator, size: int, count: int | None = None) -> Plane:
+    """Return how much hair covers each place, 0 to 1: `count` bent lines, or one to MOST; most go roughly one way."""
     canvas = Canvas(size)
     grain, disorder = rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 0.9)
-    for _ in range(round(MOST ** rng.uniform(0, 1))):
+    for _ in range(round(MOST ** rng.uniform(0, 1)) if count is None else count):
         points = _hair(rng, grain + rng.normal(0, disorder))
         canvas.line(points, rng.uniform(*WIDTHS), int(rng.integers(120, 256)))
     return canvas.plane()

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from service.engine.engine import Engine
 from service.imaging.placement import Image, Mask
 from service.training.cache import PairCache
-from service.training.changes import CHANGES, Change
+from service.training.changes import Change, changes_of
 from service.training.evaluate import read_pairs
 from service.training.scores import mean_and_std, score
 
@@ -19,16 +19,19 @@ Robustness = Mapping[str, Sequence[float]]
 
 
 def measure(data: str, engines: Sequence[Engine], *, split: Path | None = None, part: str | None = None) -> Robustness:
-    """Return each engine's mean IoU on the images under each of `CHANGES`; `split` and `part` are those of `evaluate`.
+    """Return each engine's mean IoU on the images under each change; `split` and `part` are those of `evaluate`.
+
+    The engines, one at least, are of one modality, whose changes these are.
 
     Raises:
         BadDataset, BadParameter: as `service.training.evaluate.evaluate`.
     """
     pairs = read_pairs(data, split, part, [engine.card for engine in engines])
     found: dict[str, list[float]] = {}
-    images = len(CHANGES) * len(engines) * len(pairs)
+    changes = changes_of(engines[0].card.modality)
+    images = len(changes) * len(engines) * len(pairs)
     with tqdm(total=images, unit="image", leave=False, disable=None) as progress:
-        for name, change in CHANGES.items():
+        for name, change in changes.items():
             progress.set_description(name)
             found[name] = [_mean_iou(engine, pairs, change, progress.update) for engine in engines]
     return found
