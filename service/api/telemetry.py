@@ -8,7 +8,7 @@ from service import errors
 from service.api import problems
 from service.api.exchange import CALLER_LEFT, Exchange
 from service.engine.batch_runner import BatchReport
-from service.engine.image_work import CODES
+from service.engine.cautions import CODES
 from service.engine.modality import OUTCOMES, Outcome
 from service.engine.segmenter import Segmentation
 

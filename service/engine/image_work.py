@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from service.engine.cautions import BOTH_EMPTY, NOT_BINARY, Caution, unlike_images, unlike_masks
 from service.engine.quality import (
     Agreement,
     LevelCounts,
@@ -46,14 +47,6 @@ class Upload:
     threshold: float | None = None
     frame: int | None = None
     probability: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Caution:
-    """Something the caller should know about an answer that was given all the same."""
-
-    code: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +114,7 @@ class ImageWork:
         picture = unframed(decoded.pixels, placement)
         cautions = []
         if (distance := self._likeness.distance(picture)) > self._likeness.limit:
-            cautions.append(_unlike(self._card, distance / self._likeness.limit))
+            cautions.append(unlike_images(self._card, distance / self._likeness.limit))
         if reference is not None and not reference.is_binary:
             cautions.append(NOT_BINARY)
         return Prepared(decoded.format, reference, placement, tiles, tuple(cautions))
@@ -152,7 +145,7 @@ class ImageWork:
         """Judge the mask at the checkpoint's own threshold, whatever the caller's: training masks were like that."""
         share = share_of(int(counts[lowest_level(self._card.threshold) :].sum()), placement)
         usual = self._usual_share.of_part(part_shown(placement, self._card.input))
-        return () if usual.has(share) else (_unusual(self._card, share, usual),)
+        return () if usual.has(share) else (unlike_masks(self._card, share, usual),)
 
     def _reference(self, upload: Upload, decoded: Decoded) -> DecodedMask | None:
         if upload.reference is None:
@@ -181,27 +174,6 @@ def _of_reference(read: Callable[[bytes, int | None], T], content: bytes, frame:
             return read(content, frame)
     except BadUpload as error:
         raise type(error)(f"in the reference: {error}") from error
-
-
-NOT_BINARY = Caution(
-    "reference_not_binary",
-    "the reference has other levels than 0 and one more: of two the higher was taken as true, of more those from half"
-    " of the range up",
-)
-BOTH_EMPTY = Caution("both_masks_empty", "neither mask nor reference has any foreground: the measured IoU of 1 says so")
-CODES = ("unlike_training_images", NOT_BINARY.code, "unlike_training_masks", BOTH_EMPTY.code)
-"""Every code a Caution can have."""
-
-
-def _unlike(card: Card, times: float) -> Caution:
-    message = f"this image is unlike the {card.modality} images of the training ({times:.1f} times their limit)"
-    return Caution(CODES[0], f"{message}: do not trust the mask")
-
-
-def _unusual(card: Card, share: float, usual: UsualShare) -> Caution:
-    covered = f"the mask covers {share:.1%} of the picture"
-    usually = f"masks like those of the {card.modality} training cover {usual.least:.1%} to {usual.most:.1%}"
-    return Caution(CODES[2], f"{covered}, {usually}: do not trust it unseen")
 
 
 def likeness(statistics: TrainingImages) -> Likeness:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.batcher import Batcher, too_late
+from service.engine.cautions import Caution
 from service.engine.engine import Engine
-from service.engine.image_work import Caution, Finished, ImageWork, Prepared, Upload
+from service.engine.image_work import Finished, ImageWork, Prepared, Upload
 from service.engine.pixel_pool import PixelPool
 from service.store.card import Card
 

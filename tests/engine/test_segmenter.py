@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.engine.batcher import Answer, Batcher
+from service.engine.cautions import CODES
 from service.engine.choosing import EXACT, load_engine
 from service.engine.device import Device
 from service.engine.engine import Engine
-from service.engine.image_work import CODES, Prepared, Upload
+from service.engine.image_work import Prepared, Upload
 from service.engine.pixel_pool import PixelPool
 from service.engine.quality import expected_iou, level_counts
 from service.engine.segmenter import Segmentation, Segmenter
