@@ -22,8 +22,8 @@ class Decode(Worker):
         self._pixels = Pixels.of(Options.read(os.environ))
 
     def deserialize(self, data: bytes) -> bytes:
-        """Return the body as it came."""
-        return data
+        """Return the body, of which mosec gives a view, as bytes."""
+        return bytes(data)
 
     def forward(self, data: bytes) -> Prepared:
         """Return one upload, decoded."""
