@@ -22,8 +22,8 @@ IN_FLIGHT = 24
 DEADLINE_S = 0.3
 GRACE_S = 40.0
 
-VANISHED: Colour = (20, 100, 40)
-LATE: Colour = (30, 150, 50)
+VANISHED: Colour = (20, 220, 40)
+LATE: Colour = (30, 180, 50)
 
 UNDER_WAY_S = 0.1
 """What a server gets to begin what it was just sent, before the next is sent."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from peers.cases import LATE, VANISHED
 from peers.fake_engine import BATCH_S, BLACK, POISON, SLOW, SLOW_S, Colour, FakeEngine, times_run
 from peers.options import Options
 from peers.pictures import GOOD, Malformed, flat, malformed
@@ -46,10 +47,17 @@ def test_maps_of_one_batch_go_back_to_their_uploads(tmp_path: Path) -> None:
     assert [[map_[0, 0] for map_ in own] for own in maps] == [[1, 2], [3]]
 
 
-def test_a_flat_picture_keeps_its_colour_up_to_the_engine_and_becomes_a_whole_mask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("colour", [GOOD, POISON, SLOW, VANISHED, LATE])
+def test_a_flat_picture_keeps_the_colour_by_which_it_is_counted_up_to_the_engine(
+    colour: Colour, tmp_path: Path
+) -> None:
+    prepared = Pixels(FakeEngine(fake_engine_card(), tmp_path / "seen").card).decode(flat(colour))
+    assert (prepared.tiles[0] == colour).all()  # a dark one would be made lighter
+
+
+def test_a_flat_picture_becomes_a_whole_mask(tmp_path: Path) -> None:
     pixels = Pixels(FakeEngine(fake_engine_card(), tmp_path / "seen").card)
     prepared = pixels.decode(flat(GOOD))
-    assert (prepared.tiles[0] == GOOD).all()
     mask = read_png(pixels.encode(prepared, [np.full((64, 64), 200, np.uint8)]))
     assert mask.shape == (64, 64)
     assert (mask == 255).all()
