@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.imaging.share import UsualShare
+from service.imaging.share import UsualShare, percent
 from service.store.card import Card
 
 UNLIKE_IMAGES = "unlike_training_images"
@@ -35,6 +35,6 @@ def unlike_images(card: Card, times: float) -> Caution:
 
 def unlike_masks(card: Card, share: float, usual: UsualShare) -> Caution:
     """Say that a mask covers such a `share` of the picture, 0 to 1, where another is `usual`."""
-    covered = f"the mask covers {share:.1%} of the picture"
-    usually = f"masks like those of the {card.modality} training cover {usual.least:.1%} to {usual.most:.1%}"
+    covered = f"the mask covers {percent(share)} of the picture"
+    usually = f"masks like those of the {card.modality} training cover {percent(usual.least)} to {percent(usual.most)}"
     return Caution(UNLIKE_MASKS, f"{covered}, {usually}: do not trust it unseen")

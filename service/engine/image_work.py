@@ -26,7 +26,7 @@ from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.encode import encode_png
 from service.imaging.opening import pixels_to_decode
 from service.imaging.placement import Placement, prepare, restore, unframed
-from service.imaging.share import UsualShare, part_shown, share_of
+from service.imaging.share import UsualShare, share_of
 from service.imaging.statistics import FEATURES, Likeness
 from service.store.card import Card, TrainingImages
 
@@ -144,7 +144,7 @@ class ImageWork:
     def _of_the_share(self, counts: LevelCounts, placement: Placement) -> tuple[Caution, ...]:
         """Judge the mask at the checkpoint's own threshold, whatever the caller's: training masks were like that."""
         share = share_of(int(counts[lowest_level(self._card.threshold) :].sum()), placement)
-        usual = self._usual_share.of_part(part_shown(placement, self._card.input))
+        usual = self._usual_share.of_picture(placement, self._card.input)
         return () if usual.has(share) else (unlike_masks(self._card, share, usual),)
 
     def _reference(self, upload: Upload, decoded: Decoded) -> DecodedMask | None:

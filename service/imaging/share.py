@@ -44,6 +44,10 @@ class UsualShare:
         """Return whether a mask of that share is usual."""
         return self.least <= share <= self.most
 
+    def of_picture(self, placement: Placement, policy: InputPolicy) -> Self:
+        """Return what is usual of a picture placed so, which may be a part of what a training picture shows."""
+        return self.of_part(part_shown(placement, policy))
+
     def of_part(self, part: float) -> Self:
         """Return what is usual of a picture that shows only `part`, above 0, of what a training picture does.
 
@@ -57,6 +61,11 @@ class UsualShare:
         return type(self)(
             0 if self.least <= 0 else _share(middle - reach), 1 if self.most >= 1 else _share(middle + reach)
         )
+
+
+def percent(share: float) -> str:
+    """Return a share for people, to three digits: small ones are not all called 0.0%."""
+    return f"{100 * share:.3g}%"
 
 
 def share_of(foreground_px: int, placement: Placement) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from service.imaging.policy import InputPolicy, Levels, Margins
+from service.imaging.share import percent
 from service.store.card import Card, IouEstimate, Quantised, Scores, TrainingMasks
 
 Row = tuple[str, object]
@@ -102,7 +103,7 @@ def _estimate(estimate: IouEstimate | None) -> str:
 
 
 def _usual_share(masks: TrainingMasks | None) -> list[Row]:
-    return [] if masks is None else [("Usual share of foreground", f"{masks.least:.1%} to {masks.most:.1%}")]
+    return [] if masks is None else [("Usual share of foreground", f"{percent(masks.least)} to {percent(masks.most)}")]
 
 
 def _input(card: Card) -> str:

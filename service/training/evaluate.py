@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from service.engine.engine import Engine
 from service.errors import BadDataset, BadParameter
-from service.store.card import Card
+from service.store.card import Card, Data
 from service.training.cache import PairCache
 from service.training.dataset import Dataset, Pair, check, open_dataset
 from service.training.pictures import draw_samples
@@ -66,22 +66,19 @@ def read_pairs(data: str, split: Path | None, part: str | None, cards: Iterable[
     dataset = open_dataset(data)
     check(dataset, progress=sys.stderr.isatty())
     pairs = chosen(dataset, split, part)
-    own = [_how_split(card) for card in cards if card.data.digest == dataset.digest]
+    own = [card.data for card in cards if card.data.digest == dataset.digest]
     advice = "with --split and the split.json of its run, only its test images are scored"
     if own and split is None:
         tqdm.write(f"caution: the checkpoint was trained on these very images; {advice}", file=sys.stderr)
-    elif split is not None and any(how != _how(SplitFile.read(split).split) for how in own):
+    elif split is not None and not _is_split_of(SplitFile.read(split).split, own):
         tqdm.write(f"caution: {split} is not how the checkpoint's own data were split; {advice}", file=sys.stderr)
     return PairCache(pairs, CACHE_BYTES)
 
 
-def _how_split(card: Card) -> tuple[object, ...]:
-    data = card.data
-    return data.split, data.n_train, data.n_validation, data.n_test
-
-
-def _how(split: Split) -> tuple[object, ...]:
-    return split.how, len(split.train), len(split.validation), len(split.test)
+def _is_split_of(split: Split, own: Iterable[Data]) -> bool:
+    """Return whether all these data were split so; of one seed, other fractions are told by the parts' sizes."""
+    found = split.how, len(split.train), len(split.validation), len(split.test)
+    return all(found == (data.split, data.n_train, data.n_validation, data.n_test) for data in own)
 
 
 def table(scores: Sequence[ImageScore]) -> str:

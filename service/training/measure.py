@@ -7,7 +7,7 @@ import numpy as np
 from service.engine.quality import lowest_level
 from service.imaging.placement import place, unframed
 from service.imaging.policy import InputPolicy
-from service.imaging.share import part_shown, share_of
+from service.imaging.share import share_of
 from service.store.card import CalibrationError, Scores
 from service.training.calibrate import Calibration, PredictorAt
 from service.training.parts import Parts, Usual, shown
@@ -34,7 +34,7 @@ def measure(
     scores = scores_of(after, calibration.threshold, calibration.expected_iou)
     iou_mean, iou_std = mean_and_std(score.agreement.iou for score in scores)
     accuracy_mean, accuracy_std = mean_and_std(score.agreement.accuracy for score in scores)
-    unlike = _flagged(parts, after, calibration.threshold, usual, policy)
+    unlike_images, unlike_masks = _flagged(parts, after, calibration.threshold, usual, policy)
     of_card = Scores(
         dataset=parts.dataset.name,
         split=f"test part; {parts.split.how}",
@@ -47,8 +47,8 @@ def measure(
         expected_iou_error=expected_iou_error(scores),
         plain_iou_error=expected_iou_error(scores_of(after, calibration.threshold)),
         calibration_error=_calibration_error(before, after),
-        flagged_fraction=unlike[0],
-        flagged_masks_fraction=unlike[1],
+        flagged_fraction=unlike_images,
+        flagged_masks_fraction=unlike_masks,
     )
     return of_card, scores
 
@@ -66,5 +66,5 @@ def _flagged(
         placement = place(image, policy)
         images.append(usual.likeness.distance(unframed(image, placement)) > usual.likeness.limit)
         share = share_of(int(levels.pixels[lowest:].sum()), placement)
-        masks.append(not usual.share.of_part(part_shown(placement, policy)).has(share))
+        masks.append(not usual.share.of_picture(placement, policy).has(share))
     return float(np.mean(images)), float(np.mean(masks))

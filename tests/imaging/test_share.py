@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from service.imaging.placement import place
 from service.imaging.policy import InputPolicy
-from service.imaging.share import UsualShare, part_shown, share_of
+from service.imaging.share import UsualShare, part_shown, percent, share_of
 
 shares = st.floats(0, 1)
 
@@ -86,3 +86,20 @@ def test_only_where_pictures_keep_their_resolution_their_size_tells_how_much_the
     assert part_shown(place(np.tile(image, (4, 4, 1)), tile), tile) == 1
     stretch = InputPolicy(kind="stretch", height=64, width=64)
     assert part_shown(place(image, stretch), stretch) == 1
+
+
+def test_a_small_share_is_not_called_none() -> None:
+    assert [percent(share) for share in (0.0, 0.0004, 0.0416, 0.883, 0.998, 1.0)] == [
+        "0%",
+        "0.04%",
+        "4.16%",
+        "88.3%",
+        "99.8%",
+        "100%",
+    ]
+
+
+def test_what_is_usual_of_a_picture_follows_from_how_much_it_shows() -> None:
+    tile, usual = InputPolicy(kind="tile", height=64, width=64, overlap=8), UsualShare(0.5, 0.8)
+    half = place(np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8), tile)
+    assert usual.of_picture(half, tile) == usual.of_part(0.5)

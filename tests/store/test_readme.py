@@ -25,7 +25,7 @@ def test_the_readme_says_what_a_person_needs() -> None:
         "| Mean absolute error of the expected IoU | 0.0400 (plain estimate: 0.0600) |",
         "| Expected calibration error, 15 bins over all pixels | 0.0100 (at temperature 1: 0.0200) |",
         "| IoU estimate | logit = 0.25 + 0.75 × logit(plain estimate) + 0.5 × logit(decidedness) |",
-        "| Usual share of foreground | 3.7% to 16.0% |",
+        "| Usual share of foreground | 3.72% to 16% |",
         "| Masks flagged as unlike the training masks | 25.0% |",
         "Resized to 64 × 96",
         "| Preset | quick |",

@@ -52,9 +52,9 @@ def test_some_pictures_have_a_hair_or_two_and_some_are_overgrown_but_skin_is_see
 
 
 def test_hairs_are_dark_or_fair() -> None:
-    lightest = [float(_haired(seed)[0].mean() - SKIN.mean()) for seed in range(100)]
-    assert min(lightest) < -20
-    assert max(lightest) > 0
+    shifts = [float(_haired(seed)[0].mean() - SKIN.mean()) for seed in range(100)]
+    assert min(shifts) < -20
+    assert max(shifts) > 0
 
 
 def test_hairs_reach_every_part_of_a_picture_that_is_not_square() -> None:
