@@ -1,6 +1,7 @@
 """The documents say what is so: settings, metrics, alerts, targets, dependencies and links are compared."""
 
 import asyncio
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__
 from service.api import problems
+from service.api.openapi import ANSWER
+from service.api.schemas import SegmentationAnswer
 from service.settings import Settings
 from tests.api.client import fake_app, running
 
@@ -167,3 +170,14 @@ def test_a_decision_record_has_its_parts_and_is_listed(record: Path) -> None:
     assert re.match(rf"# {int(record.name[:4])}\. ", text)
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
     assert f"({record.name})" in (record.parent / "README.md").read_text()
+
+
+def test_the_json_answer_of_the_api_document_is_openapis_example() -> None:
+    [example] = re.findall(r"```json\n(.*?)\n```", API, re.DOTALL)
+    assert json.loads(example) == ANSWER
+    SegmentationAnswer.model_validate_json(example)
+
+
+def test_the_example_answers_stages_add_up() -> None:
+    *stages, total = ANSWER["latency_ms"].values()
+    assert sum(stages) == pytest.approx(total)

@@ -130,6 +130,8 @@ def _png_headers(answer: Answer) -> dict[str, str]:
     }
     if done.measured_iou is not None:
         headers["X-Segmentation-IoU-Measured"] = f"{done.measured_iou:.4f}"
+    if done.cautions:
+        headers["X-Segmentation-Warnings"] = ", ".join(caution.code for caution in done.cautions)
     return headers
 
 

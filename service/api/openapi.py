@@ -36,7 +36,7 @@ ANSWER: Json = {
         "version": "3",
         "architecture": "al-net",
         "checkpoint_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        "parameters": 3453000,
+        "parameters": 3448418,
         "threshold": 0.5,
         "intended_use": "Research use only. Not a medical device.",
     },
@@ -57,7 +57,7 @@ ANSWER: Json = {
         "expected_error": 0.04,
         "validated": {"dataset": "STARE", "split": "by case", "n": 6, "iou_mean": 0.70, "iou_std": 0.05},
     },
-    "latency_ms": {"decode": 3.1, "queue": 0.4, "inference": 9.8, "postprocess": 2.0, "total": 15.6},
+    "latency_ms": {"decode": 3.1, "queue": 0.4, "inference": 9.8, "postprocess": 2.0, "total": 15.3},
     "batch_size": 4,
     "warnings": [],
 }
@@ -134,6 +134,7 @@ _ANSWERED: Responses = {
             "X-Segmentation-Model": _header(PNG_ONLY + "modality and version of the checkpoint."),
             "X-Segmentation-IoU-Expected": _header(PNG_ONLY + "the IoU to expect of this mask."),
             "X-Segmentation-IoU-Measured": _header(PNG_ONLY + "the IoU against the reference, if one was sent."),
+            "X-Segmentation-Warnings": _header(PNG_ONLY + "the codes of JSON's `warnings`, with commas, if any."),
         },
     },
 }

@@ -32,7 +32,7 @@ WithProbability = Annotated[
     bool, Query(description="Add the probability map to a JSON answer. A PNG answer is the mask.")
 ]
 Frame = Annotated[
-    int | None, Query(ge=0, le=2**31 - 1, description="Which frame of an image that has several; from 0.")
+    int | None, Query(ge=0, le=2**31 - 1, description="Which frame of the image, from 0; needed if it has several.")
 ]
 TimeoutMs = Annotated[
     float | None,

@@ -40,7 +40,7 @@ def segment(
         bool, typer.Option(help="Also write NAME.probability.png: 255 × the probability of foreground.")
     ] = False,
     frame: Annotated[
-        int | None, typer.Option(min=0, help="Which page of images that have several, counted from 0.")
+        int | None, typer.Option(min=0, help="Which page of the images, counted from 0; one that lacks it fails.")
     ] = None,
     table: Annotated[
         Path | None,

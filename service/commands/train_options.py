@@ -59,7 +59,7 @@ Preset = Annotated[
     str,
     typer.Option(
         help="quick: minutes on two CPU cores; paper: the AL-Net paper's recipe, 150 epochs; best: longer and broader, "
-        "hours on two CPU cores.",
+        "half an hour on two CPU cores, for skin hours.",
         rich_help_panel=RECIPE,
     ),
 ]

@@ -164,13 +164,16 @@ class ImageWork:
 
 
 def _of_reference(read: Callable[[bytes, int | None], T], content: bytes, frame: int | None) -> T:
-    """Read a reference; of a stack of masks, the frame that was picked of the stack of images."""
+    """Read a reference; of a stack of masks, the frame that was picked of the stack of images.
+
+    The image has been looked at before: without a frame it has but one.
+    """
     try:
         try:
             return read(content, None)
         except FrameNeeded:
             if frame is None:
-                raise
+                raise FrameNeeded("it has several frames, the image one; send only what belongs to it") from None
             return read(content, frame)
     except BadUpload as error:
         raise type(error)(f"in the reference: {error}") from error

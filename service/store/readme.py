@@ -154,9 +154,10 @@ def _integers(form: Quantised | None) -> list[Row]:
     if form is None:
         return []
     made_with = ", ".join(f"{tool} {version}" for tool, version in form.tools.items())
+    side = "below" if form.iou_loss >= 0 else "above"
     return [
         ("8-bit form for CPUs", f"calibrated on {form.calibration_images} training images with {made_with}"),
-        (f"Its IoU on {form.n} test images", f"{form.iou_mean:.4f}, {form.iou_loss:.4f} below that of float32"),
+        (f"Its IoU on {form.n} test images", f"{form.iou_mean:.4f}, {abs(form.iou_loss):.4f} {side} that of float32"),
     ]
 
 

@@ -150,6 +150,17 @@ async def test_an_image_unlike_the_training_images_is_answered_with_a_warning() 
     assert [warning["code"] for warning in answer.json()["warnings"]] == ["unlike_training_images"]
 
 
+async def test_png_names_the_warnings_too() -> None:
+    engine = FakeEngine(fake_engine_card(unlike_from=1e-6))
+    files = form(image=png(draw()), reference=png((mask_of(draw()) * 100).astype(np.uint8)))
+    grey = form(image=png(draw()), reference=png(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)))
+    async with running(fake_app([engine])) as client:
+        one = await client.post("/segment/retina", files=files, headers=PNG)
+        two = await client.post("/segment/retina", files=grey, headers=PNG)
+    assert one.headers["x-segmentation-warnings"] == "unlike_training_images"
+    assert two.headers["x-segmentation-warnings"] == "unlike_training_images, reference_not_binary"
+
+
 async def test_the_probability_comes_on_request() -> None:
     pixels = draw()
     async with running(fake_app()) as client:
@@ -177,6 +188,7 @@ async def test_png_is_the_mask_alone() -> None:
     assert answer.headers["x-segmentation-model"] == "retina/1"
     assert 0 <= float(answer.headers["x-segmentation-iou-expected"]) <= 1
     assert "x-segmentation-iou-measured" not in answer.headers
+    assert "x-segmentation-warnings" not in answer.headers
     with Image.open(io.BytesIO(answer.content)) as image:
         assert image.mode == "L"
         assert image.info == {}

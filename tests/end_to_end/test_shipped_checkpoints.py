@@ -79,12 +79,14 @@ def test_each_curl_example_of_the_readme_answers(example: str, server: ServerPro
     if "--output" in command:
         with Image.open(tmp_path / "mask.png") as mask, Image.open(ROOT / "docs/images/skin.jpg") as image:
             assert (mask.mode, mask.size) == ("L", image.size)
+    elif "/readyz" in command:
+        assert json.loads(done.stdout) == {"status": "ready"}
     else:
         assert json.loads(done.stdout)["modality"] in MODALITIES
 
 
 def test_the_readme_has_examples() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
 @pytest.mark.parametrize("modality", ["retina", "cell"])

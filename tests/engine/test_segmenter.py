@@ -327,6 +327,12 @@ def test_a_frame_that_a_single_image_lacks_is_refused() -> None:
         answer(png(draw()), frame=1)
 
 
+def test_the_masks_of_a_stack_with_a_single_image_are_refused_with_what_to_send_instead() -> None:
+    masks = stack(np.ones((64, 64), np.bool_), np.zeros((64, 64), np.bool_))
+    with pytest.raises(FrameNeeded, match="in the reference: it has several frames, the image one; send only"):
+        answer(png(draw()), reference=masks)
+
+
 def test_stages_add_up_within_the_total() -> None:
     async def use(segmenter: Segmenter) -> None:
         arrived = time.monotonic() - 10
