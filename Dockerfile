@@ -18,6 +18,9 @@ RUN pip --python /opt/venv/bin/python install -c constraints.txt ${TORCH_INDEX_U
 COPY pyproject.toml ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *project['optional-dependencies']['serve'], *project['optional-dependencies']['cpu'], sep='\n')" > requirements.txt \
  && pip --python /opt/venv/bin/python install -c constraints.txt -r requirements.txt
+# Readable for whoever runs the image, whatever the umask of the checkout.
+COPY model_store /model_store
+RUN chmod -R a+rX /model_store
 COPY README.md LICENSE ./
 COPY service ./service
 RUN pip --python /opt/venv/bin/python install --no-deps .
@@ -29,7 +32,7 @@ LABEL org.opencontainers.image.title="alnet-service" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
-COPY model_store ./model_store
+COPY --from=build /model_store ./model_store
 
 # The root file system may be read-only: nothing is written but below /tmp. USER is for libraries that ask who runs them:
 # whoever does has a number, but no entry in /etc/passwd.

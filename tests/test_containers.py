@@ -449,6 +449,27 @@ def test_a_full_queue_is_an_overload_and_a_callers_own_limits_are_none(
     check_alert(tmp_path, "AlnetOverloaded", "15m", series, [overload] if is_overload else [])
 
 
+@pytest.mark.parametrize(("minutes_apart", "is_told"), [(1, True), (30, False)])
+def test_images_unlike_the_training_images_are_told_of_where_there_are_enough(
+    tmp_path: Path, minutes_apart: int, is_told: bool
+) -> None:
+    """Every other upload is unlike: of a few uploads that says nothing."""
+    values = " ".join(str(minute // minutes_apart) for minute in range(120) for _ in range(4))
+    halves = " ".join(str(minute // minutes_apart // 2) for minute in range(120) for _ in range(4))
+    labels = 'instance="a", modality="retina"'
+    series = {
+        f'alnet_requests_total{{{labels}, status="200"}}': values,
+        f'alnet_warnings_total{{{labels}, code="unlike_training_images"}}': halves,
+        f'alnet_warnings_total{{{labels}, code="reference_not_binary"}}': "0x480",
+    }
+    summary = (
+        "One upload in five to retina, or its mask, is unlike those of the training: "
+        "another camera, or another kind of image."
+    )
+    told = fired(summary, instance="a", modality="retina", severity="warning")
+    check_alert(tmp_path, "AlnetUnlikeTrainingImages", "110m", series, [told] if is_told else [])
+
+
 ENDS_BEFORE_IT_LISTENS = "0 0 stale _ " * 40
 """`up` of a container that Compose starts again and again: while it is stopped it has no address."""
 

@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 class KeyRing:
     """Knows the holders of keys. Used on the event loop's thread only.
 
-    While the server runs, a file that is gone or damaged changes nothing: the keys that were read last stay, and the
-    log says so, once for each such state of the file. `clock` gives seconds that never go back.
+    While the server runs, a file that is gone, damaged or cannot be read just now changes nothing: the keys that were
+    read last stay, the log says so, once for each such reason, and the next look tries again. `clock` gives seconds
+    that never go back.
 
     Raises:
         BadSettings: at construction: the file is missing or damaged.
@@ -35,6 +36,7 @@ class KeyRing:
         self._looked_at = clock()
         self._state = _state_of(file)
         self._keys = read_keys(file)
+        self._fault = ""
         if not self._keys:
             logger.warning("%s holds no API key: nobody can use this service before `alnet keys new`", file)
 
@@ -62,13 +64,16 @@ class KeyRing:
         self._looked_at = now
         state = _state_of(self._file)
         if state == self._state:
+            self._fault = ""
             return
-        self._state = state
         try:
             self._keys = read_keys(self._file)
         except BadSettings as error:
-            logger.error("API keys stay as they were: %s", error)  # noqa: TRY400 -- the message says it all
+            if str(error) != self._fault:
+                self._fault = str(error)
+                logger.error("API keys stay as they were: %s", error)  # noqa: TRY400 -- the message says it all
         else:
+            self._state, self._fault = state, ""  # only now: what could not be read may be readable with no change
             logger.info("API keys read anew: %d", len(self._keys))
 
 

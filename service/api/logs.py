@@ -4,12 +4,11 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import TextIO
 
 from service.api.exchange import Exchange
+from service.api.line_writer import LineWriter
 
 access = logging.getLogger("service.access")
-logger = logging.getLogger(__name__)
 
 
 class _Utc(logging.Formatter):
@@ -19,29 +18,18 @@ class _Utc(logging.Formatter):
         return _iso(datetime.fromtimestamp(record.created, UTC))
 
 
-class _Lines(logging.StreamHandler[TextIO]):
-    """Says once, in one line, that lines cannot be written; logging itself adds a traceback to each request."""
-
-    _has_failed = False
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - called within an `except`
-        if not self._has_failed:
-            self._has_failed = True
-            logger.error("access lines are lost, stdout cannot be written: %s", sys.exc_info()[1])
-
-
 def configure(level: str) -> None:
     """Send the log of `level` and above to stderr, and the access lines as they are to stdout.
 
     Of libraries it holds warnings and worse, whatever the level: Pillow's debug lines, for one, repeat EXIF values.
     """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line shows them
-    own = logging.StreamHandler(sys.stderr)
+    own = LineWriter(sys.stderr, what="lines of the server's own log", where="stderr")
     own.setFormatter(_Utc("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[own], force=True)
     logging.getLogger("service").setLevel(level.upper())
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # repeats bytes of broken forms
-    lines = _Lines(sys.stdout)
+    lines = LineWriter(sys.stdout, what="access lines", where="stdout")
     lines.setFormatter(logging.Formatter("%(message)s"))
     access.handlers = [lines]
     access.setLevel(logging.INFO)

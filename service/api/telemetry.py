@@ -85,7 +85,8 @@ class Telemetry:
         if exchange.modality is None or not exchange.route.startswith("/segment/"):
             return
         modality = exchange.modality if exchange.modality in self._modalities else UNKNOWN
-        self._requests.labels(modality, str(exchange.status)).inc()
+        status = exchange.status if exchange.status in STATUSES else 400  # 431: what trails a body is too long
+        self._requests.labels(modality, str(status)).inc()
         reason = OWN_DEADLINE if exchange.problem == DEADLINE and exchange.is_hurried else exchange.problem
         if reason in REASONS:
             self._refused.labels(reason).inc()

@@ -123,7 +123,7 @@ class Modality:
         if isinstance(wanted, AlnetError):
             self._tried = None
             self._refuse(None, wanted)
-        elif self._serving is not None and self._state.version == wanted.version:
+        elif self._serves(wanted):
             self._tried = None
             self._state = ModalityState("ready", version=wanted.version, is_pinned=wanted.is_pinned)
         elif self._is_worth_trying(wanted):
@@ -137,6 +137,13 @@ class Modality:
     def _say_slow(self, what: str) -> None:
         self._slow = f"{what} takes over {self._slow_after_s:g} s: the store's disk or network is slow, or hangs"
         log.warning("%s: %s", self.name, self._slow)
+
+    def _serves(self, wanted: Wanted) -> bool:
+        """Return whether it is what serves, by number and, as far as anyone has looked, by its card."""
+        serving = self._serving
+        if serving is None or self._state.version != wanted.version:
+            return False
+        return wanted.card is None or wanted.card == serving.card
 
     def _is_worth_trying(self, wanted: Wanted) -> bool:
         tried = self._tried
@@ -168,7 +175,8 @@ class Modality:
         self._tried, self.is_required = None, True
         self._state = ModalityState("ready", version=wanted.version, is_pinned=wanted.is_pinned)
         self._on_checkpoint(self.name, "served")
-        log.info("%s: version %s serves%s", self.name, wanted.version, f", version {before} did" if before else "")
+        did = "another checkpoint of that number" if before == wanted.version else f"version {before}"
+        log.info("%s: version %s serves%s", self.name, wanted.version, f", {did} did" if before else "")
         await self._serving.settle()
         await self._give_back()
 

@@ -1,6 +1,8 @@
 """Where the engines of a fleet come from: a model store, which may ask for another version at any time, or a caller."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -8,6 +10,7 @@ from service.engine.engine import Engine
 from service.engine.loading import MakeEngine, read
 from service.engine.modality import Modality
 from service.engine.steps import Steps
+from service.errors import AlnetError
 from service.store.model_store import ModelStore, Wanted
 
 
@@ -36,10 +39,16 @@ class StoreSource:
 
     def __init__(self, store: ModelStore, make_engine: MakeEngine) -> None:
         self._store, self._make_engine = store, make_engine
+        self._seen: dict[str, Wanted] = {}
 
     def wanted(self, modality: str) -> Wanted:
-        """See `ModelStore.wanted`."""
-        return self._store.wanted(modality)
+        """See `ModelStore.wanted`; with the card, which is read only if files have changed, unless that fails."""
+        wanted = self._store.wanted(modality)
+        seen = self._seen.get(modality)
+        if seen is None or (seen.version, seen.stamp) != (wanted.version, wanted.stamp):
+            with suppress(AlnetError):  # whoever loads it hears why
+                seen = self._seen[modality] = replace(wanted, card=self._store.open(modality, wanted.version).card)
+        return replace(wanted, card=seen.card) if seen is not None and seen.version == wanted.version else wanted
 
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:
         """See `Source.read`; a store that hangs is told."""

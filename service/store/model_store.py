@@ -5,18 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import BadCheckpoint, UnknownModality
-from service.store.card import NAME, VERSION
+from service.store.card import NAME, VERSION, Card
 from service.store.checkpoint import Checkpoint, Stamp, stamp
 from service.store.pin import read_pin
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The version of a modality that the store asks servers for, and the state of its files."""
+    """The version of a modality that the store asks servers for, and the state of its files.
+
+    `card` is its card, if someone has read it: another checkpoint may have come by the number of one that was removed.
+    """
 
     version: str
     is_pinned: bool
     stamp: Stamp
+    card: Card | None = None
 
 
 class ModelStore:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import Headers
 
-from service.api.key_file import add_key, remove_key
+from service.api import keys
+from service.api.key_file import StoredKey, add_key, remove_key
 from service.api.keys import LOOK_EVERY_S, KeyRing
 from service.errors import BadSettings, KeyNeeded
 
@@ -117,6 +118,26 @@ def test_a_file_that_is_damaged_or_gone_leaves_the_keys_as_they_were_and_is_logg
     assert record.levelno == logging.ERROR
     assert record.getMessage().startswith("API keys stay as they were: ")
     assert "half" not in record.getMessage()
+
+
+def test_a_file_that_could_not_be_read_for_a_while_counts_once_it_can_though_it_did_not_change(
+    file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = add_key(file, "a")
+    ring = KeyRing(file, clock=clock)
+    remove_key(file, "a")
+
+    def no_descriptor_left(_file: Path) -> list[StoredKey]:
+        raise BadSettings("the key file cannot be read: Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "read_keys", no_descriptor_left)
+        for _ in range(2):
+            clock.now += LOOK_EVERY_S
+            assert is_let_in(ring, key)
+    clock.now += LOOK_EVERY_S
+    assert not is_let_in(ring, key)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_a_mended_file_counts_again(file: Path, clock: Clock) -> None:

@@ -9,7 +9,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.telemetry import REASONS, STATUSES
+from service.api.exchange import Exchange
+from service.api.telemetry import REASONS, STATUSES, Telemetry
 from tests.api.client import fake_app, running
 from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png
 
@@ -142,6 +143,16 @@ async def test_traffic_of_every_kind_adds_no_series() -> None:
             await client.put(f"/segment/{modality}", content=b"")
         after = await scrape(client)
     assert set(after) == set(before)
+
+
+def test_trailers_that_are_too_long_are_a_bad_request_and_no_series_of_their_own() -> None:
+    telemetry = Telemetry()
+    telemetry.expect(["retina"])
+    exchange = Exchange("id", "POST", 0.0, route="/segment/{modality}", modality="retina", status=431)
+    telemetry.record_exchange(exchange)
+    counted = {"modality": "retina", "status": "400"}
+    assert telemetry.registry.get_sample_value("alnet_requests_total", counted) == 1
+    assert telemetry.registry.get_sample_value("alnet_requests_total", counted | {"status": "431"}) is None
 
 
 async def test_three_modalities_make_at_most_400_series() -> None:

@@ -24,6 +24,8 @@ PATIENCE_S = 120
 class ServerProcess:
     """One running server: the fake one, or another `module`. `out` and `err` hold what it has written so far."""
 
+    reads_out = True
+
     def __init__(self, *arguments: str, module: str = "tests.end_to_end.fake_server", **settings: object) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ALNET_")}
         environ |= {f"ALNET_{name.upper()}": str(value) for name, value in {"port": 0, **settings}.items()}
@@ -37,10 +39,9 @@ class ServerProcess:
         )
         self.out: list[str] = []
         self.err: list[str] = []
-        self._readers = [
-            threading.Thread(target=lambda: self.out.extend(self._process.stdout or ())),
-            threading.Thread(target=lambda: self.err.extend(self._process.stderr or ())),
-        ]
+        self._readers = [threading.Thread(target=lambda: self.err.extend(self._process.stderr or ()))]
+        if self.reads_out:
+            self._readers.append(threading.Thread(target=lambda: self.out.extend(self._process.stdout or ())))
         for reader in self._readers:
             reader.start()
 

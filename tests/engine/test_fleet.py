@@ -1,6 +1,8 @@
 """All modalities behind one server: loading, failing, serving and leaving."""
 
 import asyncio
+import logging
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -590,3 +592,41 @@ def test_a_store_that_goes_away_is_told_once_and_what_is_loaded_serves_on(
 
     asyncio.run(main())
     assert caplog.text.count("the model store cannot be read") == 1
+
+
+def test_another_checkpoint_by_the_number_of_one_that_was_removed_is_swapped_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_fake(tmp_path, "1")
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green) as fleet:
+            await wait_version(fleet, "1")
+            await until(lambda: fleet.is_ready)
+            shutil.rmtree(tmp_path / "retina")
+            publish_fake(tmp_path, "1", height=96)
+            await until(lambda: fleet.cards["retina"].input.height == 96)
+            assert (await segment(fleet.segmenter("retina"), draw())).card.input.height == 96
+
+    with caplog.at_level(logging.INFO, "service"):
+        asyncio.run(main())
+    assert "retina: version 1 serves, another checkpoint of that number did" in caplog.messages
+
+
+def test_files_that_are_touched_are_not_loaded_again(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+    served: list[str] = []
+
+    async def main() -> None:
+        note = lambda _modality, outcome: served.append(outcome)  # noqa: E731
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green, on_checkpoint=note) as fleet:
+            await wait_version(fleet, "1")
+            await until(lambda: fleet.is_ready)
+            stamped = fleet._source.wanted("retina").stamp
+            (tmp_path / "retina/1/card.json").touch()
+            assert fleet._source.wanted("retina").stamp != stamped
+            await asyncio.sleep(0.1)
+            assert fleet.is_ready
+
+    asyncio.run(main())
+    assert served == ["served"]

@@ -1,0 +1,94 @@
+"""Lines of a log, written by a thread of their own: a reader who stalls holds up nobody but itself."""
+
+import logging
+import os
+import select
+import threading
+import time
+from queue import SimpleQueue
+from typing import TextIO
+
+MOST_WAITING = 20_000
+"""Lines that may wait to be written; those that come above that are lost. Some megabytes."""
+
+MOST_AT_ONCE = 500
+"""Lines that are written in one go: one system call for what has come meanwhile, instead of one for each."""
+
+LAST_LINES_S = 0.5
+"""How long a process that ends waits for its last lines to be taken."""
+
+logger = logging.getLogger(__name__)
+
+
+class LineWriter(logging.Handler):
+    """Writes lines to a stream's file, in their order, without letting whoever logs them wait for its reader.
+
+    A pipe that is full, a terminal that is stopped or a disk that hangs would else stop the event loop at the next
+    line, and with it every answer and the way to stop. That lines are lost is told once in the server's own log, and
+    so is that they are written again: `what` and `where` say there what the lines are and where they go. A stream of
+    None (its descriptor was closed before the process began) takes none.
+    """
+
+    _is_open = False
+
+    def __init__(self, stream: TextIO | None, *, what: str, where: str) -> None:
+        super().__init__()
+        self._what, self._where = what, where
+        self._queue: SimpleQueue[str] = SimpleQueue()
+        self._put = self._done = self._lost = 0
+        self._is_losing = False
+        if stream is None:
+            return
+        stream.flush()
+        # not by way of the stream: its lock, held by a write that hangs, would abort the interpreter's exit
+        self._descriptor, self._encoding = stream.fileno(), stream.encoding
+        threading.Thread(target=self._write_all, name=f"log to {where}", daemon=True).start()
+        self._is_open = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Let the line be written soon; called with the handler's lock."""
+        if not self._is_open:
+            self._lose(1, "it is closed")
+        elif self._put - self._done >= MOST_WAITING:
+            self._lose(1, "nobody reads it")
+        else:
+            self._put += 1
+            self._queue.put(self.format(record) + "\n")
+
+    def flush(self) -> None:
+        """Return once all lines so far are written or lost, or after LAST_LINES_S."""
+        ends_at = time.monotonic() + LAST_LINES_S
+        while self._done < self._put and time.monotonic() < ends_at:
+            time.sleep(0.002)
+
+    def _write_all(self) -> None:
+        while True:
+            lines = [self._queue.get()]
+            while len(lines) < MOST_AT_ONCE and not self._queue.empty():
+                lines.append(self._queue.get())
+            try:
+                self._write("".join(lines).encode(self._encoding, "backslashreplace"))
+            except OSError as error:
+                self._lose(len(lines), error)
+            else:
+                self._recover()
+            self._done += len(lines)
+
+    def _write(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # someone who shares the file made it so
+                select.select([], [self._descriptor], [])
+
+    def _lose(self, lines: int, why: object) -> None:
+        self._lost += lines
+        if not self._is_losing:
+            self._is_losing = True
+            logger.error("%s are lost, %s cannot be written: %s", self._what, self._where, why)
+
+    def _recover(self) -> None:
+        if self._is_losing:
+            lost, self._lost, self._is_losing = self._lost, 0, False
+            logger.warning("%s can be written again; %d lines were lost", self._where, lost)
