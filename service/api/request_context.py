@@ -47,15 +47,21 @@ class RequestContext:
 
 
 class _Incoming:
-    """The request's messages. `is_last`: the caller wants no more than this one answer over the connection."""
+    """The request's messages. `is_last`: the caller wants no more than this one answer over the connection.
+
+    `is_unasked`: the caller waits to be asked for the body. One that is answered instead may send it all the same, or
+    its next request: nobody can tell which, so that the connection has to end.
+    """
 
     def __init__(self, receive: Receive, scope: Scope) -> None:
         headers = Headers(scope=scope)
         self._receive = receive
         self.is_last = scope.get("http_version") == "1.0" or "close" in headers.get("connection", "").lower()
         self._has_ended = "expect" in headers  # its body does not come before it is asked for
+        self.is_unasked = self._has_ended
 
     async def __call__(self) -> Message:
+        self.is_unasked = False
         message = await self._receive()
         self._has_ended = message["type"] != "http.request" or not message.get("more_body", False)
         return message
@@ -85,7 +91,7 @@ class _Outgoing:
         if message["type"] == "http.response.start":
             self.has_begun = True
             self._exchange.status = message["status"]
-            self._closes = self._incoming.is_last or self._is_draining()
+            self._closes = self._incoming.is_last or self._incoming.is_unasked or self._is_draining()
             headers = MutableHeaders(raw=message.setdefault("headers", []))
             self._exchange.add_headers(headers)
             if self._closes:

@@ -4,7 +4,7 @@ import math
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
 from service.api import openapi
@@ -16,8 +16,25 @@ from service.api.parts import Modality, TheParts
 from service.api.schemas import SegmentationAnswer
 from service.api.upload import receive_files
 from service.engine.image_work import Upload
+from service.errors import BadParameter
 
 router = APIRouter()
+
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+
+
+def refuse_repeated(request: Request) -> None:
+    """See that no parameter was sent twice: whichever counted, the caller may have meant the other.
+
+    Raises:
+        BadParameter: names the one that was.
+    """
+    for name in ("threshold", "probability", "frame"):
+        if len(request.query_params.getlist(name)) > 1:
+            raise BadParameter(f"{name} was sent more than once")
+    if len(request.headers.getlist(TIMEOUT_HEADER)) > 1:
+        raise BadParameter(f"{TIMEOUT_HEADER} was sent more than once")
+
 
 Threshold = Annotated[
     float | None,
@@ -37,7 +54,7 @@ Frame = Annotated[
 TimeoutMs = Annotated[
     float | None,
     Header(
-        alias="X-Request-Timeout-Ms",
+        alias=TIMEOUT_HEADER,
         gt=0,
         allow_inf_nan=False,
         description="Milliseconds from the arrival of the request's headers after which an answer is of no use.",
@@ -52,6 +69,7 @@ TimeoutMs = Annotated[
     openapi_extra=openapi.SEGMENT_EXTRA,
     summary="One upload, one mask",
     tags=["segmentation"],
+    dependencies=[Depends(refuse_repeated)],
 )
 async def segment(
     *,

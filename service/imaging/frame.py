@@ -13,6 +13,9 @@ ALIKE = 4
 cameras' own dark is further apart. Where a picture of the three data sets has rows as even as that at its edge, they
 are a frame."""
 
+MOST_FRAMES = 32
+"""Of one within the other; what has more is a picture of stripes, as is any that is one pixel high."""
+
 ROWS_AT_ONCE = 32
 
 UNLIKE_SHARE = 0.02
@@ -23,8 +26,8 @@ def inside_frame(image: NDArray[np.uint8], *, worthwhile: float = 1) -> Box:
     """Return the part of an image, uint8 (H, W, 3), that is left once what is plain along its edges is cut off.
 
     A frame within a frame goes as well. All of the image is left if it has none, if more than a share of `worthwhile`
-    of both sides would be left, or if what is left would be too small to be the picture. Costs next to nothing unless
-    there is a frame.
+    of both sides would be left, if what is left would be too small to be the picture, or if there are so many frames
+    that they are stripes. Costs next to nothing unless there is a frame.
     """
     height, width = image.shape[:2]
     box = _inside(image, ALIKE)
@@ -38,11 +41,13 @@ def inside_frame(image: NDArray[np.uint8], *, worthwhile: float = 1) -> Box:
 def _inside(image: NDArray[np.uint8], alike: int) -> Box:
     height, width = image.shape[:2]
     box: Box = (0, 0, height, width)
-    while (smaller := _without_columns(image, _without_rows(image, box, alike), alike)) != box:
+    for _ in range(MOST_FRAMES):
+        if (smaller := _without_columns(image, _without_rows(image, box, alike), alike)) == box:
+            return box
         box = smaller
         if min(box[2] / height, box[3] / width) < SMALLEST_SHARE:
-            return 0, 0, height, width
-    return box
+            break
+    return 0, 0, height, width
 
 
 def _without_rows(image: NDArray[np.uint8], box: Box, alike: int) -> Box:

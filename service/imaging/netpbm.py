@@ -25,6 +25,8 @@ _WHOLE_NUMBER = re.compile(_GAP + rb"(\d{1,9}+)(?=[\s#])")
 _REAL_NUMBER = re.compile(_GAP + rb"([-+.0-9eE]{1,30}+)(?=[\s#])")
 _WHITESPACE = b" \t\n\r\v\f"
 _MOST_COMMENTS = 10_000
+_MOST_HEADER_BYTES = 64 * 1024
+"""Before each number: comments and space. Searching them holds the interpreter lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def _header(upload: bytes) -> _Header:
 
 def _number(pattern: re.Pattern[bytes], upload: bytes, at: int) -> tuple[float, int]:
     """Return the header's next number, and where it ends."""
-    match = pattern.match(upload, at)
+    match = pattern.match(upload, at, at + _MOST_HEADER_BYTES)
     try:
         return float(match[1]) if match else math.nan, match.end() if match else at
     except ValueError:

@@ -172,6 +172,7 @@ def _png(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
         raise ImageTooLarge(f"frame {picked} of the animated PNG needs more pixels decoded than are allowed")
 
     def open_frame() -> PillowImage.Image:
+        png.check_pixels(upload)
         image.seek(picked)
         if image.mode == "P" and image.palette is None:
             raise DamagedImage("the PNG has no palette for its colours")

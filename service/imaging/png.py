@@ -33,7 +33,11 @@ _BOMB_TIMES = 100
 _MOST_INFLATED = 2
 """So many of those chunks are looked into, which takes up to 5 ms each; others are passed over all the same."""
 
+_PIXELS = frozenset({b"IDAT", b"fdAT"})
 _ORIENTATION = b"eXIf"
+_MOST_ORIENTATION_BYTES = 1 << 18
+"""As much as in a JPEG: each of a tag's values becomes a Python object."""
+
 _PROFILE = b"iCCP"
 
 
@@ -53,6 +57,14 @@ def essential(upload: bytes) -> bytes:
             kept_from = end
     _check(compressed)
     return b"".join([*pieces, view[kept_from:]]) if pieces else upload
+
+
+def check_pixels(upload: bytes) -> None:
+    """Raise DamagedImage if the checksum of a chunk of pixels is wrong: Pillow does not look at it."""
+    view = memoryview(upload)
+    for name, start, end in _chunks(upload):
+        if name in _PIXELS and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
+            raise DamagedImage("the PNG is broken: the checksum of its pixels is wrong")
 
 
 def _check(compressed: Sequence[tuple[bytes, memoryview]]) -> None:
@@ -91,5 +103,5 @@ def _is_bomb(content: memoryview, before: re.Pattern[bytes]) -> bool:
 def _is_needless(name: bytes, chunk: memoryview) -> bool:
     """Whether a decoder may pass a chunk over: a small first letter says so. What has no name of letters is damage."""
     if name == _ORIENTATION:
-        return zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:])
+        return len(chunk) > _MOST_ORIENTATION_BYTES or zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:])
     return name.isalpha() and name[:1].islower() and name not in _NEEDED

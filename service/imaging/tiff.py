@@ -30,9 +30,12 @@ _SHORT_OR_LONG = frozenset({3, 4})
 _BYTES = frozenset({1, 2, 6, 7})
 """The types whose values Pillow keeps as bytes; of all others each value becomes a Python object."""
 
+_BYTES_OF = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""How many bytes one value of a type takes; libtiff passes over other types."""
+
 _MOST_PAGES = 10_000
 _MOST_VALUES = 1 << 18
-_MOST_TAGS = 4_096
+_MOST_TAGS = 1_024
 _MOST_PLAIN_PIECES = 1 << 14
 """Strips or tiles of an uncompressed picture, each of which Pillow reads in Python, holding the interpreter lock."""
 
@@ -44,15 +47,15 @@ _MOST_TILED = 2
 class Page:
     """One full-size picture: where its directory lies, and what that tells.
 
-    There are so many `tags`, the longest of `most_values`. The picture lies in `pieces`: tiles of this (width, height),
-    or strips of `strip_rows`, None if that is not told. `is_clear` is False if a size is told twice, or not as one
-    whole number above 0: readers differ in what they make of it, so that the size that is checked need not be the size
-    that is decoded.
+    The longest of its tags is of `most_values`, and all take `value_bytes` of the file. The picture lies in `pieces`:
+    tiles of this (width, height), or strips of `strip_rows`, None if that is not told. `is_clear` is False if a size is
+    told twice, or not as one whole number above 0: readers differ in what they make of it, so that the size that is
+    checked need not be the size that is decoded.
     """
 
     offset: int
-    tags: int
     most_values: int
+    value_bytes: int
     pieces: int
     tile: tuple[int, int] | None
     strip_rows: int | None
@@ -89,10 +92,12 @@ def pages(upload: bytes) -> list[Page]:
     """Return the full-size pages in the file's order; thumbnails count only if there is nothing else.
 
     Raises:
-        DamagedImage: there is no readable directory, or there are more than 10,000.
+        DamagedImage: there is no readable directory, or there are more than 10,000, or of more tags than is usual.
     """
     layout = _layout(upload)
-    found = [(_page(offset, tags, layout), _is_lesser(tags, layout)) for offset, tags in _directories(upload, layout)]
+    size = len(upload)
+    directories = _directories(upload, layout)
+    found = [(_page(offset, tags, layout, size), _is_lesser(tags, layout)) for offset, tags in directories]
     if not found:
         raise DamagedImage("the TIFF has no page that can be read")
     return [page for page, lesser in found if not lesser] or [page for page, _ in found]
@@ -102,17 +107,18 @@ def alone(upload: bytes, page: Page) -> bytes:
     """Return the file with `page` made its first, so that a reader need not look at any other.
 
     Raises:
-        DamagedImage: it has more tags, values in one of them, or pieces than any sound picture needs, its sizes are not
-            clear, it holds a volume, or the file is a big-endian BigTIFF, which Pillow takes for a classic one.
+        DamagedImage: it has more values in a tag, or pieces, than any sound picture needs, values that lie over each
+            other, sizes that are not clear, or a volume, or the file is a big-endian BigTIFF, which Pillow takes for a
+            classic one.
     """
     if upload.startswith(b"MM\0+"):
         raise DamagedImage("big-endian BigTIFF cannot be read; save it as little-endian, or as classic TIFF")
     if not page.is_clear:
         raise DamagedImage("the TIFF tells the size of its picture or tiles twice, or not as one whole number")
-    if page.tags > _MOST_TAGS:
-        raise DamagedImage(f"the TIFF has {page.tags} tags, more than any program writes")
     if page.is_volume:
         raise DamagedImage("the TIFF holds a volume in one page; save it with a page for each slice")
+    if page.value_bytes > len(upload):  # libtiff takes a copy of each
+        raise DamagedImage("the TIFF has tags of more bytes in all than the file has")
     if page.most_values > _MOST_VALUES:
         raise DamagedImage(f"the TIFF has a tag of {page.most_values} values; save it anew with larger strips or tiles")
     if page.pieces > _MOST_PLAIN_PIECES and not page.is_compressed:
@@ -167,6 +173,7 @@ def _directories(upload: bytes, layout: _Layout) -> Iterator[tuple[int, _Tags]]:
             start = offset + layout.count.size
             end = start + count * layout.entry.size
             budget -= end - start
+            _check_count(count)
             if budget < 0 or len(seen) > _MOST_PAGES:
                 raise DamagedImage("the TIFF has more directories than it could have pages")
             yield offset, list(layout.entry.iter_unpack(upload[start:end]))
@@ -175,13 +182,18 @@ def _directories(upload: bytes, layout: _Layout) -> Iterator[tuple[int, _Tags]]:
         return  # cut short: the pages before are sound
 
 
-def _page(offset: int, tags: _Tags, layout: _Layout) -> Page:
+def _check_count(tags: int) -> None:
+    if tags > _MOST_TAGS:
+        raise DamagedImage(f"the TIFF has {tags} tags, more than any program writes")
+
+
+def _page(offset: int, tags: _Tags, layout: _Layout, file_bytes: int) -> Page:
     sizes = {size: _numbers(size, tags, layout) for size in _SIZES}
     tile = sizes[_TILE_WIDTH] + sizes[_TILE_LENGTH]
     return Page(
         offset=offset,
-        tags=len(tags),
         most_values=max((values for _, type_, values, _ in tags if type_ not in _BYTES), default=0),
+        value_bytes=sum(_value_bytes(entry, layout, file_bytes) for entry in tags),
         pieces=max((values for tag, _, values, _ in tags if tag in _OFFSETS), default=0),
         tile=(tile[0], tile[1]) if len(tile) > 1 else None,
         strip_rows=next(iter(sizes[_ROWS_PER_STRIP]), None),
@@ -189,6 +201,16 @@ def _page(offset: int, tags: _Tags, layout: _Layout) -> Page:
         is_compressed=_is_compressed(tags, layout),
         is_volume=any(entry[0] in _DEPTHS and _number(entry, layout) != 1 for entry in tags),
     )
+
+
+def _value_bytes(entry: tuple[int, int, int, bytes], layout: _Layout, file_bytes: int) -> int:
+    """Return how many bytes an entry's values take; 0 if they do not lie in the file, where nobody can read them."""
+    _, type_, values, inline = entry
+    size = values * _BYTES_OF.get(type_, 0)
+    if size <= len(inline):
+        return size
+    (offset,) = layout.next.unpack(inline)
+    return size if offset + size <= file_bytes else 0
 
 
 def _is_compressed(tags: _Tags, layout: _Layout) -> bool:

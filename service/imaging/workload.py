@@ -34,7 +34,7 @@ _COEFFICIENT_BYTES = 2
 _LARGEST_RLE = 4_000_000
 """Of run-length coded BMP, in pixels and in bytes."""
 
-_MARKER = re.compile(rb"\xff++[\x01-\xfe]")
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
 _START_OF_SCAN = 0xDA
 
@@ -73,8 +73,11 @@ def check_jpeg_header(upload: bytes) -> int:
     """
     at, junk, taken_apart = 2, 0, Counter[int]()
     for _ in range(_MOST_JPEG_SEGMENTS):
-        marker = _MARKER.search(upload, at)
+        behind_junk = at + _MOST_JPEG_JUNK_BYTES + 2
+        marker = _MARKER.search(upload, at, behind_junk)
         if marker is None:
+            if behind_junk < len(upload):
+                break
             return len(upload)
         if upload[marker.end() - 1] == _START_OF_SCAN:
             return marker.end()

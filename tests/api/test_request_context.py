@@ -133,6 +133,21 @@ async def test_a_body_that_nobody_wants_is_taken_in_before_the_connection_closes
     assert taken == expected
 
 
+@pytest.mark.parametrize(("reads", "expected"), [(True, None), (False, "close")])
+async def test_a_connection_ends_with_the_answer_to_a_body_that_was_never_asked_for(
+    reads: bool, expected: str | None
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if reads:
+            await receive()
+        await PlainTextResponse("no")(scope, receive, send)
+
+    client, _ = around(app)
+    async with client:
+        answer = await client.post("/", content=b"x", headers={"Expect": "100-continue"})
+    assert answer.headers.get("connection") == expected
+
+
 async def test_an_answer_does_not_wait_for_the_body_that_nobody_wants() -> None:
     happened: list[object] = []
 

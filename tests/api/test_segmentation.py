@@ -295,6 +295,22 @@ async def test_a_parameter_out_of_its_range_is_named_but_not_repeated(query: str
     assert not value or f"'{value}'" not in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("query", "headers", "name"),
+    [
+        ("threshold=0.1&threshold=0.9", [], "threshold"),
+        ("threshold=abc&threshold=0.5", [], "threshold"),
+        ("probability=true&probability=true", [], "probability"),
+        ("frame=0&frame=3", [], "frame"),
+        ("", [("X-Request-Timeout-Ms", "5000"), ("x-request-timeout-ms", "1")], "X-Request-Timeout-Ms"),
+    ],
+)
+async def test_a_parameter_that_is_sent_twice_is_refused(query: str, headers: list[tuple[str, str]], name: str) -> None:
+    async with running(fake_app()) as client:
+        answer = await client.post(f"/segment/retina?{query}", content=png(draw()), headers=headers)
+    assert (answer.status_code, answer.json()["detail"]) == (400, f"{name} was sent more than once")
+
+
 async def test_unknown_query_parameters_are_ignored() -> None:
     async with running(fake_app()) as client:
         answer = await client.post("/segment/retina?colour=blue", content=png(draw()))

@@ -54,6 +54,15 @@ def test_bars_of_two_colours_go_whichever_lies_around_the_other() -> None:
     assert inside_frame(_framed(bars, ((9, 8), (25, 35)), (255, 255, 255))) == (29, 25, 90, 120)
 
 
+@pytest.mark.parametrize(("count", "is_picture"), [(20, False), (100, True)])
+def test_frames_within_each_other_go_but_stripes_are_the_picture(count: int, is_picture: bool) -> None:
+    """One after the other they would take minutes: a picture one pixel high has nothing but plain columns."""
+    image = noise(90, 1000, 3)
+    for nested in range(count):
+        image[:, nested] = image[:, -1 - nested] = nested * 16 % 256
+    assert inside_frame(image) == (_whole(image) if is_picture else (0, count, 90, 1000 - 2 * count))
+
+
 @pytest.mark.parametrize("quality", [30, 75, 95])
 def test_of_a_frame_that_went_through_jpeg_less_than_two_blocks_stay(quality: int) -> None:
     packed = io.BytesIO()

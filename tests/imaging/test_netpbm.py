@@ -75,6 +75,8 @@ def test_float_rows_run_upwards_in_either_byte_order(order: str) -> None:
         b"P2 2 2 255\n1 2 -3 4",
         b"P1 2 2\n0 1 2 1",
         b"P2 1 1 255\n" + b"#\n" * 20_000 + b"7",
+        b"P5" + b" " * 100_000 + b"1 1 255\n7",
+        b"P5\n#" + b"x" * 100_000 + b"\n1 1 255\n7",
     ],
 )
 def test_nonsense_and_missing_pixels_are_damage(upload: bytes) -> None:

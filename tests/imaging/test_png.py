@@ -65,6 +65,22 @@ def test_a_broken_chunk_of_the_pixels_is_damage() -> None:
         decode(UPLOAD[:at] + bytes([UPLOAD[at] ^ 1]) + UPLOAD[at + 1 :], max_pixels=LIMIT)
 
 
+def test_damage_that_still_inflates_is_damage() -> None:
+    """Pillow looks at no checksum of the pixels', and at the stream's own only if it ends where it should."""
+    stored = encoded(Image.fromarray(noise(32, 32)), "PNG", compress_level=0)
+    at = stored.index(b"IDAT") + 100
+    damaged = stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :]
+    with pytest.raises(DamagedImage, match="checksum of its pixels"):
+        decode(damaged, max_pixels=LIMIT)
+
+
+def test_an_orientation_of_millions_of_values_is_passed_over() -> None:
+    """Each would become a Python object; in an Exif block of that size nobody keeps an orientation."""
+    values = struct.pack(">II", 6, 1) * 4_000_000
+    exif = b"MM\0*" + struct.pack(">IH", 8, 1) + struct.pack(">HHII", 0x0112, 5, 4_000_000, 26) + bytes(4) + values
+    np.testing.assert_array_equal(decode(with_chunk(chunk(b"eXIf", exif)), max_pixels=LIMIT).pixels, PIXELS)
+
+
 def test_a_png_of_nothing_else_is_not_copied() -> None:
     assert essential(UPLOAD) is UPLOAD
     assert essential(with_chunk(chunk(b"tEXt", b"a\0b"), -12)) == UPLOAD

@@ -189,6 +189,25 @@ def test_tens_of_thousands_of_tags_are_refused() -> None:
         decode(many, max_pixels=LIMIT)
 
 
+def test_a_bigtiff_directory_of_over_a_million_tags_is_refused_unread() -> None:
+    entries = bytes(20) * 1_600_000
+    with pytest.raises(DamagedImage, match="1600000 tags"):
+        pages(b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 1_600_000) + entries + bytes(8))
+
+
+@pytest.mark.parametrize(("type_", "values"), [(7, 500_000), (LONG, 125_000), (12, 62_500)])
+def test_tags_that_share_their_values_are_refused(type_: int, values: int) -> None:
+    """libtiff takes a copy of each: a thousand of them would be half a gigabyte."""
+    shared = dict.fromkeys(range(5000, 6000), (type_, values, 20_000))
+    with pytest.raises(DamagedImage, match="more bytes"):
+        decode(file(tags(2, 2) | shared) + bytes(600_000), max_pixels=LIMIT)
+
+
+def test_values_that_lie_behind_the_end_of_the_file_are_passed_over() -> None:
+    cut_off = dict.fromkeys(range(5000, 5100), (7, 500_000, 4_000_000_000))
+    assert decode(file(tags(2, 2) | cut_off), max_pixels=LIMIT).pixels.shape == (2, 2, 3)
+
+
 @pytest.mark.parametrize("upload", [b"II*\0", b"MM\0*\0\0\0", b"II*\0\xff\xff\xff\xff", b"II+\0" + bytes(20)])
 def test_a_file_without_a_directory_is_damaged(upload: bytes) -> None:
     with pytest.raises(DamagedImage):

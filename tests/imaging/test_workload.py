@@ -76,6 +76,12 @@ def test_a_jpeg_header_of_too_much_junk_is_refused(junk: bytes) -> None:
         decode(much, max_pixels=LIMIT)
 
 
+def test_a_jpeg_of_nothing_but_junk_is_refused_before_it_is_gone_through() -> None:
+    """Looked at from each byte to the end, 20 MB would take days."""
+    with pytest.raises(DamagedImage, match="header"):
+        decode(b"\xff\xd8" + b"\xff" * 20_000_000, max_pixels=LIMIT)
+
+
 def test_a_jpeg_with_large_metadata_is_read() -> None:
     segment = b"\xff\xe5" + struct.pack(">H", 65_535) + b"\xff\xda" * 32_766 + b"\0"
     assert decode(JPEG[:20] + segment * 20 + JPEG[20:], max_pixels=1_000_000_000).format == "jpeg"
