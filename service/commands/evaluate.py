@@ -1,11 +1,15 @@
 """`alnet evaluate`: how good a checkpoint is on images with masks."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from service.commands.options import Store
+
+if TYPE_CHECKING:
+    from service.training.scores import ImageScore
 
 
 def evaluate(
@@ -43,7 +47,12 @@ def evaluate(
     from service.training.scores import expected_iou_error
 
     wish = Wish(engine=engine, device=device, precision=precision)
-    scores = run(
+
+    def tell(scores: Sequence["ImageScore"]) -> None:
+        typer.echo(table(scores))
+        typer.echo(f"expected IoU is off by {expected_iou_error(scores):.4f} on average")
+
+    run(
         data,
         load_engine(ModelStore(store).open(modality, version), wish),
         split=split,
@@ -51,8 +60,7 @@ def evaluate(
         threshold=threshold,
         flips=flips,
         out=out,
+        told=tell,
     )
-    typer.echo(table(scores))
-    typer.echo(f"expected IoU is off by {expected_iou_error(scores):.4f} on average")
     if out is not None:
         typer.echo(f"scores and overlays: {out}")

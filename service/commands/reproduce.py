@@ -37,6 +37,7 @@ def reproduce(
         list[str] | None,
         typer.Option(help="Key of a network, as al-net or cenet; may be repeated.", show_default="all of the tables"),
     ] = None,
+    series: options.Series = None,
     grid: options.Grid = None,
     seed: options.Seed = None,
     preset: options.Preset = "quick",

@@ -62,6 +62,8 @@ def segment(
     settings = Settings.read(store=store, device=device)
     engine = _load(settings, modality)
     out.mkdir(parents=True, exist_ok=True)
+    if table is not None:
+        _write_table(table, [])  # what cannot be written is told before the work
     rows = asyncio.run(_segment_all(outputs, engine, settings, threshold, frame))
     if table is not None:
         _write_table(table, [rows[file] for file in files if file in rows])
@@ -115,7 +117,7 @@ def _check_table(table: Path, files: Sequence[Path], outputs: Mapping[Path, Sequ
 
 def _write_table(path: Path, rows: Iterable[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as names of files are
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(rows)

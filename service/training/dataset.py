@@ -33,6 +33,7 @@ class Dataset:
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
     - `images`: sha256, in hex, of each pair's image as it is stored, by the pair's name.
+    - `passed_over`: what lies among the images and was not read, though it may have been meant, a line each.
     - `pixels`, `foreground`: the same of its pixels, and the share of its mask that is foreground, 0 to 1, once `check`
       has read them.
     """
@@ -44,6 +45,7 @@ class Dataset:
     pairs_digest: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
     is_numbered: bool = False
+    passed_over: tuple[str, ...] = ()
     pixels: Mapping[str, str] = field(default_factory=dict)
     foreground: Mapping[str, float] = field(default_factory=dict)
 
@@ -77,7 +79,7 @@ def open_dataset(spec: str | Path, *, series: bool | None = None, needs_masks: b
     else:
         layout = read_layout(Path(spec), needs_masks=needs_masks)
         found = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
-        dataset = replace(found, is_numbered=layout.is_numbered)
+        dataset = replace(found, is_numbered=layout.is_numbered, passed_over=layout.passed_over)
     return dataset if series is None else replace(dataset, is_series=series)
 
 
@@ -126,11 +128,31 @@ def check_learnable(dataset: Dataset, names: Collection[str]) -> None:
     Raises:
         BadDataset: there is nothing of one of the two; whatever learnt from them would score perfectly on their like.
     """
-    shares = [dataset.foreground[name] for name in names]
-    missing = "foreground" if max(shares) == 0 else "background" if min(shares) == 1 else None
-    if missing:
+    if missing := missing_kind(dataset, names):
         rule = "a mask is 0 outside and one other value inside; look whether these are the masks that were meant"
         raise BadDataset(f"no mask of the {len(names)} training images in {dataset.name} has any {missing}: {rule}")
+
+
+def check_can_judge(dataset: Dataset, names: Collection[str]) -> None:
+    """Check that the masks of these validation pairs, which `check` has read, show both foreground and background.
+
+    Raises:
+        BadDataset: there is nothing of one of the two; the epoch that finds nothing would be the best of all.
+    """
+    if missing := missing_kind(dataset, names):
+        advice = (
+            "another --seed or other --fractions give other validation images, and --case-pattern keeps cases whole"
+        )
+        raise BadDataset(
+            f"no mask of the {len(names)} validation images in {dataset.name} has any {missing}, so that they cannot"
+            f" tell which epoch is the best: {advice}"
+        )
+
+
+def missing_kind(dataset: Dataset, names: Collection[str]) -> str | None:
+    """Return what none of these masks, which `check` has read, has: "foreground" or "background"; None if some have."""
+    shares = [dataset.foreground[name] for name in names]
+    return "foreground" if max(shares, default=1) == 0 else "background" if min(shares, default=0) == 1 else None
 
 
 def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -30,8 +30,11 @@ def evaluate(
     threshold: float | None = None,
     flips: bool = False,
     out: Path | None = None,
+    told: Callable[[Sequence[ImageScore]], None] = lambda _scores: None,
 ) -> list[ImageScore]:
     """Return one score an image; write scores.csv and overlays into `out`, if given.
+
+    `told` hears of the scores before anything is written, which may fail.
 
     With `split`, the split.json of a run, only the images of its `part` are scored: "test" unless said otherwise. With
     `flips` each answer is the mean over four flips, which the service does not give.
@@ -43,11 +46,13 @@ def evaluate(
     card = engine.card
     level = card.threshold if threshold is None else threshold
     predict = averaged_over_flips(engine.predict) if flips else engine.predict
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     pairs = read_pairs(data, split, part, [card])
     named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False, disable=None)
     scores = score(named, predict, card.input, level, card.expected_iou)
+    told(scores)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         _write_csv(scores, out / "scores.csv")
         shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False, disable=None)
         draw_samples(shown, predict, card.input, out / "overlays", level)

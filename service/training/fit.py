@@ -291,4 +291,6 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _time_left(fitting: Fitting, progress: Progress) -> str:
-    return tqdm.format_interval(progress.seconds_left(fitting.config.epochs)) if progress.history else "?"
+    if not progress.history:
+        return "?"
+    return tqdm.format_interval(progress.seconds_left(fitting.config.epochs, fitting.config.coarse_epochs))

@@ -33,13 +33,15 @@ def check_batch(network: nn.Module, config: Config) -> None:
     """
     if config.batch_size > 1:
         return
-    height, width = (config.crop_px, config.crop_px) if config.crop_px else config.input.grid
+    height, width = (min(side, config.crop_px or side) for side in config.input.grid)
     times = 2 if config.coarse_epochs else 1
     smallest = torch.empty(1, 3, height // times, width // times, device="meta")
     try:
         copy.deepcopy(network).to("meta").train()(smallest)
     except ValueError as error:  # what a batch norm raises; nothing else sees sizes here
-        advice = "--batch-size 2 or a larger --crop" + (" or --coarse-epochs 0" if config.coarse_epochs else "")
+        advice = "--batch-size 2, or a larger --crop or --input" + (
+            " or --coarse-epochs 0" if config.coarse_epochs else ""
+        )
         size = f"{height // times} × {width // times}"
         raise BadConfig(f"batches of one image of {size} pixels are too small to normalise by: {advice}") from error
 

@@ -225,7 +225,7 @@ class Job:
         last = progress.history[-1]
         self._record(progress)
         iou = "" if last.validation_iou is None else f"  validation IoU {last.validation_iou:.4f}"
-        left = tqdm.format_interval(progress.seconds_left(self.config.epochs))
+        left = tqdm.format_interval(progress.seconds_left(self.config.epochs, self.config.coarse_epochs))
         title = f"epoch {last.epoch + 1}/{self.config.epochs}"
         self.say(f"{title}  loss {last.loss:.4f}{iou}  {last.seconds:.1f} s  {left} left")
 
@@ -257,7 +257,10 @@ def _finished(config: Config, folder: RunFolder, result: Result, store: Path | N
         say(f"published {published}")
     if (checkpoint := str(published.absolute())) != result.checkpoint:
         result = replace(result, checkpoint=checkpoint)
-        folder.write_result(result)
+        try:
+            folder.write_result(result)
+        except OSError as error:  # the checkpoint is in the store, and is found there again
+            say(f"{folder.path} cannot be written ({error.strerror}): it does not say where this was published")
     return result
 
 

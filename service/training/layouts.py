@@ -7,8 +7,9 @@ files whose name ends as an image's does, so README, LICENSE.txt, Thumbs.db and 
 import io
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from service.imaging.opening import typed_errors
 from service.training.pairs import MAX_PIXELS, FileSource, NoMask, Pair
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
+UNREAD_SUFFIXES = frozenset({".dcm", ".gif", ".webp", ".jp2", ".avif", ".heic", ".nii", ".npy", ".mha", ".svs", ".czi"})
+"""Of pictures in formats that are not read."""
+
 MASK_WORDS = ("mask", "segmentation", "seg", "label", "labels", "gt", "groundtruth", "manual")
 """What may follow an image's name in its mask's, after `_`, `-` or a full stop, in small letters or large."""
 
@@ -40,12 +44,14 @@ class Layout:
     """What was found in a folder: the dataset's name and its pairs in natural order.
 
     `is_numbered`: their names are numbers, as those of slices, whether or not they were taken for a series.
+    `passed_over`: what lies among the images and was not read, though it may have been meant, a line each.
     """
 
     name: str
     pairs: tuple[Pair, ...]
     is_series: bool = False
     is_numbered: bool = False
+    passed_over: tuple[str, ...] = ()
 
 
 def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
@@ -55,7 +61,8 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
 
     Raises:
         BadDataset: the folder does not exist, is laid out in no way that we know, holds no pair, or has an image
-            without a mask, a mask without an image, or two files of one name; the message names the file.
+            without a mask, a mask without an image, two files of one name, a link to nothing, or a name that is no
+            UTF-8; the message names the file.
     """
     if not folder.is_dir():
         raise BadDataset(
@@ -64,11 +71,29 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
     try:
         for layout in PAIRED if needs_masks else (*PAIRED, _images_alone):
             if found := layout(folder):
-                return found
+                return replace(found, passed_over=_passed_over(folder, found.pairs))
     except OSError as error:
         raise BadDataset(f"{folder} cannot be listed: {error}") from error
     alone = "" if needs_masks else "; or images alone, in the folder itself or in images/"
     raise BadDataset(f"{folder} is laid out in no way that we know; known are {LAYOUTS}{alone}")
+
+
+def _passed_over(folder: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Return a line for each kind of picture beside the images, in folders of their own, that was not read."""
+    lines: list[str] = []
+    for where in sorted({Path(pair.image.file).parent for pair in pairs} - {folder}):
+        inside = {path: _image_files(path) for path in sorted(where.iterdir()) if not path.name.startswith(".")}
+        files = Counter(_unpacked(path).suffix.lower() for path in where.iterdir() if path.name[0] != ".")
+        lines += (
+            f"{path} holds images ({len(images)}) that are passed over: only {where} itself is read"
+            for path, images in inside.items()
+            if images
+        )
+        lines += (
+            f"{where} holds {suffix} files ({files[suffix]}) that are passed over: save them as PNG"
+            for suffix in sorted(files.keys() & UNREAD_SUFFIXES)
+        )
+    return tuple(lines)
 
 
 def _stare(folder: Path) -> Layout | None:
@@ -178,11 +203,19 @@ def _pair_up(
     for case in sorted(mask_of.keys() - image_of.keys()):
         unread = _unread(image_folders, case, lambda stem: stem)
         raise BadDataset(f"{mask_of[case]} is a mask without an image; {unread or 'add the image or remove the mask'}")
+    _check_links(image_folders | mask_folders)
     pairs = (
         Pair(name=_stem(image), image=FileSource(image), mask=FileSource(mask_of[case]))
         for case, image in image_of.items()
     )
     return tuple(sorted(pairs, key=lambda pair: _natural(pair.name)))
+
+
+def _check_links(folders: Iterable[Path]) -> None:
+    """Raise BadDataset if an image in these folders is a link to nothing: its partner may be one, too."""
+    for path in (path for folder in sorted(folders) for path in sorted(folder.iterdir())):
+        if path.is_symlink() and not path.exists() and _unpacked(path).suffix.lower() in IMAGE_SUFFIXES:
+            raise BadDataset(f"{path} is a link to what is not there: mend it, or remove it and its partner")
 
 
 def _unread(folders: Iterable[Path], case: str, case_of: Callable[[str], str]) -> str | None:
@@ -270,7 +303,20 @@ def _image_files(folder: Path | None) -> list[Path]:
     if folder is None or not folder.is_dir():
         return []
     files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in files if _unpacked(path).suffix.lower() in IMAGE_SUFFIXES)
+    images = sorted(path for path in files if _unpacked(path).suffix.lower() in IMAGE_SUFFIXES)
+    for path in images:
+        if not _is_utf_8(path.name):
+            raise BadDataset(f"{str(path)!a} has a name that is no UTF-8: rename it and its partner")
+    return images
+
+
+def _is_utf_8(name: str) -> bool:
+    """Return whether a file's name, as Python gives it, is text: Latin-1 of an old archive is not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _subfolder(folder: Path, name: str) -> Path | None:

@@ -14,7 +14,7 @@ from service.imaging.statistics import Likeness, features
 from service.store.card import Normalisation
 from service.training.cache import PairCache
 from service.training.config import Config
-from service.training.dataset import Dataset, check, check_learnable, open_dataset
+from service.training.dataset import Dataset, check, check_can_judge, check_learnable, missing_kind, open_dataset
 from service.training.run_folder import RunFolder
 from service.training.split import Split, split
 
@@ -41,7 +41,7 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
     masks, which are taken unless one `needs_masks`, are all to learn from: they can judge nothing.
 
     Raises:
-        BadDataset: a file cannot be used, or the training images' masks are all empty or all full.
+        BadDataset: a file cannot be used, or the masks of the training or validation images are all empty or all full.
         BadConfig: the data are not those that the run began with.
     """
     dataset = open_dataset(config.data, series=config.series, needs_masks=needs_masks)
@@ -50,6 +50,8 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
     chosen = folder.split(dataset, lambda: _split(dataset, config))
     if leads and needs_masks:
         check_learnable(dataset, chosen.train)
+        check_can_judge(dataset, chosen.validation)
+        _caution(dataset, chosen, say)
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
     say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{_guess(dataset, config)}")
     pairs = {pair.name: pair for pair in dataset.pairs}
@@ -58,6 +60,14 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
         return PairCache([pairs[name] for name in names], config.cache_gib * GIB * len(names) / len(pairs))
 
     return Parts(dataset, chosen, cache(chosen.train), cache(chosen.validation), cache(chosen.test))
+
+
+def _caution(dataset: Dataset, chosen: Split, say: Say) -> None:
+    """Say what may not be as it was meant, and is no reason to stop."""
+    for line in dataset.passed_over:
+        say(f"caution: {line}")
+    if missing := missing_kind(dataset, chosen.test):
+        say(f"caution: no mask of the {len(chosen.test)} test images has any {missing}: their scores will say nothing")
 
 
 def _guess(dataset: Dataset, config: Config) -> str:

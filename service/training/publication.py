@@ -126,8 +126,9 @@ def check_store(store: Path, modality: str) -> None:
 def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:
     """Publish inside the run, load that back, score it again, and only then publish into `store`.
 
-    What answers is the engine of plain PyTorch, which every machine has. A server that runs another one compares its
-    answer to the card's probe before it serves.
+    What answers is the engine of plain PyTorch, which every machine has, in float32, as the run was measured: of a few
+    test images one whose mask is empty weighs much, and half precision may find a pixel in it. A server that runs
+    another engine compares its answer to the card's probe before it serves.
 
     Return the published folder: the next version in `store`, or the one that this run published there before it was
     killed; without a `store`, the one inside the run.
@@ -140,7 +141,7 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
     trial = run / CHECKPOINT
     shutil.rmtree(trial, ignore_errors=True)
     proven = publish(trial, card, weights)
-    engine = load_engine(ModelStore(trial).newest(card.modality), Wish(engine="torch"))
+    engine = load_engine(ModelStore(trial).newest(card.modality), Wish(engine="torch", precision="float32"))
     if card.test is not None:
         again = mean_and_std(score.agreement.iou for score in score_again(engine.predict))[0]
         if abs(again - card.test.iou_mean) > LARGEST_CHANGE:

@@ -52,9 +52,16 @@ class Progress:
         """Time spent in epochs, over all the times that the run was started."""
         return sum(record.seconds for record in self.history)
 
-    def seconds_left(self, epochs: int) -> float:
-        """Return the time that the rest of `epochs` will take, if it goes on as in those done (at least one)."""
-        return (epochs - self.next_epoch) * self.seconds / self.next_epoch
+    def seconds_left(self, epochs: int, coarse_epochs: int = 0) -> float:
+        """Return the time that the rest of `epochs` will take, if it goes on as in those done (at least one).
+
+        The first `coarse_epochs` see a quarter of the pixels of one that is not.
+        """
+
+        def work(count: int) -> float:
+            return count - 0.75 * min(count, coarse_epochs)
+
+        return (work(epochs) - work(self.next_epoch)) * self.seconds / work(self.next_epoch)
 
 
 def save_state(

@@ -36,6 +36,20 @@ def test_it_writes_scores_and_overlays_and_says_where(store: Path, tmp_path: Pat
     assert sorted(path.name for path in (out / "overlays").iterdir()) == ["retina-000.png", "retina-001.png"]
 
 
+def test_scores_are_told_though_they_cannot_be_written(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").mkdir()
+    result = _evaluate(store, "--out", str(tmp_path))
+    assert isinstance(result.exception, OSError)
+    assert "expected IoU is off by" in result.stdout
+
+
+def test_an_out_that_cannot_be_made_is_told_before_the_work(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = _evaluate(store, "--out", str(tmp_path / "file" / "out"))
+    assert isinstance(result.exception, OSError)
+    assert result.stdout == ""
+
+
 def test_a_split_leaves_only_the_part_asked_for(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     split = Split(train=("retina-000",), validation=(), test=("retina-001",), how="by hand")

@@ -3,6 +3,8 @@
 import asyncio
 import csv
 import io
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +167,25 @@ def test_a_table_is_never_written_over_an_image_or_a_mask(published: Checkpoint,
     assert isinstance(result.exception, BadParameter)
     assert "--table" in str(result.exception)
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_a_table_that_cannot_be_written_is_told_before_the_work(published: Checkpoint, tmp_path: Path) -> None:
+    _picture(20, 20).save(tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    out = tmp_path / "masks"
+    result = _segment(published, tmp_path / "a.png", "--out", out, "--table", tmp_path / "file" / "table.csv")
+    assert isinstance(result.exception, OSError)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf_8_stands_in_the_table_as_it_is(published: Checkpoint, tmp_path: Path) -> None:
+    image = tmp_path / os.fsdecode(b"caf\xe9.png")
+    _picture(20, 20).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(image)
+    table = tmp_path / "masks.csv"
+    assert _segment(published, image, "--out", tmp_path / "masks", "--table", table).exit_code == 0
+    assert b"/caf\xe9.png,20,20," in table.read_bytes()
 
 
 def test_files_that_fail_are_named_and_the_others_go_on(published: Checkpoint, images: Path, tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ def _config(**changes: object) -> Config:
         ({}, "32 × 32"),
         ({"crop_px": 64, "epochs": 2, "coarse_epochs": 1}, "32 × 32"),
         ({"crop_px": None, "input": InputPolicy(kind="stretch", height=32, width=32)}, "32 × 32"),
+        ({"crop_px": 256, "input": InputPolicy(kind="stretch", height=32, width=32)}, "32 × 32"),
         ({"crop_px": 64, "network": {"widths": [4] * 6, "blocks": [1] * 6}}, "64 × 64"),
     ],
-    ids=["crop", "coarse", "grid", "six stages"],
+    ids=["crop", "coarse", "grid", "crop larger than the grid", "six stages"],
 )
 def test_one_image_that_leaves_one_pixel_in_a_stage_is_refused(changes: dict[str, object], size: str) -> None:
     config = _config(**changes)
-    with pytest.raises(BadConfig, match=f"one image of {size} pixels are too small.*--batch-size 2 or a larger --crop"):
+    with pytest.raises(BadConfig, match=f"of {size} pixels are too small.*--batch-size 2, or a larger --crop"):
         check_batch(build_network(config), config)
 
 

@@ -31,7 +31,7 @@ from service.training.run_folder import CONFIG, SPLIT, RunFolder
 from service.training.scores import expected_iou_error, mean_and_std
 from service.training.state import STATE
 from tests.training.alnet_train import Run, train, train_until
-from tests.training.folders import picture, write
+from tests.training.folders import mask, picture, write
 from tests.training.full_disk import no_file_above
 
 
@@ -130,8 +130,8 @@ def test_a_folder_of_another_run_is_refused_with_the_field_that_differs(undistur
 
 
 def test_awkward_data_is_trained_on_and_published(tmp_path: Path) -> None:
-    """One validation image, no foreground but in one image, images smaller than the grid, a crop larger than it."""
-    data = _folder(tmp_path / "data", 4, empty=(0, 1, 3))
+    """One validation image, two masks without foreground, images smaller than the grid, a crop larger than it."""
+    data = _folder(tmp_path / "data", 4, empty=(1, 3))  # image 0 validates, image 1 tests
     grid = InputPolicy(kind="tile", height=64, width=64, overlap=8)
     config = _config(data, input=grid, crop_px=128)
     result = run_job(config, tmp_path / "run", tmp_path / "store", print)
@@ -177,6 +177,22 @@ def test_masks_that_are_all_empty_or_all_full_are_refused(level: int, missing: s
         run_job(config, tmp_path / "run", None, print)
     assert not (tmp_path / "run").exists()
     assert read_parts(config, RunFolder(tmp_path / "run"), print, needs_masks=False).split == split
+
+
+def test_validation_images_of_which_no_mask_has_foreground_are_refused(tmp_path: Path) -> None:
+    """The epoch that marks nothing would be the best, with an IoU of 1."""
+    data = _folder(tmp_path / "data", 8)
+    config = _config(data, fractions=(0.5, 0.25, 0.25))
+    split = read_parts(config, RunFolder(tmp_path / "run"), print).split
+    for name in (*split.validation, *split.test):
+        write(data / "masks" / f"{name}.png", np.zeros((40, 50), np.uint8))
+    with pytest.raises(BadDataset, match=r"no mask of the 2 validation images in data has any foreground.* --seed"):
+        run_job(config, tmp_path / "run", None, print)
+    for name in split.validation:
+        write(data / "masks" / f"{name}.png", mask(1, height=40, width=50))
+    said: list[str] = []
+    read_parts(config, RunFolder(tmp_path / "run"), said.append)
+    assert said[0].startswith("caution: no mask of the 2 test images has any foreground")
 
 
 def test_without_test_images_and_without_a_store_the_checkpoint_stays_in_the_run(tmp_path: Path) -> None:

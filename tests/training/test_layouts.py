@@ -1,3 +1,5 @@
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,6 +194,38 @@ def test_a_mask_that_is_a_link_to_nothing_is_not_called_missing(tmp_path: Path) 
     link.symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(BadDataset, match=rf"images/b\.png has no mask; {link} is a link to what is not there"):
         read_layout(tmp_path)
+
+
+def test_a_pair_of_links_to_nothing_is_not_left_out_unsaid(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    for kind in ("images", "masks"):
+        link = tmp_path / kind / "b.png"
+        link.unlink()
+        link.symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(BadDataset, match=r"images/b\.png is a link to what is not there: mend it, or remove it"):
+        read_layout(tmp_path)
+
+
+def test_what_is_passed_over_among_the_images_is_said(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    assert read_layout(tmp_path).passed_over == ()
+    for name in ("c.dcm", "d.dcm", "README.md", ".hidden.gif"):
+        (tmp_path / "images" / name).touch()
+    for folder in ("p1", ".ipynb_checkpoints"):
+        write(tmp_path / "images" / folder / "e.png", picture(2))
+    subfolder, dicom = read_layout(tmp_path).passed_over
+    assert "images/p1 holds images (1) that are passed over" in subfolder
+    assert "images holds .dcm files (2) that are passed over" in dicom
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf_8_is_told_in_characters_that_can_be_shown(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "b.png").rename(tmp_path / kind / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(BadDataset, match="no UTF-8: rename it") as caught:
+        read_layout(tmp_path)
+    assert r"caf\udce9.png" in str(caught.value)
 
 
 def test_an_accent_may_be_written_otherwise_in_the_name_of_the_mask(tmp_path: Path) -> None:

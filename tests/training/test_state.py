@@ -134,6 +134,11 @@ def test_time_left_is_what_the_epochs_so_far_took() -> None:
     assert Progress([RECORD]).seconds_left(epochs=1) == 0
 
 
+def test_epochs_of_a_quarter_of_the_pixels_count_a_quarter() -> None:
+    assert Progress([RECORD, RECORD]).seconds_left(epochs=10, coarse_epochs=4) == 3.0 * (2 + 6 * 4)
+    assert Progress([RECORD] * 5).seconds_left(epochs=10, coarse_epochs=4) == pytest.approx(5 * 3.0 / 2 * 5)
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
