@@ -7,6 +7,7 @@ last `SHELF_LIFE` batches had is forgotten, so that no run is believed for ever;
 uploads tells nothing of full batches.
 """
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
@@ -86,7 +87,9 @@ class CostCurve:
 
     def _fit(self) -> None:
         self._own = {n: statistics.median(runs) for n, runs in self._runs.items() if len(runs) >= ENOUGH}
-        self._known = self._own if _tell_a_line(self._own) else self._first | self._own
+        one_s = self._own.get(1, math.inf)  # a batch costs no more than its items alone: that first run had a hiccup
+        first = {size: min(took, size * one_s) for size, took in self._first.items()}
+        self._known = self._own if _tell_a_line(self._own) else first | self._own
         self._line = None
         if _tell_a_line(self._known):
             slope, fixed = statistics.linear_regression(list(self._known), list(self._known.values()))

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from math import isfinite
 from typing import Any, Protocol, TypeVar
 
@@ -98,17 +99,31 @@ class _OnStream:
         self.done.synchronize()
 
 
-def _lane(predictor: Predictor, grid: tuple[int, int]) -> Lane:
-    """Return a lane on a stream of its own, whose recordings share their memory."""
-    stream = torch.cuda.Stream(predictor.device)  # type: ignore[no-untyped-call]
+@cache
+def _streams(device: torch.device) -> list[tuple[torch.cuda.Stream, torch.cuda.Stream]]:
+    """Return for each lane the streams on which its recordings are made, and run: one set for all engines of a device.
+
+    PyTorch has 32 streams, which it hands out in a circle. Were each engine given its own, one would in the end record
+    on a stream that another runs on, and what that one lets go of meanwhile would be waited for in the recording: an
+    error. One thread runs all engines, so that they share without waiting.
+    """
+    stream = torch.cuda.Stream
+    return [(stream(device), stream(device)) for _ in range(LANES)]  # type: ignore[no-untyped-call]
+
+
+def _lane(
+    predictor: Predictor, grid: tuple[int, int], recording: torch.cuda.Stream, running: torch.cuda.Stream
+) -> Lane:
+    """Return a lane, whose recordings share their memory."""
     pool = torch.cuda.graph_pool_handle()
 
     def record(size: int) -> Recording:
         pixels = torch.zeros((size, *grid, 3), dtype=torch.uint8, device=predictor.device)
-        graph, (levels, total) = recorded(lambda: predictor.levels(pixels), stream, pool)
+        graph, (levels, total) = recorded(lambda: predictor.levels(pixels), recording, pool)
+        running.wait_stream(recording)
         sent = torch.zeros(pixels.shape, dtype=torch.uint8).pin_memory()
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        return _OnStream(graph, stream, sent, pixels, levels, total, torch.zeros(()).pin_memory(), done)
+        return _OnStream(graph, running, sent, pixels, levels, total, torch.zeros(()).pin_memory(), done)
 
     return record
 
@@ -157,7 +172,8 @@ class GraphPredictor:
     def of(cls, predictor: Predictor, picture: NDArray[np.uint8]) -> "GraphPredictor":
         """Return what answers as the `predictor`, which is on a CUDA device, for tiles of uint8 (h, w, 3)."""
         height, width, _ = picture.shape
-        return cls([_lane(predictor, (height, width)) for _ in range(LANES)], picture, predictor.device)
+        lanes = [_lane(predictor, (height, width), *streams) for streams in _streams(predictor.device)]
+        return cls(lanes, picture, predictor.device)
 
     @torch.inference_mode()
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

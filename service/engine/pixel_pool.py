@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
+from service.engine.places import Places
 from service.engine.submission import submit
 from service.errors import Overloaded, ShuttingDown
 
@@ -29,12 +30,10 @@ class PixelPool:
     """
 
     def __init__(self, threads: int, *, long: int | None = None) -> None:
+        long = max(1, threads - 1) if long is None else long
         self._short = ThreadPoolExecutor(threads, thread_name_prefix="pixels")
-        self._long = ThreadPoolExecutor(
-            max(1, threads - 1) if long is None else long,
-            thread_name_prefix="large-pixels",
-            initializer=_lower_priority,
-        )
+        self._long = ThreadPoolExecutor(long, thread_name_prefix="large-pixels", initializer=_lower_priority)
+        self._places = Places(long)
         self._is_shut_down = False
 
     def __enter__(self) -> Self:
@@ -51,10 +50,11 @@ class PixelPool:
         self._short.shutdown(wait=False)
         self._long.shutdown(wait=False)
 
-    async def run(self, work: Callable[[], T], *, is_long: Callable[[], bool] = lambda: False) -> T:
+    async def run(self, work: Callable[[], T], *, is_long: Callable[[], bool] = lambda: False, ends: bool = False) -> T:
         """Return what `work` returns; a thread for short work asks `is_long` first, and does what is not long itself.
 
-        Cancelled before a thread has begun, `work` is not called; after that it runs to its end, unheard.
+        Long work that `ends` something comes before all that begins something: what waits holds memory. Cancelled
+        before a thread has begun, `work` is not called, nor kept; after that it runs to its end, unheard.
 
         Raises:
             Exception: whatever `work` or `is_long` raised.
@@ -62,16 +62,43 @@ class PixelPool:
             Overloaded: no thread can be started for it.
         """
         done = await self._in(self._short, lambda: None if is_long() else (work(),))
-        return await self._in(self._long, work) if done is None else done[0]
+        if done is not None:
+            return done[0]
+        await self._places.take(ends=ends)
+        return await self._in(self._long, work, on_done=_on_this_loop(self._places.give_back))
 
-    async def _in(self, threads: Executor, work: Callable[[], T]) -> T:
+    async def _in(self, threads: Executor, work: Callable[[], T], on_done: Callable[[], None] = lambda: None) -> T:
+        """Do `work` in one of the `threads`; `on_done` is called once it is done, or will not be done."""
+        kept = [work]
+
+        def begin() -> T:
+            return kept.pop()()
+
         try:
-            running = submit(threads, work)
+            running = submit(threads, begin)
         except RuntimeError as error:
+            on_done()
             if self._is_shut_down:
                 raise ShuttingDown("this replica has stopped; another one may answer") from error
             raise Overloaded("this replica can start no thread for it now; try again") from error
-        return await asyncio.wrap_future(running)
+        running.add_done_callback(lambda _: on_done())
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            if running.cancel():
+                kept.clear()  # the executor keeps what is cancelled until a thread is free: an upload of megabytes
+            raise
+
+
+def _on_this_loop(call: Callable[[], None]) -> Callable[[], None]:
+    """Return what any thread may call, to have `call` called on the event loop that runs now."""
+    loop = asyncio.get_running_loop()
+
+    def later() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(call)
+
+    return later
 
 
 def _lower_priority() -> None:

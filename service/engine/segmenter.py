@@ -105,8 +105,9 @@ class Segmenter:
         submitted = clock()
         answer = await self._batcher.submit(prepared.tiles, deadline=deadline, since=started)
         answered = clock()
+        prepared.tiles.clear()  # the batcher counts them no more, and the wait for a thread may be long
         finished = await self._pool.run(
-            lambda: self._work.after(upload, prepared, answer.results), is_long=lambda: prepared.is_large
+            lambda: self._work.after(upload, prepared, answer.results), is_long=lambda: prepared.is_large, ends=True
         )
         latency = Latency(
             decode=submitted - started,

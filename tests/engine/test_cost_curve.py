@@ -36,6 +36,20 @@ def test_runs_put_a_wrong_first_estimate_right(each: float, fixed: float, wrong:
         assert costs.seconds(size) == pytest.approx(each * size + fixed)
 
 
+def test_a_hiccup_in_the_warm_up_is_not_believed_where_only_single_items_are_run() -> None:
+    costs = CostCurve({1: 0.01, 2: 0.02, 8: 20.0})
+    run(costs, {1: 0.01})
+    assert costs.seconds(8) == pytest.approx(0.08)
+    assert costs.seconds(2) == pytest.approx(0.02)
+
+
+def test_a_size_above_the_largest_is_not_chosen_however_cheap_it_was() -> None:
+    """Since then the device may have run out of memory at that size."""
+    costs = CostCurve()
+    run(costs, {4: 0.4, 8: 0.1})
+    assert costs.best_size(4) == 4
+
+
 def test_one_hiccup_is_not_believed() -> None:
     costs = CostCurve()
     run(costs, line(0.01, 0.02))

@@ -111,6 +111,13 @@ def test_batches_that_took_longer_as_others_had_the_device_let_the_advice_grow()
     assert place_s(rule, [1] * 32) == pytest.approx(20.0)
 
 
+def test_each_batch_may_change_advice_that_was_given_before() -> None:
+    rule = drain()
+    assert place_s(rule, [1] * 32) == pytest.approx(8.0)
+    rule.record(since=0.0, arrived=0.0, ended=5.0, items=8, uploads=8)
+    assert place_s(rule, [1] * 32) == pytest.approx(20.0)
+
+
 def test_only_the_last_batches_count() -> None:
     rule = drain()
     for number in range(10):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from service.engine.device import Device
@@ -49,6 +50,17 @@ def test_each_size_is_prepared_before_it_is_timed() -> None:
     took = costs(engine, 3)
     assert engine.prepared == engine.batches == list(took) == [1, 2, 3]
     assert max(took.values()) < PREPARING_S
+
+
+def test_a_fault_that_is_no_lack_of_memory_is_not_served_around() -> None:
+    class Faulty(FakeEngine):
+        def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+            if len(tiles) > 2:
+                raise RuntimeError("a kernel that does not run at this size")
+            return super().predict(tiles)
+
+    with pytest.raises(RuntimeError, match="a kernel"):
+        costs(Faulty(make_card()), 8)
 
 
 def test_preparing_for_more_than_memory_holds_ends_the_warm_up_with_what_it_does_hold() -> None:

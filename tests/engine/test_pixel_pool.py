@@ -1,10 +1,13 @@
 """Short work and long work in threads of their own."""
 
 import asyncio
+import gc
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -41,8 +44,12 @@ def yes() -> bool:
     return True
 
 
-def flood(pool: PixelPool, work: Callable[[], str], **options: Callable[[], bool]) -> list[asyncio.Task[str]]:
-    return [asyncio.create_task(pool.run(work, **options)) for _ in range(FLOOD)]
+def no() -> bool:
+    return False
+
+
+def flood(pool: PixelPool, work: Callable[[], str], is_long: Callable[[], bool] = no) -> list[asyncio.Task[str]]:
+    return [asyncio.create_task(pool.run(work, is_long=is_long)) for _ in range(FLOOD)]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -140,6 +147,67 @@ def test_work_of_a_caller_who_left_before_it_began_is_not_done(is_long: bool) ->
             meeting.end()
             await asyncio.gather(holder, stays)
         assert done == ["stays"]
+
+    asyncio.run(main())
+
+
+def test_of_long_work_what_ends_something_comes_first() -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        meeting = Meeting()
+        with PixelPool(1) as pool:
+            holder = asyncio.create_task(pool.run(meeting.attend, is_long=yes))
+            await until(lambda: meeting.inside == 1)
+            tasks = [
+                asyncio.create_task(pool.run(partial(done.append, name), is_long=yes, ends=name.startswith("end")))
+                for name in ("begin 1", "end 1", "begin 2", "end 2")
+            ]
+            await until(lambda: len(pool._places._begins) + len(pool._places._ends) == 4)
+            meeting.end()
+            await asyncio.gather(holder, *tasks)
+        assert done == ["end 1", "end 2", "begin 1", "begin 2"]
+
+    asyncio.run(main())
+
+
+def test_a_place_is_kept_until_the_work_of_a_caller_who_left_has_ended() -> None:
+    async def main() -> None:
+        meeting = Meeting()
+        with PixelPool(1) as pool:
+            left = asyncio.create_task(pool.run(meeting.attend, is_long=yes))
+            await until(lambda: meeting.inside == 1)
+            left.cancel()
+            stays = asyncio.create_task(pool.run(lambda: meeting.inside, is_long=yes))
+            await until(lambda: len(pool._places._begins) == 1)
+            meeting.end()
+            assert await stays == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+def test_work_of_a_caller_who_left_is_not_kept_until_a_thread_is_free(is_long: bool) -> None:
+    class Upload:
+        """Megabytes, of which one can tell whether anybody holds them."""
+
+    async def main() -> None:
+        meeting = Meeting()
+        with PixelPool(1) as pool:
+            holders = [asyncio.create_task(pool.run(meeting.attend, is_long=lambda: is_long))]
+            await until(lambda: meeting.inside == 1)
+            upload = Upload()
+            held = weakref.ref(upload)
+            left = asyncio.create_task(pool.run(partial(id, upload), is_long=lambda: is_long))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            left.cancel()
+            await asyncio.wait([left])
+            del upload, left
+            gc.collect()
+            assert held() is None
+            meeting.end()
+            await asyncio.gather(*holders)
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ import io
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,37 @@ def test_a_mask_is_judged_at_the_checkpoints_threshold_and_not_at_the_callers() 
     masks = TrainingMasks(least=0.9 * share, most=1.1 * share)
     got = answer(png(draw()), FakeEngine(fake_engine_card(training_masks=masks)), threshold=0.99)
     assert (got.area_fraction < 0.5 * share, codes(got)) == (True, [])
+
+
+def test_the_threshold_at_which_a_mask_is_judged_is_the_cards() -> None:
+    share = answer(png(draw()), threshold=0.9).area_fraction
+    masks = TrainingMasks(least=0.9 * share, most=1.1 * share)
+    got = answer(png(draw()), FakeEngine(fake_engine_card(training_masks=masks, threshold=0.9)))
+    assert got.area_fraction == pytest.approx(share)
+    assert codes(got) == []
+
+
+def test_the_tiles_of_an_upload_are_let_go_of_once_the_engine_has_answered() -> None:
+    """Those of many large ones may wait for a thread that encodes, and the batcher counts them no more."""
+    given: list[weakref.ref[Pixels]] = []
+    gate, busy = threading.Event(), threading.Event()
+
+    class Noting(FakeEngine):
+        def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
+            given.extend(map(weakref.ref, tiles))
+            return super().predict(tiles)
+
+    async def use(segmenter: Segmenter) -> None:
+        answering = asyncio.create_task(segment(segmenter, png(draw())))
+        await until(lambda: len(given) == 1)
+        holder = await held(segmenter, busy)
+        gate.set()
+        await until(lambda: given[0]() is None)
+        assert not answering.done()
+        busy.set()
+        await asyncio.gather(holder, answering)
+
+    run(use, Noting(fake_engine_card(), gate=gate), workers=1)
 
 
 def test_a_frame_is_no_part_of_the_picture_that_a_mask_covers() -> None:

@@ -1,8 +1,10 @@
 """Versions are read side by side, and built and warmed up one after another."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
+from service.engine.batcher import Batcher
 from service.engine.device import Device
 from service.engine.engine import Engine
 from service.engine.modality import Modality
@@ -49,6 +51,47 @@ class Watched(FakeEngine):
     def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
         self._source.warmed_up_with(len(tiles))
         return super().predict(tiles)
+
+
+class Small(FakeEngine):
+    """A device whose memory has no room for more than two tiles."""
+
+    def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
+        if len(tiles) > 2:
+            raise MemoryError
+        time.sleep(0.01)
+        return super().predict(tiles)
+
+
+class Source:
+    """Gives one engine."""
+
+    def wanted(self, modality: str) -> Wanted:
+        raise NotImplementedError(modality)
+
+    async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:  # noqa: ARG002
+        return self._build
+
+    def _build(self) -> Steps[Engine]:
+        yield
+        return Small(fake_engine_card())
+
+
+def test_batches_hold_what_the_warm_up_found_room_for_and_cost_what_it_took() -> None:
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            async with Device("network") as device:
+                settings = Settings.read({}, max_batch_size=8)
+                maker = VersionMaker(settings, Source(), device=device, pool=pool, on_batch=lambda *_: None)
+                loading = Modality(
+                    "retina", is_required=True, load=maker.make, on_checkpoint=lambda *_: None, give_back=_nothing
+                )
+                batcher = (await maker.make(loading, "1")).batcher
+        assert isinstance(batcher, Batcher)
+        assert batcher.max_size == 2
+        assert batcher._costs.seconds(1) >= 0.01
+
+    asyncio.run(main())
 
 
 async def _nothing() -> None:

@@ -1,0 +1,59 @@
+"""Places that are handed on: to whom, and what becomes of one whose turn came while he left."""
+
+import asyncio
+
+import pytest
+
+from service.engine.places import Places
+
+
+async def waiting(places: Places, *, ends: bool = False) -> asyncio.Task[None]:
+    task = asyncio.create_task(places.take(ends=ends))
+    await asyncio.sleep(0)
+    return task
+
+
+def test_a_place_that_is_free_is_taken_at_once() -> None:
+    async def main() -> None:
+        places = Places(2)
+        await places.take(ends=False)
+        await places.take(ends=True)
+        third = await waiting(places)
+        assert not third.done()
+        places.give_back()
+        await third
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_who_leaves_takes_no_place_with_him(is_given: bool) -> None:
+    async def main() -> None:
+        places = Places(1)
+        await places.take(ends=False)
+        leaves, stays = await waiting(places, ends=True), await waiting(places)
+        if is_given:
+            places.give_back()
+            leaves.cancel()
+        else:
+            leaves.cancel()
+            places.give_back()
+        with pytest.raises(asyncio.CancelledError):
+            await leaves
+        await stays
+        places.give_back()
+        await places.take(ends=False)
+
+    asyncio.run(main())
+
+
+def test_places_that_nobody_waits_for_are_free_again() -> None:
+    async def main() -> None:
+        places = Places(1)
+        for _ in range(3):
+            await places.take(ends=False)
+            places.give_back()
+        await places.take(ends=False)
+        assert not (await waiting(places)).done()
+
+    asyncio.run(main())
