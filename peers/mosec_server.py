@@ -66,7 +66,9 @@ class Encode(Worker):
 
 def without_tiles(prepared: Prepared) -> Prepared:
     """Return what encoding needs, so that the tiles are not copied to the next process."""
-    return Prepared(prepared.image_format, prepared.reference, prepared.placement, [], prepared.cautions)
+    return Prepared(
+        prepared.image_format, prepared.reference, prepared.placement, [], prepared.cautions, prepared.is_large
+    )
 
 
 def main() -> None:

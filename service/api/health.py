@@ -43,7 +43,8 @@ async def readyz(parts: TheParts) -> Health:
 async def metrics(request: Request, parts: TheParts) -> Response:
     """Return every metric, in OpenMetrics or Prometheus' text format as the scraper asks."""
     encode, media_type = choose_encoder(_of_known_versions(request.headers.get("accept", "")))
-    return Response(encode(parts.telemetry.registry), headers={"Content-Type": media_type})
+    text = await parts.telemetry.text_of(media_type, encode)
+    return Response(text, headers={"Content-Type": media_type})
 
 
 def _of_known_versions(accept: str) -> str:

@@ -3,7 +3,7 @@
 from io import BytesIO
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
 from service.errors import BadMultipart
 
@@ -17,6 +17,11 @@ MAX_PART_HEADER_BYTES = 4096
 MAX_CONTENT_TYPE = 1024
 """Characters; a boundary has up to 70. A parser that is given tens of thousands keeps the event loop busy."""
 
+PIECE_BYTES = 16 * 1024
+"""What the parser is given at once. It finds a boundary quickly, but looks at what follows one byte by byte."""
+MOST_LOOKALIKES = 16
+"""Of boundaries in one piece: what has more is made of them, and keeps the event loop busy."""
+
 
 class FormReader:
     """Takes a form chunk by chunk and keeps the content of its files `image` and `reference`; all else is dropped.
@@ -28,6 +33,7 @@ class FormReader:
 
     def __init__(self, content_type: str) -> None:
         boundary = _boundary(content_type)
+        self._delimiter = b"\r\n--" + boundary
         self._files: dict[bytes, BytesIO] = {}
         self._parts = 0
         self._header_name = bytearray()
@@ -56,12 +62,21 @@ class FormReader:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
+        for start in range(0, len(chunk), PIECE_BYTES):
+            self._feed_piece(chunk[start : start + PIECE_BYTES])
+
+    def _feed_piece(self, piece: bytes) -> None:
+        was_padding = self._parser.state == MultipartState.BOUNDARY_PADDING
+        if piece.count(self._delimiter) > MOST_LOOKALIKES:
+            raise BadMultipart("the form is full of what looks like its boundary")
         try:
-            self._parser.write(chunk)
+            self._parser.write(piece)
         except FormParserError as error:
             raise BadMultipart(
                 "the form is not well-formed; build it with a library, or send the image alone"
             ) from error
+        if was_padding and self._parser.state == MultipartState.BOUNDARY_PADDING:
+            raise BadMultipart("a boundary of the form is followed by spaces without end")
 
     def finish(self) -> tuple[bytes, bytes | None]:
         """Return the image and, if there was one, the reference; neither is copied.

@@ -30,6 +30,10 @@ MOST_PIPELINED = 8
 """With up to so many requests behind the one that is being answered, reading and parsing go on: else a caller's leaving
 would not be seen."""
 
+MOST_PIECES, LEAST_PIECE_BYTES = 50_000, 32
+"""A body that comes in more pieces than that, and on average smaller ones, is refused: each takes as long as one of
+thousands of bytes, and a single read may bring 40,000 chunks of one."""
+
 PIECE_BYTES = 4 * 1024
 """What is parsed at once, unless it is all one body: a waiting request of 25 bytes takes some 3 KB of memory, and a
 single read may bring 10,000 of them."""
@@ -55,6 +59,8 @@ class Protocol(HttpToolsProtocol):
 
     _undigested = 0
     _body_left = 0
+    _pieces = 0
+    _body_bytes = 0
     _is_in_body = False
     _answered: RequestResponseCycle | None = None
     _refused_with: int | None = None
@@ -95,7 +101,7 @@ class Protocol(HttpToolsProtocol):
         """Begin a request."""
         self._unset_keepalive_if_required()
         self._undigested = max(1, self._undigested)  # also if it came together with the end of the one before
-        self._body_left = 0
+        self._body_left = self._pieces = self._body_bytes = 0
         self._head_alarm.start()
         super().on_message_begin()
 
@@ -129,6 +135,11 @@ class Protocol(HttpToolsProtocol):
         """Take a piece of the body; how much that may be in all is the routes' affair."""
         self._undigested = 0
         self._body_left -= len(body)
+        self._pieces += 1
+        self._body_bytes += len(body)
+        if self._pieces > MOST_PIECES and self._body_bytes < LEAST_PIECE_BYTES * self._pieces:
+            self._refuse(400)
+            raise _HeadRefused  # ends the parsing of what else has come
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -314,4 +325,4 @@ class Protocol(HttpToolsProtocol):
 
 
 class _HeadRefused(Exception):
-    """Was answered already; never leaves the parser."""
+    """A head, or a body, was answered already; never leaves the parser."""

@@ -1,6 +1,7 @@
 """Every event that is counted or measured: in which unit, under which closed sets of labels."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
@@ -35,6 +36,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._scrapes: dict[str, asyncio.Future[bytes]] = {}
         ProcessCollector(registry=self.registry)
         self._modalities: frozenset[str] = frozenset()
         self._requests = self._counter("requests", "Segmentation requests by status.", "modality", "status")
@@ -60,6 +62,25 @@ class Telemetry:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"alnet_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    async def text_of(self, media_type: str, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
+        """Return all metrics as they are now, as `encode` writes a `media_type`.
+
+        It takes some milliseconds of the event loop, and more the more connections there are: scrapers who ask at once
+        share it.
+        """
+        if media_type not in self._scrapes:
+            loop = asyncio.get_running_loop()
+            self._scrapes[media_type] = loop.create_future()
+            loop.call_soon(self._write, media_type, encode)
+        return await asyncio.shield(self._scrapes[media_type])
+
+    def _write(self, media_type: str, encode: Callable[[CollectorRegistry], bytes]) -> None:
+        scrape = self._scrapes.pop(media_type)
+        try:
+            scrape.set_result(encode(self.registry))
+        except Exception as error:  # noqa: BLE001 - handed over to who waits
+            scrape.set_exception(error)
 
     def expect(self, modalities: Iterable[str]) -> None:
         """Make every series that these modalities can have: each is there, at 0, before its first event."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import ClassVar
 
 from service.api.alarm import Alarm
 
@@ -9,6 +10,10 @@ STALLED_AFTER_S = 30.0
 """How long a caller may take for the next LEAST_BYTES of what waits for it."""
 
 LEAST_BYTES = 16 * 1024
+
+MOST_WAITING_BYTES = 512 * 2**20
+"""Of all answers together that wait to be taken: an upload of 300 kB can have an answer of 60 MB, and who takes it
+slowly keeps it for hours. Above that the connection that has waited longest is ended."""
 
 logger = logging.getLogger(__name__)
 
@@ -21,20 +26,43 @@ class UnreadAnswer:
         self._alarm = Alarm(STALLED_AFTER_S, self._look)
         self._left = 0
 
+    waiting: ClassVar[dict["UnreadAnswer", None]] = {}
+    """All that wait in this process, the one that began first before the others."""
+
     def watch(self) -> None:
         """Begin: something waits to be sent until the caller takes it."""
-        self._left = self._transport.get_write_buffer_size()
+        self._left = self._unsent
+        self.waiting.setdefault(self)
         self._alarm.stop()
         self._alarm.start()
+        self._make_room()
 
     def let_go(self) -> None:
         """End: it has been taken, or the connection is gone."""
+        self.waiting.pop(self, None)
         self._alarm.stop()
 
     def _look(self) -> None:
         """Go on if some of it was taken since, else end the connection."""
-        if self._left - self._transport.get_write_buffer_size() >= LEAST_BYTES:
+        if self._left - self._unsent >= LEAST_BYTES:
             self.watch()
         else:
-            logger.info("a caller did not take its answer for %g s; its connection was ended", STALLED_AFTER_S)
-            self._transport.abort()
+            self._end(f"a caller did not take its answer for {STALLED_AFTER_S:g} s; its connection was ended")
+
+    @property
+    def _unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def _make_room(self) -> None:
+        """End those that have waited longest, until what waits is no more than is allowed."""
+        excess = sum(one._unsent for one in self.waiting) - MOST_WAITING_BYTES  # noqa: SLF001 -- of its own kind
+        for one in [*self.waiting]:
+            if excess <= 0:
+                return
+            excess -= one._unsent  # noqa: SLF001
+            one._end("too many answers wait to be taken; the connection that waits longest was ended")  # noqa: SLF001
+
+    def _end(self, why: str) -> None:
+        self.let_go()
+        logger.info(why)
+        self._transport.abort()

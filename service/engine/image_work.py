@@ -51,19 +51,17 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An upload that is fit to be queued. Its own pixels are let go: many may wait, and each may be large."""
+    """An upload that is fit to be queued. Its own pixels are let go: many may wait, and each may be large.
+
+    `is_large` tells whether a thread has work for long with what comes back: `after`.
+    """
 
     image_format: str
     reference: DecodedMask | None
     placement: Placement
     tiles: list[NDArray[np.uint8]]
     cautions: tuple[Caution, ...]
-
-    @property
-    def is_large(self) -> bool:
-        """Whether a thread has work for long with what comes back: `after`."""
-        height, width = self.placement.source
-        return height * width > LARGE_PIXELS
+    is_large: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,7 @@ class ImageWork:
 
     def __init__(self, card: Card, *, max_pixels: int) -> None:
         self._card, self._max_pixels = card, max_pixels
+        self._tile = (card.input.height, card.input.width) if card.input.kind == "tile" else None
         self._likeness = likeness(card.training_images)
         masks = card.training_masks
         self._usual_share = UsualShare(masks.least, masks.most) if masks else UsualShare(0, 1)
@@ -117,7 +116,9 @@ class ImageWork:
             cautions.append(unlike_images(self._card, distance / self._likeness.limit))
         if reference is not None and not reference.is_binary:
             cautions.append(NOT_BINARY)
-        return Prepared(decoded.format, reference, placement, tiles, tuple(cautions))
+        sizes = [placement.source, placement.canvas if len(tiles) > 1 else (1, 1)]  # which is put together from tiles
+        is_large = max(height * width for height, width in sizes) > LARGE_PIXELS
+        return Prepared(decoded.format, reference, placement, tiles, tuple(cautions), is_large)
 
     def after(self, upload: Upload, prepared: Prepared, maps: Sequence[NDArray[np.uint8]]) -> Finished:
         """Bring an upload's probability maps, one for each of its tiles, back to its own grid, and describe the mask.
@@ -157,7 +158,7 @@ class ImageWork:
         return reference
 
     def _pixels_to_decode(self, content: bytes, frame: int | None) -> int:
-        return pixels_to_decode(content, max_pixels=self._max_pixels, frame=frame)
+        return pixels_to_decode(content, max_pixels=self._max_pixels, frame=frame, tile=self._tile)
 
     def _decode_mask(self, content: bytes, frame: int | None) -> DecodedMask:
         return decode_mask(content, max_pixels=self._max_pixels, frame=frame)

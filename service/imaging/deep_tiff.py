@@ -41,7 +41,7 @@ from service.imaging import levels
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _PLANES_APART, _UNSIGNED, _SIGNED = 0, 1, 2, 1, 2
 
-_JPEG, _WEBP = 7, 50_001
+_OLD_JPEG, _JPEG, _WEBP = 6, 7, 50_001
 _HEADER_BYTES = 8
 
 _FAX = frozenset({2, 3, 4})
@@ -123,6 +123,8 @@ def _refuse_misread(image: TiffImageFile, bits: int) -> None:
         raise DamagedImage("the TIFF has fewer samples of colour than of light, uncompressed; save it as RGB")
     if not image.use_load_libtiff and _is_incomplete(image):
         raise DamagedImage("the TIFF is cut short: strips or tiles are missing")
+    if _is_apart(image) and image.tag_v2.get(COMPRESSION) == _OLD_JPEG:  # each strip would be looked for from the first
+        raise DamagedImage("the TIFF holds an old-style JPEG plane by plane; save it deflated")
     if _is_apart(image) and image.mode in {"LA", "PA"}:
         raise DamagedImage("the TIFF has its alpha in a plane of its own; save it with interleaved samples")
     is_jpeg, is_tiled = image.tag_v2.get(COMPRESSION) == _JPEG, TILEWIDTH in image.tag_v2

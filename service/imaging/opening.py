@@ -61,9 +61,10 @@ class Opened:
 class _Head:
     """A picture whose header has passed the limits: how many `pixels` decoding goes over (see `pixels_to_decode`).
 
-    `open` gives the picture; it may leave the pixels to Pillow's `load`.
+    `size` is its (width, height) as it is stored. `open` gives the picture; it may leave the pixels to Pillow's `load`.
     """
 
+    size: tuple[int, int]
     pixels: int
     open: Callable[[], PillowImage.Image]
 
@@ -128,8 +129,12 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
         return Opened(_turned(image, _orientation(image)), format_)
 
 
-def pixels_to_decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> int:
+def pixels_to_decode(
+    upload: bytes, *, max_pixels: int, frame: int | None = None, tile: tuple[int, int] | None = None
+) -> int:
     """Return how many pixels decoding goes over, told without decoding any: the picture's own, as often as it takes.
+
+    Of one that is cut into tiles of (height, width), those count as well that fill them up: thin pictures need many.
 
     Those of an animated PNG count for each frame up to the one picked, those of a JPEG, also in a TIFF, for each dozen
     of scans; of a TIFF those count as well that its tiles have beyond the picture, and each piece for some hundreds.
@@ -140,7 +145,16 @@ def pixels_to_decode(upload: bytes, *, max_pixels: int, frame: int | None = None
         BadUpload: as `open_upload`, for what its header alone betrays.
     """
     with typed_errors():
-        return _HEADS[_format(upload)](upload, max_pixels, frame).pixels
+        head = _HEADS[_format(upload)](upload, max_pixels, frame)
+        return head.pixels if tile is None else max(head.pixels, _filled_up(head.size, tile))
+
+
+def _filled_up(size: tuple[int, int], tile: tuple[int, int]) -> int:
+    """Return the pixels of a picture that is padded to one tile, at least, in each direction; 0 if one is enough."""
+    width, height = size
+    if height <= tile[0] and width <= tile[1]:
+        return 0
+    return max(height, tile[0]) * max(width, tile[1])
 
 
 def _format(upload: bytes) -> str:
@@ -179,7 +193,7 @@ def _png(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
         _bring_key_to_eight_bits(image, depth=upload[24])
         return image
 
-    return _Head(pixels, open_frame)
+    return _Head(image.size, pixels, open_frame)
 
 
 def _bring_key_to_eight_bits(image: PillowImage.Image, *, depth: int) -> None:
@@ -204,7 +218,7 @@ def _jpeg(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
         besides = workload.coefficient_bytes(pixels, [(across, down) for _, across, down, _ in image.layer])
         workload.check_memory(image.mode, pixels, besides, max_pixels)
     _pick(frame, 1)
-    return _Head(pixels * _times_slower(scans), lambda: image)
+    return _Head(image.size, pixels * _times_slower(scans), lambda: image)
 
 
 def _opened_jpeg(upload: bytes) -> JpegImagePlugin.JpegImageFile:
@@ -235,7 +249,8 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     deep_tiff.name_samples(image)
     least = page.pieces * (_PIECE_PIXELS if page.is_compressed else _PLAIN_PIECE_PIXELS)
     orientation = image.orientation  # which the picture as it is read need not have any more
-    return _Head(max(pixels * _times_slower(scans), least), lambda: _turned(deep_tiff.read(image), orientation))
+    work = max(pixels * _times_slower(scans), least)
+    return _Head(image.size, work, lambda: _turned(deep_tiff.read(image), orientation))
 
 
 def _opened_tiff(upload: bytes) -> deep_tiff.TiffAsStored:
@@ -268,9 +283,10 @@ def _bmp(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     if image.info["compression"] in _BMP_RUN_LENGTHS:
         workload.check_run_length_bmp(upload, pixels)
         _pick(frame, 1)
-        return _Head(pixels * _RUN_LENGTHS_SLOWER, partial(_with_every_run, image))
+        runs = len(upload) // 2  # which may be of no pixels
+        return _Head(image.size, max(pixels, runs) * _RUN_LENGTHS_SLOWER, partial(_with_every_run, image))
     _pick(frame, 1)
-    return _Head(pixels, lambda: image)
+    return _Head(image.size, pixels, lambda: image)
 
 
 def _with_every_run(image: BmpImagePlugin.BmpImageFile) -> PillowImage.Image:
@@ -286,7 +302,7 @@ def _netpbm(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     width, height = netpbm.size(upload)
     workload.check_size((width, height), max_pixels)
     pixels = width * height * (_PLAIN_SLOWER if upload.startswith(netpbm.PLAIN) else 1)
-    return _Head(pixels, partial(netpbm.read, upload, max_pixels))
+    return _Head((width, height), pixels, partial(netpbm.read, upload, max_pixels))
 
 
 _TURNS: dict[object, PillowImage.Transpose] = {

@@ -8,13 +8,26 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from service.errors import DamagedImage, ImageTooLarge
 
 _SUBFILE_TYPE, _WIDTH, _LENGTH, _COMPRESSION = 254, 256, 257, 259
 _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 278, 322, 323
 _SIZES = (_WIDTH, _LENGTH, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH)
-_OFFSETS = frozenset({273, 324})
-"""StripOffsets and TileOffsets."""
+_OFFSETS, _BYTE_COUNTS = frozenset({273, 324}), frozenset({279, 325})
+"""StripOffsets and TileOffsets; StripByteCounts and TileByteCounts."""
+
+_LISTS = _OFFSETS | _BYTE_COUNTS | {320}
+"""Beside those the colours of a palette: the tags with many numbers that are read."""
+
+_FEW = frozenset(
+    {254, *range(256, 260), 262, 266, 274, 277, 278, 282, 283, 284, 296, 322, 323, 338, 339, 529, 530, 532}
+)
+"""The tags with one number, or one or two for each channel, that are read."""
+
+_BLOBS = frozenset({700, 34675})
+"""XMP and the colour profile, which Pillow looks at as well: bytes, as many as there may be."""
 
 _DEPTHS = frozenset({32997, 32998})
 """ImageDepth and TileDepth: how many slices there are in one page, and in one tile. libtiff mixes them up."""
@@ -24,6 +37,9 @@ _REDUCED_OR_MASK = 0b101
 
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 """The types of whole numbers that libtiff takes for each other, as `struct` names them."""
+
+_UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}
+"""The types that lists of numbers have, as NumPy names them."""
 
 _SHORT_OR_LONG = frozenset({3, 4})
 
@@ -35,7 +51,12 @@ _BYTES_OF = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4,
 
 _MOST_PAGES = 10_000
 _MOST_VALUES = 1 << 18
-_MOST_TAGS = 1_024
+_MOST_OF_FEW = 1 << 10
+_MOST_TAGS, _MOST_TAGS_IN_ALL = 1_024, 1 << 18
+_MOST_SHARED_BYTES = 1 << 24
+"""By which strips and tiles may be longer, in all, than the file: programs write what is blank once, for all tiles that
+are. A piece can be of a million bytes that mean nothing, and all the others the same one."""
+
 _MOST_PLAIN_PIECES = 1 << 14
 """Strips or tiles of an uncompressed picture, each of which Pillow reads in Python, holding the interpreter lock."""
 
@@ -43,20 +64,30 @@ _MOST_TILED = 2
 """How many times the largest picture's pixels its tiles may have: those at its edges reach beyond it."""
 
 
+_Tag = tuple[int, int, int, bytes]
+"""Tag, type, number of values and inline bytes of an entry."""
+
+_Tags = list[_Tag]
+"""A directory's entries, in the file's order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One full-size picture: where its directory lies, and what that tells.
 
-    The longest of its tags is of `most_values`, and all take `value_bytes` of the file. The picture lies in `pieces`:
-    tiles of this (width, height), or strips of `strip_rows`, None if that is not told. `is_clear` is False if a size is
-    told twice, or not as one whole number above 0: readers differ in what they make of it, so that the size that is
-    checked need not be the size that is decoded.
+    The longest of its tags is of `most_values`, and all take `value_bytes` of the file; `is_sparing` is False if one
+    that is read has more values than it could need, or of another kind. The picture lies in `pieces`: tiles of this
+    (width, height), or strips of `strip_rows`, None if that is not told; the tags `byte_counts` tell how long each is.
+    `is_clear` is False if a size is told twice, or not as one whole number above 0: readers differ in what they make of
+    it, so that the size that is checked need not be the size that is decoded.
     """
 
     offset: int
     most_values: int
     value_bytes: int
+    is_sparing: bool
     pieces: int
+    byte_counts: tuple[_Tag, ...]
     tile: tuple[int, int] | None
     strip_rows: int | None
     is_clear: bool
@@ -95,8 +126,8 @@ def pages(upload: bytes) -> list[Page]:
         DamagedImage: there is no readable directory, or there are more than 10,000, or of more tags than is usual.
     """
     layout = _layout(upload)
-    size = len(upload)
     directories = _directories(upload, layout)
+    size = len(upload)
     found = [(_page(offset, tags, layout, size), _is_lesser(tags, layout)) for offset, tags in directories]
     if not found:
         raise DamagedImage("the TIFF has no page that can be read")
@@ -117,17 +148,25 @@ def alone(upload: bytes, page: Page) -> bytes:
         raise DamagedImage("the TIFF tells the size of its picture or tiles twice, or not as one whole number")
     if page.is_volume:
         raise DamagedImage("the TIFF holds a volume in one page; save it with a page for each slice")
-    if page.value_bytes > len(upload):  # libtiff takes a copy of each
-        raise DamagedImage("the TIFF has tags of more bytes in all than the file has")
-    if page.most_values > _MOST_VALUES:
-        raise DamagedImage(f"the TIFF has a tag of {page.most_values} values; save it anew with larger strips or tiles")
-    if page.pieces > _MOST_PLAIN_PIECES and not page.is_compressed:
-        raise DamagedImage(f"the TIFF lies in {page.pieces} pieces; save it anew with larger strips or tiles")
     layout = _layout(upload)
+    _check_lists(upload, page, layout)
     (first,) = layout.next.unpack_from(upload, layout.first_at)
     if first == page.offset:
         return upload
     return upload[: layout.first_at] + layout.next.pack(page.offset) + upload[layout.first_at + layout.next.size :]
+
+
+def _check_lists(upload: bytes, page: Page, layout: _Layout) -> None:
+    if page.value_bytes > len(upload):  # libtiff takes a copy of each
+        raise DamagedImage("the TIFF has tags of more bytes in all than the file has")
+    if page.most_values > _MOST_VALUES:
+        raise DamagedImage(f"the TIFF has a tag of {page.most_values} values; save it anew with larger strips or tiles")
+    if not page.is_sparing:
+        raise DamagedImage("the TIFF has a tag with more values than it could have, or of a kind that it does not have")
+    if page.pieces > _MOST_PLAIN_PIECES and not page.is_compressed:
+        raise DamagedImage(f"the TIFF lies in {page.pieces} pieces; save it anew with larger strips or tiles")
+    if sum(_sum(tag, layout, upload) for tag in page.byte_counts) > len(upload) + _MOST_SHARED_BYTES:
+        raise DamagedImage("the TIFF has strips or tiles that lie over each other")
 
 
 def check_tiles(page: Page, size: tuple[int, int], max_pixels: int) -> None:
@@ -157,14 +196,10 @@ def _layout(upload: bytes) -> _Layout:
     )
 
 
-_Tags = list[tuple[int, int, int, bytes]]
-"""Tag, type, number of values and inline bytes of each entry, in the file's order."""
-
-
 def _directories(upload: bytes, layout: _Layout) -> Iterator[tuple[int, _Tags]]:
     """Yield each directory's offset and tags; end at the first that is broken or was seen before."""
     seen: set[int] = set()
-    budget = len(upload)  # directories of a sound file do not overlap
+    budget = min(len(upload), _MOST_TAGS_IN_ALL * layout.entry.size)  # directories of a sound file do not overlap
     try:
         (offset,) = layout.next.unpack_from(upload, layout.first_at)
         while offset and offset not in seen:
@@ -194,7 +229,9 @@ def _page(offset: int, tags: _Tags, layout: _Layout, file_bytes: int) -> Page:
         offset=offset,
         most_values=max((values for _, type_, values, _ in tags if type_ not in _BYTES), default=0),
         value_bytes=sum(_value_bytes(entry, layout, file_bytes) for entry in tags),
+        is_sparing=all(_is_sparing(entry) for entry in tags),
         pieces=max((values for tag, _, values, _ in tags if tag in _OFFSETS), default=0),
+        byte_counts=() if _is_plain(tags, layout) else tuple(entry for entry in tags if entry[0] in _BYTE_COUNTS),
         tile=(tile[0], tile[1]) if len(tile) > 1 else None,
         strip_rows=next(iter(sizes[_ROWS_PER_STRIP]), None),
         is_clear=all(len(told) <= 1 and all(number > 0 for number in told) for told in sizes.values()),
@@ -203,7 +240,7 @@ def _page(offset: int, tags: _Tags, layout: _Layout, file_bytes: int) -> Page:
     )
 
 
-def _value_bytes(entry: tuple[int, int, int, bytes], layout: _Layout, file_bytes: int) -> int:
+def _value_bytes(entry: _Tag, layout: _Layout, file_bytes: int) -> int:
     """Return how many bytes an entry's values take; 0 if they do not lie in the file, where nobody can read them."""
     _, type_, values, inline = entry
     size = values * _BYTES_OF.get(type_, 0)
@@ -213,10 +250,37 @@ def _value_bytes(entry: tuple[int, int, int, bytes], layout: _Layout, file_bytes
     return size if offset + size <= file_bytes else 0
 
 
+def _is_sparing(entry: _Tag) -> bool:
+    """Whether a tag that is read has as many numbers as it may; of bytes and fractions there could be no end."""
+    tag, type_, values, _ = entry
+    if tag in _LISTS:
+        return values <= _MOST_VALUES and (type_ in _UNSIGNED or values == 1)
+    return values <= _MOST_OF_FEW or (tag not in _FEW and not (tag in _BLOBS and type_ not in _BYTES))
+
+
+def _sum(entry: _Tag, layout: _Layout, upload: bytes) -> int:
+    """Return the sum of an entry's numbers, 0 if they are none, or do not lie in the file."""
+    _, type_, values, inline = entry
+    code, size = _UNSIGNED.get(type_), values * _BYTES_OF.get(type_, 0)
+    if code is None or not _is_sparing(entry):
+        return 0
+    if size <= len(inline):
+        return int(np.frombuffer(inline, layout.order + code, values).sum(dtype=np.float64))
+    (offset,) = layout.next.unpack(inline)
+    if offset + size > len(upload):
+        return 0
+    return int(np.frombuffer(upload, layout.order + code, values, offset).sum(dtype=np.float64))
+
+
 def _is_compressed(tags: _Tags, layout: _Layout) -> bool:
     """Whether Pillow takes the picture for compressed beyond doubt: it ignores some types of numbers."""
     told = [entry for entry in tags if entry[0] == _COMPRESSION]
     return bool(told) and all(entry[1] in _SHORT_OR_LONG and _number(entry, layout) > 1 for entry in told)
+
+
+def _is_plain(tags: _Tags, layout: _Layout) -> bool:
+    """Whether the picture is uncompressed beyond doubt: nobody heeds then how long its pieces are said to be."""
+    return all(_number(entry, layout) == 1 for entry in tags if entry[0] == _COMPRESSION)
 
 
 def _numbers(wanted: int, tags: _Tags, layout: _Layout) -> list[int]:
@@ -228,7 +292,7 @@ def _is_lesser(tags: _Tags, layout: _Layout) -> bool:
     return any(_number(entry, layout) & _REDUCED_OR_MASK for entry in tags if entry[0] == _SUBFILE_TYPE)
 
 
-def _number(entry: tuple[int, int, int, bytes], layout: _Layout) -> int:
+def _number(entry: _Tag, layout: _Layout) -> int:
     """Return the one whole number that lies inline in an entry, 0 if something else does."""
     _, type_, values, inline = entry
     code = _WHOLE_NUMBERS.get(type_, "")

@@ -4,6 +4,7 @@ Pillow walks the header of a JPEG, and all of a run-length coded BMP, in Python,
 file has few pieces; a few megabytes of empty ones keep a processor busy for minutes. The walks here stop early.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,9 +18,15 @@ image of one row and 40 megapixels, a PNG of 40 kB, would be padded to as many c
 _MOST_JPEG_SEGMENTS = 10_000
 _MOST_JPEG_JUNK_BYTES = 10_000
 
-_TAKEN_APART = {0xE1: (b"Exif\0\0", 1 << 18), 0xED: (b"Photoshop 3.0\0", 1 << 20)}
+_FRAMES = frozenset({*range(0xC0, 0xD0), 0xDE}) - {0xC4, 0xC8, 0xCC}
+_TAKEN_APART = {
+    0xE1: (b"Exif\0\0", 1 << 18),
+    0xED: (b"Photoshop 3.0\0", 1 << 20),
+    0xDB: (b"", 1 << 16),
+    **dict.fromkeys(_FRAMES, (b"", 1 << 10)),
+}
 """By their markers, the segments whose content Pillow takes apart: how it begins, and the most bytes of it in all. Exif
-belongs in one segment, of 64 KiB at the most."""
+belongs in one segment, of 64 KiB at the most; four tables of quantisation (DB) have 516 bytes, and the one frame 20."""
 
 _MOST_JPEG_SCANS = 50
 """How often a progressive JPEG of the largest allowed size may go over its pixels; encoders use about ten scans."""
@@ -35,7 +42,9 @@ _LARGEST_RLE = 4_000_000
 """Of run-length coded BMP, in pixels and in bytes."""
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
-_MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
+_MARKERS_WITHOUT_LENGTH = frozenset({0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
+"""For Pillow, which takes all behind them for junk: extensions, as JPEG-LS is one, do have a length."""
+
 _START_OF_SCAN = 0xDA
 
 
@@ -85,8 +94,8 @@ def check_jpeg_header(upload: bytes) -> int:
         at = marker.end()
         kind = upload[at - 1]
         length = 0 if kind in _MARKERS_WITHOUT_LENGTH else max(2, int.from_bytes(upload[at : at + 2]))
-        beginning, most = _TAKEN_APART.get(kind, (b"", 0))
-        if beginning and upload.startswith(beginning, at + 2):
+        beginning, most = _TAKEN_APART.get(kind, (b"", math.inf))
+        if upload.startswith(beginning, at + 2):
             taken_apart[kind] += length
         if junk > _MOST_JPEG_JUNK_BYTES or taken_apart[kind] > most:
             break

@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from service.api.exchange import CALLER_LEFT, Exchange
 from service.api.protocol import HEAD_TIMEOUT_S, MOST_PIPELINED, PIECE_BYTES, REST_TIMEOUT_S, Protocol
 from service.api.request_context import RequestContext
-from service.api.unread import LEAST_BYTES, STALLED_AFTER_S
+from service.api.unread import LEAST_BYTES, MOST_WAITING_BYTES, STALLED_AFTER_S
 from tests.engine.virtual_time import run_virtually
 from tests.waiting import until
 
@@ -736,6 +736,41 @@ def test_a_body_that_is_no_body_is_one_request_with_the_status_that_its_caller_g
     assert (exchange.request_id, exchange.status, exchange.problem) == ("mine", 400, "bad-request")
     assert exchange.sent_bytes == len(written.partition(b"\r\n\r\n")[2])
     assert not caplog.records  # its line is written with the exchange
+
+
+def test_a_body_of_tens_of_thousands_of_tiny_chunks_is_refused() -> None:
+    """A single read may bring 40,000 of them, and each takes as long as one of thousands of bytes."""
+
+    async def main(size: int) -> bytes:
+        protocol, transport = connect(read_all)
+        protocol.data_received(CHUNKED)
+        chunk = b"%x\r\n%b\r\n" % (size, b"x" * size)
+        for _ in range(60):
+            protocol.data_received(chunk * 1000)
+            await asyncio.sleep(0)
+        if not transport.is_closing():
+            protocol.data_received(b"0\r\n\r\n")
+        await asyncio.sleep(1)
+        protocol.connection_lost(None)
+        await asyncio.sleep(1)
+        return transport.written
+
+    assert run_virtually(lambda: main(1)).startswith(b"HTTP/1.1 400 ")
+    assert run_virtually(lambda: main(64)).startswith(b"HTTP/1.1 200 ")
+
+
+def test_of_answers_that_wait_and_fill_the_memory_the_oldest_is_given_up() -> None:
+    async def main() -> list[bool]:
+        connections = [connect() for _ in range(4)]
+        for protocol, transport in connections:
+            transport.unsent = MOST_WAITING_BYTES // 3
+            protocol.pause_writing()
+        aborted = [transport.was_aborted() for _, transport in connections]
+        for protocol, _ in connections:
+            protocol.connection_lost(None)
+        return aborted
+
+    assert run_virtually(main) == [True, False, False, False]
 
 
 def test_a_request_has_arrived_with_its_headers_however_long_those_before_it_take() -> None:

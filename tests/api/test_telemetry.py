@@ -209,3 +209,17 @@ async def test_promtool_finds_no_fault() -> None:
         subprocess.run, [promtool, "check", "metrics"], input=text, capture_output=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+async def test_scrapers_who_ask_at_once_share_what_it_costs() -> None:
+    """Thousands of them, each over a connection of its own, kept the event loop busy for half a minute."""
+    telemetry, written = Telemetry(), 0
+
+    def encode(_registry: object) -> bytes:
+        nonlocal written
+        written += 1
+        return b"%d" % written
+
+    texts = await asyncio.gather(*[telemetry.text_of("text/plain", encode) for _ in range(100)])
+    assert set(texts) == {b"1"}
+    assert await telemetry.text_of("text/plain", encode) == b"2"

@@ -143,6 +143,8 @@ BROKEN_FORMS = {
         form(f"--{BOUNDARY}\r\nContent-Disposition: form-data; filename=x\r\n\r\nabc\r\n".encode()),
         FORM,
     ),
+    "boundaries that are none": (form(part("image", b"\r\n--b0undaryx" * 5000)), FORM),
+    "spaces behind a boundary": (form(part("image", b"abc") + b"--b0undary" + b" " * 100_000 + b"\r\n\r\n"), FORM),
     "part without headers": (form(f"--{BOUNDARY}\r\n\r\nabc\r\n".encode()), FORM),
 }
 

@@ -1,6 +1,7 @@
 """TIFF pages are counted and picked without decoding."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -212,3 +213,53 @@ def test_values_that_lie_behind_the_end_of_the_file_are_passed_over() -> None:
 def test_a_file_without_a_directory_is_damaged(upload: bytes) -> None:
     with pytest.raises(DamagedImage):
         pages(upload)
+
+
+def test_strips_that_share_a_million_bytes_are_refused() -> None:
+    """Of bytes that mean nothing, in each of thousands of strips anew: 1 MB kept a thread busy for 29 s."""
+    blank = zlib.compress(b"\7")
+    padded = blank + bytes(1_000_000)
+
+    def column(strip: bytes) -> bytes:
+        lists = struct.pack("<5000I", *[8] * 5000) + struct.pack("<5000I", *[len(strip)] * 5000)
+        at = 8 + len(strip) + len(strip) % 2
+        told = tags(
+            1, 5000, t259=(SHORT, 1, 8), t273=(LONG, 5000, at), t278=(LONG, 1, 1), t279=(LONG, 5000, at + 20_000)
+        )
+        return b"II*\0" + struct.pack("<I", at + 40_000) + strip.ljust(at - 8, b"\0") + lists + directory(told, 0)
+
+    assert (decode(column(blank), max_pixels=LIMIT).pixels == 7).all()
+    for refuse in (decode, pixels_to_decode):
+        with pytest.raises(DamagedImage, match="over each other"):
+            refuse(column(padded), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("tag", "type_", "values"),
+    [
+        (282, 5, 100_000),
+        (258, 1, 1_000_000),
+        (339, 2, 1_000_000),
+        (273, 1, 1_000_000),
+        (320, 5, 768),
+        (34675, 5, 100_000),
+    ],
+)
+def test_a_tag_that_is_read_has_no_more_values_than_it_needs(tag: int, type_: int, values: int) -> None:
+    """Pillow makes a Python object of each, or looks at all of them at once, whatever they should be."""
+    with pytest.raises(DamagedImage, match="values"):
+        decode(file(tags(2, 2) | {tag: (type_, values, 8)}) + bytes(1_000_000), max_pixels=LIMIT)
+
+
+def test_hundreds_of_thousands_of_tags_in_all_are_refused() -> None:
+    page = tags(2, 2) | dict.fromkeys(range(5000, 5300), (LONG, 1, 0))
+    assert len(pages(file(*[page] * 500))) == 500
+    with pytest.raises(DamagedImage, match="directories"):
+        pages(file(*[page] * 1000))
+
+
+def test_an_old_style_jpeg_whose_planes_lie_apart_is_refused() -> None:
+    """libtiff goes over it from the first strip on for each strip of each plane: 120 kB kept a thread busy for 9 s."""
+    planes = {258: (SHORT, 1, 8), 259: (SHORT, 1, 6), 262: (SHORT, 1, 6), 277: (SHORT, 1, 3), 284: (SHORT, 1, 2)}
+    with pytest.raises(DamagedImage, match="plane by plane"):
+        pixels_to_decode(file(tags(8, 8) | planes) + bytes(99), max_pixels=LIMIT)

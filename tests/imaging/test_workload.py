@@ -76,6 +76,15 @@ def test_a_jpeg_header_of_too_much_junk_is_refused(junk: bytes) -> None:
         decode(much, max_pixels=LIMIT)
 
 
+@pytest.mark.parametrize("marker", [b"\xc0", b"\xdb", b"\xf0", b"\xc8"], ids=["frames", "tables", "F0", "C8"])
+def test_a_jpeg_of_segments_that_pillow_takes_apart_piece_by_piece_is_refused(marker: bytes) -> None:
+    """30 MB of frames of 21,000 channels each became 900 MB of objects; F0 is junk to Pillow, all 64 KiB of it."""
+    segment = b"\xff" + marker + struct.pack(">H", 65_522) + b"\x08\0\x20\0\x20\1" + bytes(65_514)
+    for refuse in (decode, pixels_to_decode):
+        with pytest.raises(DamagedImage, match="header"):
+            refuse(JPEG[:20] + segment * 20 + JPEG[20:], max_pixels=LIMIT)
+
+
 def test_a_jpeg_of_nothing_but_junk_is_refused_before_it_is_gone_through() -> None:
     """Looked at from each byte to the end, 20 MB would take days."""
     with pytest.raises(DamagedImage, match="header"):
@@ -198,3 +207,17 @@ def test_long_texts_are_no_bombs() -> None:
     texts = chunk(b"zTXt", b"note\x00\x00" + long) * 16 + chunk(b"iTXt", b"note\x00\x01\x00\x00\x00" + long)
     found = decode(upload[:33] + texts + upload[33:], max_pixels=LIMIT).pixels
     np.testing.assert_array_equal(found, decode(upload, max_pixels=LIMIT).pixels)
+
+
+def test_runs_of_no_pixels_count_as_work() -> None:
+    small = bytearray(encoded(Image.fromarray(np.zeros((8, 8), np.uint8)), "BMP"))
+    small[30] = 1
+    upload = bytes(small[: int.from_bytes(small[10:14], "little")]) + bytes(1_000_000)
+    assert pixels_to_decode(upload, max_pixels=LIMIT) > 2_000_000
+
+
+def test_a_thin_picture_counts_as_the_tiles_that_it_is_laid_on() -> None:
+    thin, small = (encoded(Image.fromarray(noise(*shape)), "PNG") for shape in ((2, 9000), (64, 64)))
+    assert pixels_to_decode(thin, max_pixels=LIMIT) == 18_000
+    assert pixels_to_decode(thin, max_pixels=LIMIT, tile=(512, 512)) == 512 * 9000
+    assert pixels_to_decode(small, max_pixels=LIMIT, tile=(512, 512)) == 64 * 64
