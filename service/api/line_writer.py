@@ -5,14 +5,19 @@ import os
 import select
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 from typing import TextIO
 
 MOST_WAITING = 20_000
 """Lines that may wait to be written; those that come above that are lost. Some megabytes."""
 
+GATHER_S = 0.02
+"""How long lines wait for others before they are written: a thread that woke for each would, in a burst, take turns
+at the interpreter's lock with the event loop."""
+
 MOST_AT_ONCE = 500
-"""Lines that are written in one go: one system call for what has come meanwhile, instead of one for each."""
+"""Lines that are taken in one go, and written in few system calls instead of one for each."""
 
 LAST_LINES_S = 0.5
 """How long a process that ends waits for its last lines to be taken."""
@@ -64,10 +69,12 @@ class LineWriter(logging.Handler):
     def _write_all(self) -> None:
         while True:
             lines = [self._queue.get()]
+            time.sleep(GATHER_S)
             while len(lines) < MOST_AT_ONCE and not self._queue.empty():
                 lines.append(self._queue.get())
             try:
-                self._write("".join(lines).encode(self._encoding, "backslashreplace"))
+                for piece in _pieces(line.encode(self._encoding, "backslashreplace") for line in lines):
+                    self._write(piece)
             except OSError as error:
                 self._lose(len(lines), error)
             else:
@@ -92,3 +99,14 @@ class LineWriter(logging.Handler):
         if self._is_losing:
             lost, self._lost, self._is_losing = self._lost, 0, False
             logger.warning("%s can be written again; %d lines were lost", self._where, lost)
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines joined to as much as a pipe takes whole: other processes may write to the same one."""
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > select.PIPE_BUF:
+            yield piece
+            piece = b""
+        piece += line
+    yield piece
