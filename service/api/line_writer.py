@@ -57,8 +57,13 @@ class LineWriter(logging.Handler):
         elif self._put - self._done >= MOST_WAITING:
             self._lose(1, "nobody reads it")
         else:
+            try:
+                line = self.format(record) + "\n"
+            except Exception:  # noqa: BLE001 -- as other handlers: whoever logs goes on, whatever is wrong with the line
+                self.handleError(record)
+                return
             self._put += 1
-            self._queue.put(self.format(record) + "\n")
+            self._queue.put(line)
 
     def flush(self) -> None:
         """Return once all lines so far are written or lost, or after LAST_LINES_S."""

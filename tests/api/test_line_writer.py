@@ -100,3 +100,12 @@ def test_a_stream_that_was_closed_before_the_process_began_takes_no_lines(caplog
     log(handler, "one", "two")
     handler.flush()
     assert caplog.messages == ["access lines are lost, stdout cannot be written: it is closed"]
+
+
+def test_a_line_that_cannot_be_made_stops_neither_its_caller_nor_the_lines_after_it(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # says what is wrong on stderr otherwise
+    pipe.handler.handle(logging.LogRecord("test", logging.INFO, "", 0, "%d", ("no number",), None))
+    log(pipe.handler, "next")
+    assert pipe.read(1) == ["next"]
