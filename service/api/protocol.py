@@ -118,7 +118,7 @@ class Protocol(HttpToolsProtocol):
         self._head_alarm.stop()
         if (status := self._fault_of_head()) is not None:
             self._refuse(status)
-            raise _HeadRefused  # ends the parsing of what else has come
+            raise _Refused  # ends the parsing of what else has come
         self._take_up_head()
         super().on_headers_complete()
         if self.pipeline:  # it waits for those before it, but its time runs from now
@@ -139,7 +139,7 @@ class Protocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._pieces > MOST_PIECES and self._body_bytes < LEAST_PIECE_BYTES * self._pieces:
             self._refuse(400)
-            raise _HeadRefused  # ends the parsing of what else has come
+            raise _Refused  # ends the parsing of what else has come
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -324,5 +324,5 @@ class Protocol(HttpToolsProtocol):
         self._close()
 
 
-class _HeadRefused(Exception):
+class _Refused(Exception):
     """A head, or a body, was answered already; never leaves the parser."""

@@ -11,6 +11,7 @@ from service.api import openapi
 from service.api.answers import Answer, respond
 from service.api.exchange import Exchange
 from service.api.hangup import unless_hung_up
+from service.api.multipart import OF_THE_ADDRESS
 from service.api.negotiation import Representation, choose
 from service.api.parts import Modality, TheParts
 from service.api.schemas import SegmentationAnswer
@@ -29,7 +30,7 @@ def refuse_repeated(request: Request) -> None:
     Raises:
         BadParameter: names the one that was.
     """
-    for name in ("threshold", "probability", "frame"):
+    for name in map(bytes.decode, OF_THE_ADDRESS):
         if len(request.query_params.getlist(name)) > 1:
             raise BadParameter(f"{name} was sent more than once")
     if len(request.headers.getlist(TIMEOUT_HEADER)) > 1:

@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 class UnreadAnswer:
     """Watches what a connection's transport still has to send, while told to."""
 
+    waiting: ClassVar[dict["UnreadAnswer", None]] = {}
+    """All that wait in this process, the one that began first before the others."""
+
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._alarm = Alarm(STALLED_AFTER_S, self._look)
         self._left = 0
 
-    waiting: ClassVar[dict["UnreadAnswer", None]] = {}
-    """All that wait in this process, the one that began first before the others."""
-
     def watch(self) -> None:
         """Begin: something waits to be sent until the caller takes it."""
-        self._left = self._unsent
+        self._left = self.unsent_bytes
         self.waiting.setdefault(self)
         self._alarm.stop()
         self._alarm.start()
@@ -44,25 +44,27 @@ class UnreadAnswer:
 
     def _look(self) -> None:
         """Go on if some of it was taken since, else end the connection."""
-        if self._left - self._unsent >= LEAST_BYTES:
+        if self._left - self.unsent_bytes >= LEAST_BYTES:
             self.watch()
         else:
-            self._end(f"a caller did not take its answer for {STALLED_AFTER_S:g} s; its connection was ended")
+            self.end(f"a caller did not take its answer for {STALLED_AFTER_S:g} s; its connection was ended")
 
     @property
-    def _unsent(self) -> int:
+    def unsent_bytes(self) -> int:
+        """What the transport still holds."""
         return self._transport.get_write_buffer_size()
 
     def _make_room(self) -> None:
         """End those that have waited longest, until what waits is no more than is allowed."""
-        excess = sum(one._unsent for one in self.waiting) - MOST_WAITING_BYTES  # noqa: SLF001 -- of its own kind
+        excess = sum(one.unsent_bytes for one in self.waiting) - MOST_WAITING_BYTES
         for one in [*self.waiting]:
             if excess <= 0:
                 return
-            excess -= one._unsent  # noqa: SLF001
-            one._end("too many answers wait to be taken; the connection that waits longest was ended")  # noqa: SLF001
+            excess -= one.unsent_bytes
+            one.end("too many answers wait to be taken; the connection that waits longest was ended")
 
-    def _end(self, why: str) -> None:
+    def end(self, why: str) -> None:
+        """End the connection, and say why."""
         self.let_go()
         logger.info(why)
         self._transport.abort()

@@ -214,7 +214,7 @@ def _pair_up(
 def _check_links(folders: Iterable[Path]) -> None:
     """Raise BadDataset if an image in these folders is a link to nothing: its partner may be one, too."""
     for path in (path for folder in sorted(folders) for path in sorted(folder.iterdir())):
-        if path.is_symlink() and not path.exists() and _unpacked(path).suffix.lower() in IMAGE_SUFFIXES:
+        if _is_link_to_nothing(path) and _unpacked(path).suffix.lower() in IMAGE_SUFFIXES:
             raise BadDataset(f"{path} is a link to what is not there: mend it, or remove it and its partner")
 
 
@@ -222,11 +222,15 @@ def _unread(folders: Iterable[Path], case: str, case_of: Callable[[str], str]) -
     """Return what to do if the file of this case is in one of the folders, but cannot be read."""
     files = (path for folder in sorted(folders) for path in sorted(folder.iterdir()))
     for path in (path for path in files if case_of(_composed(path)) == case):
-        if path.is_symlink() and not path.exists():
+        if _is_link_to_nothing(path):
             return f"{path} is a link to what is not there: mend the link"
         if path.is_file() and _unpacked(path).suffix.lower() not in IMAGE_SUFFIXES:
             return f"{path} is in a format that is not read: save it as PNG"
     return None
+
+
+def _is_link_to_nothing(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _by_case(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:

@@ -187,11 +187,16 @@ def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
         read_layout(tmp_path)
 
 
+def to_nothing(file: Path) -> Path:
+    """Put a link that leads nowhere in a file's place."""
+    file.unlink()
+    file.symlink_to(file.parent / "nowhere.png")
+    return file
+
+
 def test_a_mask_that_is_a_link_to_nothing_is_not_called_missing(tmp_path: Path) -> None:
     images_and_masks(tmp_path, ["a", "b"])
-    link = tmp_path / "masks" / "b.png"
-    link.unlink()
-    link.symlink_to(tmp_path / "nowhere.png")
+    link = to_nothing(tmp_path / "masks" / "b.png")
     with pytest.raises(BadDataset, match=rf"images/b\.png has no mask; {link} is a link to what is not there"):
         read_layout(tmp_path)
 
@@ -199,9 +204,7 @@ def test_a_mask_that_is_a_link_to_nothing_is_not_called_missing(tmp_path: Path) 
 def test_a_pair_of_links_to_nothing_is_not_left_out_unsaid(tmp_path: Path) -> None:
     images_and_masks(tmp_path, ["a", "b"])
     for kind in ("images", "masks"):
-        link = tmp_path / kind / "b.png"
-        link.unlink()
-        link.symlink_to(tmp_path / "nowhere.png")
+        to_nothing(tmp_path / kind / "b.png")
     with pytest.raises(BadDataset, match=r"images/b\.png is a link to what is not there: mend it, or remove it"):
         read_layout(tmp_path)
 
