@@ -25,7 +25,7 @@ from service.errors import BadCheckpoint, BadUpload, FrameNeeded, ReferenceMisma
 from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.encode import encode_png
 from service.imaging.opening import pixels_to_decode
-from service.imaging.placement import Placement, prepare, restore, unframed
+from service.imaging.placement import Placement, glimpse, prepare, restore
 from service.imaging.share import UsualShare, share_of
 from service.imaging.statistics import FEATURES, Likeness
 from service.store.card import Card, TrainingImages
@@ -110,9 +110,8 @@ class ImageWork:
         decoded = decode(upload.image, max_pixels=self._max_pixels, frame=upload.frame)
         reference = self._reference(upload, decoded)
         placement, tiles = prepare(decoded.pixels, self._card.input)
-        picture = unframed(decoded.pixels, placement)
         cautions = []
-        if (distance := self._likeness.distance(picture)) > self._likeness.limit:
+        if (distance := self._likeness.distance(glimpse(decoded.pixels, placement))) > self._likeness.limit:
             cautions.append(unlike_images(self._card, distance / self._likeness.limit))
         if reference is not None and not reference.is_binary:
             cautions.append(NOT_BINARY)

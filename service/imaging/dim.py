@@ -19,6 +19,8 @@ SAMPLES = 128
 SPECKS_SHARE = 0.005
 """So much of an image, at either end, does not count to what it fills: hot and dead pixels, a glint."""
 
+ROWS_AT_ONCE = 64
+
 HALF = 255 / 2
 LEAST_LEVELS = 12
 """What fills less is not stretched: there is hardly a picture in it."""
@@ -52,5 +54,8 @@ def in_full_range(image: NDArray[np.uint8], levels: Range) -> NDArray[np.uint8]:
         return image
     low, high = levels
     table = np.rint(np.clip((np.arange(256) - low) * (255 / (high - low)), 0, 255)).astype(int).tolist()
-    # Pillow needs no index of 8 bytes for each value, as NumPy does
-    return np.asarray(PillowImage.fromarray(np.ascontiguousarray(image)).point(table * 3), np.uint8)
+    stretched = np.empty_like(image, order="C")
+    for top in range(0, len(image), ROWS_AT_ONCE):  # Pillow copies what it is given, and what it gives
+        rows = np.ascontiguousarray(image[top : top + ROWS_AT_ONCE])
+        stretched[top : top + ROWS_AT_ONCE] = np.asarray(PillowImage.fromarray(rows).point(table * 3))
+    return stretched

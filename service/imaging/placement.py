@@ -30,6 +30,9 @@ Mask = NDArray[np.uint8]
 Size = tuple[int, int]
 """(height, width), in pixels."""
 
+LEAST_LEFT = 256
+"""Rows and columns that `thinned` leaves at least, but for those of a smaller image."""
+
 Corner = tuple[int, int]
 """(y, x) of a tile's top left pixel on the canvas."""
 
@@ -73,9 +76,19 @@ def place(image: Image, policy: InputPolicy) -> Placement:
 def unframed(image: Image, placement: Placement) -> Image:
     """Return the image as it is judged: in full range, within its frame of one colour, with any dark margins.
 
-    It is what descriptors of the image are taken of: a frame says nothing of the picture.
+    A frame says nothing of the picture.
     """
     return in_full_range(_part(image, placement.unframed), placement.levels)
+
+
+def glimpse(image: Image, placement: Placement) -> Image:
+    """Return some rows and columns of `unframed`: its descriptors are the same, and a large dim image costs no copy."""
+    return in_full_range(thinned(_part(image, placement.unframed)), placement.levels)
+
+
+def thinned(image: Image) -> Image:
+    """Return every nth row and mth column, so that at least 256 of each are left; what has been thinned stays so."""
+    return image[:: max(1, image.shape[0] // LEAST_LEFT), :: max(1, image.shape[1] // LEAST_LEFT)]
 
 
 def to_canvas(image: Image, placement: Placement) -> Image:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from service.imaging.placement import Image
+from service.imaging.placement import Image, thinned
 
 _FLOORS: dict[str, float] = {
     "red_share": 0.06,
@@ -109,9 +109,8 @@ class Likeness:
 
 def _reduced(image: Image) -> _Plane:
     """Return float64 (3, 64, 64), 0 to 1; large images are thinned out first, which costs the features nothing."""
-    down, right = max(1, image.shape[0] // 256), max(1, image.shape[1] // 256)
-    thinned = PillowImage.fromarray(np.ascontiguousarray(image[::down, ::right]))
-    small = np.asarray(thinned.resize((_SIDE, _SIDE), PillowImage.Resampling.BOX))
+    few = PillowImage.fromarray(np.ascontiguousarray(thinned(image)))
+    small = np.asarray(few.resize((_SIDE, _SIDE), PillowImage.Resampling.BOX))
     return np.ascontiguousarray(small.transpose(2, 0, 1)) / 255.0
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.engine.quality import lowest_level
-from service.imaging.placement import place, unframed
+from service.imaging.placement import glimpse, place
 from service.imaging.policy import InputPolicy
 from service.imaging.share import share_of
 from service.store.card import CalibrationError, Scores
@@ -64,7 +64,7 @@ def _flagged(
     images, masks, lowest = [], [], lowest_level(threshold)
     for levels, (_, (image, _)) in zip(counted, parts.test.named(), strict=True):
         placement = place(image, policy)
-        images.append(usual.likeness.distance(unframed(image, placement)) > usual.likeness.limit)
+        images.append(usual.likeness.distance(glimpse(image, placement)) > usual.likeness.limit)
         share = share_of(int(levels.pixels[lowest:].sum()), placement)
         masks.append(not usual.share.of_picture(placement, policy).has(share))
     return float(np.mean(images)), float(np.mean(masks))

@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.imaging.dim import AS_THEY_ARE, LEAST_LEVELS, dim_range, filled, in_full_range
-from service.imaging.placement import Image, place, prepare, unframed
+from service.imaging.placement import Image, glimpse, place, prepare, unframed
 from service.imaging.policy import InputPolicy, Margins
+from service.imaging.statistics import features
+from tests.imaging.pictures import noise
 
 TILE = InputPolicy(kind="tile", height=128, width=128, overlap=16, levels="stretch")
 
@@ -98,6 +102,25 @@ def test_network_and_descriptors_get_the_stretched_picture_without_its_frame(mar
     placement, [tile] = prepare(framed, replace(TILE, margins=margins))
     np.testing.assert_array_equal(tile, _by(dim, also_flat=True))
     np.testing.assert_array_equal(unframed(framed, placement), _by(dim, also_flat=True))
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 1100), width=st.integers(1, 1100), framed=st.booleans())
+def test_a_glimpse_has_the_descriptors_of_the_whole(height: int, width: int, framed: bool) -> None:
+    image = _linear(noise(height, width, 3), 20, 0.3)
+    if framed:
+        image = np.pad(image, ((height, 0), (0, width), (0, 0)), constant_values=255)
+    placement = place(image, replace(TILE, margins="plain"))
+    few = glimpse(image, placement)
+    assert max(few.shape[:2]) < 512
+    np.testing.assert_array_equal(features(few), features(unframed(image, placement)))
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
+def test_levels_are_stretched_in_every_row(rows: int) -> None:
+    image = np.arange(rows * 5 * 3, dtype=np.uint64).reshape(rows, 5, 3).astype(np.uint8)[:, ::2]
+    expected = np.rint(np.clip((image.astype(float) - 40) * (255 / 100), 0, 255))
+    np.testing.assert_array_equal(in_full_range(image, (40, 140)), expected)
 
 
 @pytest.mark.parametrize("gain", [0.2, 0.1, 0.05])
