@@ -4,13 +4,16 @@ import json
 import re
 import shutil
 import subprocess
+from base64 import b64encode
 from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import service.api
+from tests.doubles import png
 
 PAGE = Path(service.api.__file__).with_name("page.html")
 
@@ -115,6 +118,45 @@ def test_what_a_proxy_says_is_not_taken_for_silence(tmp_path: Path, status: int)
     assert in_browser(tmp_path, steps, answers=answer) == (
         f"HTTP status {status} As It Says: The answer is not from the service itself."
     )
+
+
+def test_the_mask_can_be_saved_as_it_was_sent_under_the_images_name(tmp_path: Path) -> None:
+    mask = png(np.eye(4, dtype=np.bool_))
+    steps = """
+      await pick("slice.7.tif");
+      const saved = await new Promise(resolve => {
+        const request = new XMLHttpRequest();
+        request.responseType = "blob";
+        request.onload = () => {
+          const reader = new FileReader();
+          reader.onload = () => resolve(reader.result);
+          reader.readAsDataURL(request.response);
+        };
+        request.open("GET", $("save").href);
+        request.send();
+      });
+      report({ saved, name: $("save").download, problem: problem() });
+    """
+    answer = f"maskAnswer = () => Response.json({json.dumps(segmentation_of(mask))});"
+    assert in_browser(tmp_path, steps, answers=answer) == {
+        "saved": f"data:image/png;base64,{b64encode(mask).decode()}",
+        "name": "slice.7-mask.png",
+        "problem": None,
+    }
+
+
+def segmentation_of(mask: bytes) -> dict[str, Any]:
+    """Return what the page reads of an answer with this mask of 4×4 pixels."""
+    return {
+        "modality": "cell",
+        "request_id": "1",
+        "image": {"width": 4, "height": 4, "format": "TIFF"},
+        "mask": {"label": "interior", "area_px": 4, "area_fraction": 0.25, "data": b64encode(mask).decode()},
+        "iou": {"measured": None, "accuracy": None, "expected": 0.5, "expected_error": None, "validated": None},
+        "latency_ms": {"total": 2.0, "inference": 1.0},
+        "model": {"version": "1", "architecture": "al-net"},
+        "warnings": [],
+    }
 
 
 def test_nothing_stands_out_of_a_narrow_screen(tmp_path: Path) -> None:
