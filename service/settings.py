@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import BadSettings
 
 PREFIX = "ALNET_"
-MAY_BE_EMPTY = {"modalities"}
+MAY_BE_EMPTY = {"modalities", "cors_origins"}
 """Elsewhere an empty value would be taken for something: for the current folder, or for every network interface."""
 Megapixels = Annotated[float, Field(gt=0, le=1000)]
 
@@ -73,6 +73,10 @@ class Settings(BaseModel):
     )
     rate_burst: int = Field(
         0, ge=0, le=100_000, description="Requests that may come at once; 0: as many as a minute's."
+    )
+    cors_origins: str = Field(
+        "",
+        description="Comma-separated origins whose pages may call from a browser, or *; empty: only the service's own.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
 

@@ -103,7 +103,7 @@ def test_no_number_may_be_endless_or_none_at_all(name: str, value: str) -> None:
         Settings.read({PREFIX + name.upper(): value})
 
 
-@pytest.mark.parametrize("name", sorted(Settings.model_fields.keys() - {"modalities"}))
+@pytest.mark.parametrize("name", sorted(Settings.model_fields.keys() - {"modalities", "cors_origins"}))
 def test_an_empty_value_is_refused_instead_of_being_taken_for_something(name: str) -> None:
     with pytest.raises(BadSettings, match=f"{PREFIX}{name.upper()} is set, but empty"):
         Settings.read({PREFIX + name.upper(): ""})
@@ -121,6 +121,10 @@ def test_an_option_wins_over_an_empty_variable() -> None:
 
 def test_empty_modalities_mean_all() -> None:
     assert not Settings.read({"ALNET_MODALITIES": ""}).modalities
+
+
+def test_empty_origins_mean_none() -> None:
+    assert not Settings.read({"ALNET_CORS_ORIGINS": ""}).cors_origins
 
 
 def test_settings_are_frozen() -> None:

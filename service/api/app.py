@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 from service import __version__
 from service.api import health, logs, models, openapi, pages, problems, segmentation
 from service.api.body_memory import BodyMemory
+from service.api.cross_origin import cross_origin, origins_of
 from service.api.early_refusal import EarlyRefusal
 from service.api.exchange import Exchange
 from service.api.gate import Gate
@@ -35,7 +36,7 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
     the Parts for whoever runs the app.
 
     Raises:
-        BadSettings: the settings name a key file that cannot be used.
+        BadSettings: the settings name a key file that cannot be used, or what is no origin.
     """
     gate = Gate.of(settings)
     traffic, telemetry = Traffic(), Telemetry()
@@ -62,6 +63,8 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         let_in=gate.let_in,
         admit=lambda modality, ahead: fleet.segmenter(modality).admit(deadline=None, ahead=ahead),
     )
+    if origins := origins_of(settings.cors_origins):
+        app.add_middleware(cross_origin(origins))
     app.add_middleware(RequestContext, is_draining=lambda: traffic.is_draining, on_answered=on_answered)
     problems.install(app)
     for router in (segmentation.router, models.router, health.router, pages.router()):
