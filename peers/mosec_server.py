@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mosec import Server, ValidationError, Worker
@@ -66,9 +67,7 @@ class Encode(Worker):
 
 def without_tiles(prepared: Prepared) -> Prepared:
     """Return what encoding needs, so that the tiles are not copied to the next process."""
-    return Prepared(
-        prepared.image_format, prepared.reference, prepared.placement, [], prepared.cautions, prepared.is_large
-    )
+    return replace(prepared, tiles=[])
 
 
 def main() -> None:

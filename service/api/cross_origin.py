@@ -3,7 +3,6 @@
 import re
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
 
@@ -31,7 +30,9 @@ SEEN = (
 KEPT_S = 600
 """How long a browser need not ask again whether it may."""
 
+ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
+HIGHEST_PORT = 65_535
 
 
 def cross_origin(origins: tuple[str, ...]) -> partial[Any]:
@@ -66,22 +67,11 @@ def origins_of(text: str) -> tuple[str, ...]:
 def _origin(text: str) -> str:
     if text == ANY:
         return text
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._\[\]:-]+", text):
-        raise _no_origin(text)
-    try:
-        parts = urlsplit(text.lower())
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise _no_origin(text) from error
-    if not host:
-        raise _no_origin(text)
-    shown = f"[{host}]" if ":" in host else host
-    is_usual = port is None or DEFAULT_PORTS.get(parts.scheme) == port
-    return f"{parts.scheme}://{shown}" + ("" if is_usual else f":{port}")
-
-
-def _no_origin(text: str) -> BadSettings:
-    return BadSettings(
-        f"ALNET_CORS_ORIGINS: {text!r} is no origin; it is a scheme and a host, and a port if need be, without a path:"
-        " https://viewer.example.org"
-    )
+    parts = ORIGIN.fullmatch(text.lower())
+    if parts is None or int(parts["port"] or 0) > HIGHEST_PORT:
+        raise BadSettings(
+            f"ALNET_CORS_ORIGINS: {text!r} is no origin; it is a scheme and a host, and a port if need be, without a"
+            " path: https://viewer.example.org"
+        )
+    is_usual = parts["port"] is None or int(parts["port"]) == DEFAULT_PORTS.get(parts["scheme"])
+    return f"{parts['scheme']}://{parts['host']}" + ("" if is_usual else f":{int(parts['port'])}")

@@ -3,6 +3,7 @@
 Bytes and pixels only: knows no engine, no queue, no event loop.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -85,7 +86,7 @@ class ImageWork:
 
     def __init__(self, card: Card, *, max_pixels: int) -> None:
         self._card, self._max_pixels = card, max_pixels
-        self._tile = (card.input.height, card.input.width) if card.input.kind == "tile" else None
+        self._tile = card.input.grid if card.input.kind == "tile" else None
         self._likeness = likeness(card.training_images)
         masks = card.training_masks
         self._usual_share = UsualShare(masks.least, masks.most) if masks else UsualShare(0, 1)
@@ -115,8 +116,8 @@ class ImageWork:
             cautions.append(unlike_images(self._card, distance / self._likeness.limit))
         if reference is not None and not reference.is_binary:
             cautions.append(NOT_BINARY)
-        sizes = [placement.source, placement.canvas if len(tiles) > 1 else (1, 1)]  # which is put together from tiles
-        is_large = max(height * width for height, width in sizes) > LARGE_PIXELS
+        joined = placement.canvas if len(tiles) > 1 else placement.source
+        is_large = max(math.prod(placement.source), math.prod(joined)) > LARGE_PIXELS
         return Prepared(decoded.format, reference, placement, tiles, tuple(cautions), is_large)
 
     def after(self, upload: Upload, prepared: Prepared, maps: Sequence[NDArray[np.uint8]]) -> Finished:

@@ -20,6 +20,7 @@ SPECKS_SHARE = 0.005
 """So much of an image, at either end, does not count to what it fills: hot and dead pixels, a glint."""
 
 ROWS_AT_ONCE = 64
+"""Rows that are stretched at a time: Pillow copies what it is given, and what it gives."""
 
 HALF = 255 / 2
 LEAST_LEVELS = 12
@@ -55,7 +56,7 @@ def in_full_range(image: NDArray[np.uint8], levels: Range) -> NDArray[np.uint8]:
     low, high = levels
     table = np.rint(np.clip((np.arange(256) - low) * (255 / (high - low)), 0, 255)).astype(int).tolist()
     stretched = np.empty_like(image, order="C")
-    for top in range(0, len(image), ROWS_AT_ONCE):  # Pillow copies what it is given, and what it gives
+    for top in range(0, len(image), ROWS_AT_ONCE):
         rows = np.ascontiguousarray(image[top : top + ROWS_AT_ONCE])
         stretched[top : top + ROWS_AT_ONCE] = np.asarray(PillowImage.fromarray(rows).point(table * 3))
     return stretched

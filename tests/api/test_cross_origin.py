@@ -66,6 +66,7 @@ def test_origins_are_those_that_browsers_send(text: str, origins: tuple[str, ...
         "https://viewer:80000",
         "https://viewer:http",
         "https://[::1",
+        "https://viewer[::1]",
         "https://*.example.org",
         "https://kliník.example",
         "null",
