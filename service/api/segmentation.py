@@ -24,7 +24,7 @@ router = APIRouter()
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 
-def refuse_repeated(request: Request) -> None:
+async def refuse_repeated(request: Request) -> None:
     """See that no parameter was sent twice: whichever counted, the caller may have meant the other.
 
     Raises:

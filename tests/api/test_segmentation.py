@@ -1,13 +1,17 @@
 """POST /segment/{modality}: what comes back for what was sent."""
 
+import asyncio
 import base64
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from anyio import to_thread
 from PIL import Image
 
 from service.api.telemetry import Telemetry
@@ -32,6 +36,19 @@ class NotingTelemetry(Telemetry):
         self.segmentations.append(done)
 
 
+@asynccontextmanager
+async def none_of_the_frameworks_threads() -> AsyncIterator[None]:
+    """Let whoever asks for a thread of Starlette's or FastAPI's wait until the block's end."""
+    threads = to_thread.current_default_thread_limiter()
+    tokens = threads.total_tokens
+    async with threads:
+        threads.total_tokens = 1
+        try:
+            yield
+        finally:
+            threads.total_tokens = tokens
+
+
 def mask_in(answer: httpx.Response) -> np.ndarray[Any, Any]:
     return read_png(base64.b64decode(answer.json()["mask"]["data"]))
 
@@ -44,6 +61,15 @@ async def test_the_mask_is_where_the_probability_reaches_the_threshold(threshold
     assert answer.status_code == 200
     assert np.array_equal(mask_in(answer), mask_of(pixels, threshold) * np.uint8(255))
     assert answer.json()["model"]["threshold"] == threshold
+
+
+@pytest.mark.parametrize("accept", ["application/json", "image/png"])
+async def test_an_upload_needs_none_of_the_frameworks_threads(accept: str) -> None:
+    """A dependency that is no coroutine goes through one: of a burst, all would be let in before any is queued."""
+    async with running(fake_app()) as client, none_of_the_frameworks_threads(), asyncio.timeout(30):
+        answer = await client.post("/segment/retina", content=png(draw()), headers={"Accept": accept})
+        wrong = await client.post("/segment/retina?threshold=1&threshold=0", content=png(draw()))
+    assert (answer.status_code, wrong.status_code) == (200, 400)
 
 
 async def test_the_default_threshold_is_the_checkpoints() -> None:
