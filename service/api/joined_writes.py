@@ -15,17 +15,18 @@ class JoinedWrites(asyncio.Transport):
     def write(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn writes nothing else
         """Send it, after what was written before and with what is written until the event loop goes on."""
         if not self._held:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.send)
         self._held.append(data)
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Send now what was written: nothing more will be for a while."""
         held, self._held = self._held, []
         if held and not self._transport.is_closing():
             self._transport.writelines(held)
 
     def close(self) -> None:
         """Close the connection once all that was written is taken."""
-        self._send()
+        self.send()
         self._transport.close()
 
     def is_closing(self) -> bool:

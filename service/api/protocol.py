@@ -68,7 +68,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self.transport = JoinedWrites(transport)
+        self.transport = self._joined = JoinedWrites(transport)
         self.flow = self._intake = Intake(transport)
         self._head_alarm = Alarm(HEAD_TIMEOUT_S, self._end_late_head)
         self._rest_alarm = Alarm(REST_TIMEOUT_S, self._close)
@@ -157,6 +157,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """End an answer: go on with the next request, or with what could be none, or wait for the rest of a body."""
+        self._joined.send()  # its line in the log, and what is counted, need not come first
         super().on_response_complete()
         self._watch_last_bytes()
         if self.transport.is_closing():

@@ -45,6 +45,19 @@ async def test_a_head_and_its_body_are_sent_as_one_before_the_event_loop_goes_on
     assert transport.sent == [b"headbody", b"next"]
 
 
+async def test_what_is_complete_can_be_sent_at_once_and_is_sent_once() -> None:
+    transport = _Transport()
+    joined = JoinedWrites(transport)
+    joined.write(b"head")
+    joined.write(b"body")
+    joined.send()
+    assert transport.sent == [b"headbody"]
+    joined.send()
+    joined.write(b"next")
+    await asyncio.sleep(0)
+    assert transport.sent == [b"headbody", b"next"]
+
+
 async def test_what_was_written_is_sent_before_the_connection_closes() -> None:
     transport = _Transport()
     joined = JoinedWrites(transport)

@@ -104,6 +104,24 @@ async def drip(protocol: Protocol, transport: NotingTransport, piece: Callable[[
     return loop.time() - began
 
 
+def test_a_whole_answer_is_sent_before_it_is_logged_and_counted() -> None:
+    written: list[bytes] = []
+
+    async def main() -> None:
+        app = RequestContext(
+            PlainTextResponse("hello"),
+            is_draining=lambda: False,
+            on_answered=lambda _: written.append(transport.written),
+        )
+        protocol, transport = connect(app)
+        protocol.data_received(REQUEST)
+        await asyncio.sleep(1)
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+    assert [answer.endswith(b"hello") for answer in written] == [True]
+
+
 def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
     async def main() -> None:
         _, transport = connect()
