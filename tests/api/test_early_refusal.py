@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.api.early_refusal import EarlyRefusal
 from service.api.exchange import Exchange
@@ -121,3 +122,27 @@ async def test_of_a_burst_those_are_refused_that_the_queue_has_no_room_for_befor
         answers = await asyncio.gather(*[caller.post("/segment/cell") for _ in range(5)])
     assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429]
     assert events == ["refused"] * 3 + ["worked on"] * 2
+
+
+async def test_of_uploads_that_come_one_after_another_all_are_looked_at_before_any_is_worked_on() -> None:
+    events: list[str] = []
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        events.append("worked on")
+
+    async def nothing(*_: object) -> Message:
+        raise AssertionError("nobody reads or answers here")
+
+    uploads = Route("/segment/{modality}", route, methods=["POST"])
+    early = EarlyRefusal(
+        app, route=uploads, let_in=let_all_in, admit=lambda _modality, _ahead: events.append("looked at")
+    )
+
+    async def upload(after_rounds: int) -> None:
+        for _ in range(after_rounds):
+            await asyncio.sleep(0)
+        scope = {"type": "http", "method": "POST", "path": "/segment/cell", "headers": []}
+        await early(scope, nothing, cast("Send", nothing))
+
+    await asyncio.gather(*map(upload, range(20)))
+    assert events == ["looked at"] * 20 + ["worked on"] * 20

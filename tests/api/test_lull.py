@@ -49,16 +49,21 @@ async def test_each_modality_is_counted_by_itself() -> None:
 async def test_a_burst_without_an_end_holds_nobody_for_longer_than_the_limit() -> None:
     now = 100.0
     lull = Lull(clock=lambda: now)
-    upload = asyncio.create_task(lull.wait("cell"))
+    uploads = [asyncio.create_task(lull.wait("cell"))]
     for _ in range(100):
         lull.came()
         await rounds(1)
-    assert not upload.done()
-    now += LONGEST_S
+    now += 0.9 * LONGEST_S
+    uploads.append(asyncio.create_task(lull.wait("cell")))
     for _ in range(4):
         lull.came()
         await rounds(1)
-    assert upload.done()
+    assert not any(upload.done() for upload in uploads)
+    now += 0.1 * LONGEST_S
+    for _ in range(4):
+        lull.came()
+        await rounds(1)
+    assert all(upload.done() for upload in uploads)  # the last one, too: it is the first that is held longest
 
 
 async def test_one_that_leaves_while_it_waits_is_forgotten_and_the_others_go_on() -> None:

@@ -17,6 +17,19 @@ async def test_uploads_count_while_they_are_in_flight() -> None:
     assert traffic.in_flight == 0
 
 
+async def test_idle_is_waited_for_until_the_last_upload_is_answered() -> None:
+    traffic = Traffic()
+    async with asyncio.timeout(1):
+        await traffic.wait_idle()  # nothing has come yet
+    async with traffic.upload():
+        async with traffic.upload():
+            waiting = asyncio.create_task(traffic.wait_idle())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+    async with asyncio.timeout(1):
+        await waiting
+
+
 async def test_an_upload_that_fails_is_in_flight_no_more() -> None:
     traffic = Traffic()
     with pytest.raises(ValueError, match="broken"):
