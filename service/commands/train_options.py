@@ -81,7 +81,7 @@ EncoderWeights = Annotated[
     Path | None,
     typer.Option(
         help="What the encoder begins with: a training checkpoint of RepVGG or EfficientNet-Lite (.pth, .safetensors), "
-        "or best.safetensors of another run.",
+        "best.safetensors of another run, or weights.safetensors of a published checkpoint.",
         rich_help_panel=RECIPE,
     ),
 ]

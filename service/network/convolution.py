@@ -50,10 +50,20 @@ def fold(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the norm keeps no running statistics.
     """
+    scale, shift = scale_and_shift(norm)
+    return kernel.double() * scale.view(-1, 1, 1, 1), shift
+
+
+def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return what a batch normalisation multiplies each channel by in evaluation mode, and then adds; both float64.
+
+    Raises:
+        ValueError: the norm keeps no running statistics.
+    """
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch norm without running statistics cannot be folded")
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    return kernel.double() * scale.view(-1, 1, 1, 1), norm.bias.double() - norm.running_mean.double() * scale
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
 def convolution(kernel: Tensor, bias: Tensor, *, like: nn.Conv2d) -> nn.Conv2d:

@@ -1,5 +1,6 @@
 """RepVGG: many branches to train, one 3×3 convolution to serve (Ding et al., CVPR 2021, arXiv:2101.03697)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -61,6 +62,29 @@ class RepVGGBlock(nn.Module):
     def reparameterize(self) -> nn.Sequential:
         """Return the one 3×3 convolution and ReLU that compute the same in evaluation mode."""
         return nn.Sequential(convolution(*self.kernel_and_bias(), like=self.conv3x3), nn.ReLU())
+
+    @torch.no_grad()
+    def begin_plain(self, kernel: Tensor, bias: Tensor) -> None:
+        """Let the 3×3 branch alone compute what that convolution does, in evaluation mode; the others begin silent.
+
+        This is what `reparameterize` gives, made trainable again.
+
+        Raises:
+            RuntimeError: `kernel` or `bias` has another shape.
+        """
+        for norm in (self.norm3x3, self.norm1x1, self.identity):
+            if norm is not None:
+                norm.reset_parameters()
+                nn.init.zeros_(norm.weight)
+        self.conv3x3.weight.copy_(kernel)
+        self.norm3x3.weight.fill_(math.sqrt(1 + self.norm3x3.eps))  # of a variance of 1
+        self.norm3x3.bias.copy_(bias)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the 3×3 branch alone says anything."""
+        others = [self.norm1x1] if self.identity is None else [self.norm1x1, self.identity]
+        return not any(bool(norm.weight.any()) or bool(norm.bias.any()) for norm in others)
 
 
 class Encoder(nn.Module):

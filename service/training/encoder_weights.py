@@ -9,6 +9,7 @@ from service.errors import BadConfig
 from service.network.efficientnet import MBConv, Stem
 from service.network.repvgg import Encoder, RepVGGBlock
 from service.training.efficientnet_weights import load_efficientnet
+from service.training.plain_encoder import FIRST, KERNEL, load_plain
 from service.training.repvgg_weights import load_repvgg
 from service.training.tensor_file import read_tensors, tensor_like
 
@@ -25,7 +26,9 @@ def load_encoder_weights(network: nn.Module, path: Path) -> str:
     - a RepVGG as its authors publish it, for a RepVGG encoder: see `load_repvgg`;
     - an EfficientNet-Lite, for such an encoder: see `load_efficientnet`;
     - or a whole network that a run of ours trained (`best.safetensors` in its folder), with an encoder of the same
-      shapes: what one data set taught, another begins with.
+      shapes: what one data set taught, another begins with;
+    - or one that was published (`weights.safetensors` in the store), likewise. Its encoder must be settled before it is
+      trained: see `service.training.plain_encoder`.
 
     Raises:
         BadConfig: the network has no such encoder in training form; or the file is missing, unreadable, holds more than
@@ -33,6 +36,9 @@ def load_encoder_weights(network: nn.Module, path: Path) -> str:
     """
     encoder = _encoder(network)
     tensors = read_tensors(path)
+    if f"{OURS}{FIRST}.{KERNEL}" in tensors and _consists_of(encoder, RepVGGBlock):
+        load_plain(encoder, tensors, OURS, path.name)
+        return f"encoder weights from {path.name}: all of them, from a published network of ours"
     if any(name.startswith(OURS) for name in tensors):
         return f"encoder weights from {path.name}: {_load_ours(encoder, tensors, path.name)}"
     load = load_repvgg if _consists_of(encoder, RepVGGBlock) else load_efficientnet

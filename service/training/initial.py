@@ -2,14 +2,26 @@
 
 import copy
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from service.errors import BadConfig
 from service.network import build
+from service.network.normalise import Normalise
+from service.network.repvgg import Encoder
+from service.store.card import Normalisation
+from service.training.augment import TrainingItems
 from service.training.config import Config
 from service.training.encoder_weights import load_encoder_weights
+from service.training.plain_encoder import is_unsettled, settle
+
+SETTLED_BY = 32
+"""Training views, at most, by which the batch norms of a published network's encoder begin."""
+
+SETTLED_BY_PIXELS = 2**22
+"""Of all these views together, unless one has more: some 300 MB of features."""
 
 
 def build_network(config: Config) -> nn.Module:
@@ -20,6 +32,20 @@ def build_network(config: Config) -> nn.Module:
     """
     torch.manual_seed(config.seed)
     return build(config.architecture, **architecture_config(config))
+
+
+def settle_encoder(network: nn.Module, items: TrainingItems, normalisation: Normalisation) -> None:
+    """Show an encoder that comes from a published network some training views, as `settle` asks; others stay as is.
+
+    Raises:
+        AlnetError: an image cannot be read.
+    """
+    if not is_unsettled(network):
+        return
+    first, _ = items[0, 0, 0]
+    count = max(1, min(len(items), SETTLED_BY, SETTLED_BY_PIXELS // first[0].numel()))
+    views = [items[0, number, number * len(items) // count][0] for number in range(count)]
+    settle(cast("Encoder", network.encoder), Normalise(normalisation.mean, normalisation.std)(torch.stack(views)))
 
 
 def check_batch(network: nn.Module, config: Config) -> None:

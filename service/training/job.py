@@ -22,8 +22,8 @@ from service.training.calibrate import calibrate
 from service.training.config import Config
 from service.training.dataset import open_dataset
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
-from service.training.initial import architecture_config, begin_encoder, build_network, check_batch
-from service.training.leak import check_encoder_unseen, check_unseen, inherited
+from service.training.initial import architecture_config, begin_encoder, build_network, check_batch, settle_encoder
+from service.training.leak import check_encoder_unseen, check_published, check_unseen, inherited
 from service.training.measure import measure
 from service.training.parts import Parts, Say, Usual, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
@@ -133,6 +133,8 @@ class Job:
     def train(self, fabric: Fabric, network: nn.Module, teacher: Path | None = None) -> Progress:
         """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each."""
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
+        if not self.folder.has_begun:
+            settle_encoder(network, items, self.usual.normalisation)
         fitting = prepare_fitting(
             self.config, fabric, network, items, self.usual.normalisation, teacher=self._teacher(teacher)
         )
@@ -241,6 +243,7 @@ def _begin(config: Config, folder: RunFolder, parts: Parts, encoder: Path | None
         check_unseen(teacher, config, split, parts.dataset.contents, "the teacher")
     if encoder is not None:
         check_encoder_unseen(encoder, config, split, parts.dataset.contents)
+        check_published(encoder, split, parts.dataset.digest)
     seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder, teacher=teacher)
     folder.begin(config, split, parts.dataset, seen)
 

@@ -8,7 +8,8 @@ there the same file, or the same name within a modality, counts as the same imag
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from service.errors import BadConfig
+from service.errors import BadCheckpoint, BadConfig
+from service.store.checkpoint import CARD, Checkpoint
 from service.training.config import Config
 from service.training.run_folder import SPLIT, RunFolder
 from service.training.split import Split
@@ -50,6 +51,29 @@ def check_encoder_unseen(file: Path, config: Config, split: Split, images: Conte
     """
     if (run := _run_of(file)) is not None:
         check_unseen(run, config, split, images, "the encoder")
+
+
+def check_published(file: Path, split: Split, data_digest: str) -> None:
+    """Return if a run on `split` of these data may begin with `file`, which may lie beside a published card.
+
+    A card does not name its images: of the same data only the same split is known to keep them apart, and whether other
+    data share images with them is for the reader to see.
+
+    Raises:
+        BadConfig: it was trained on these very data, divided in another way; or its card cannot be read.
+    """
+    if not (file.parent / CARD).exists():
+        return
+    try:
+        data = Checkpoint.read_anywhere(file.parent).card.data
+    except BadCheckpoint as error:
+        raise BadConfig(f"the encoder in {file}: {error}") from error
+    own = split.how, *map(len, (split.train, split.validation, split.test))
+    if data.digest == data_digest and own != (data.split, data.n_train, data.n_validation, data.n_test):
+        raise BadConfig(
+            f"the encoder in {file} was trained on these images, divided in another way ({data.split}): it may know"
+            " those that are to judge this run; give the --seed and --fractions that its card tells"
+        )
 
 
 def inherited(modality: str, *, encoder: Path | None, teacher: Path | None) -> Seen:

@@ -24,8 +24,8 @@ from service.training.config import Config
 from service.training.encoder_weights import OURS
 from service.training.fit import BEST, set_learning_rate
 from service.training.imitation import Imitation, Model
-from service.training.initial import begin_encoder, build_network, check_batch
-from service.training.leak import check_encoder_unseen, inherited
+from service.training.initial import begin_encoder, build_network, check_batch, settle_encoder
+from service.training.leak import check_encoder_unseen, check_published, inherited
 from service.training.loading import Batches, loaded, make_batches
 from service.training.order import EpochOrder
 from service.training.parts import Say, read_parts, study
@@ -107,10 +107,13 @@ def _pretrain(
     parts = read_parts(config, folder, say, needs_masks=False)
     if encoder_weights is not None and not folder.has_begun:
         check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.contents)
+        check_published(encoder_weights, parts.split, parts.dataset.digest)
     seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=None)
     folder.begin(config, parts.split, parts.dataset, seen)
     normalisation = study(parts.train, config.input).normalisation
     items = TrainingItems(parts.train, len(parts.train), config)
+    if not folder.has_begun:
+        settle_encoder(network, items, normalisation)
     normalise = Normalise(normalisation.mean, normalisation.std)
     lessons = _prepare(config, fabric, model, imitation, normalise=normalise, items=items)
     _learn(lessons, folder, say)
