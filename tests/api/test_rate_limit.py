@@ -102,7 +102,9 @@ def test_what_is_left_is_told_in_whole_requests_and_whole_seconds() -> None:
 
 def test_the_least_recent_of_too_many_callers_is_forgotten() -> None:
     limiter = RateLimiter(60, 1, clock=Clock())
-    for caller in range(MOST_CALLERS + 1):
+    for caller in range(MOST_CALLERS):
         limiter.spend(str(caller))
-    assert passes(limiter, "0")
-    assert not passes(limiter, str(MOST_CALLERS))
+    assert not passes(limiter, "0")  # nobody is forgotten yet, and now "1" has been away for longest
+    limiter.spend(str(MOST_CALLERS))
+    assert [passes(limiter, caller) for caller in ("0", "2", str(MOST_CALLERS))] == [False] * 3
+    assert passes(limiter, "1")

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from service.api.upload import Files, receive_files
-from service.errors import AlnetError, BadMultipart, DeadlineExceeded, UploadTooLarge, UploadTooSlow
+from service.errors import AlnetError, BadMultipart, DeadlineExceeded, Overloaded, UploadTooLarge, UploadTooSlow
 
 BOUNDARY = "b0undary"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -89,6 +89,10 @@ def test_other_parts_of_a_form_are_ignored() -> None:
     assert read(Body(body), FORM) == Files(b"abc")
 
 
+def test_a_form_of_eight_parts_is_read() -> None:
+    assert read(Body(form(part("image", b"abc"), *[part("more", b"")] * 7)), FORM) == Files(b"abc")
+
+
 @pytest.mark.parametrize("name", ["threshold", "probability", "frame"])
 @pytest.mark.parametrize("filename", [None, "t.txt"])
 def test_a_query_parameter_in_a_form_is_refused_and_not_passed_over(name: str, filename: str | None) -> None:
@@ -100,6 +104,7 @@ def test_a_reference_for_which_nobody_chose_a_file_was_not_sent() -> None:
     for parts in (
         [part("image", b"abc"), part("reference", b"", filename="")],
         [part("reference", b"", filename=""), part("image", b"abc", filename="")],
+        [part("reference", b"", filename=""), part("image", b"abc")],
     ):
         assert read(Body(form(*parts)), FORM) == Files(b"abc", None)
 
@@ -156,6 +161,13 @@ def test_a_broken_form_is_refused(case: str) -> None:
         read(Body(body), content_type, max_bytes=200_000)
 
 
+def test_spaces_behind_a_boundary_are_refused_before_they_end() -> None:
+    """The parser looks at them one by one, and would for as long as they come."""
+    body = Body(part("image", b"abc") + b"--b0undary", *[b" " * 5000] * 20, complete=False)
+    with pytest.raises(BadMultipart, match="followed by spaces without end"):
+        read(body, FORM, max_bytes=200_000)
+
+
 def test_a_content_type_longer_than_any_is_refused_unread() -> None:
     """To take it apart, the parser needs time that grows with its square."""
     with pytest.raises(BadMultipart, match="Content-Type"):
@@ -163,8 +175,8 @@ def test_a_content_type_longer_than_any_is_refused_unread() -> None:
 
 
 def test_a_body_that_announces_too_much_is_refused_before_it_is_read() -> None:
-    with pytest.raises(UploadTooLarge, match="MiB"):
-        read(Body(complete=False), content_length="10001")
+    with pytest.raises(UploadTooLarge, match=r"longer than the 3 MiB"):
+        read(Body(complete=False), content_length=str(3 * 2**20 + 1), max_bytes=3 * 2**20)
 
 
 @pytest.mark.parametrize("content_type", [None, FORM])
@@ -177,6 +189,20 @@ def test_the_length_really_received_counts(content_type: str | None, content_len
 
 def test_a_body_of_exactly_the_limit_is_read() -> None:
     assert len(read(Body(b"x" * 6000, b"x" * 4000), content_length="10000").image) == 10_000
+
+
+@pytest.mark.parametrize("content_type", [None, FORM])
+def test_room_is_asked_for_before_each_piece_is_kept(content_type: str | None) -> None:
+    body = form(part("image", b"x" * 3000))
+    taken: list[int] = []
+    read(Body(body[:1000], body[1000:1700], body[1700:]), content_type, take=taken.append)
+    assert taken == [1000, 700, len(body) - 1700]
+
+    def full(_size: int) -> None:
+        raise Overloaded("no room")
+
+    with pytest.raises(Overloaded):
+        read(Body(body), content_type, take=full)
 
 
 @pytest.mark.parametrize("is_form", [False, True], ids=["raw", "form"])
