@@ -30,15 +30,17 @@ def inside_frame(image: NDArray[np.uint8], *, worthwhile: float = 1) -> Box:
     that they are stripes. Costs next to nothing unless there is a frame.
     """
     height, width = image.shape[:2]
+    whole = 0, 0, height, width
     box = _inside(image, ALIKE)
-    if box[2:] != (height, width):
+    if box != whole:
         low, high = filled(image)
         if high - low < HALF:  # a dim picture is all alike
             box = _inside(image, int(ALIKE * (high - low) / HALF))
-    return box if min(box[2] / height, box[3] / width) <= worthwhile else (0, 0, height, width)
+    return box if box is not None and min(box[2] / height, box[3] / width) <= worthwhile else whole
 
 
-def _inside(image: NDArray[np.uint8], alike: int) -> Box:
+def _inside(image: NDArray[np.uint8], alike: int) -> Box | None:
+    """Return what is left once all that is alike along the edges is cut off; None if that is next to nothing."""
     height, width = image.shape[:2]
     box: Box = (0, 0, height, width)
     for _ in range(MOST_FRAMES):
@@ -47,7 +49,7 @@ def _inside(image: NDArray[np.uint8], alike: int) -> Box:
         box = smaller
         if min(box[2] / height, box[3] / width) < SMALLEST_SHARE:
             break
-    return 0, 0, height, width
+    return None
 
 
 def _without_rows(image: NDArray[np.uint8], box: Box, alike: int) -> Box:

@@ -102,6 +102,16 @@ def test_a_frame_is_of_one_colour(levels: int, goes: bool) -> None:
     assert (inside_frame(framed)[0] == 40) is goes
 
 
+def test_of_a_dim_picture_only_what_is_plain_beside_its_few_levels_is_a_frame() -> None:
+    """Its own surround may vary by no more levels than JPEG leaves of a frame in a picture of full range."""
+    dim = 8 + noise(64, 64, 3) % 3
+    for middle in (30, 20 + noise(48, 48, 3) % 11):  # even, it is all plain to who looks for a frame of full range
+        dim[8:56, 8:56] = middle
+        assert inside_frame(dim) == _whole(dim)
+        framed = _framed(dim, ((5, 5), (7, 7)), (9, 9, 9))
+        assert inside_frame(framed) == (5, 7, 64, 64)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     height=st.integers(1, 90),
