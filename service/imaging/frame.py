@@ -40,7 +40,7 @@ def inside_frame(image: NDArray[np.uint8], *, worthwhile: float = 1) -> Box:
 
 
 def _inside(image: NDArray[np.uint8], alike: int) -> Box | None:
-    """Return what is left once all that is alike along the edges is cut off; None if that is next to nothing."""
+    """Return what is left once all that is alike along the edges is cut off; None if that is too little, or stripes."""
     height, width = image.shape[:2]
     box: Box = (0, 0, height, width)
     for _ in range(MOST_FRAMES):

@@ -2,7 +2,6 @@
 
 import copy
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
@@ -10,12 +9,11 @@ from torch import nn
 from service.errors import BadConfig
 from service.network import build
 from service.network.normalise import Normalise
-from service.network.repvgg import Encoder
 from service.store.card import Normalisation
 from service.training.augment import TrainingItems
 from service.training.config import Config
 from service.training.encoder_weights import load_encoder_weights
-from service.training.plain_encoder import is_unsettled, settle
+from service.training.plain_encoder import plain_encoder, settle
 
 SETTLED_BY = 32
 """Training views, at most, by which the batch norms of a published network's encoder begin."""
@@ -40,12 +38,12 @@ def settle_encoder(network: nn.Module, items: TrainingItems, normalisation: Norm
     Raises:
         AlnetError: an image cannot be read.
     """
-    if not is_unsettled(network):
+    if (encoder := plain_encoder(network)) is None:
         return
     first, _ = items[0, 0, 0]
     count = max(1, min(len(items), SETTLED_BY, SETTLED_BY_PIXELS // first[0].numel()))
     views = [items[0, number, number * len(items) // count][0] for number in range(count)]
-    settle(cast("Encoder", network.encoder), Normalise(normalisation.mean, normalisation.std)(torch.stack(views)))
+    settle(encoder, Normalise(normalisation.mean, normalisation.std)(torch.stack(views)))
 
 
 def check_batch(network: nn.Module, config: Config) -> None:

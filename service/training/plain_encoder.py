@@ -44,11 +44,13 @@ def load_plain(encoder: Encoder, tensors: Mapping[str, Tensor], prefix: str, fil
         blocks[name].begin_plain(kernel, bias)
 
 
-def is_unsettled(network: nn.Module) -> bool:
-    """Whether the network's encoder is one that `load_plain` has filled, and that has not been trained since."""
+def plain_encoder(network: nn.Module) -> Encoder | None:
+    """Return the network's encoder if `load_plain` has filled it, and it has not been trained since; else None."""
     encoder = getattr(network, "encoder", None)
-    blocks = list(_blocks(encoder).values()) if isinstance(encoder, Encoder) else []
-    return bool(blocks) and all(block.is_plain for block in blocks)
+    if not isinstance(encoder, Encoder):
+        return None
+    blocks = _blocks(encoder).values()
+    return encoder if blocks and all(block.is_plain for block in blocks) else None
 
 
 @torch.no_grad()
