@@ -5,6 +5,7 @@ image, compiled twice: to run alone on all threads, or several side by side, eac
 answer is then independent of its batch mates, to the bit.
 """
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -18,6 +19,8 @@ from service.engine.openvino_graph import core
 from service.errors import EngineFailed
 from service.store.card import Card
 
+log = logging.getLogger(__name__)
+
 HINTS = {"int8": "bf16", "bfloat16": "bf16", "float32": "f32"}
 """OpenVINO's names of the arithmetic; for int8 that of the layers which are not quantised."""
 
@@ -29,17 +32,20 @@ class OpenVinoEngine:
     """One published checkpoint, ready to answer; see `service.engine.engine.Engine` for the contract.
 
     `model` is what `to_openvino` returns, or the quantised form of it. `threads` are those of the CPU that it may use.
+    `device` tells the arithmetic that it computes in, which is float32 on a CPU that OpenVINO has no bfloat16 for.
 
     Raises:
         EngineFailed: OpenVINO cannot compile the model for this CPU.
     """
 
     def __init__(self, card: Card, model: ov.Model, *, precision: str, threads: int) -> None:
-        self.card, self.device = card, f"cpu {precision} openvino"
+        self.card = card
         self.slots = min(threads, MOST_SIDE_BY_SIDE)
         self._idle: SimpleQueue[ov.InferRequest] = SimpleQueue()
         try:
-            self._alone = _compiled(model, precision, threads, 1).create_infer_request()
+            alone = _compiled(model, precision, threads, 1)
+            self.device = f"cpu {_arithmetic(alone, precision)} openvino"
+            self._alone = alone.create_infer_request()
             several = _compiled(model, precision, threads, self.slots)
             for _ in range(self.slots):
                 self._idle.put(several.create_infer_request())
@@ -75,6 +81,14 @@ class OpenVinoEngine:
 def _waiting_threads() -> ThreadPoolExecutor:
     """Return threads that wait while OpenVINO's own compute; they serve the batches of all engines."""
     return ThreadPoolExecutor(MOST_SIDE_BY_SIDE, thread_name_prefix="openvino")
+
+
+def _arithmetic(compiled: ov.CompiledModel, precision: str) -> str:
+    """Return what computes if `precision` was asked for: OpenVINO takes another without a word where it has to."""
+    if precision != "bfloat16" or compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16:
+        return precision
+    log.warning("OpenVINO has no bfloat16 for this CPU, and computes in float32 instead")
+    return "float32"
 
 
 def _compiled(model: ov.Model, precision: str, threads: int, streams: int) -> ov.CompiledModel:

@@ -48,6 +48,15 @@ def test_it_says_what_it_is(engine: OpenVinoEngine, checkpoint: Checkpoint) -> N
     assert engine.device == "cpu float32 openvino"
 
 
+def test_it_tells_what_it_computes_in_where_a_cpu_has_no_bfloat16(
+    engine: OpenVinoEngine, checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    half, asked = engine_of(checkpoint, "bfloat16"), tiles(engine, 5)
+    is_rounded = not np.array_equal(half.predict(asked), engine.predict(asked))
+    assert half.device == ("cpu bfloat16 openvino" if is_rounded else "cpu float32 openvino")
+    assert ("no bfloat16 for this CPU" in caplog.text) is not is_rounded
+
+
 def test_it_answers_as_pytorch_does_to_a_level(engine: OpenVinoEngine, checkpoint: Checkpoint) -> None:
     asked = tiles(engine, 5)
     expected = load_engine(checkpoint, EXACT).predict(asked)
