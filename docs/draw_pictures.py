@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from service.engine.choosing import EXACT, load_engine
-from service.engine.quality import foreground
+from service.engine.quality import MaskRule
 from service.imaging.encode import encode_png, overlay
 from service.store.model_store import ModelStore
 from service.training.drawn import Kind, draw
@@ -30,7 +30,7 @@ def main() -> None:
         (FOLDER / f"{kind}-reference.png").write_bytes(encode_png(reference * np.uint8(255)))
         engine = load_engine(ModelStore(Path("model_store")).newest(kind), EXACT)
         probability = probability_of(image, engine.predict, engine.card.input)
-        mask = foreground(probability, engine.card.threshold).astype(np.uint8)
+        mask = MaskRule.of(engine.card).mask(probability).astype(np.uint8)
         columns.append(np.concatenate([image, overlay(image, mask)], axis=0))
     PillowImage.fromarray(np.concatenate(columns, axis=1)).resize((960, 640)).save(FOLDER / "overview.jpg", quality=88)
 

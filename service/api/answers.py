@@ -87,6 +87,8 @@ def document(answer: Answer) -> SegmentationAnswer:
             data="",
             area_px=done.area_px,
             area_fraction=done.area_fraction,
+            components_left_out=done.left_out.components,
+            left_out_px=done.left_out.pixels,
         ),
         probability=None if done.probability_png is None else Picture(data=""),
         iou=_iou(card.test, done),
@@ -130,6 +132,8 @@ def _png_headers(answer: Answer) -> dict[str, str]:
     }
     if done.measured_iou is not None:
         headers["X-Segmentation-IoU-Measured"] = f"{done.measured_iou:.4f}"
+    if done.left_out.components:
+        headers["X-Segmentation-Components-Left-Out"] = str(done.left_out.components)
     if done.cautions:
         headers["X-Segmentation-Warnings"] = ", ".join(caution.code for caution in done.cautions)
     return headers

@@ -20,6 +20,7 @@ SEEN = (
     "Server-Timing",
     "WWW-Authenticate",
     "X-Request-ID",
+    "X-Segmentation-Components-Left-Out",
     "X-Segmentation-IoU-Expected",
     "X-Segmentation-IoU-Measured",
     "X-Segmentation-Model",

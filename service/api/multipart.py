@@ -8,7 +8,7 @@ from python_multipart.multipart import MultipartParser, MultipartState, parse_op
 from service.errors import BadMultipart
 
 KNOWN = (b"image", b"reference")
-OF_THE_ADDRESS = (b"threshold", b"probability", b"frame")
+OF_THE_ADDRESS = (b"threshold", b"probability", b"frame", b"all_components")
 """Query parameters: whoever sends one as a part of the form would get an answer that knows nothing of it."""
 MAX_PARTS = 8
 """A form needs two; a few more are forgiven."""

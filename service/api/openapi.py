@@ -48,6 +48,8 @@ ANSWER: Json = {
         "label": "vessel",
         "area_px": 31240,
         "area_fraction": 0.0738,
+        "components_left_out": 0,
+        "left_out_px": 0,
     },
     "probability": None,
     "iou": {
@@ -134,6 +136,7 @@ _ANSWERED: Responses = {
             "X-Segmentation-Model": _header(PNG_ONLY + "modality and version of the checkpoint."),
             "X-Segmentation-IoU-Expected": _header(PNG_ONLY + "the IoU to expect of this mask."),
             "X-Segmentation-IoU-Measured": _header(PNG_ONLY + "the IoU against the reference, if one was sent."),
+            "X-Segmentation-Components-Left-Out": _header(PNG_ONLY + "how many, if any: JSON's `components_left_out`."),
             "X-Segmentation-Warnings": _header(PNG_ONLY + "the codes of JSON's `warnings`, with commas, if any."),
         },
     },

@@ -58,6 +58,10 @@ class Mask(Picture):
     label: str = Field(description="what the foreground is")
     area_px: int
     area_fraction: Fraction
+    components_left_out: int = Field(
+        description="parts of the foreground that are not in this mask, each much smaller than its largest"
+    )
+    left_out_px: int = Field(description="their pixels; all_components=true keeps them")
 
 
 class ValidatedIou(Document):

@@ -52,6 +52,9 @@ WithProbability = Annotated[
 Frame = Annotated[
     int | None, Query(ge=0, le=2**31 - 1, description="Which frame of the image, from 0; needed if it has several.")
 ]
+AllComponents = Annotated[
+    bool, Query(description="Leave no small component out of the mask, even if the checkpoint's rule is to.")
+]
 TimeoutMs = Annotated[
     float | None,
     Header(
@@ -80,6 +83,7 @@ async def segment(
     threshold: Threshold = None,
     probability: WithProbability = False,
     frame: Frame = None,
+    all_components: AllComponents = False,
     timeout_ms: TimeoutMs = None,
 ) -> Response:
     """Segment an image; the answer lies on the upload's own grid.
@@ -109,6 +113,7 @@ async def segment(
                 threshold=threshold,
                 frame=frame,
                 probability=probability and representation is Representation.JSON,
+                all_components=all_components,
             )
             work = segmenter.segment(upload, arrived=time.monotonic(), deadline=deadline)
             segmentation = await unless_hung_up(request.receive, work)

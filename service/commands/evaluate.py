@@ -23,6 +23,9 @@ def evaluate(
         str | None, typer.Option(help="Of --split: train, validation or test, which it is if left out.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="The checkpoint's if left out.")] = None,
+    all_components: Annotated[
+        bool, typer.Option("--all-components", help="Leave out no small component, even if the checkpoint does.")
+    ] = False,
     flips: Annotated[
         bool, typer.Option("--flips", help="Average over four flips, at four times the cost; the service does not.")
     ] = False,
@@ -58,6 +61,7 @@ def evaluate(
         split=split,
         part=part,
         threshold=threshold,
+        all_components=all_components,
         flips=flips,
         out=out,
         told=tell,

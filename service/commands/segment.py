@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.engine.engine import Engine
+    from service.engine.image_work import Upload
     from service.engine.segmenter import Segmentation, Segmenter
 
 Row = tuple[str | int | float, ...]
@@ -36,6 +38,9 @@ def segment(
         float | None,
         typer.Option(min=0, max=1, help="Probability from which a pixel is foreground; the checkpoint's if left out."),
     ] = None,
+    all_components: Annotated[
+        bool, typer.Option("--all-components", help="Leave out no small component, even if the checkpoint does.")
+    ] = False,
     probability: Annotated[
         bool, typer.Option(help="Also write NAME.probability.png: 255 × the probability of foreground.")
     ] = False,
@@ -55,6 +60,8 @@ def segment(
     unlike the training images, are told there, too, and fail nothing. Folders are searched one level deep for .png
     .jpg .tif .bmp .ppm .pgm files.
     """
+    from service.engine.image_work import Upload
+
     files = find_images(inputs)
     outputs = name_outputs(files, out, probability=probability)
     if table is not None:
@@ -64,7 +71,8 @@ def segment(
     out.mkdir(parents=True, exist_ok=True)
     if table is not None:
         _write_table(table, [])  # what cannot be written is told before the work
-    rows = asyncio.run(_segment_all(outputs, engine, settings, threshold, frame))
+    asked = Upload(image=b"", threshold=threshold, frame=frame, probability=probability, all_components=all_components)
+    rows = asyncio.run(_segment_all(outputs, engine, settings, asked))
     if table is not None:
         _write_table(table, [rows[file] for file in files if file in rows])
     typer.echo(f"{len(rows)} of {len(files)} masks in {out}")
@@ -134,10 +142,12 @@ async def _segment_all(
     outputs: dict[Path, list[Path]],
     engine: "Engine",
     settings: Settings,
-    threshold: float | None,
-    frame: int | None,
+    asked: "Upload",
 ) -> dict[Path, Row]:
-    """Segment all files, a few at a time so that batches fill; return the table's row of each that did not fail."""
+    """Segment all files, each `asked` for so, a few at a time so that batches fill.
+
+    Return the table's row of each that did not fail.
+    """
     from tqdm import tqdm
 
     rows: dict[Path, Row] = {}
@@ -151,7 +161,7 @@ async def _segment_all(
     async def one(file: Path, paths: list[Path]) -> None:
         async with places:
             try:
-                answer = await _segment_one(segmenter, file, paths, threshold, frame)
+                answer = await _segment_one(segmenter, file, paths, asked)
             except (AlnetError, OSError) as error:
                 tell(file, _told(error))
             else:
@@ -179,13 +189,8 @@ def _told(error: Exception) -> str:
     return line.replace("frame=", "--frame") if isinstance(error, FrameNeeded) else line
 
 
-async def _segment_one(
-    segmenter: "Segmenter", file: Path, paths: Sequence[Path], threshold: float | None, frame: int | None
-) -> "Segmentation":
-    from service.engine.image_work import Upload
-
-    content = await asyncio.to_thread(file.read_bytes)
-    upload = Upload(image=content, threshold=threshold, frame=frame, probability=len(paths) > 1)
+async def _segment_one(segmenter: "Segmenter", file: Path, paths: Sequence[Path], asked: "Upload") -> "Segmentation":
+    upload = replace(asked, image=await asyncio.to_thread(file.read_bytes))
     answer = await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
     pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
     for path, png in zip(paths, pngs, strict=True):

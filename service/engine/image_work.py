@@ -15,6 +15,7 @@ from service.engine.cautions import BOTH_EMPTY, NOT_BINARY, Caution, unlike_imag
 from service.engine.quality import (
     Agreement,
     LevelCounts,
+    MaskRule,
     Probability,
     agreement,
     expected_iou,
@@ -23,6 +24,7 @@ from service.engine.quality import (
     lowest_level,
 )
 from service.errors import BadCheckpoint, BadUpload, FrameNeeded, ReferenceMismatch
+from service.imaging.components import LeftOut
 from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.encode import encode_png
 from service.imaging.opening import pixels_to_decode
@@ -41,13 +43,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """What a caller sends and asks for. `threshold` None means the checkpoint's."""
+    """What a caller sends and asks for. `threshold` None means the checkpoint's, `all_components` to leave none out."""
 
     image: bytes
     reference: bytes | None = None
     threshold: float | None = None
     frame: int | None = None
     probability: bool = False
+    all_components: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Finished:
     probability_png: bytes | None
     threshold: float
     area_px: int
+    left_out: LeftOut
     measured: Agreement | None
     expected_iou: float
     cautions: tuple[Caution, ...]
@@ -85,7 +89,7 @@ class ImageWork:
     """
 
     def __init__(self, card: Card, *, max_pixels: int) -> None:
-        self._card, self._max_pixels = card, max_pixels
+        self._card, self._max_pixels, self._rule = card, max_pixels, MaskRule.of(card)
         self._tile = card.input.grid if card.input.kind == "tile" else None
         self._likeness = likeness(card.training_images)
         masks = card.training_masks
@@ -125,26 +129,29 @@ class ImageWork:
 
         `maps` are uint8 (h, w), 255 × probability; from the upload's threshold up a pixel is foreground.
         """
-        threshold = self._card.threshold if upload.threshold is None else upload.threshold
+        rule = MaskRule.of(self._card, upload.threshold, all_components=upload.all_components)
         probability: Probability = restore(maps, prepared.placement, self._card.input)
-        mask = foreground(probability, threshold)
+        kept, left_out = rule.kept(probability)
+        mask = foreground(kept, rule.threshold)
         reference = prepared.reference
         measured = agreement(mask, reference.mask) if reference else None
         both_empty = reference is not None and not mask.any() and not reference.mask.any()
-        counts = level_counts(probability)
+        counts = level_counts(kept)
+        usual = counts if rule == self._rule else level_counts(self._rule.kept(probability)[0])
         return Finished(
             mask_png=encode_png(mask.view(np.uint8) * np.uint8(255)),
             probability_png=encode_png(probability) if upload.probability else None,
-            threshold=threshold,
+            threshold=rule.threshold,
             area_px=int(np.count_nonzero(mask)),
+            left_out=left_out,
             measured=measured,
-            expected_iou=expected_iou(counts, threshold, self._card.expected_iou),
-            cautions=self._of_the_share(counts, prepared.placement) + ((BOTH_EMPTY,) if both_empty else ()),
+            expected_iou=expected_iou(counts, rule.threshold, self._card.expected_iou),
+            cautions=self._of_the_share(usual, prepared.placement) + ((BOTH_EMPTY,) if both_empty else ()),
         )
 
     def _of_the_share(self, counts: LevelCounts, placement: Placement) -> tuple[Caution, ...]:
-        """Judge the mask at the checkpoint's own threshold, whatever the caller's: training masks were like that."""
-        share = share_of(int(counts[lowest_level(self._card.threshold) :].sum()), placement)
+        """Judge the mask by the checkpoint's own rule, whatever the caller's: training masks were like that."""
+        share = share_of(int(counts[lowest_level(self._rule.threshold) :].sum()), placement)
         usual = self._usual_share.of_picture(placement, self._card.input)
         return () if usual.has(share) else (unlike_masks(self._card, share, usual),)
 

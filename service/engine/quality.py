@@ -1,15 +1,17 @@
-"""How good a mask is: measured against a reference, or expected from the probabilities alone.
+"""What of a map is mask, and how good that is: measured against a reference, or expected from the probabilities alone.
 
 All of it follows from how many pixels have each of a map's 256 levels, so one pass over the pixels is enough.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from service.store.card import IouEstimate
+from service.imaging.components import LeftOut, keep_main
+from service.store.card import Card, IouEstimate
 
 Probability = NDArray[np.uint8]
 """uint8 (H, W): 255 × the calibrated probability of foreground, rounded."""
@@ -35,6 +37,34 @@ class Agreement:
     iou: float
     accuracy: float
     dice: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRule:
+    """What of a probability map is mask: all that is at least `threshold`, or the main components of that.
+
+    A component is left out if its area is less than `least_component` of the largest one's; see
+    `service.imaging.components`.
+    """
+
+    threshold: float
+    least_component: float = 0.0
+
+    @classmethod
+    def of(cls, card: Card, threshold: float | None = None, *, all_components: bool = False) -> Self:
+        """Return a card's rule, at another threshold or without leaving components out if that is asked for."""
+        return cls(
+            threshold=card.threshold if threshold is None else threshold,
+            least_component=0.0 if all_components else card.least_component,
+        )
+
+    def kept(self, probability: Probability) -> tuple[Probability, LeftOut]:
+        """Return the map (H, W) with 0 wherever a component is left out, and what was; the map itself if nothing."""
+        return keep_main(probability, lowest_level(self.threshold), self.least_component)
+
+    def mask(self, probability: Probability) -> NDArray[np.bool_]:
+        """Return the mask (H, W) of a map."""
+        return foreground(self.kept(probability)[0], self.threshold)
 
 
 def foreground(probability: Probability, threshold: float) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from service.engine.cautions import Caution
 from service.engine.engine import Engine
 from service.engine.image_work import Finished, ImageWork, Prepared, Upload
 from service.engine.pixel_pool import PixelPool
+from service.imaging.components import LeftOut
 from service.store.card import Card
 
 TileBatcher = Batcher[NDArray[np.uint8], NDArray[np.uint8]]
@@ -44,6 +45,7 @@ class Segmentation:
     probability_png: bytes | None
     threshold: float
     area_px: int
+    left_out: LeftOut
     measured_iou: float | None
     accuracy: float | None
     expected_iou: float
@@ -130,6 +132,7 @@ class Segmenter:
             probability_png=finished.probability_png,
             threshold=finished.threshold,
             area_px=finished.area_px,
+            left_out=finished.left_out,
             measured_iou=finished.measured.iou if finished.measured else None,
             accuracy=finished.measured.accuracy if finished.measured else None,
             expected_iou=finished.expected_iou,

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from service.engine.choosing import Wish, load_engine
 from service.engine.engine import Engine
-from service.engine.quality import agreement, foreground
+from service.engine.quality import MaskRule, agreement
 from service.imaging.placement import Image, Mask
 from service.reproduction.accuracy_report import trial_checkpoint
 from service.reproduction.networks_report import TITLES
@@ -83,7 +83,7 @@ def _masks(examples: Sequence[Example], folders: Sequence[Path]) -> Iterator[NDA
             engines = {example.run: load_engine(trial_checkpoint(folders[example.run]), Wish(engine="torch"))}
         engine = engines[example.run]
         probability = probability_of(example.image, engine.predict, engine.card.input)
-        yield foreground(probability, engine.card.threshold)
+        yield MaskRule.of(engine.card).mask(probability)
 
 
 def _tested(run: Path) -> tuple[str, ...]:

@@ -202,6 +202,9 @@ class Card(_Frozen):
     normalisation: Normalisation
     temperature: float = Field(gt=0, description="logits are divided by it before the sigmoid")
     threshold: Fraction = Field(description="probability from which a pixel is foreground, chosen on validation images")
+    least_component: Fraction = Field(
+        0.0, description="share of the largest component's area below which a component of the mask is left out"
+    )
     expected_iou: IouEstimate | None = Field(None, description="None: the plain estimate, uncorrected")
     test: Scores | None = Field(description="None if no image was held out")
     data: Data

@@ -106,6 +106,10 @@ def _usual_share(masks: TrainingMasks | None) -> list[Row]:
     return [] if masks is None else [("Usual share of foreground", f"{percent(masks.least)} to {percent(masks.most)}")]
 
 
+def _components(least: float) -> list[Row]:
+    return [("Left out of a mask", f"components of less than {percent(least)} of the largest")] if least else []
+
+
 def _input(card: Card) -> str:
     rows: list[Row] = [
         ("Upload", describe_input(card.input)),
@@ -113,6 +117,7 @@ def _input(card: Card) -> str:
         ("Standard deviation of R, G, B", _numbers(card.normalisation.std)),
         ("Temperature", card.temperature),
         ("Threshold", card.threshold),
+        *_components(card.least_component),
         ("IoU estimate", _estimate(card.expected_iou)),
         *_usual_share(card.training_masks),
     ]

@@ -1,20 +1,22 @@
-"""What a network's answers are worth, learnt on validation images: temperature, threshold and estimate of IoU.
+"""What a network's answers are worth, learnt on validation images: temperature, mask rule and estimate of IoU.
 
 The temperature (Guo et al., ICML 2017) is one number that makes probabilities mean what they say.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.predictor import Predictor
+from service.engine.quality import MaskRule
 from service.imaging.placement import Image, Mask, cut, mask_to_canvas, place, tiles, to_canvas
 from service.imaging.policy import InputPolicy
 from service.store.card import IouEstimate
 from service.training.cache import PairCache
 from service.training.iou_estimate import fit_estimate
+from service.training.main_components import FEWEST_IMAGES, LEAST_COMPONENT, is_clear_gain
 from service.training.parts import shown
 from service.training.scores import count_levels
 from service.training.threshold import choose_threshold
@@ -32,20 +34,31 @@ class Calibration:
 
     temperature: float
     threshold: float
+    least_component: float
     expected_iou: IouEstimate
+
+    @property
+    def rule(self) -> MaskRule:
+        """What of a map is mask."""
+        return MaskRule(self.threshold, self.least_component)
 
 
 def calibrate(images: PairCache, predictor_at: PredictorAt, policy: InputPolicy, seed: int) -> Calibration:
-    """Learn from `images`, at least one: first the temperature, then at that the threshold, then for that the estimate.
+    """Learn from `images`, at least one: first the temperature, at that the mask's rule, and for that the estimate.
 
     `seed` draws the pixels that the temperature is fitted on.
     """
     pairs = (pair for _, pair in shown(images, "fitting the temperature"))
     temperature = fit_temperature(*sample_logits(pairs, predictor_at(1.0), policy, seed))
-    named = shown(images, "choosing the threshold")
-    counted = count_levels(named, predictor_at(temperature).predict, policy)
-    threshold = choose_threshold(counted)
-    return Calibration(temperature, threshold, fit_estimate(counted, threshold))
+    predict = predictor_at(temperature).predict
+    counted = count_levels(shown(images, "choosing the threshold"), predict, policy)
+    rule = MaskRule(choose_threshold(counted))
+    if len(images) >= FEWEST_IMAGES:
+        fewer = replace(rule, least_component=LEAST_COMPONENT)
+        main = count_levels(shown(images, "leaving out components"), predict, policy, fewer)
+        if is_clear_gain(counted, main, rule.threshold):
+            rule, counted = fewer, main
+    return Calibration(temperature, rule.threshold, rule.least_component, fit_estimate(counted, rule.threshold))
 
 
 def fit_temperature(logits: NDArray[np.float64], masks: NDArray[np.bool_]) -> float:

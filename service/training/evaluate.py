@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from service.engine.engine import Engine
+from service.engine.quality import MaskRule
 from service.errors import BadDataset, BadParameter
 from service.store.card import Card, Data
 from service.training.cache import PairCache
@@ -28,6 +29,7 @@ def evaluate(
     split: Path | None = None,
     part: str | None = None,
     threshold: float | None = None,
+    all_components: bool = False,
     flips: bool = False,
     out: Path | None = None,
     told: Callable[[Sequence[ImageScore]], None] = lambda _scores: None,
@@ -44,18 +46,18 @@ def evaluate(
         BadParameter: `split` is no split file, there is no such part, or a `part` without a `split`.
     """
     card = engine.card
-    level = card.threshold if threshold is None else threshold
+    rule = MaskRule.of(card, threshold, all_components=all_components)
     predict = averaged_over_flips(engine.predict) if flips else engine.predict
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     pairs = read_pairs(data, split, part, [card])
     named = tqdm(pairs.named(), "scoring", len(pairs), unit="image", leave=False, disable=None)
-    scores = score(named, predict, card.input, level, card.expected_iou)
+    scores = score(named, predict, card.input, rule, card.expected_iou)
     told(scores)
     if out is not None:
         _write_csv(scores, out / "scores.csv")
         shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False, disable=None)
-        draw_samples(shown, predict, card.input, out / "overlays", level)
+        draw_samples(shown, predict, card.input, out / "overlays", rule)
     return scores
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from service.engine.predictor import Predictor
+from service.engine.quality import MaskRule
 from service.errors import BadConfig
 from service.store.card import Data
 from service.training.augment import TrainingItems
@@ -44,7 +45,7 @@ from service.training.state import Progress
 from service.training.teacher import Teacher
 from service.training.tensorboard import ScalarLog
 
-VALIDATION_THRESHOLD = 0.5
+VALIDATION_RULE = MaskRule(threshold=0.5)
 """By which epochs are compared; the checkpoint's own is chosen once the best one is known."""
 SAMPLES = 6
 
@@ -113,7 +114,7 @@ def _run(
     if not leads:
         return None
     trained, predictor = job.finish(progress)
-    job.draw(predictor, trained.threshold)
+    job.draw(predictor, trained.rule)
     result = job.publish(trained, store, progress)
     folder.write_result(result)
     return result
@@ -171,6 +172,7 @@ class Job:
             usual=self.usual,
             temperature=calibration.temperature,
             threshold=calibration.threshold,
+            least_component=calibration.least_component,
             expected_iou=calibration.expected_iou,
             data=_data(self.parts),
             commit=self.folder.commit,
@@ -184,7 +186,7 @@ class Job:
     def publish(self, trained: Trained, store: Path | None, progress: Progress) -> Result:
         """Publish what was trained, and say what came of the run."""
         card, weights = describe(trained)
-        published = prove_and_publish(card, weights, store, self.folder.path, partial(self._test, trained.threshold))
+        published = prove_and_publish(card, weights, store, self.folder.path, partial(self._test, trained.rule))
         self.say(f"published {published}" if store else f"checkpoint in {published}")
         test = trained.test
         return Result(
@@ -202,11 +204,11 @@ class Job:
             expected_iou_error=test.expected_iou_error if test else None,
         )
 
-    def draw(self, predictor: Predictor, threshold: float) -> None:
+    def draw(self, predictor: Predictor, rule: MaskRule) -> None:
         """Draw a few test images (validation images if there are none) with reference, mask and errors."""
         source = self.parts.test if len(self.parts.test) else self.parts.validation
         named = itertools.islice(source.named(), SAMPLES)
-        draw_samples(named, predictor.predict, self.config.input, self.folder.path / "samples", threshold)
+        draw_samples(named, predictor.predict, self.config.input, self.folder.path / "samples", rule)
 
     def _teacher(self, run: Path | None) -> Teacher | None:
         if self.config.teacher is None:
@@ -218,10 +220,10 @@ class Job:
         return teacher
 
     def _validate(self, predict: Predict) -> Sequence[ImageScore]:
-        return score(shown(self.parts.validation, "validating"), predict, self.config.input, VALIDATION_THRESHOLD)
+        return score(shown(self.parts.validation, "validating"), predict, self.config.input, VALIDATION_RULE)
 
-    def _test(self, threshold: float, predict: Predict) -> Sequence[ImageScore]:
-        return score(shown(self.parts.test, "testing"), predict, self.config.input, threshold)
+    def _test(self, rule: MaskRule, predict: Predict) -> Sequence[ImageScore]:
+        return score(shown(self.parts.test, "testing"), predict, self.config.input, rule)
 
     def _report(self, progress: Progress) -> None:
         last = progress.history[-1]

@@ -31,10 +31,14 @@ def measure(
         count_levels(shown(parts.test, "testing"), predictor_at(temperature).predict, policy)
         for temperature in (1.0, calibration.temperature)
     )
-    scores = scores_of(after, calibration.threshold, calibration.expected_iou)
+    kept = after
+    if calibration.least_component:
+        predict = predictor_at(calibration.temperature).predict
+        kept = count_levels(shown(parts.test, "testing"), predict, policy, calibration.rule)
+    scores = scores_of(kept, calibration.threshold, calibration.expected_iou)
     iou_mean, iou_std = mean_and_std(score.agreement.iou for score in scores)
     accuracy_mean, accuracy_std = mean_and_std(score.agreement.accuracy for score in scores)
-    unlike_images, unlike_masks = _flagged(parts, after, calibration.threshold, usual, policy)
+    unlike_images, unlike_masks = _flagged(parts, kept, calibration.threshold, usual, policy)
     of_card = Scores(
         dataset=parts.dataset.name,
         split=f"test part; {parts.split.how}",
@@ -45,7 +49,7 @@ def measure(
         accuracy_std=accuracy_std,
         dice_mean=mean_and_std(score.agreement.dice for score in scores)[0],
         expected_iou_error=expected_iou_error(scores),
-        plain_iou_error=expected_iou_error(scores_of(after, calibration.threshold)),
+        plain_iou_error=expected_iou_error(scores_of(kept, calibration.threshold)),
         calibration_error=_calibration_error(before, after),
         flagged_fraction=unlike_images,
         flagged_masks_fraction=unlike_masks,

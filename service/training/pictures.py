@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from service.engine.quality import foreground
+from service.engine.quality import MaskRule
 from service.imaging.encode import overlay
 from service.imaging.placement import Image, Mask
 from service.imaging.policy import InputPolicy
@@ -54,12 +54,12 @@ def draw_samples(
     predict: Predict,
     policy: InputPolicy,
     folder: Path,
-    threshold: float,
+    rule: MaskRule,
 ) -> None:
     """Write one PNG an image: image, reference, found mask, and errors (green right, red missed, yellow too much)."""
     folder.mkdir(exist_ok=True)
     for name, (image, reference) in named:
-        mask = foreground(probability_of(image, predict, policy), threshold)
+        mask = rule.mask(probability_of(image, predict, policy))
         panels = (
             image,
             overlay(image, reference),

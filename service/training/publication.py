@@ -20,6 +20,7 @@ from service import __version__
 from service.engine.choosing import Wish, load_engine
 from service.engine.predictor import Predictor
 from service.engine.probing import TOLERANCE, raster
+from service.engine.quality import MaskRule
 from service.errors import BadCheckpoint
 from service.imaging.placement import Image
 from service.imaging.probe import probe
@@ -66,6 +67,7 @@ class Trained:
     usual: Usual
     temperature: float
     threshold: float
+    least_component: float = 0.0
     expected_iou: IouEstimate | None = None
     data: Data
     commit: str
@@ -73,6 +75,11 @@ class Trained:
     seconds: float
     device: str
     test: Scores | None
+
+    @property
+    def rule(self) -> MaskRule:
+        """What of a map is mask."""
+        return MaskRule(self.threshold, self.least_component)
 
 
 def describe(trained: Trained) -> tuple[Card, bytes]:
@@ -95,6 +102,7 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
         normalisation=trained.usual.normalisation,
         temperature=trained.temperature,
         threshold=trained.threshold,
+        least_component=trained.least_component,
         expected_iou=trained.expected_iou,
         test=trained.test,
         data=trained.data,

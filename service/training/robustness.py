@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from service.engine.engine import Engine
+from service.engine.quality import MaskRule
 from service.imaging.placement import Image, Mask
 from service.training.cache import PairCache
 from service.training.changes import Change, changes_of
@@ -39,7 +40,7 @@ def measure(data: str, engines: Sequence[Engine], *, split: Path | None = None, 
 
 def _mean_iou(engine: Engine, pairs: PairCache, change: Change, count: Callable[[], object]) -> float:
     card = engine.card
-    scores = score(_changed(pairs, change, count), engine.predict, card.input, card.threshold)
+    scores = score(_changed(pairs, change, count), engine.predict, card.input, MaskRule.of(card))
     return mean_and_std(found.agreement.iou for found in scores)[0]
 
 

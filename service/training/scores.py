@@ -10,6 +10,7 @@ from service.engine.quality import (
     LEVELS,
     Agreement,
     LevelCounts,
+    MaskRule,
     Probability,
     agreement_of_counts,
     expected_iou,
@@ -70,11 +71,15 @@ def probability_of(image: Image, predict: Predict, policy: InputPolicy) -> Proba
     return restore(maps, placement, policy)
 
 
-def count_levels(named: Named, predict: Predict, policy: InputPolicy) -> list[ImageLevels]:
-    """Return the levels of each image, in order, on its own grid."""
+def count_levels(
+    named: Named, predict: Predict, policy: InputPolicy, rule: MaskRule | None = None
+) -> list[ImageLevels]:
+    """Return the levels of each image, in order, on its own grid; 0 wherever a `rule` leaves a component out."""
     counted = []
     for name, (image, reference) in named:
         probability = probability_of(image, predict, policy)
+        if rule is not None:
+            probability, _ = rule.kept(probability)
         counted.append(ImageLevels(name, level_counts(probability), level_counts(probability[reference > 0])))
     return counted
 
@@ -93,10 +98,10 @@ def averaged_over_flips(predict: Predict) -> Predict:
 
 
 def score(
-    named: Named, predict: Predict, policy: InputPolicy, threshold: float, estimate: IouEstimate | None = None
+    named: Named, predict: Predict, policy: InputPolicy, rule: MaskRule, estimate: IouEstimate | None = None
 ) -> list[ImageScore]:
     """Return one score an image, in order; `estimate` is a card's `expected_iou`."""
-    return scores_of(count_levels(named, predict, policy), threshold, estimate)
+    return scores_of(count_levels(named, predict, policy, rule), rule.threshold, estimate)
 
 
 def scores_of(images: Iterable[ImageLevels], threshold: float, estimate: IouEstimate | None = None) -> list[ImageScore]:

@@ -59,6 +59,7 @@ def test_the_parameters_are_described(segment: Json) -> None:
     assert set(named) == {
         ("path", "modality"),
         ("query", "threshold"),
+        ("query", "all_components"),
         ("query", "probability"),
         ("query", "frame"),
         ("header", "X-Request-Timeout-Ms"),

@@ -151,12 +151,30 @@ def segmentation_of(mask: bytes) -> dict[str, Any]:
         "modality": "cell",
         "request_id": "1",
         "image": {"width": 4, "height": 4, "format": "TIFF"},
-        "mask": {"label": "interior", "area_px": 4, "area_fraction": 0.25, "data": b64encode(mask).decode()},
+        "mask": {
+            "label": "interior",
+            "area_px": 4,
+            "area_fraction": 0.25,
+            "components_left_out": 0,
+            "left_out_px": 0,
+            "data": b64encode(mask).decode(),
+        },
         "iou": {"measured": None, "accuracy": None, "expected": 0.5, "expected_error": None, "validated": None},
         "latency_ms": {"total": 2.0, "inference": 1.0},
         "model": {"version": "1", "architecture": "al-net"},
         "warnings": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("components", "told"),
+    [(0, "interior: 4 px, 25.0 %"), (1, "a smaller part of 3 px left out"), (2, "2 smaller parts of 3 px left out")],
+)
+def test_it_says_what_was_left_out_of_the_mask(tmp_path: Path, components: int, told: str) -> None:
+    mask = {"label": "interior", "area_px": 4, "area_fraction": 0.25}
+    mask |= {"components_left_out": components, "left_out_px": 3 if components else 0}
+    shown = in_browser(tmp_path, f"report(figures({json.dumps(segmentation_of(b'') | {'mask': mask})})[0][1]);")
+    assert shown.endswith(told)
 
 
 def test_nothing_stands_out_of_a_narrow_screen(tmp_path: Path) -> None:

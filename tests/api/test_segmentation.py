@@ -105,6 +105,8 @@ async def test_the_json_answer_has_the_contracts_shape() -> None:
         "label": card.label,
         "area_px": area,
         "area_fraction": pytest.approx(area / 64 / 64),
+        "components_left_out": 0,
+        "left_out_px": 0,
     }
     assert body["probability"] is None
     assert set(body["latency_ms"]) == {"decode", "queue", "inference", "postprocess", "total"}
@@ -185,6 +187,29 @@ async def test_png_names_the_warnings_too() -> None:
         two = await client.post("/segment/retina", files=grey, headers=PNG)
     assert one.headers["x-segmentation-warnings"] == "unlike_training_images"
     assert two.headers["x-segmentation-warnings"] == "unlike_training_images, reference_not_binary"
+
+
+async def test_small_components_are_left_out_where_the_checkpoint_does_and_can_be_asked_for() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[5:25, 5:25, 1], pixels[40:45, 40:46, 1], pixels[60:62, 2:4, 1] = 200, 250, 250
+    engine = FakeEngine(fake_engine_card(least_component=0.5))
+    async with running(fake_app([engine])) as client:
+        main = await client.post("/segment/retina?probability=true", content=png(pixels))
+        alone = await client.post("/segment/retina", content=png(pixels), headers=PNG)
+        every = await client.post("/segment/retina?all_components=true", content=png(pixels))
+        whole = await client.post("/segment/retina?all_components=true", content=png(pixels), headers=PNG)
+    kept = np.zeros((64, 64), np.uint8)
+    kept[5:25, 5:25] = 255
+    assert np.array_equal(mask_in(main), kept)
+    told = {name: main.json()["mask"][name] for name in ("area_px", "components_left_out", "left_out_px")}
+    assert told == {"area_px": 400, "components_left_out": 2, "left_out_px": 34}
+    probability = read_png(base64.b64decode(main.json()["probability"]["data"]))
+    assert np.array_equal(probability, pixels[..., 1])  # the map shows what was left out
+    assert np.array_equal(read_png(alone.content), kept)
+    assert alone.headers["x-segmentation-components-left-out"] == "2"
+    assert np.array_equal(mask_in(every), mask_of(pixels) * np.uint8(255))
+    assert (every.json()["mask"]["area_px"], every.json()["mask"]["components_left_out"]) == (434, 0)
+    assert "x-segmentation-components-left-out" not in whole.headers
 
 
 async def test_the_probability_comes_on_request() -> None:
@@ -307,6 +332,7 @@ async def test_an_image_that_the_network_cannot_be_run_on_fails_alone() -> None:
         "threshold=high",
         "threshold=",
         "probability=maybe",
+        "all_components=maybe",
         "frame=-1",
         "frame=first",
     ],

@@ -93,7 +93,7 @@ def test_a_form_of_eight_parts_is_read() -> None:
     assert read(Body(form(part("image", b"abc"), *[part("more", b"")] * 7)), FORM) == Files(b"abc")
 
 
-@pytest.mark.parametrize("name", ["threshold", "probability", "frame"])
+@pytest.mark.parametrize("name", ["threshold", "probability", "frame", "all_components"])
 @pytest.mark.parametrize("filename", [None, "t.txt"])
 def test_a_query_parameter_in_a_form_is_refused_and_not_passed_over(name: str, filename: str | None) -> None:
     with pytest.raises(BadMultipart, match=f"`{name}` belongs into the address"):

@@ -117,13 +117,22 @@ def test_every_image_of_a_folder_gets_a_mask_however_many_tiles_they_have(
 def test_an_engine_that_breaks_its_contract_gives_no_mask_that_looks_sound(images: Path, tmp_path: Path) -> None:
     engine = FakeEngine(fake_engine_card(), answers_of=(32, 64))
     outputs = {images / "a.png": [tmp_path / "a.png"]}
-    assert asyncio.run(_segment_all(outputs, engine, Settings.read({}), None, None)) == {}
+    assert asyncio.run(_segment_all(outputs, engine, Settings.read({}), Upload(image=b""))) == {}
     assert not (tmp_path / "a.png").exists()
 
 
 def test_a_threshold_of_ones_own_is_taken(published: Checkpoint, images: Path, tmp_path: Path) -> None:
     assert _segment(published, images / "a.png", "--out", tmp_path, "--threshold", "0").exit_code == 0
     assert _pixels((tmp_path / "a.png").read_bytes()).min() == 255
+
+
+def test_small_components_that_the_checkpoint_leaves_out_can_be_asked_for(images: Path, tmp_path: Path) -> None:
+    strict = publish_tiny(tmp_path / "store", threshold=142.5 / 255, least_component=1.0)  # at which there are specks
+    _segment(strict, images / "a.png", "--out", tmp_path / "main")
+    _segment(strict, images / "a.png", "--out", tmp_path / "every", "--all-components")
+    main, every = (_pixels((tmp_path / folder / "a.png").read_bytes()) for folder in ("main", "every"))
+    assert 0 < np.count_nonzero(main) < np.count_nonzero(every)
+    assert not np.any((main > 0) & (every == 0))
 
 
 def test_the_table_says_of_each_mask_what_the_service_would(

@@ -92,7 +92,7 @@ def with_bodies(client: httpx.Client) -> Answers:
 
 def with_addresses(client: httpx.Client) -> Answers:
     """Put the marker into paths and queries."""
-    query = {"threshold": MARKER, "frame": MARKER, "probability": MARKER, MARKER: MARKER}
+    query = {"threshold": MARKER, "frame": MARKER, "probability": MARKER, "all_components": MARKER, MARKER: MARKER}
     paths = [f"/{MARKER}", f"/segment/{MARKER}", f"/models/{MARKER}", f"/docs/{MARKER}", "/segment/retina", "/metrics"]
     return [
         client.request(method, path, params=query, content=IMAGES["sound"])

@@ -37,6 +37,7 @@ from service.errors import (
     ShuttingDown,
     UnknownImageFormat,
 )
+from service.imaging.components import NOTHING, LeftOut
 from service.imaging.policy import InputPolicy
 from service.imaging.statistics import FEATURES
 from service.store.card import IouEstimate, TrainingImages, TrainingMasks
@@ -139,6 +140,48 @@ def test_the_iou_to_expect_is_the_checkpoints_estimate_at_the_threshold_asked_fo
         expected = expected_iou(level_counts(image[..., 1]), threshold or 0.3, estimate)
         assert answer(png(image), engine, threshold=threshold).expected_iou == expected
         assert expected != pytest.approx(expected_iou(level_counts(image[..., 1]), threshold or 0.3), abs=0.01)
+
+
+def spotted() -> Pixels:
+    """Return an image whose mask has a component of 400 pixels and one of 30."""
+    image = np.full((64, 64, 3), 60, np.uint8)
+    image[5:25, 5:25, 1], image[40:45, 40:46, 1] = 200, 250
+    return image
+
+
+def test_what_the_checkpoint_leaves_out_counts_nowhere_but_in_the_map() -> None:
+    image = spotted()
+    kept = image[..., 1].copy()
+    kept[40:45, 40:46] = 0
+    got = answer(png(image), FakeEngine(fake_engine_card(least_component=0.5)), probability=True)
+    assert np.array_equal(read_png(got.mask_png) > 0, kept >= 128)
+    assert (got.area_px, got.left_out) == (400, LeftOut(components=1, pixels=30))
+    assert got.expected_iou == expected_iou(level_counts(kept), 0.5)
+    assert got.probability_png is not None
+    assert np.array_equal(read_png(got.probability_png), image[..., 1])
+
+
+def test_whoever_asks_for_all_components_gets_them() -> None:
+    image = spotted()
+    got = answer(png(image), FakeEngine(fake_engine_card(least_component=0.5)), all_components=True)
+    assert (got.area_px, got.left_out) == (430, NOTHING)
+    assert got.expected_iou == expected_iou(level_counts(image[..., 1]), 0.5)
+
+
+def test_components_are_those_at_the_threshold_asked_for() -> None:
+    engine = FakeEngine(fake_engine_card(least_component=0.5))
+    assert answer(png(spotted()), engine, threshold=0.2).left_out == NOTHING  # one, of the whole picture
+    alone = answer(png(spotted()), engine, threshold=0.9)
+    assert (alone.area_px, alone.left_out) == (30, NOTHING)
+
+
+def test_the_share_of_a_mask_is_judged_without_what_the_checkpoint_leaves_out() -> None:
+    masks = TrainingMasks(least=0.0, most=400.5 / 64 / 64)
+    engine = FakeEngine(fake_engine_card(least_component=0.5, training_masks=masks))
+    for asked in ({}, {"all_components": True}, {"threshold": 0.2}):
+        assert codes(answer(png(spotted()), engine, **asked)) == []
+    everything = FakeEngine(fake_engine_card(training_masks=masks))
+    assert codes(answer(png(spotted()), everything)) == ["unlike_training_masks"]
 
 
 def test_no_probability_is_encoded_unless_asked_for() -> None:

@@ -1,5 +1,7 @@
 """Calibration finds the temperature that the logits were made with, and what follows from it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,14 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from service.engine.predictor import Predictor
+from service.engine.quality import MaskRule
 from service.imaging.policy import InputPolicy
 from service.store.card import Normalisation
 from service.training.cache import PairCache
 from service.training.calibrate import HIGHEST, LOWEST, PIXELS_AN_IMAGE, calibrate, fit_temperature, sample_logits
 from service.training.dataset import open_dataset
 from service.training.iou_estimate import fit_estimate
+from service.training.main_components import LEAST_COMPONENT
 from service.training.scores import count_levels
 from service.training.threshold import choose_threshold
+from tests.training.folders import write
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.7])
@@ -79,6 +84,31 @@ def test_threshold_and_estimate_are_learnt_at_the_temperature_that_was_fitted() 
     assert found.temperature == fit_temperature(*sample_logits(pairs, predictor_at(1.0), policy, seed=0)) != 1.0
     counted = count_levels(images.named(), predictor_at(found.temperature).predict, policy)
     assert found.threshold == choose_threshold(counted)
+    assert found.expected_iou == fit_estimate(counted, found.threshold)
+
+
+@pytest.mark.parametrize(("images", "is_left_out"), [(30, True), (19, False)])
+def test_stains_beside_the_lesions_are_left_out_where_enough_images_say_so(
+    images: int, is_left_out: bool, tmp_path: Path
+) -> None:
+    for number in range(images):
+        pixels = np.full((64, 64, 3), 250, np.uint8)
+        pixels[10 : 30 + number % 7, 10:40] = 5 + number
+        reference = (pixels[..., 0] < 100) * np.uint8(255)
+        pixels[50 : 52 + number % 5, 50 : 53 + number % 4] = 30
+        write(tmp_path / "images" / f"{number:02}.png", pixels)
+        write(tmp_path / "masks" / f"{number:02}.png", reference)
+
+    def predictor_at(temperature: float) -> Predictor:
+        plain = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        return Predictor(_Dark(), plain, temperature=temperature, device=torch.device("cpu"), dtype=torch.float32)
+
+    policy = InputPolicy(kind="stretch", height=64, width=64)
+    cache = PairCache(open_dataset(str(tmp_path)).pairs, 1e9)
+    found = calibrate(cache, predictor_at, policy, seed=0)
+    assert found.least_component == (LEAST_COMPONENT if is_left_out else 0.0)
+    assert found.rule == MaskRule(found.threshold, found.least_component)
+    counted = count_levels(cache.named(), predictor_at(found.temperature).predict, policy, found.rule)
     assert found.expected_iou == fit_estimate(counted, found.threshold)
 
 

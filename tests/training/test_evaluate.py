@@ -11,6 +11,7 @@ import pytest
 
 from service.engine.choosing import EXACT, load_engine
 from service.engine.engine import Engine
+from service.engine.quality import MaskRule
 from service.errors import BadDataset, BadParameter
 from service.store.card import Data
 from service.training.dataset import load, open_dataset
@@ -45,8 +46,19 @@ def _data(**changes: object) -> Data:
 def test_scores_are_those_of_the_engine_on_each_image(engine: Engine) -> None:
     scores = evaluate(DATA, engine)
     pairs = open_dataset(DATA).pairs
-    policy, threshold = engine.card.input, engine.card.threshold
-    assert scores == score([(pair.name, load(pair)) for pair in pairs], engine.predict, policy, threshold)
+    policy, rule = engine.card.input, MaskRule.of(engine.card)
+    assert scores == score([(pair.name, load(pair)) for pair in pairs], engine.predict, policy, rule)
+
+
+def test_a_checkpoints_rule_is_followed_unless_every_component_is_asked_for(tmp_path: Path) -> None:
+    folder = images_and_masks(tmp_path / "data", ["a", "b"], size=(64, 64))
+    specks = publish_tiny(tmp_path / "store", threshold=142.5 / 255, least_component=1.0)
+    strict = load_engine(specks, EXACT)
+    named = [(pair.name, load(pair)) for pair in open_dataset(str(folder)).pairs]
+    rules = MaskRule(strict.card.threshold, 1.0), MaskRule(strict.card.threshold)
+    main, every = (score(named, strict.predict, strict.card.input, rule) for rule in rules)
+    assert evaluate(str(folder), strict) == main != every
+    assert evaluate(str(folder), strict, all_components=True) == every
 
 
 def test_another_threshold_gives_other_masks(engine: Engine) -> None:

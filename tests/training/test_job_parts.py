@@ -77,7 +77,7 @@ def test_training_validation_calibration_and_the_test_look_each_at_their_part(
     assert set(rest) == set(split.test)
 
     looked_at.clear()
-    job.draw(predictor, trained.threshold)
+    job.draw(predictor, trained.rule)
     job.publish(trained, None, progress)
     assert set(looked_at) == set(split.test)
 

@@ -1,6 +1,7 @@
 """What the card says of the test images, against the same scores taken one by one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from service.engine.predictor import Predictor
+from service.engine.quality import MaskRule
 from service.imaging.placement import place
 from service.imaging.policy import InputPolicy
 from service.imaging.share import UsualShare, share_of
@@ -23,7 +25,12 @@ from service.training.split import Split
 
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 POLICY = InputPolicy(kind="stretch", height=32, width=32)
-CALIBRATION = Calibration(temperature=2.0, threshold=0.4, expected_iou=IouEstimate(offset=-1, plain=0.5, decided=0.5))
+CALIBRATION = Calibration(
+    temperature=2.0,
+    threshold=0.4,
+    least_component=0.0,
+    expected_iou=IouEstimate(offset=-1, plain=0.5, decided=0.5),
+)
 
 
 class _Dark(nn.Module):
@@ -55,13 +62,23 @@ def parts() -> Parts:
 def test_scores_are_those_at_the_calibration(parts: Parts) -> None:
     of_card, scores = measure(parts, _predictor_at, CALIBRATION, study(parts.train, POLICY), POLICY)
     predict = _predictor_at(CALIBRATION.temperature).predict
-    assert scores == score(parts.test.named(), predict, POLICY, 0.4, CALIBRATION.expected_iou)
+    assert scores == score(parts.test.named(), predict, POLICY, MaskRule(0.4), CALIBRATION.expected_iou)
     assert [found.name for found in scores] == list(parts.split.test)
     assert (of_card.dataset, of_card.split, of_card.n) == ("drawn:skin", "test part; by hand", 3)
     assert (of_card.iou_mean, of_card.iou_std) == mean_and_std(found.agreement.iou for found in scores)
     assert of_card.expected_iou_error == expected_iou_error(scores)
-    plain = score(parts.test.named(), predict, POLICY, 0.4)
+    plain = score(parts.test.named(), predict, POLICY, MaskRule(0.4))
     assert of_card.plain_iou_error == expected_iou_error(plain) != of_card.expected_iou_error
+
+
+def test_what_the_rule_leaves_out_is_no_part_of_the_scores_but_of_the_calibration_error(parts: Parts) -> None:
+    strict = replace(CALIBRATION, least_component=1.0)
+    usual, predict = study(parts.train, POLICY), _predictor_at(CALIBRATION.temperature).predict
+    of_card, scores = measure(parts, _predictor_at, strict, usual, POLICY)
+    of_all, every = measure(parts, _predictor_at, CALIBRATION, usual, POLICY)
+    assert scores == score(parts.test.named(), predict, POLICY, MaskRule(0.4, 1.0), strict.expected_iou) != every
+    assert of_card.plain_iou_error == expected_iou_error(score(parts.test.named(), predict, POLICY, MaskRule(0.4, 1.0)))
+    assert of_card.calibration_error == of_all.calibration_error
 
 
 def test_the_calibration_error_before_is_that_at_temperature_1(parts: Parts) -> None:

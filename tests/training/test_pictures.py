@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from service.engine.quality import Agreement
+from service.engine.quality import Agreement, MaskRule
 from service.imaging.policy import InputPolicy
 from service.training.pictures import MISSED, RIGHT, WRONG, draw_curves, draw_expected, draw_samples, errors
 from service.training.scores import ImageScore
@@ -29,7 +29,9 @@ def test_a_sample_stands_beside_its_reference_mask_and_errors(tmp_path: Path) ->
     image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     tall = np.zeros((1200, 30, 3), np.uint8)
     named = [("one", (image, np.ones((40, 30), np.uint8))), ("tall", (tall, np.zeros((1200, 30), np.uint8)))]
-    draw_samples(named, _red, InputPolicy(kind="tile", height=64, width=64, overlap=8), tmp_path / "samples", 0.5)
+    draw_samples(
+        named, _red, InputPolicy(kind="tile", height=64, width=64, overlap=8), tmp_path / "samples", MaskRule(0.5)
+    )
     with PillowImage.open(tmp_path / "samples" / "one.png") as picture:
         pixels = np.asarray(picture)
     assert pixels.shape == (40, 120, 3)

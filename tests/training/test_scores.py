@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine.quality import Agreement, agreement, expected_iou, foreground, level_counts
+from service.engine.quality import Agreement, MaskRule, agreement, expected_iou, foreground, level_counts
 from service.imaging.policy import InputPolicy
 from service.store.card import IouEstimate
 from service.training.scores import (
@@ -39,7 +39,7 @@ def test_scores_are_those_of_the_papers_equations() -> None:
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     reference = random.integers(0, 2, (20, 30), dtype=np.uint8)
-    (found,) = score([("one", (image, reference))], _red, POLICY, threshold=0.5)
+    (found,) = score([("one", (image, reference))], _red, POLICY, MaskRule(0.5))
     mask, probability = image[..., 0] >= 128, image[..., 0] / 255
     hits, right = (mask & (reference == 1)).sum(), (mask == (reference == 1)).sum()
     wrong, missed = (mask & (reference == 0)).sum(), (~mask & (reference == 1)).sum()
@@ -65,6 +65,17 @@ def test_counted_levels_give_the_scores_of_the_map_itself(threshold: float) -> N
     (found,) = scores_of(count_levels([("one", (image, reference))], _red, POLICY), threshold, estimate)
     assert found.agreement == agreement(foreground(image[..., 0], threshold), reference > 0)
     assert found.expected_iou == expected_iou(level_counts(image[..., 0]), threshold, estimate)
+
+
+def test_levels_are_counted_of_what_the_rule_keeps() -> None:
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[2:12, 2:12], image[15:18, 20:23], image[0, 29] = 200, 220, 90
+    reference = np.ones((20, 30), np.uint8)
+    (found,) = count_levels([("one", (image, reference))], _red, POLICY, MaskRule(0.5, 0.5))
+    assert np.flatnonzero(found.pixels).tolist() == [0, 90, 200]
+    assert np.array_equal(found.pixels, found.foreground)
+    (every,) = count_levels([("one", (image, reference))], _red, POLICY)
+    assert np.flatnonzero(every.pixels).tolist() == [0, 90, 200, 220]
 
 
 def test_the_error_of_expected_ious_has_no_sign() -> None:

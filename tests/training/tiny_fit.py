@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from service.engine.quality import MaskRule
 from service.imaging.policy import InputPolicy
 from service.store.card import Normalisation
 from service.training.augment import TrainingItems
@@ -90,4 +91,4 @@ class Fit:
 
     def _validate(self, predict: Predict) -> Sequence[ImageScore]:
         self.validations += 1
-        return score([("validation", pair(99))], predict, GRID, 0.5)
+        return score([("validation", pair(99))], predict, GRID, MaskRule(0.5))
