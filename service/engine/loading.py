@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from service.engine.device import Device
-from service.engine.engine import Engine, EngineThatPrepares, checked_predict
+from service.engine.engine import Engine, EngineThatPrepares, checked_predict, side_by_side
 from service.engine.memory import is_out_of_memory
 from service.engine.own_thread import in_own_thread
 from service.engine.steps import Steps, in_turns
@@ -40,7 +40,8 @@ async def warm_up(engine: Engine, device: Device, max_batch_size: int) -> dict[i
     """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first time.
 
     Returns the seconds that each took, without what an engine prepares for it once. The largest is the largest that the
-    device's memory holds: `max_batch_size`, or the largest of the others that ran.
+    device's memory holds: `max_batch_size`, or the largest of the others that ran. An engine with slots runs every
+    batch tile by tile: of it, one tile and two for each slot tell all that a larger batch could.
 
     Raises:
         EngineFailed: the engine cannot be run, or its answers break the contract.
@@ -57,7 +58,9 @@ def _warming(engine: Engine, max_batch_size: int) -> Steps[dict[int, float]]:
     height, width = engine.card.input.grid
     blank = np.zeros((height, width, 3), np.uint8)
     took: dict[int, float] = {}
-    for size in _batch_sizes(max_batch_size):
+    beside = side_by_side(engine)
+    sizes = _batch_sizes(max_batch_size) if beside is None else sorted({1, min(2 * beside.slots, max_batch_size)})
+    for size in sizes:
         try:
             if isinstance(engine, EngineThatPrepares):
                 engine.prepare(size)

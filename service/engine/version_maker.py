@@ -69,11 +69,12 @@ def join(
     on_batch: Callable[[BatchReport], None] = lambda _: None,
 ) -> Version:
     """Return a version of `engine`, whose batcher is not open yet; `took` is what its warm-up took, if it had one."""
+    beside = side_by_side(engine)  # what runs tile by tile has room for any batch
     batcher: TileBatcher = Batcher(
         partial(checked_predict, engine),
-        side_by_side=side_by_side(engine),
+        side_by_side=beside,
         device=device,
-        max_size=max(took) if took else settings.max_batch_size,
+        max_size=max(took) if took and beside is None else settings.max_batch_size,
         first_costs=took,
         max_wait_s=settings.max_batch_wait_ms / 1000,
         max_queued=max_queued,

@@ -126,11 +126,7 @@ class ALNet(nn.Module):
         A 1×1 convolution commutes with bilinear up-sampling (whose weights sum to one at each point), so `low`, `high`
         and `out` run before it, and multiply into one 1×1 for each of the two paths.
         """
-        out = self.out.weight.double().flatten(1)
-        low_bias = out @ _bias(self.low) + _bias(self.out)
-        low = convolution((out @ self.low.weight.double().flatten(1))[..., None, None], low_bias, like=self.low)
-        high_kernel = (out @ self.high.weight.double().flatten(1))[..., None, None]
-        high = convolution(high_kernel, out @ _bias(self.high), like=self.high)
+        low, high = self._multiplied()
         return PlainALNet(
             encoder=self.encoder,
             context=self.context,
@@ -138,6 +134,20 @@ class ALNet(nn.Module):
             low=low,
             high=high,
             fusion_stride=self.fusion_stride,
+        )
+
+    def _multiplied(self) -> tuple[nn.Conv2d, nn.Conv2d]:
+        """Return `out` after `low`, and after `high`, as one 1×1 each; the bias of `out` goes with `low`."""
+        if self.out.weight.is_meta:  # see `without_values`
+            low, high = (nn.Conv2d(path.in_channels, 1, 1, device="meta") for path in (self.low, self.high))
+            return low, high
+        out = self.out.weight.double().flatten(1)
+        low_kernel, high_kernel = (
+            (out @ path.weight.double().flatten(1))[..., None, None] for path in (self.low, self.high)
+        )
+        low_bias = out @ _bias(self.low) + _bias(self.out)
+        return convolution(low_kernel, low_bias, like=self.low), convolution(
+            high_kernel, out @ _bias(self.high), like=self.high
         )
 
 

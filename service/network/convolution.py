@@ -50,8 +50,19 @@ def fold(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the norm keeps no running statistics.
     """
+    if kernel.is_meta:
+        return without_values(kernel, norm.num_features)
     scale, shift = scale_and_shift(norm)
     return kernel.double() * scale.view(-1, 1, 1, 1), shift
+
+
+def without_values(kernel: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Return a kernel and bias, float64, of those shapes on the meta device, where tensors have no values.
+
+    To compute with such tensors, PyTorch imports its compiler and SymPy: 800 modules, a tenth of a server's start.
+    """
+    kernel, bias = (torch.empty(shape, dtype=torch.float64, device="meta") for shape in (kernel.shape, (channels,)))
+    return kernel, bias
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from service.network.convolution import convolution, fold
+from service.network.convolution import convolution, fold, without_values
 
 A1_BLOCKS = (1, 2, 4, 14, 1)
 """Blocks a stage of RepVGG-A1 (its Table 2); the AL-Net paper keeps them and reduces the channels."""
@@ -48,6 +48,8 @@ class RepVGGBlock(nn.Module):
     @torch.no_grad()
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """Return the 3×3 kernel and bias (float64) that compute all branches at once (RepVGG paper, § 3.3)."""
+        if self.conv3x3.weight.is_meta:
+            return without_values(self.conv3x3.weight, self.conv3x3.out_channels)
         branches = [
             fold(self.conv3x3.weight, self.norm3x3),
             fold(F.pad(self.conv1x1.weight, (1, 1, 1, 1)), self.norm1x1),

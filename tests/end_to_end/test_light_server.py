@@ -29,3 +29,23 @@ def test_serving_an_upload_loads_no_training_code() -> None:
     assert report["status"] == 200
     forbidden = {"service.training", "monai", "lightning_fabric", "matplotlib"}
     assert forbidden.isdisjoint(report["modules"])
+
+
+LOAD_A_CHECKPOINT = """
+import json, sys
+from pathlib import Path
+from service.engine.choosing import Wish, load_engine
+from service.store.model_store import ModelStore
+
+load_engine(ModelStore(Path("model_store")).newest("skin"), Wish(device="cpu"))
+print(json.dumps({"modules": sorted(sys.modules)}))
+"""
+
+
+def test_loading_a_checkpoint_loads_no_compiler() -> None:
+    """What PyTorch imports to compute with tensors that have no values: seconds of a start, and 50 MB."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LOAD_A_CHECKPOINT], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    report = json.loads(ran.stdout)
+    assert {"torch._dynamo", "sympy"}.isdisjoint(report["modules"])

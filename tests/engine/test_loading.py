@@ -65,3 +65,12 @@ def test_a_fault_that_is_no_lack_of_memory_is_not_served_around() -> None:
 
 def test_preparing_for_more_than_memory_holds_ends_the_warm_up_with_what_it_does_hold() -> None:
     assert list(costs(Preparing(room=2), 8)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("slots", "largest", "expected"),
+    [(2, 8, [1, 4]), (2, 3, [1, 3]), (3, 1, [1]), (8, 8, [1, 8]), (1, 8, [1, 2, 4, 8])],
+)
+def test_what_runs_tile_by_tile_is_warm_after_two_for_each_slot(slots: int, largest: int, expected: list[int]) -> None:
+    engine = FakeEngine(make_card(), slots=slots)
+    assert list(costs(engine, largest)) == engine.batches == expected

@@ -10,7 +10,7 @@ from service.engine.engine import Engine
 from service.engine.modality import Modality
 from service.engine.pixel_pool import PixelPool
 from service.engine.steps import Steps
-from service.engine.version_maker import VersionMaker
+from service.engine.version_maker import VersionMaker, join
 from service.settings import Settings
 from service.store.model_store import Wanted
 from tests.doubles import FakeEngine, Pixels, fake_engine_card
@@ -90,6 +90,18 @@ def test_batches_hold_what_the_warm_up_found_room_for_and_cost_what_it_took() ->
         assert isinstance(batcher, Batcher)
         assert batcher.max_size == 2
         assert batcher._costs.seconds(1) >= 0.01
+
+    asyncio.run(main())
+
+
+def test_what_runs_tile_by_tile_has_room_for_more_than_its_warm_up_ran() -> None:
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            async with Device("network") as device:
+                settings, engine = Settings.read({}, max_batch_size=8), FakeEngine(fake_engine_card(), slots=2)
+                version = join(engine, settings, device=device, pool=pool, max_queued=8, took={1: 0.01, 4: 0.03})
+        assert isinstance(version.batcher, Batcher)
+        assert version.batcher.max_size == 8
 
     asyncio.run(main())
 
