@@ -145,10 +145,9 @@ class ALNet(nn.Module):
         low_kernel, high_kernel = (
             (out @ path.weight.double().flatten(1))[..., None, None] for path in (self.low, self.high)
         )
-        low_bias = out @ _bias(self.low) + _bias(self.out)
-        return convolution(low_kernel, low_bias, like=self.low), convolution(
-            high_kernel, out @ _bias(self.high), like=self.high
-        )
+        low = convolution(low_kernel, out @ _bias(self.low) + _bias(self.out), like=self.low)
+        high = convolution(high_kernel, out @ _bias(self.high), like=self.high)
+        return low, high
 
 
 class PlainALNet(nn.Module):

@@ -49,7 +49,7 @@ class RepVGGBlock(nn.Module):
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """Return the 3×3 kernel and bias (float64) that compute all branches at once (RepVGG paper, § 3.3)."""
         if self.conv3x3.weight.is_meta:
-            return without_values(self.conv3x3.weight, self.conv3x3.out_channels)
+            return without_values(self.conv3x3.weight)
         branches = [
             fold(self.conv3x3.weight, self.norm3x3),
             fold(F.pad(self.conv1x1.weight, (1, 1, 1, 1)), self.norm1x1),
