@@ -1,4 +1,4 @@
-# The training-job image: `alnet train`, `alnet evaluate` and the rest of the command line but the server.
+# The training-job image: `alnet train`, `alnet evaluate` and the rest of the command line but what needs the server.
 #
 #   docker build -f docker/training.Dockerfile -t alnet-training .
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v /my/data:/data:ro -v "$PWD/runs:/runs" alnet-training train ...

@@ -22,9 +22,8 @@ from service.benchmark.bare import bare_engines
 from service.benchmark.limit import Limit, Round, limit_of
 from service.benchmark.load import Load, Timing, measure_closed, measure_open
 from service.benchmark.processes import Watch, free_port
-from service.benchmark.sender import Body
 from service.benchmark.serve_report import Row
-from service.benchmark.uploads import draw_uploads, read_uploads
+from service.benchmark.uploads import Body, draw_uploads, read_uploads
 from service.errors import AlnetError
 from service.reproduction.machine import Machine, this_machine
 from service.settings import Settings

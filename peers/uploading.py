@@ -3,7 +3,7 @@
 import urllib.error
 import urllib.request
 
-from service.benchmark.sender import Body
+from service.benchmark.uploads import Body
 
 PATIENCE_S = 20.0
 

@@ -28,7 +28,7 @@ except KeyboardInterrupt:  # in the moment before there is a command
 
 EXTRAS = (
     "serving needs the extra alnet-service[serve], training and evaluating [train], `quantize` [train,cpu,quantize], "
-    "`benchmark serve` [serve,train,benchmark]"
+    "`benchmark networks` [train], `benchmark serve` [serve,train,benchmark]"
 )
 USAGE_ERRORS = (BadConfig, BadParameter, BadSettings)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from service.benchmark.limit import Round, measure_round
-from service.benchmark.sender import Body
+from service.benchmark.uploads import Body
 from service.engine import choosing
 from service.engine.engine import Engine
 from service.settings import Settings

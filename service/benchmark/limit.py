@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.benchmark.sender import Body
+from service.benchmark.uploads import Body
 from service.engine.engine import Engine
 from service.engine.image_work import ImageWork, Upload
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import uvloop
 
 from service.benchmark.samples import ALIKE, Span, Summary, is_steady, poisson_arrivals, summarise
-from service.benchmark.sender import Body, Sender, connect
+from service.benchmark.sender import Sender, connect
+from service.benchmark.uploads import Body
 
 PAUSE_S = 0.05
 """What a caller of the closed loop waits after no answer; else it would measure how fast a server says no."""

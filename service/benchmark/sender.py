@@ -4,22 +4,14 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 
 import aiohttp
 
 from service.benchmark.samples import Outcome, Sample
+from service.benchmark.uploads import Body
 from service.errors import BadParameter
 
 OUTCOMES: dict[int, Outcome] = {200: "answered", 429: "refused", 503: "refused"}
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """One upload as it is sent: the bytes of a file, and their media type."""
-
-    content: bytes
-    media_type: str
 
 
 class Sender:

@@ -14,8 +14,8 @@ from service.benchmark.bare import Bare, bare_engines
 from service.benchmark.limit import Round, limit_of
 from service.benchmark.load import Load, Timing, measure_closed, measure_open
 from service.benchmark.processes import Watch, free_port, resident_bytes, running
-from service.benchmark.sender import Body
 from service.benchmark.serve_report import Row, Served, ServeReport
+from service.benchmark.uploads import Body
 from service.reproduction.machine import this_machine
 from service.settings import PREFIX, Settings
 

@@ -8,7 +8,6 @@ from typing import get_args
 import numpy as np
 from PIL import Image as PillowImage
 
-from service.benchmark.sender import Body
 from service.errors import BadParameter
 from service.training.drawn import Kind, draw
 
@@ -24,6 +23,14 @@ MEDIA_TYPES = {
     ".tiff": "image/tiff",
 }
 """By the ending of a file's name, in lower case; files with other endings are no uploads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One upload as it is sent: the bytes of a file, and their media type."""
+
+    content: bytes
+    media_type: str
 
 
 @dataclass(frozen=True, slots=True)

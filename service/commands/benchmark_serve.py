@@ -11,7 +11,7 @@ from service.errors import BadParameter
 
 if TYPE_CHECKING:
     from service.benchmark.load import Timing
-    from service.benchmark.sender import Body
+    from service.benchmark.uploads import Body
 
 CALLERS = (1, 8, 32)
 SHARES = (0.3, 0.6, 0.9)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -20,13 +20,22 @@ if TYPE_CHECKING:
     from service.engine.image_work import Upload
     from service.engine.segmenter import Segmentation, Segmenter
 
-Row = tuple[str | int | float, ...]
-"""Of the table: one value for each of COLUMNS."""
-
-COLUMNS = ("image", "width", "height", "threshold", "area_px", "area_fraction", "expected_iou", "warnings")
-"""Of the table: the last holds the warnings' codes, with spaces between."""
-
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"}
+
+
+class Row(NamedTuple):
+    """What the table says of one image, in the names of the service's JSON; `warnings` are codes, spaces between."""
+
+    image: str
+    width: int
+    height: int
+    threshold: float
+    area_px: int
+    area_fraction: float
+    components_left_out: int
+    left_out_px: int
+    expected_iou: float
+    warnings: str
 
 
 def segment(
@@ -75,7 +84,7 @@ def segment(
     rows = asyncio.run(_segment_all(outputs, engine, settings, asked))
     if table is not None:
         _write_table(table, [rows[file] for file in files if file in rows])
-    typer.echo(f"{len(rows)} of {len(files)} masks in {out}")
+    typer.echo(f"{len(rows)} of {len(files)} masks in {out}{_left_out(rows.values())}")
     if len(rows) < len(files):
         raise typer.Exit(1)
 
@@ -127,7 +136,7 @@ def _write_table(path: Path, rows: Iterable[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as names of files are
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(Row._fields)
         writer.writerows(rows)
 
 
@@ -178,9 +187,24 @@ async def _segment_all(
 
 
 def _row(file: Path, answer: "Segmentation") -> Row:
-    codes = " ".join(caution.code for caution in answer.cautions)
-    area, expected = round(answer.area_fraction, 6), round(answer.expected_iou, 4)
-    return str(file), answer.width, answer.height, answer.threshold, answer.area_px, area, expected, codes
+    return Row(
+        image=str(file),
+        width=answer.width,
+        height=answer.height,
+        threshold=answer.threshold,
+        area_px=answer.area_px,
+        area_fraction=round(answer.area_fraction, 6),
+        components_left_out=answer.left_out.components,
+        left_out_px=answer.left_out.pixels,
+        expected_iou=round(answer.expected_iou, 4),
+        warnings=" ".join(caution.code for caution in answer.cautions),
+    )
+
+
+def _left_out(rows: Iterable[Row]) -> str:
+    """Return in how many masks small components are missing, for the end of a line; nothing if in none."""
+    lacking = sum(row.components_left_out > 0 for row in rows)
+    return f"; small components are left out of {lacking} (--all-components keeps them)" if lacking else ""
 
 
 def _told(error: Exception) -> str:

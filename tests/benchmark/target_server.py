@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from service.benchmark.sender import Body
+from service.benchmark.uploads import Body
 
 BODIES = [Body(b"first", "image/png"), Body(b"second", "image/jpeg")]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from service.benchmark.limit import FULL_BATCHES, Limit, Round, limit_of, measure_round
-from service.benchmark.sender import Body
+from service.benchmark.uploads import Body
 from service.errors import UnknownImageFormat
 from tests.doubles import FakeEngine, draw, fake_engine_card, png
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-from service.benchmark.sender import Body
-from service.benchmark.uploads import draw_uploads, read_uploads
+from service.benchmark.uploads import Body, draw_uploads, read_uploads
 from service.errors import BadParameter
 
 

@@ -183,3 +183,13 @@ def test_a_missing_extra_is_named_in_one_line(library: str, command: list[str], 
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"alnet: {library} is not installed; serving needs the extra alnet-service[serve]" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["engines", "roofline"])
+def test_who_only_serves_or_only_trains_can_measure_the_network(command: str, tmp_path: Path) -> None:
+    extras = ["aiohttp", "fastapi", "lightning", "lightning_fabric", "matplotlib", "monai", "nncf", "psutil", "uvicorn"]
+    arguments = ["benchmark", command, "--store", str(tmp_path)]
+    code = f"import sys; sys.modules |= dict.fromkeys({extras}); from service.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("alnet: no modality 'cell' in the model store")

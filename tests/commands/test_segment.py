@@ -128,11 +128,18 @@ def test_a_threshold_of_ones_own_is_taken(published: Checkpoint, images: Path, t
 
 def test_small_components_that_the_checkpoint_leaves_out_can_be_asked_for(images: Path, tmp_path: Path) -> None:
     strict = publish_tiny(tmp_path / "store", threshold=142.5 / 255, least_component=1.0)  # at which there are specks
-    _segment(strict, images / "a.png", "--out", tmp_path / "main")
-    _segment(strict, images / "a.png", "--out", tmp_path / "every", "--all-components")
+    table = tmp_path / "masks.csv"
+    told = _segment(strict, images / "a.png", "--out", tmp_path / "main", "--table", table).stdout
+    with table.open(newline="", encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    asked = _segment(strict, images / "a.png", "--out", tmp_path / "every", "--all-components").stdout
     main, every = (_pixels((tmp_path / folder / "a.png").read_bytes()) for folder in ("main", "every"))
     assert 0 < np.count_nonzero(main) < np.count_nonzero(every)
     assert not np.any((main > 0) & (every == 0))
+    assert int(row["left_out_px"]) == np.count_nonzero(every) - np.count_nonzero(main)
+    assert int(row["components_left_out"]) > 0
+    assert told.endswith("; small components are left out of 1 (--all-components keeps them)\n")
+    assert asked == f"1 of 1 masks in {tmp_path / 'every'}\n"
 
 
 def test_the_table_says_of_each_mask_what_the_service_would(
