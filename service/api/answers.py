@@ -3,6 +3,7 @@
 import asyncio
 import binascii
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -54,7 +55,8 @@ async def respond(answer: Answer, representation: Representation) -> Response:
 async def _json(answer: Answer) -> bytes:
     segmentation = answer.segmentation
     if len(segmentation.mask_png) + len(segmentation.probability_png or b"") > LARGE_BYTES:
-        return await asyncio.to_thread(_json_bytes, answer)
+        with suppress(RuntimeError):  # no thread can be started now: the work is done, and others may as well wait
+            return await asyncio.to_thread(_json_bytes, answer)
     return _json_bytes(answer)
 
 

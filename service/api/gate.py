@@ -30,10 +30,13 @@ class Gate:
         """Return the gate that the settings ask for.
 
         Raises:
-            BadSettings: the key file is missing or damaged, or there is none though /metrics is to need a key.
+            BadSettings: the key file is missing or damaged, or there is none though /metrics is to need a
+            key; or there is a burst, and no rate limit.
         """
         if settings.metrics_access == "key" and not settings.api_keys:
             raise BadSettings("ALNET_METRICS_ACCESS=key, but there are no keys: set ALNET_API_KEYS too")
+        if settings.rate_burst and not settings.rate_limit:
+            raise BadSettings("ALNET_RATE_BURST is set, but there is no rate limit: set ALNET_RATE_LIMIT too")
         limit, burst = settings.rate_limit, settings.rate_burst or settings.rate_limit
         return cls(
             keys=KeyRing(Path(settings.api_keys)) if settings.api_keys else None,

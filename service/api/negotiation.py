@@ -13,6 +13,7 @@ from service.errors import NotAcceptable
 MAX_ACCEPT = 4096
 """Characters; browsers send some 150. A parser that is given tens of thousands keeps the event loop busy."""
 
+_BLANKS = re.compile(r"[ \t]+")
 _LEADING_DOT = re.compile(r"(;\s*q\s*=\s*)\.(?=\d)", re.IGNORECASE)
 _TRAILING_DOT = re.compile(r"(;\s*q\s*=\s*\d)\.(?!\d)", re.IGNORECASE)
 
@@ -33,7 +34,7 @@ def choose(accept: Sequence[str]) -> Representation:
     header = ", ".join(accept)
     if len(header) > MAX_ACCEPT:
         raise NotAcceptable(f"an Accept header has at most {MAX_ACCEPT} characters")
-    return _best_of(header.strip(" \t,"))
+    return _best_of(_BLANKS.sub(" ", header).strip(" ,"))  # the parser goes over a run of blanks from each of them
 
 
 @lru_cache(maxsize=64)

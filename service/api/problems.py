@@ -51,7 +51,7 @@ STATUS: dict[type[errors.AlnetError], int] = {
 }
 
 ADVICE = {
-    400: "this is no well-formed HTTP request, which has one Host header",
+    400: "this is no well-formed HTTP request, which has one Host header and no body of countless tiny pieces",
     404: "no such path; /docs lists those that exist",
     405: "that path exists, but not with this method; the Allow header lists those that it has",
     408: "the request's line and headers did not arrive in time; send them at once",

@@ -97,7 +97,8 @@ class _Outgoing:
             if self._closes:
                 headers["Connection"] = "close"
         elif message["type"] == "http.response.body":
-            self._exchange.sent_bytes += len(message.get("body", b""))
+            if self._exchange.method != "HEAD":  # whose answer has the head alone
+                self._exchange.sent_bytes += len(message.get("body", b""))
             if self._closes and not message.get("more_body", False):
                 message = await self._all_but_the_end(message)
         await self._send(message)

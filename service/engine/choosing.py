@@ -17,7 +17,7 @@ from service.engine.parity import Parity
 from service.engine.steps import Steps, to_end
 from service.engine.torch_engine import TorchEngine, pick_device, precisions
 from service.engine.weights import build_network, parse_state
-from service.errors import BadCheckpoint, BadSettings, reason
+from service.errors import AlnetError, BadCheckpoint, BadSettings, reason
 from service.settings import Settings
 from service.store.card import Card
 from service.store.checkpoint import Checkpoint, Contents
@@ -106,24 +106,35 @@ def first_sound(card: Card, network: nn.Module, tried: Sequence[Candidate]) -> S
     for weeks (docs/adr/0014-the-fastest-engine-that-answers-like-float32.md).
 
     Raises:
-        BadCheckpoint: the `network` does not reproduce the card's probe, or no engine does.
+        BadCheckpoint: the `network` does not reproduce the card's probe, or no engine does. It may pass if the last
+            engine, which works wherever PyTorch does, did not even come to answer: for want of a thread or a file, say.
         Exception: a candidate's own error, which says that memory ran out or the device is lost.
     """
     yield
     parity = Parity(card, network)
-    fault = ""
+    fault = _Fault("there is none to try", may_pass=False)
     for candidate in tried:
         yield
-        engine, fault = yield from _try(candidate, parity)
-        if engine is not None:
-            log.info("%s version %s runs on %s", card.modality, card.version, engine.device)
-            return engine
-        log.warning("%s version %s does not run on %s: %s", card.modality, card.version, candidate.name, fault)
-    raise BadCheckpoint(f"{card.modality}/{card.version}: no engine reproduces its recorded probe: {fault}")
+        found = yield from _try(candidate, parity)
+        if not isinstance(found, _Fault):
+            log.info("%s version %s runs on %s", card.modality, card.version, found.device)
+            return found
+        fault = found
+        log.warning("%s version %s does not run on %s: %s", card.modality, card.version, candidate.name, fault.reason)
+    what = "no engine could be made to answer" if fault.may_pass else "no engine reproduces its recorded probe"
+    raise BadCheckpoint(f"{card.modality}/{card.version}: {what}: {fault.reason}", may_pass=fault.may_pass)
 
 
-def _try(candidate: Candidate, parity: Parity) -> Steps[tuple[Engine | None, str]]:
-    """Return the candidate's engine, or None and why it is not to serve; then nothing of it is left in memory."""
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Why an engine is not to serve; whether that may pass, since it says nothing of the checkpoint."""
+
+    reason: str
+    may_pass: bool
+
+
+def _try(candidate: Candidate, parity: Parity) -> Steps[Engine | _Fault]:
+    """Return the candidate's engine, or why it is not to serve; then nothing of it is left in memory."""
     try:
         engine = candidate.build()
         yield
@@ -132,8 +143,8 @@ def _try(candidate: Candidate, parity: Parity) -> Steps[tuple[Engine | None, str
         if why_lost(error) or is_out_of_memory(error):
             raise
         release(error)
-        return None, reason(error)
-    return (None, fault) if fault else (engine, "")
+        return _Fault(reason(error), may_pass=not isinstance(error, AlnetError))
+    return _Fault(fault, may_pass=False) if fault else engine
 
 
 def choices(device: torch.device, wish: Wish, *, has_int8: bool, has_openvino: bool) -> list[tuple[str, str]]:

@@ -72,6 +72,7 @@ class Fleet:
             named=_asked(settings) if engines is None else list(engines),
             poll_s=settings.store_poll_s if engines is None else 0,
             add=self._add,
+            forget=self._forget,
             is_over=lambda: self._device.failed is not None,
         )
         self._following: asyncio.Task[None] | None = None
@@ -131,8 +132,7 @@ class Fleet:
             return str(self._device.failed)
         if not self._modalities:
             return self._follower.fault or "the model store is being listed"
-        faults = [modality.fault for modality in self._modalities.values() if modality.is_required and modality.fault]
-        return "; ".join(faults) or self._why_stuck
+        return "; ".join(self._faults) or self._why_stuck
 
     def segmenter(self, modality: str) -> Serving:
         """Return what segments uploads of a modality; it stays the same whatever versions are swapped in.
@@ -178,6 +178,11 @@ class Fleet:
         await self._follower.wait_seen()
 
     @property
+    def _faults(self) -> list[str]:
+        """What keeps modalities from answering that have to."""
+        return [modality.fault for modality in self._modalities.values() if modality.is_required and modality.fault]
+
+    @property
     def _why_stuck(self) -> str:
         timeout_s = self._settings.request_timeout_s
         if (busy_s := self._device.busy_s) > timeout_s:
@@ -193,7 +198,7 @@ class Fleet:
     def _add(self, name: str) -> Modality:
         modality = Modality(
             name,
-            is_required=not self.is_ready,
+            is_required=not self._modalities or bool(self._faults),
             load=self._maker.make,
             on_checkpoint=self._on_checkpoint,
             give_back=self._give_back,
@@ -201,6 +206,9 @@ class Fleet:
         self._modalities[name] = modality
         self._on_modality(name)
         return modality
+
+    def _forget(self, name: str) -> None:
+        del self._modalities[name]
 
     async def _give_back(self) -> None:
         """Return the memory that nobody needs any more: the host's, and then the device's."""

@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from service.engine.modality import SLOW_AFTER_S, Modality
 from service.engine.own_thread import in_own_thread, told_after
 from service.engine.source import Source
-from service.errors import AlnetError, BadCheckpoint
+from service.errors import AlnetError, BadCheckpoint, UnknownModality
 from service.store.model_store import ModelStore, Wanted
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ class Follower:
     """Looks at the store every `poll_s` seconds, or once if that is 0; a modality whose files hang holds up no other.
 
     `named` are the modalities to be served whatever the store has; None: all that it has. `add` makes one known and
-    returns it, `source` says which version of it is wanted. Once `is_over` says so, nobody looks any more.
+    returns it, `source` says which version of it is wanted. `forget` hears of one that nobody named, and
+    of which nothing is left in the store before any of it has served. Once `is_over` says so, nobody looks any more.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class Follower:
         named: Sequence[str] | None,
         poll_s: float,
         add: Callable[[str], Modality],
+        forget: Callable[[str], None],
         is_over: Callable[[], bool],
     ) -> None:
         self._store, self._source, self._named = store, source, named
-        self._poll_s, self._add, self._is_over = poll_s, add, is_over
+        self._poll_s, self._add, self._forget, self._is_over = poll_s, add, forget, is_over
         self._known: set[str] = set()
         self._not_yet_seen: set[str] = set()
         self._listed, self._seen = asyncio.Event(), asyncio.Event()
@@ -71,15 +74,16 @@ class Follower:
                 self._known.add(name)
                 self._start(name, partial(self._look, self._add(name)))
 
-    def _start(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
+    def _start(self, what: str, look: Callable[[], Awaitable[bool]]) -> None:
         self._not_yet_seen.add(what)
         self._looks.create_task(self._again_and_again(what, look), name=f"following {what}")
 
-    async def _again_and_again(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
-        """Look; a fault that is no checkpoint's, such as a lack of threads, must not end the looking."""
+    async def _again_and_again(self, what: str, look: Callable[[], Awaitable[bool]]) -> None:
+        """Look until it says that there is nothing left; a fault that is no checkpoint's must not end the looking."""
+        is_there = True
         while True:
             try:
-                await look()
+                is_there = await look()
             except Exception:
                 log.exception("a look at the model store has failed, what is loaded serves on")
             if not self._poll_s or self._is_over():
@@ -87,10 +91,12 @@ class Follower:
             self._not_yet_seen.discard(what)
             if not self._not_yet_seen:
                 self._seen.set()
+            if not is_there:
+                return
             await asyncio.sleep(self._poll_s)
 
-    async def _list(self) -> None:
-        """Add what is new in the store; say so, once, if the store cannot be read or holds nothing."""
+    async def _list(self) -> bool:
+        """Add what is new in the store; say so, once, if it cannot be read or is empty. It is always listed again."""
         slow = partial(log.warning, "listing the model store takes over %g s: its disk or network hangs", SLOW_AFTER_S)
         try:
             with told_after(SLOW_AFTER_S, slow):
@@ -106,6 +112,7 @@ class Follower:
             self._find(names)
         finally:
             self._listed.set()
+        return True
 
     def _note(self, fault: str, advice: str) -> None:
         if fault and fault != self.fault:
@@ -114,15 +121,36 @@ class Follower:
             log.info("the model store can be read, and holds checkpoints")
         self.fault = fault
 
-    async def _look(self, modality: Modality) -> None:
-        """Ask which version is to be served, and see to it."""
+    async def _look(self, modality: Modality) -> bool:
+        """Ask which version is to be served, and see to it; return False if the modality is forgotten."""
         with modality.patience("asking which version is to be served"):
             wanted = await in_own_thread(partial(self._wanted, modality.name), "asking the model store")
-        await modality.renew(wanted)
+        if isinstance(wanted, _Gone) and self._named is None and modality.serving is None:
+            log.info("%s is gone from the model store before any version of it has served", modality.name)
+            self._known.discard(modality.name)
+            self._forget(modality.name)
+            return False
+        await modality.renew(wanted.error if isinstance(wanted, _Gone) else wanted)
+        return True
 
-    def _wanted(self, name: str) -> Wanted | AlnetError:
+    def _wanted(self, name: str) -> "Wanted | AlnetError | _Gone":
         """Return what is to be served of a modality, or why that cannot be told; runs in a thread."""
         try:
             return self._source.wanted(name)
+        except UnknownModality as error:
+            return error if self._has_versions(name) else _Gone(error)
         except AlnetError as error:
             return error
+
+    def _has_versions(self, name: str) -> bool:
+        try:
+            return bool(self._store.versions(name))
+        except BadCheckpoint:
+            return True  # for all that one can tell
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """There is no version of a modality, which is told by `error`."""
+
+    error: UnknownModality

@@ -1,6 +1,7 @@
 """Recognises that memory ran out, and gives back what nothing needs any more. Knows no torch."""
 
 import ctypes
+import errno
 import gc
 import traceback
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ def release(error: BaseException) -> None:
 def _says_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from service.engine.memory import is_out_of_memory
 from service.engine.own_thread import told_after
 from service.engine.serving import Serving, Version
 from service.errors import AlnetError, BadCheckpoint, reason
@@ -25,6 +26,10 @@ RETRY_AFTER_S = 60.0
 
 SLOW_AFTER_S = 60.0
 """When it is said that the store does not answer: no sound disk takes so long over a checkpoint."""
+
+
+WANT_OF_MEMORY = "memory ran out"
+"""What is the same each time: CUDA's own words hold the bytes that were free at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class Modality:
         self._state = ModalityState("loading")
         self._serving: Serving | None = None
         self._tried: _Tried | None = None
+        self._told = ""
 
     @property
     def state(self) -> ModalityState:
@@ -162,7 +168,7 @@ class Modality:
             is_at_fault = isinstance(error, BadCheckpoint) and not error.may_pass
             again_at = float("inf") if is_at_fault else self._clock() + RETRY_AFTER_S
             self._tried = _Tried(wanted.version, wanted.stamp, again_at)
-            self._refuse(wanted.version, error)
+            self._refuse(wanted.version, error, is_pinned=wanted.is_pinned)
         else:
             await self._serve(version, wanted)
 
@@ -180,15 +186,15 @@ class Modality:
         await self._serving.settle()
         await self._give_back()
 
-    def _refuse(self, version: str | None, error: Exception) -> None:
+    def _refuse(self, version: str | None, error: Exception, *, is_pinned: bool = False) -> None:
         """Note why what the store asks for is not served; the log hears of it once."""
-        refusal = Refusal(version, reason(error))
-        known = self._state.refused
+        refusal, known = Refusal(version, reason(error)), self._state.refused
+        told, self._told = self._told, WANT_OF_MEMORY if is_out_of_memory(error) else refusal.reason
         if self._serving is None:
-            self._state = ModalityState("failed", refusal.reason, version, refused=refusal)
+            self._state = ModalityState("failed", refusal.reason, version, is_pinned, refusal)
         else:
             self._state = replace(self._state, refused=refusal)
-        if refusal == known:
+        if known is not None and (known.version, told) == (version, self._told):
             return
         self._on_checkpoint(self.name, "refused")
         if self._serving is None:

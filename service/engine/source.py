@@ -1,7 +1,6 @@
 """Where the engines of a fleet come from: a model store, which may ask for another version at any time, or a caller."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -42,13 +41,23 @@ class StoreSource:
         self._seen: dict[str, Wanted] = {}
 
     def wanted(self, modality: str) -> Wanted:
-        """See `ModelStore.wanted`; with the card, which is read only if files have changed, unless that fails."""
+        """See `ModelStore.wanted`; with the card, which is read only if files have changed.
+
+        One that cannot be read is left to whoever loads the version; unless it is another one by a number that was
+        seen before, which nobody might load.
+        """
         wanted = self._store.wanted(modality)
         seen = self._seen.get(modality)
-        if seen is None or (seen.version, seen.stamp) != (wanted.version, wanted.stamp):
-            with suppress(AlnetError):  # whoever loads it hears why
-                seen = self._seen[modality] = replace(wanted, card=self._store.open(modality, wanted.version).card)
-        return replace(wanted, card=seen.card) if seen is not None and seen.version == wanted.version else wanted
+        if seen is not None and (seen.version, seen.stamp) == (wanted.version, wanted.stamp):
+            return seen
+        try:
+            found = replace(wanted, card=self._store.open(modality, wanted.version).card)
+        except AlnetError:
+            if seen is not None and seen.version == wanted.version:
+                raise
+            return wanted
+        self._seen[modality] = found
+        return found
 
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:
         """See `Source.read`; a store that hangs is told."""

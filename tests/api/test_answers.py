@@ -1,6 +1,9 @@
 """The JSON answer, into which pictures are put piece by piece."""
 
+import asyncio
 import base64
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,20 @@ async def test_large_pictures_are_whole() -> None:
     assert len(probability) > max(LARGE_BYTES, 2 * BASE64_BYTES)
     assert mask == alone.content
     assert (read_png(probability) == pixels[..., 1]).all()
+
+
+class NoThreads(ThreadPoolExecutor):
+    def submit(self, *_: object, **__: object) -> Any:
+        raise RuntimeError("can't start new thread")
+
+
+async def test_large_pictures_are_whole_where_no_thread_can_be_started_for_them() -> None:
+    pixels = draw(0, 1300, 1300)
+    async with running(fake_app([FakeEngine(fake_engine_card(kind="tile"))])) as client:
+        asyncio.get_running_loop().set_default_executor(NoThreads())
+        answer = await client.post("/segment/retina?probability=true", content=png(pixels))
+    assert answer.status_code == 200
+    assert (read_png(base64.b64decode(answer.json()["probability"]["data"])) == pixels[..., 1]).all()
 
 
 async def test_text_that_looks_like_a_place_for_a_picture_stays_text() -> None:

@@ -298,6 +298,11 @@ async def test_metrics_behind_keys_that_do_not_exist_are_a_wrong_setting() -> No
         Gate.of(Settings.read({"ALNET_METRICS_ACCESS": "key"}))
 
 
+async def test_a_burst_without_a_rate_limit_is_a_wrong_setting() -> None:
+    with pytest.raises(BadSettings, match="set ALNET_RATE_LIMIT too"):
+        Gate.of(Settings.read({"ALNET_RATE_BURST": "5"}))
+
+
 async def test_the_document_describes_every_header_of_a_server_with_keys_and_limits(file: Path, key: str) -> None:
     app = guarded_app(file, rate_limit=3)
     statuses = []

@@ -1,5 +1,7 @@
 """Which representation an Accept header chooses."""
 
+import time
+
 import pytest
 
 from service.api.negotiation import Representation, choose
@@ -50,6 +52,21 @@ def test_what_does_not_exist_is_not_acceptable(accept: str) -> None:
 def test_a_header_longer_than_any_is_refused_unread() -> None:
     with pytest.raises(NotAcceptable, match="4096"):
         choose(["a/b," * 10_000 + "*/*"])
+
+
+@pytest.mark.parametrize("blank", ["\t", " ", " \t"])
+def test_blanks_take_no_longer_to_read_than_letters(blank: str) -> None:
+    """In seconds of this thread alone, within a factor of 40: it was a thousand, and all callers waited."""
+
+    def seconds(header: str) -> float:
+        began = time.thread_time()
+        with pytest.raises(NotAcceptable):
+            choose([header])
+        return time.thread_time() - began
+
+    blanks = (blank * 4000)[:4000]
+    took = min(seconds(f"text/{number}{blanks};q=1") for number in range(3))
+    assert took < 40 * max(0.0001, min(seconds(f"text/{number}{'x' * 4000};q=1") for number in range(3)))
 
 
 @pytest.mark.anyio

@@ -182,6 +182,14 @@ async def test_the_access_line_has_these_fields_and_no_more(caplog: pytest.LogCa
     assert line["seconds"] > 0
 
 
+async def test_the_answer_to_head_has_no_bytes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "service.access"):
+        async with running(fake_app()) as client:
+            assert (await client.head("/models")).content == b""
+    [record] = [record for record in caplog.records if record.name == "service.access"]
+    assert json.loads(record.getMessage())["bytes"] == 0
+
+
 async def test_a_path_without_a_route_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "service.access"):
         async with running(fake_app()) as client:

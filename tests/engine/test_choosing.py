@@ -126,8 +126,9 @@ def test_what_fails_the_gate_is_passed_over_with_its_reason_and_the_next_serves(
 def test_a_precision_that_was_asked_for_and_fails_is_a_bad_checkpoint(tmp_path: Path) -> None:
     strict = barely_exact(publish_tiny(tmp_path / "a"))
     half = Wish(engine="torch", device="cpu", precision="bfloat16")
-    with pytest.raises(BadCheckpoint, match="no engine reproduces"):
+    with pytest.raises(BadCheckpoint, match="no engine reproduces") as refused:
         load_engine(publish_tiny(tmp_path / "b", probe=strict), half)
+    assert not refused.value.may_pass
 
 
 def test_descriptors_of_another_version_are_a_bad_checkpoint(tmp_path: Path) -> None:
@@ -217,6 +218,19 @@ def test_a_lack_of_memory_is_no_fault_of_the_checkpoint_and_nothing_slower_serve
     checkpoint = publish_tiny(tmp_path)
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
         first_of(checkpoint, failing(no_room), sound(checkpoint))
+
+
+@pytest.mark.parametrize("fault", [OSError(24, "Too many open files"), RuntimeError("can't start new thread")])
+def test_where_nothing_could_even_be_built_the_checkpoint_is_not_to_blame(tmp_path: Path, fault: Exception) -> None:
+    with pytest.raises(BadCheckpoint, match=f"no engine could be made to answer: .*{fault.args[-1]}") as refused:
+        first_of(publish_tiny(tmp_path), failing(EngineFailed("no bfloat16 here")), failing(fault))
+    assert refused.value.may_pass
+
+
+def test_an_engine_that_fails_on_the_network_itself_will_do_so_again(tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpoint, match="the network answered with NaN") as refused:
+        first_of(publish_tiny(tmp_path), failing(EngineFailed("the network answered with NaN")))
+    assert not refused.value.may_pass
 
 
 def test_a_lost_device_is_not_passed_over(tmp_path: Path) -> None:

@@ -226,6 +226,67 @@ def test_a_modality_whose_folder_cannot_be_listed_fails_beside_those_that_serve(
     asyncio.run(main())
 
 
+def publish_broken(store: Path, modality: str = "cell") -> None:
+    publish(store, fake_engine_card(modality), WEIGHTS)
+    (store / modality / "1" / "card.json").write_text("{}")
+
+
+def test_a_modality_of_which_nothing_is_left_before_it_has_served_is_forgotten_until_there_is_something(
+    tmp_path: Path,
+) -> None:
+    publish_fake(tmp_path, "1")
+    publish_broken(tmp_path)
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            assert "or remove it" in fleet.why_not_ready
+            shutil.rmtree(tmp_path / "cell")
+            await until(lambda: fleet.is_ready)
+            assert set(fleet.states) == {"retina"}
+            with pytest.raises(UnknownModality):
+                fleet.segmenter("cell")
+            publish(tmp_path, fake_engine_card("cell"), WEIGHTS)
+            await until(lambda: "cell" in fleet.cards)
+
+    asyncio.run(main())
+
+
+def test_a_modality_that_was_asked_for_or_has_served_is_not_forgotten(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+    publish_broken(tmp_path)
+
+    async def main() -> None:
+        asked = settings(tmp_path, store_poll_s=0.01, modalities="cell,retina")
+        async with Fleet(asked, make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            shutil.rmtree(tmp_path / "cell")
+            shutil.rmtree(tmp_path / "retina")
+            await until(lambda: "no modality 'cell'" in fleet.why_not_ready)
+            await until(lambda: fleet.states["retina"].refused is not None)
+            assert (await segment(fleet.segmenter("retina"), draw())).card.version == "1"
+
+    asyncio.run(main())
+
+
+def test_a_broken_modality_that_comes_while_a_batch_takes_long_is_not_required(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+
+    async def main() -> None:
+        asked, gate = settings(tmp_path, store_poll_s=0.01, request_timeout_s=0.05), threading.Event()
+        async with Fleet(asked, make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            batch = asyncio.create_task(fleet._device.run(gate.wait))
+            await until(lambda: "stuck" in fleet.why_not_ready)
+            publish_broken(tmp_path)
+            await until(lambda: "cell" in fleet.states and fleet.states["cell"].status == "failed")
+            gate.set()
+            await batch
+            assert fleet.is_ready
+
+    asyncio.run(main())
+
+
 def test_an_empty_store_is_told_each_time_that_it_becomes_empty(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -611,6 +672,29 @@ def test_another_checkpoint_by_the_number_of_one_that_was_removed_is_swapped_in(
     with caplog.at_level(logging.INFO, "service"):
         asyncio.run(main())
     assert "retina: version 1 serves, another checkpoint of that number did" in caplog.messages
+
+
+def test_a_broken_one_by_the_number_of_what_serves_is_told_and_what_serves_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_fake(tmp_path, "1")
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            publish_fake(tmp_path / "other", "1")
+            (tmp_path / "other/retina/1/card.json").write_text("{}")
+            (tmp_path / "retina").rename(tmp_path / "gone")
+            (tmp_path / "other/retina").rename(tmp_path / "retina")
+            await until(lambda: fleet.states["retina"].refused is not None)
+            assert fleet.is_ready
+            assert (await segment(fleet.segmenter("retina"), draw())).card.version == "1"
+            shutil.rmtree(tmp_path / "retina")
+            (tmp_path / "gone").rename(tmp_path / "retina")
+            await until(lambda: fleet.states["retina"].refused is None)
+
+    asyncio.run(main())
+    assert caplog.text.count("what the store asks for is refused, 1 serves on") == 1
 
 
 def test_files_that_are_touched_are_not_loaded_again(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import gc
 import weakref
 
@@ -29,6 +30,7 @@ def _caused_by(cause: BaseException) -> Exception:
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
         RuntimeError("std::bad_alloc"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
@@ -39,6 +41,7 @@ def test_running_out_of_memory_is_recognised_through_any_chain(error: Exception)
 
 def test_another_error_is_not_taken_for_it() -> None:
     assert not is_out_of_memory(_caused_by(ValueError("out of memory")))
+    assert not is_out_of_memory(OSError(errno.EMFILE, "Too many open files"))
 
 
 def test_an_error_that_was_raised_from_itself_is_no_endless_chain() -> None:

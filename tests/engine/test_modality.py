@@ -135,6 +135,31 @@ def test_what_is_no_fault_of_the_files_is_tried_again_after_a_while(fault: Excep
     run(script)
 
 
+def test_want_of_memory_is_told_once_however_many_bytes_are_free_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(store: Store) -> None:
+        for free in range(3):
+            store.faults["1"] = RuntimeError(f"CUDA error: out of memory, {free} bytes are free")
+            state = await store.ask_for("1")
+            store.now += RETRY_AFTER_S
+        assert store.loads == ["1"] * 3
+        assert "2 bytes are free" in state.reason
+        store.faults["1"] = RuntimeError("another error")
+        await store.ask_for("1")
+        assert store.outcomes == ["refused"] * 2
+
+    with caplog.at_level(logging.ERROR):
+        run(script)
+    assert len(caplog.records) == 2
+
+
+def test_a_version_that_is_refused_was_pinned_all_the_same() -> None:
+    async def script(store: Store) -> None:
+        store.faults["1"] = REFUSED
+        assert (await store.ask_for("1", is_pinned=True)).is_pinned
+
+    run(script)
+
+
 def test_of_a_librarys_error_the_first_line_is_told() -> None:
     async def script(store: Store) -> None:
         store.faults["1"] = RuntimeError("DefaultCPUAllocator: can't allocate memory\nframe #0: /venv/lib/libc10.so")
