@@ -4,7 +4,7 @@ Read are PNG, JPEG (and MPO, its first picture), TIFF, BMP and Netpbm (PBM, PGM,
 
 - **8 bits** a channel: as they are. 16-bit RGB: the upper byte of each channel.
 - **1 bit**: 0 and 255. **Palette**: its colours. **Grey**: three equal channels. Grey of 2 or 4 bits, and PGM and PPM
-  that declare a largest value below 65535: scaled from the declared range.
+  that declare a largest value below 65535: scaled from the declared range, and above 0 if they are there.
 - **Alpha** (also a transparent palette entry or colour): composited over black. No content is invented, and a
   transparent margin looks like the dark surround of a fundus or dermoscopy image. A picture that is transparent
   everywhere is read as if it were opaque.

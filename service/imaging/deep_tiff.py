@@ -8,6 +8,8 @@
 - Uncompressed pictures of which strips or tiles are missing: they come black there.
 - Colours of a palette that are written in 8 bits, not in 16: they come as black.
 - Grey with alpha, plane by plane and compressed: it comes without alpha.
+- Uncompressed pictures of one sample a pixel that say their planes lie apart: it takes all of them for grey of 8 bits.
+- CIELab, and RGB with a fourth sample that has no name, plane by plane: the colours come wrong.
 - JPEG of 12 bits in strips of an odd width: the last column comes as 0.
 - Grey of up to 8 bits that does not say whether its 0 is white: it comes as a negative. Other readers, and Pillow with
   more bits, take 0 for black, but for fax's compressions.
@@ -24,6 +26,7 @@ from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
     COLORMAP,
     COMPRESSION,
+    EXTRASAMPLES,
     II,
     MM,
     OPEN_INFO,
@@ -39,9 +42,10 @@ from PIL.TiffImagePlugin import (
 from service.errors import DamagedImage
 from service.imaging import levels
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PLANES_APART, _UNSIGNED, _SIGNED = 0, 1, 2, 1, 2
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 1, 2
+_SAMPLES_TOGETHER, _PLANES_APART = 1, 2
 
-_OLD_JPEG, _JPEG, _WEBP = 6, 7, 50_001
+_UNCOMPRESSED, _OLD_JPEG, _JPEG, _WEBP = 1, 6, 7, 50_001
 _HEADER_BYTES = 8
 
 _FAX = frozenset({2, 3, 4})
@@ -82,6 +86,8 @@ class TiffAsStored(TiffImageFile):
     def _setup(self) -> None:
         told = self.tag_v2.get(ExifTags.Base.Orientation, 1)
         self.orientation = told[0] if isinstance(told, bytes) and told else told
+        if self.tag_v2.get(SAMPLESPERPIXEL, 1) == 1 and self.tag_v2.get(COMPRESSION, 1) == _UNCOMPRESSED:
+            self.tag_v2[PLANAR_CONFIGURATION] = _SAMPLES_TOGETHER  # of one sample both are the same
         super()._setup()
         self._size = self._tile_size
 
@@ -123,14 +129,25 @@ def _refuse_misread(image: TiffImageFile, bits: int) -> None:
         raise DamagedImage("the TIFF has fewer samples of colour than of light, uncompressed; save it as RGB")
     if not image.use_load_libtiff and _is_incomplete(image):
         raise DamagedImage("the TIFF is cut short: strips or tiles are missing")
-    if _is_apart(image) and image.tag_v2.get(COMPRESSION) == _OLD_JPEG:  # each strip would be looked for from the first
-        raise DamagedImage("the TIFF holds an old-style JPEG plane by plane; save it deflated")
-    if _is_apart(image) and image.mode in {"LA", "PA"}:
-        raise DamagedImage("the TIFF has its alpha in a plane of its own; save it with interleaved samples")
+    if _is_apart(image):
+        _refuse_misread_planes(image)
     is_jpeg, is_tiled = image.tag_v2.get(COMPRESSION) == _JPEG, TILEWIDTH in image.tag_v2
     if is_jpeg and bits == 12 and image.width % 2 and not is_tiled:
         raise DamagedImage(
             "the TIFF holds a JPEG of 12 bits and an odd width, whose last column is lost; save it deflated"
+        )
+
+
+def _refuse_misread_planes(image: TiffImageFile) -> None:
+    if image.tag_v2.get(COMPRESSION) == _OLD_JPEG:  # each strip would be looked for from the first
+        raise DamagedImage("the TIFF holds an old-style JPEG plane by plane; save it deflated")
+    if image.mode in {"LA", "PA"}:
+        raise DamagedImage("the TIFF has its alpha in a plane of its own; save it with interleaved samples")
+    if image.mode == "LAB":
+        raise DamagedImage("the TIFF has CIELab plane by plane; save it with interleaved samples, or as RGB")
+    if image.mode == "RGBA" and EXTRASAMPLES not in image.tag_v2:
+        raise DamagedImage(
+            "the TIFF has a fourth sample that it does not name, plane by plane; save it with interleaved samples"
         )
 
 
@@ -208,5 +225,6 @@ def _turn_over(image: TiffImageFile) -> None:
     window = levels.window_of(image)
     for rows, strip in levels.strips(image):
         stored = np.asarray(strip)
-        turned = (window.low + window.high - stored.astype(np.float64)).astype(stored.dtype)
+        with np.errstate(invalid="ignore"):  # NaN may be of the kind that numpy warns of
+            turned = (window.low + window.high - stored.astype(np.float64)).astype(stored.dtype)
         image.paste(PillowImage.fromarray(turned), (0, rows.start))

@@ -58,8 +58,8 @@ def size(upload: bytes) -> tuple[int, int]:
 def read(upload: bytes, max_pixels: int) -> PillowImage.Image:
     """Return the first picture in `upload`, which begins with one of KINDS, in mode L, RGB, I;16 or F.
 
-    Levels are scaled from the largest that the header declares to 8 bits, but grey pictures that declare full 16 bits,
-    and PFM, keep theirs.
+    Levels are scaled from the largest that the header declares to 8 bits, and what is above 0 stays above 0, as masks
+    of 0 and 1 need; but grey pictures that declare full 16 bits, and PFM, keep theirs.
 
     Raises:
         ImageTooLarge: more pixels than `max_pixels`, or a side longer than LONGEST_SIDE.
@@ -137,6 +137,7 @@ def _levels(upload: bytes, header: _Header) -> NDArray[np.uint8] | NDArray[np.ui
     if largest == 65535 and samples.ndim == 2:
         return samples.astype(np.uint16)
     scaled = np.minimum((np.arange(65536) * 255 + largest // 2) // largest, 255).astype(np.uint8)
+    scaled[1:] = np.maximum(scaled[1:], 1)
     return scaled[samples]
 
 

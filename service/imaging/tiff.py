@@ -29,6 +29,9 @@ _FEW = frozenset(
 _BLOBS = frozenset({700, 34675})
 """XMP and the colour profile, which Pillow looks at as well: bytes, as many as there may be."""
 
+_SUBDIRECTORIES = 330
+"""SubIFDs: where pictures lie that are no pages."""
+
 _DEPTHS = frozenset({32997, 32998})
 """ImageDepth and TileDepth: how many slices there are in one page, and in one tile. libtiff mixes them up."""
 
@@ -123,15 +126,25 @@ def pages(upload: bytes) -> list[Page]:
     """Return the full-size pages in the file's order; thumbnails count only if there is nothing else.
 
     Raises:
-        DamagedImage: there is no readable directory, or there are more than 10,000, or of more tags than is usual.
+        DamagedImage: there is no readable directory, or there are more than 10,000, or of more tags than is usual, or
+            there are thumbnails only, beside pictures that are no pages.
     """
     layout = _layout(upload)
     directories = _directories(upload, layout)
     size = len(upload)
-    found = [(_page(offset, tags, layout, size), _is_lesser(tags, layout)) for offset, tags in directories]
-    if not found:
+    full_size: list[Page] = []
+    lesser: list[Page] = []
+    is_beside_more = False
+    for offset, tags in directories:
+        (lesser if _is_lesser(tags, layout) else full_size).append(_page(offset, tags, layout, size))
+        is_beside_more = is_beside_more or any(entry[0] == _SUBDIRECTORIES for entry in tags)
+    if not full_size and not lesser:
         raise DamagedImage("the TIFF has no page that can be read")
-    return [page for page, lesser in found if not lesser] or [page for page, _ in found]
+    if not full_size and is_beside_more:
+        raise DamagedImage(
+            "the TIFF holds only a preview beside its picture, as camera raw (DNG, NEF) does; save it as PNG or TIFF"
+        )
+    return full_size or lesser
 
 
 def alone(upload: bytes, page: Page) -> bytes:

@@ -7,7 +7,9 @@ file has few pieces; a few megabytes of empty ones keep a processor busy for min
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from service.errors import DamagedImage, ImageTooLarge
 
@@ -45,7 +47,17 @@ _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _MARKERS_WITHOUT_LENGTH = frozenset({0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 """For Pillow, which takes all behind them for junk: extensions, as JPEG-LS is one, do have a length."""
 
-_START_OF_SCAN = 0xDA
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+
+_IS_MARKER = np.isin(np.arange(256), [*range(0xC0, 0xD0), *range(0xD9, 0xFF)])
+"""By the byte behind 0xFF, what libjpeg heeds behind the first scan's header. Others, such as restarts, are two bytes
+that it passes over, or gives up at; 0 makes 0xFF a part of the pixels, and another 0xFF fills up."""
+
+_MOST_JPEG_MARKERS = 10_000
+"""Behind the first scan's header; a progressive JPEG has some dozens."""
+
+_SEARCHED_BYTES = 1 << 18
+"""At a time, so that memory for what is found stays small."""
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -93,7 +105,7 @@ def check_jpeg_header(upload: bytes) -> int:
         junk += marker.end() - 2 - at
         at = marker.end()
         kind = upload[at - 1]
-        length = 0 if kind in _MARKERS_WITHOUT_LENGTH else max(2, int.from_bytes(upload[at : at + 2]))
+        length = 0 if kind in _MARKERS_WITHOUT_LENGTH else _length(upload, at)
         beginning, most = _TAKEN_APART.get(kind, (b"", math.inf))
         if upload.startswith(beginning, at + 2):
             taken_apart[kind] += length
@@ -116,6 +128,39 @@ def coefficient_bytes(pixels: int, sampling: Sequence[tuple[int, int]]) -> float
 def count_jpeg_scans(upload: bytes) -> int:
     """Return how many scans the JPEG, or all that are in a TIFF together, have: how often it goes over its pixels."""
     return upload.count(bytes([0xFF, _START_OF_SCAN]))
+
+
+def count_jpeg_scans_to_end(upload: bytes, first_scan: int) -> int:
+    """Return how many scans a JPEG has up to its end marker; the first one's header begins at `first_scan`.
+
+    Other bytes may lie behind, such as the video of a phone's motion photo, and look like scans here and there. Takes
+    about 1 ms a megabyte. Of more markers than any encoder writes all that looks like a scan counts.
+    """
+    scans, behind = 1, first_scan + _length(upload, first_scan)
+    for count, at in enumerate(_markers(upload, behind)):
+        if count == _MOST_JPEG_MARKERS:
+            return count_jpeg_scans(upload)
+        if at < behind:  # within a segment: an end marker in a comment is none
+            continue
+        kind = upload[at + 1]
+        if kind == _END_OF_IMAGE:
+            break
+        scans += kind == _START_OF_SCAN
+        behind = at + 2 + _length(upload, at + 2)
+    return scans
+
+
+def _length(upload: bytes, at: int) -> int:
+    """Return the length of a JPEG's segment, told at its beginning, which itself counts."""
+    return max(2, int.from_bytes(upload[at : at + 2]))
+
+
+def _markers(upload: bytes, first: int) -> Iterator[int]:
+    """Yield, from `first` on, where the markers of a JPEG are that libjpeg heeds, or what looks like one."""
+    for start in range(first, len(upload) - 1, _SEARCHED_BYTES):
+        piece = np.frombuffer(upload, np.uint8, min(_SEARCHED_BYTES + 1, len(upload) - start), start)
+        found = np.flatnonzero(piece[:-1] == 0xFF)
+        yield from (start + found[_IS_MARKER[piece[found + 1]]]).tolist()
 
 
 def check_jpeg_scans(scans: int, pixels: int, max_pixels: int) -> None:

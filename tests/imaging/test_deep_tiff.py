@@ -18,7 +18,7 @@ from service.imaging.opening import pixels_to_decode
 
 LIMIT = 1_000_000
 SHORT, LONG = 3, 4
-GREY, RGB, CMYK = 1, 2, 5
+GREY, RGB, CMYK, LAB = 1, 2, 5, 8
 FORMATS = {"u": 1, "i": 2, "f": 3}
 ORDERS = pytest.mark.parametrize("order", ["<", ">"], ids=["little endian", "big endian"])
 COMPRESSED = pytest.mark.parametrize("is_compressed", [False, True], ids=["plain", "deflated"])
@@ -114,12 +114,69 @@ def test_signed_levels_of_sixteen_bits_follow_the_rule_when_they_are_compressed(
     np.testing.assert_array_equal(grey(tiff(levels, GREY, order=order, is_compressed=True)), expected)
 
 
-@pytest.mark.parametrize(("channels", "photometric"), [(1, GREY), (4, RGB), (4, CMYK)], ids=["grey", "RGBA", "CMYK"])
+@pytest.mark.parametrize(("channels", "photometric"), [(4, RGB), (4, CMYK)], ids=["RGBA", "CMYK"])
 def test_deep_planes_that_cannot_be_read_are_refused_from_the_header(channels: int, photometric: int) -> None:
     upload = tiff(draw(channels), photometric, apart=True)
     for refuse in (decode, pixels_to_decode):
         with pytest.raises(DamagedImage, match="save it with interleaved samples"):
             refuse(upload, max_pixels=LIMIT)
+
+
+@ORDERS
+@COMPRESSED
+@pytest.mark.parametrize(
+    ("dtype", "photometric"),
+    [(np.uint8, 0), (np.uint8, GREY), (np.int8, GREY), (np.uint16, 0), (np.uint16, GREY), (np.int16, GREY)],
+)
+def test_one_sample_a_pixel_is_read_though_its_planes_are_said_to_lie_apart(
+    dtype: type[np.generic], photometric: int, order: Order, is_compressed: bool
+) -> None:
+    together, apart = (
+        tiff((draw() >> 9).astype(dtype), photometric, order=order, is_compressed=is_compressed, apart=apart)
+        for apart in (False, True)
+    )
+    assert apart != together
+    np.testing.assert_array_equal(grey(apart), grey(together))
+
+
+@COMPRESSED
+@pytest.mark.parametrize("photometric", [0, GREY, 3], ids=["0 is white", "0 is black", "palette"])
+@pytest.mark.parametrize("bits", [1, 4])
+def test_packed_samples_are_read_though_their_planes_are_said_to_lie_apart(
+    bits: int, photometric: int, is_compressed: bool
+) -> None:
+    levels = bytes(range(100, 116))
+    stored = zlib.compress(levels) if is_compressed else levels
+    told: Tags = PLAIN | {256: 32 // bits, 258: bits, 262: photometric, 278: 4, 279: len(stored)}
+    if is_compressed:
+        told |= {259: 8}
+    if photometric == 3:
+        told |= {320: [*range(0, 65536, 65536 // 2**bits)] * 3}
+    together = grey(built(stored, told))
+    assert together.min() < together.max()
+    np.testing.assert_array_equal(grey(built(stored, told | {284: 2})), together)
+
+
+@pytest.mark.parametrize("is_tiled", [False, True], ids=["strips", "tiles"])
+@COMPRESSED
+@pytest.mark.parametrize(("channels", "photometric"), [(3, LAB), (4, RGB)], ids=["LAB", "RGB and a sample"])
+def test_planes_that_come_in_wrong_colours_are_refused(
+    channels: int, photometric: int, is_compressed: bool, is_tiled: bool
+) -> None:
+    plane = zlib.compress(bytes(256)) if is_compressed else bytes(256)
+    told = {tag: kept for tag, kept in PLAIN.items() if not is_tiled or tag not in {273, 278, 279}}
+    at, of, size = (324, 325, {322: 16, 323: 16}) if is_tiled else (273, 279, {278: 16})
+    told |= {256: 16, 257: 16, 258: [8] * channels, 259: 8 if is_compressed else 1, 262: photometric, 277: channels}
+    told |= {**size, at: [8] * channels, of: [len(plane)] * channels, 284: 2}
+    for refuse in (decode, pixels_to_decode):
+        with pytest.raises(DamagedImage, match="save it with interleaved samples"):
+            refuse(built(plane, told), max_pixels=LIMIT)
+
+
+def test_planes_of_colours_with_a_named_alpha_are_read() -> None:
+    told: Tags = PLAIN | {258: [8] * 4, 262: RGB, 273: [8, 24, 40, 56], 277: 4, 278: 4, 279: [16] * 4, 284: 2, 338: 2}
+    planes = bytes([200] * 16 + [100] * 16 + [50] * 16 + [255] * 16)
+    assert pixels(built(planes, told))[0, 0].tolist() == [200, 100, 50]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -138,6 +195,14 @@ def test_a_window_is_that_of_the_levels_as_they_are_stored() -> None:
 def test_what_is_no_number_is_black_though_zero_is_white() -> None:
     upload = tiff(np.array([[0.0, np.nan, 1.0, np.inf, -np.inf]], np.float32), photometric=0)
     assert grey(upload).tolist() == [[255, 0, 0, 0, 255]]
+
+
+def test_a_signalling_nan_is_black_though_zero_is_white() -> None:
+    levels = np.array([[0x7FA0_0000, 0x3F80_0000, 0]], np.uint32).view(np.float32)
+    upload = tiff(levels, photometric=0)
+    assert struct.pack("<I", 0x7FA0_0000) in upload
+    assert grey(upload).tolist() == [[0, 0, 255]]
+    assert decode_mask(upload, max_pixels=LIMIT).mask.tolist() == [[False, False, True]]
 
 
 def test_a_mask_whose_zero_is_white_has_its_foreground_there() -> None:

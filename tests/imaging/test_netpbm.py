@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import DamagedImage, ImageTooLarge
+from service.imaging.decode import decode_mask
 from service.imaging.netpbm import read
 from tests.imaging.pictures import encoded, noise
 
@@ -32,9 +33,23 @@ def test_levels_are_scaled_from_the_declared_largest(largest: int, data: st.Data
     levels = data.draw(st.lists(st.integers(0, largest), min_size=6, max_size=6))
     plain = b"P2 3 2 %d\n" % largest + b" ".join(b"%d" % level for level in levels)
     binary = b"P5 3 2 %d\n" % largest + b"".join(struct.pack(">H" if largest > 255 else "B", level) for level in levels)
-    expected = [(level * 255 + largest // 2) // largest for level in levels]
+    expected = [max((level * 255 + largest // 2) // largest, int(level > 0)) for level in levels]
     for upload in (plain, binary):
         assert np.asarray(read(upload, LIMIT)).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("largest", [1, 255, 511, 4095, 65534, 65535])
+@pytest.mark.parametrize("kind", [b"P2", b"P3", b"P5", b"P6"])
+def test_a_mask_of_0_and_1_is_one_whatever_the_declared_largest(kind: bytes, largest: int) -> None:
+    levels = np.array([[0, 1, 0], [1, 1, 0]])
+    stored = np.repeat(levels, 3) if kind in {b"P3", b"P6"} else levels.ravel()
+    is_plain = kind in {b"P2", b"P3"}
+    samples = b" ".join(b"%d" % level for level in stored)
+    if not is_plain:
+        samples = stored.astype(">u2" if largest > 255 else "u1").tobytes()
+    read = decode_mask(b"%s 3 2 %d\n" % (kind, largest) + samples, max_pixels=LIMIT)
+    assert read.is_binary
+    np.testing.assert_array_equal(read.mask, levels > 0)
 
 
 def test_levels_above_the_declared_largest_are_white() -> None:

@@ -46,6 +46,18 @@ def test_thumbnails_and_transparency_masks_are_no_pages() -> None:
     assert decode(file(thumbnail, whole) + bytes(99), max_pixels=LIMIT).pixels.shape == (8, 8, 3)
 
 
+def test_a_preview_beside_a_picture_that_is_no_page_is_not_taken_for_it() -> None:
+    """A camera's raw file has its picture in a directory below the thumbnail's."""
+    preview = tags(2, 2, t254=(LONG, 1, 1), t330=(LONG, 1, 8))
+    mask, whole = tags(8, 8, t254=(LONG, 1, 4)), tags(8, 8, t330=(LONG, 1, 8))
+    for raw in (file(preview), file(mask, preview)):
+        for refuse in (decode, pixels_to_decode):
+            with pytest.raises(DamagedImage, match="only a preview"):
+                refuse(raw + bytes(99), max_pixels=LIMIT)
+    assert decode(file(preview, whole) + bytes(99), max_pixels=LIMIT).pixels.shape == (8, 8, 3)
+    assert decode(file(tags(2, 2, t254=(LONG, 1, 1))) + bytes(9), max_pixels=LIMIT).pixels.shape == (2, 2, 3)
+
+
 def test_directories_that_go_round_are_counted_once() -> None:
     upload = b"II*\0" + struct.pack("<I", 8) + directory(tags(2, 2), following=8)
     assert len(pages(upload)) == 1

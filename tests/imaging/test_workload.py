@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from service.errors import DamagedImage, ImageTooLarge
+from service.imaging import workload
 from service.imaging.decode import decode
 from service.imaging.opening import pixels_to_decode
 from tests.imaging.pictures import encoded, noise, rgb_png
@@ -101,6 +102,49 @@ def test_a_jpeg_that_goes_over_its_pixels_too_often_is_refused() -> None:
     upload = JPEG[:-2] + last_scan * 100 + JPEG[-2:]
     with pytest.raises(ImageTooLarge, match="times"):
         decode(upload, max_pixels=32 * 32)
+
+
+VIDEO = np.random.default_rng(0).bytes(8 << 20)
+"""Of which 8 MiB look like the beginnings of some 128 scans."""
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_a_video_behind_it_is_read_and_costs_what_it_costs_alone(progressive: bool) -> None:
+    alone = encoded(Image.fromarray(noise(32, 32, 3)), "JPEG", progressive=progressive)
+    assert VIDEO.count(b"\xff\xda") > 100
+    for read in (decode, pixels_to_decode):
+        read(alone + VIDEO, max_pixels=32 * 32)
+    np.testing.assert_array_equal(
+        decode(alone + VIDEO, max_pixels=LIMIT).pixels, decode(alone, max_pixels=LIMIT).pixels
+    )
+    assert pixels_to_decode(alone + VIDEO, max_pixels=LIMIT) == pixels_to_decode(alone, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [b"\xff\xfe\0\4\xff\xd9", b"\xff\2\x7f\xfc", b"\xff\1\x7f\xfc", b"\xff\xd3\x7f\xfc", b"\xff\0\xd9", b"\xff\xff"],
+    ids=["an end in a comment", "a reserved marker", "TEM", "a restart", "no marker", "filling"],
+)
+def test_nothing_between_the_scans_of_a_jpeg_hides_them(between: bytes) -> None:
+    """Where a restart is missing, libjpeg passes over the two bytes of a reserved marker, not over a segment."""
+    last_scan = JPEG[JPEG.rindex(b"\xff\xda") : -2]
+    upload = JPEG[:-2] + (between + last_scan) * 100 + JPEG[-2:]
+    for refuse in (decode, pixels_to_decode):
+        with pytest.raises(ImageTooLarge, match="times"):
+            refuse(upload + VIDEO, max_pixels=32 * 32)
+
+
+def test_what_looks_like_a_scan_within_a_segment_is_none() -> None:
+    comment = b"\xff\xfe" + struct.pack(">H", 2002) + b"\xff\xda" * 1000
+    upload = JPEG[:-2] + comment + JPEG[-2:]
+    assert pixels_to_decode(upload, max_pixels=32 * 32) == 32 * 32
+    assert decode(upload, max_pixels=32 * 32).format == "jpeg"
+
+
+def test_in_a_jpeg_of_more_markers_than_any_has_all_that_looks_like_a_scan_counts() -> None:
+    upload = JPEG[:-2] + b"\xff\xfe\0\2" * 20_000 + JPEG[-2:] + VIDEO
+    first_scan = workload.check_jpeg_header(upload)
+    assert workload.count_jpeg_scans_to_end(upload, first_scan) == upload.count(b"\xff\xda")
 
 
 def deep_tiff(channels: int, rows: int, orientation: int) -> bytes:
