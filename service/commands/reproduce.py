@@ -1,6 +1,7 @@
 """`alnet reproduce`: the accuracy tables of the AL-Net paper on one's own machine."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -147,8 +148,12 @@ def command_line(context: typer.Context) -> str:
         name = option.name or ""
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            value = context.params[name]
-            words += [
-                word for one in (value if isinstance(value, list) else [value]) for word in (option.opts[0], str(one))
-            ]
+            words += _words(option.opts[0], option.secondary_opts, context.params[name])
     return shlex.join(words)
+
+
+def _words(option: str, negated: Sequence[str], value: object) -> list[str]:
+    """Return how an option is given that has this value; a switch by its own name or the `negated` one."""
+    if isinstance(value, bool):
+        return [option if value else negated[0]]
+    return [word for one in (value if isinstance(value, list) else [value]) for word in (option, str(one))]

@@ -14,6 +14,7 @@ import typer
 
 from service.errors import AlnetError, BadParameter, FrameNeeded
 from service.settings import Settings
+from service.store.durable import replace as replace_file
 
 if TYPE_CHECKING:
     from service.engine.engine import Engine
@@ -218,8 +219,16 @@ async def _segment_one(segmenter: "Segmenter", file: Path, paths: Sequence[Path]
     answer = await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
     pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
     for path, png in zip(paths, pngs, strict=True):
-        await asyncio.to_thread(path.write_bytes, png)
+        await asyncio.to_thread(_write_whole, path, png)
     return answer
+
+
+def _write_whole(path: Path, png: bytes) -> None:
+    """Write a mask, of which a full disk leaves no half; what was there before stays if it cannot be written."""
+    try:
+        replace_file(path, png)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @asynccontextmanager

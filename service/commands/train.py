@@ -87,11 +87,14 @@ def train(
         raise BadParameter(
             "--teaching is the weight of a teacher's answers: give the teacher's run folder with --teacher"
         )
+    network = parse_network_options(network_option) if network_option else None
+    if network is not None and "fusion_stride" in network:
+        raise BadParameter("fusion_stride is an option of its own: --fusion-stride")
     folder = run or Path("runs") / (f"{name}-{preset}" if fold is None else f"{name}-{preset}-fold{fold}")
     changes = options.given(
         locals(),
         input=parse_input(grid) if grid else None,
-        network=parse_network_options(network_option) if network_option else None,
+        network=network,
         encoder_weights=encoder_identity(encoder_weights, folder) if encoder_weights else None,
         teacher=_identity(teacher, name) if teacher else None,
     )

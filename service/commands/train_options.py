@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from service.commands.options import store_option
+from service.errors import BadParameter
 
 DATA, RECIPE, CHANGES, MACHINE, RUN = "Data", "Recipe", "Random changes of the images", "Machine", "Run"
 
@@ -198,11 +199,21 @@ CacheGib = Annotated[
     typer.Option(help="Decoded images kept in memory by each such process, GiB.", rich_help_panel=MACHINE),
 ]
 
+
+def run_folder(given: str | Path) -> Path:
+    """Return the run folder that was given. Raises BadParameter for an empty one: Path makes it the current folder."""
+    if not str(given):
+        raise BadParameter("--run is empty; name a folder, or leave it out")
+    return Path(given)
+
+
 Run = Annotated[
     Path | None,
     typer.Option(
         "--run",
         "--run-folder",
+        parser=run_folder,
+        metavar="PATH",
         help="Run folder; runs/MODALITY-PRESET by default, and -foldN behind it for a fold. Interrupted runs go on.",
         rich_help_panel=RUN,
     ),
@@ -212,6 +223,8 @@ EncoderRun = Annotated[
     typer.Option(
         "--run",
         "--run-folder",
+        parser=run_folder,
+        metavar="PATH",
         help="Run folder; runs/MODALITY-encoder by default, and -foldN behind it for a fold. Interrupted runs go on.",
         rich_help_panel=RUN,
     ),

@@ -22,8 +22,9 @@ Spread = Annotated[float, Field(ge=1e-3, le=1)]
 T = TypeVar("T")
 
 LONGEST_LABEL = 100
-_UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, and those that end a line or turn its direction: on a terminal they pass for other text."""
+_UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, and those that end a line or turn its direction: on a terminal they pass for other text. And
+surrogates, as Python has them for the bytes of a file's name that are no UTF-8."""
 
 
 def printable(value: T) -> T:
@@ -118,6 +119,9 @@ class Data(_Frozen):
     n_validation: int = Field(ge=0)
     n_test: int = Field(ge=0)
     split: str = Field(description="how the split was made, in words")
+    parts_digest: str | None = Field(
+        default=None, pattern=SHA256, description="sha256 over which image files train, validate and test, if known"
+    )
 
 
 class Training(_Frozen):

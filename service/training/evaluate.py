@@ -10,12 +10,13 @@ from tqdm import tqdm
 from service.engine.engine import Engine
 from service.engine.quality import MaskRule
 from service.errors import BadDataset, BadParameter
-from service.store.card import Card, Data
+from service.store.card import Card
 from service.training.cache import PairCache
 from service.training.dataset import Dataset, Pair, check, open_dataset
+from service.training.origins import Origin
 from service.training.pictures import draw_samples
 from service.training.scores import ImageScore, averaged_over_flips, mean_and_std, score
-from service.training.split import PARTS, Split
+from service.training.split import PARTS
 from service.training.split_file import SplitFile
 
 COLUMNS = ("image", "iou", "accuracy", "dice", "expected_iou")
@@ -73,19 +74,18 @@ def read_pairs(data: str, split: Path | None, part: str | None, cards: Iterable[
     dataset = open_dataset(data)
     check(dataset, progress=sys.stderr.isatty())
     pairs = chosen(dataset, split, part)
-    own = [card.data for card in cards if card.data.digest == dataset.digest]
+    own = [Origin.of(card) for card in cards if card.data.digest == dataset.digest]
     advice = "with --split and the split.json of its run, only its test images are scored"
     if own and split is None:
         tqdm.write(f"caution: the checkpoint was trained on these very images; {advice}", file=sys.stderr)
-    elif split is not None and not _is_split_of(SplitFile.read(split).split, own):
+    elif split is not None and not _is_split_of(SplitFile.read(split), own):
         tqdm.write(f"caution: {split} is not how the checkpoint's own data were split; {advice}", file=sys.stderr)
     return PairCache(pairs, CACHE_BYTES)
 
 
-def _is_split_of(split: Split, own: Iterable[Data]) -> bool:
-    """Return whether all these data were split so; of one seed, other fractions are told by the parts' sizes."""
-    found = split.how, len(split.train), len(split.validation), len(split.test)
-    return all(found == (data.split, data.n_train, data.n_validation, data.n_test) for data in own)
+def _is_split_of(recorded: SplitFile, own: Iterable[Origin]) -> bool:
+    """Return whether all of `own` were split so, for all that is recorded of it."""
+    return all(origin.has_split(recorded.split, recorded.images) for origin in own)
 
 
 def table(scores: Sequence[ImageScore]) -> str:

@@ -18,7 +18,8 @@ from service.network import build
 from service.network.efficientnet import KINDS
 from service.network.normalise import Normalise
 from service.network.repvgg import Encoder
-from service.training.encoder_weights import load_encoder_weights
+from service.training.encoder_weights import OURS, load_encoder_weights
+from service.training.tensor_file import read_tensors
 
 PUBLISHED_MEAN, PUBLISHED_STD = 127 / 255, 128 / 255
 """How the published EfficientNet-Lites take pixels: (x - 127) / 128."""
@@ -41,8 +42,11 @@ class Model(nn.Module):
         """Return the EfficientNet-Lite whose weights are in `file`; which of them it is shows in the weights.
 
         Raises:
-            BadConfig: the file is none of `service.network.efficientnet.KINDS`, or cannot be read.
+            BadConfig: the file is none of `service.network.efficientnet.KINDS`, or of a run of ours, which may know
+                images that nobody checks here; or it cannot be read.
         """
+        if any(name.startswith(OURS) for name in read_tensors(file)):
+            raise BadConfig(f"{file.name} is of a run of ours; give an EfficientNet-Lite as its authors published it")
         refused = []
         for kind in KINDS:
             network = build("al-net", encoder=kind)

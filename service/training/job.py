@@ -24,8 +24,9 @@ from service.training.config import Config
 from service.training.dataset import open_dataset
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
 from service.training.initial import architecture_config, begin_encoder, build_network, check_batch, settle_encoder
-from service.training.leak import check_encoder_unseen, check_published, check_unseen, inherited
+from service.training.leak import check_encoder_unseen, check_origins, check_unseen, inherited, origins_of
 from service.training.measure import measure
+from service.training.origins import parts_digest
 from service.training.parts import Parts, Say, Usual, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import agreed_precision, check_agreed, make_fabric, part
@@ -245,9 +246,10 @@ def _begin(config: Config, folder: RunFolder, parts: Parts, encoder: Path | None
         check_unseen(teacher, config, split, parts.dataset.contents, "the teacher")
     if encoder is not None:
         check_encoder_unseen(encoder, config, split, parts.dataset.contents)
-        check_published(encoder, split, parts.dataset.digest)
+    origins = () if folder.has_begun else origins_of(encoder=encoder, teacher=teacher)
+    check_origins(origins, config, split, parts.dataset)
     seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder, teacher=teacher)
-    folder.begin(config, split, parts.dataset, seen)
+    folder.begin(config, split, parts.dataset, seen, origins)
 
 
 def _finished(config: Config, folder: RunFolder, result: Result, store: Path | None, say: Say) -> Result:
@@ -281,6 +283,7 @@ def _data(parts: Parts) -> Data:
         n_validation=len(parts.validation),
         n_test=len(parts.test),
         split=parts.split.how,
+        parts_digest=parts_digest(parts.split, parts.dataset.images),
     )
 
 

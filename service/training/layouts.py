@@ -19,6 +19,7 @@ from service.errors import BadDataset, BadUpload, FrameNeeded
 from service.imaging import tiff
 from service.imaging.decode import decode
 from service.imaging.opening import typed_errors
+from service.store.card import printable
 from service.training.pairs import MAX_PIXELS, FileSource, NoMask, Pair
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
@@ -68,6 +69,8 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
         raise BadDataset(
             f"{folder} is no folder; give a folder of images and masks, or drawn:retina, drawn:cell, drawn:skin"
         )
+    if not _prints(folder.resolve().name):
+        raise BadDataset(f"the folder's name {folder.resolve().name!a} is no UTF-8, or does not print; rename it")
     try:
         for layout in PAIRED if needs_masks else (*PAIRED, _images_alone):
             if found := layout(folder):
@@ -312,6 +315,15 @@ def _image_files(folder: Path | None) -> list[Path]:
         if not _is_utf_8(path.name):
             raise BadDataset(f"{str(path)!a} has a name that is no UTF-8: rename it and its partner")
     return images
+
+
+def _prints(name: str) -> bool:
+    """Return whether a folder's name is text that can stand in a card."""
+    try:
+        printable(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_utf_8(name: str) -> bool:

@@ -11,7 +11,9 @@ from pathlib import Path
 from service.errors import BadCheckpoint, BadConfig
 from service.store.checkpoint import CARD, Checkpoint
 from service.training.config import Config
-from service.training.run_folder import SPLIT, RunFolder
+from service.training.dataset import Dataset
+from service.training.origins import Origin
+from service.training.run_folder import CHECKPOINT, SPLIT, RunFolder
 from service.training.split import Split
 from service.training.split_file import Seen, SplitFile
 
@@ -53,27 +55,39 @@ def check_encoder_unseen(file: Path, config: Config, split: Split, images: Conte
         check_unseen(run, config, split, images, "the encoder")
 
 
-def check_published(file: Path, split: Split, data_digest: str) -> None:
-    """Return if a run on `split` of these data may begin with `file`, which may lie beside a published card.
+def origins_of(*, encoder: Path | None, teacher: Path | None) -> tuple[Origin, ...]:
+    """Return the published checkpoints from which the file `encoder` and the run `teacher` came, as far as is recorded.
+
+    Raises:
+        BadConfig: a run folder's files are missing or damaged; or the card beside the encoder cannot be read.
+    """
+    runs = [run for run in (None if encoder is None else _run_of(encoder), teacher) if run is not None]
+    found = [origin for run in runs for origin in RunFolder(run).recorded_split().begun_with]
+    if encoder is not None and _run_of(encoder) is None and (encoder.parent / CARD).exists():
+        try:
+            found.append(Origin.of(Checkpoint.read_anywhere(encoder.parent).card))
+        except BadCheckpoint as error:
+            raise BadConfig(f"the encoder in {encoder}: {error}") from error
+    return tuple(found)
+
+
+def check_origins(origins: Iterable[Origin], config: Config, split: Split, dataset: Dataset) -> None:
+    """Return if a run of `config` on `split` of these data may begin with what came from published checkpoints.
 
     A card does not name its images: of the same data only the same split is known to keep them apart, and whether other
     data share images with them is for the reader to see.
 
     Raises:
-        BadConfig: it was trained on these very data, divided in another way; or its card cannot be read.
+        BadConfig: one was trained on these very data, divided in another way.
     """
-    if not (file.parent / CARD).exists():
-        return
-    try:
-        data = Checkpoint.read_anywhere(file.parent).card.data
-    except BadCheckpoint as error:
-        raise BadConfig(f"the encoder in {file}: {error}") from error
-    own = split.how, *map(len, (split.train, split.validation, split.test))
-    if data.digest == data_digest and own != (data.split, data.n_train, data.n_validation, data.n_test):
-        raise BadConfig(
-            f"the encoder in {file} was trained on these images, divided in another way ({data.split}): it may know"
-            " those that are to judge this run; give the --seed and --fractions that its card tells"
-        )
+    for origin in origins:
+        of_the_same = origin.data.digest == dataset.digest
+        if of_the_same and not origin.has_split(split, dataset.images, config.fractions):
+            raise BadConfig(
+                "the published checkpoint that this run goes back to was trained on these images, divided in another"
+                f" way ({origin.data.split}): it may know those that are to judge this run; give the --seed and"
+                " --fractions that its card tells"
+            )
 
 
 def inherited(modality: str, *, encoder: Path | None, teacher: Path | None) -> Seen:
@@ -83,9 +97,15 @@ def inherited(modality: str, *, encoder: Path | None, teacher: Path | None) -> S
 
 
 def _run_of(file: Path) -> Path | None:
-    """Return the run folder in which a file lies, if it is in one."""
-    folders = (file.parent, file.resolve().parent)  # the file, or the folder, may be a link
+    """Return the run folder in which a file lies, if it is in one, or in the checkpoint there."""
+    places = (file, file.resolve())  # the file, or the folder, may be a link
+    folders = [folder for place in places for folder in (place.parent, *_run_of_checkpoint(place))]
     return next((folder for folder in folders if (folder / SPLIT).exists()), None)
+
+
+def _run_of_checkpoint(file: Path) -> list[Path]:
+    """Return the run folder of `RUN/checkpoint/MODALITY/VERSION/FILE`."""
+    return [folder.parent for folder in list(file.parents)[2:3] if folder.name == CHECKPOINT]
 
 
 def seen_by(run: Path, modality: str) -> Seen:

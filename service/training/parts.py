@@ -48,10 +48,13 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
     if leads:
         dataset = check(dataset, progress=sys.stderr.isatty())
     chosen = folder.split(dataset, lambda: _split(dataset, config))
+    if leads:
+        for line in dataset.passed_over:
+            say(f"caution: {line}")
     if leads and needs_masks:
         check_learnable(dataset, chosen.train)
         check_can_judge(dataset, chosen.validation)
-        _caution(dataset, chosen, say)
+        _caution(dataset, chosen.test, say)
     sizes = f"{len(chosen.train)} train, {len(chosen.validation)} validation, {len(chosen.test)} test"
     say(f"{dataset.name}: {sizes}{f', {len(chosen.unused)} unused' if chosen.unused else ''}{_guess(dataset, config)}")
     pairs = {pair.name: pair for pair in dataset.pairs}
@@ -62,12 +65,10 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
     return Parts(dataset, chosen, cache(chosen.train), cache(chosen.validation), cache(chosen.test))
 
 
-def _caution(dataset: Dataset, chosen: Split, say: Say) -> None:
-    """Say what may not be as it was meant, and is no reason to stop."""
-    for line in dataset.passed_over:
-        say(f"caution: {line}")
-    if missing := missing_kind(dataset, chosen.test):
-        say(f"caution: no mask of the {len(chosen.test)} test images has any {missing}: their scores will say nothing")
+def _caution(dataset: Dataset, test: Sequence[str], say: Say) -> None:
+    """Say if the test images can judge nothing, which is no reason to stop."""
+    if missing := missing_kind(dataset, test):
+        say(f"caution: no mask of the {len(test)} test images has any {missing}: their scores will say nothing")
 
 
 def _guess(dataset: Dataset, config: Config) -> str:

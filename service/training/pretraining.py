@@ -25,7 +25,7 @@ from service.training.encoder_weights import OURS
 from service.training.fit import BEST, set_learning_rate
 from service.training.imitation import Imitation, Model
 from service.training.initial import begin_encoder, build_network, check_batch, settle_encoder
-from service.training.leak import check_encoder_unseen, check_published, inherited
+from service.training.leak import check_encoder_unseen, check_origins, inherited, origins_of
 from service.training.loading import Batches, loaded, make_batches
 from service.training.order import EpochOrder
 from service.training.parts import Say, read_parts, study
@@ -105,11 +105,12 @@ def _pretrain(
     imitation = Imitation(network, model.encoder.widths)
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
-    if encoder_weights is not None and not folder.has_begun:
-        check_encoder_unseen(encoder_weights, config, parts.split, parts.dataset.contents)
-        check_published(encoder_weights, parts.split, parts.dataset.digest)
-    seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder_weights, teacher=None)
-    folder.begin(config, parts.split, parts.dataset, seen)
+    encoder = None if folder.has_begun else encoder_weights
+    if encoder is not None:
+        check_encoder_unseen(encoder, config, parts.split, parts.dataset.contents)
+    origins = origins_of(encoder=encoder, teacher=None)
+    check_origins(origins, config, parts.split, parts.dataset)
+    folder.begin(config, parts.split, parts.dataset, inherited(config.modality, encoder=encoder, teacher=None), origins)
     normalisation = study(parts.train, config.input).normalisation
     items = TrainingItems(parts.train, len(parts.train), config)
     if not folder.has_begun:
@@ -138,6 +139,8 @@ def _learn(lessons: _Lessons, folder: RunFolder, say: Say) -> None:
     config, state = lessons.config, folder.path / STATE
     trained = lessons.imitation, lessons.optimizer
     progress = load_state(state, *trained) if state.exists() else Progress()
+    if progress.history and not (folder.path / BEST).exists():  # someone has moved it
+        write_atomically(folder.path / BEST, save(_encoder_tensors(lessons.imitation)))
     for epoch in range(progress.next_epoch, config.epochs):
         started = time.monotonic()
         rate = set_learning_rate(lessons.optimizer, config, epoch)

@@ -13,6 +13,7 @@ from service.errors import BadConfig
 from service.training.code_version import code_commit
 from service.training.config import Config, spelt
 from service.training.dataset import Dataset
+from service.training.origins import Origin
 from service.training.split import Split
 from service.training.split_file import Seen, SplitFile
 from service.training.state import STATE, EpochRecord, Progress, write_atomically
@@ -146,15 +147,18 @@ class RunFolder:
             return code_commit()
         return self.recorded_split().code_commit
 
-    def begin(self, config: Config, split: Split, dataset: Dataset, inherited: Seen) -> None:
+    def begin(
+        self, config: Config, split: Split, dataset: Dataset, inherited: Seen, begun_with: tuple[Origin, ...] = ()
+    ) -> None:
         """Write configuration and split down, over those of a run that never finished an epoch.
 
-        A run that goes on keeps what it had recorded of what it `inherited`.
+        A run that goes on keeps what it had recorded of what it `inherited` and was `begun_with`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if self.has_begun and (self.path / SPLIT).exists():
-            inherited = self.recorded_split().inherited
-        content = SplitFile.of(split, dataset, inherited, self.commit)
+            recorded = self.recorded_split()
+            inherited, begun_with = recorded.inherited, recorded.begun_with
+        content = SplitFile.of(split, dataset, inherited, self.commit, begun_with)
         write_atomically(self.path / SPLIT, content.to_bytes())
         write_atomically(self.path / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
 

@@ -8,6 +8,7 @@ from typing import Self
 
 from service.errors import BadConfig
 from service.training.dataset import Dataset
+from service.training.origins import Origin
 from service.training.split import Split
 
 Seen = Mapping[str, tuple[str, ...]]
@@ -20,6 +21,7 @@ class SplitFile:
 
     - `data_digest`, `pairs_digest`, `images`, `pixels`: those of `service.training.dataset.Dataset`.
     - `inherited`: what the run's encoder and its teacher had seen before it began.
+    - `begun_with`: the published checkpoints among what they came from, which name no images.
     """
 
     split: Split
@@ -28,10 +30,13 @@ class SplitFile:
     images: Mapping[str, str] = field(default_factory=dict)
     pixels: Mapping[str, str] = field(default_factory=dict)
     inherited: Seen = field(default_factory=dict)
+    begun_with: tuple[Origin, ...] = ()
     code_commit: str = "unknown"
 
     @classmethod
-    def of(cls, split: Split, dataset: Dataset, inherited: Seen, code_commit: str) -> Self:
+    def of(
+        cls, split: Split, dataset: Dataset, inherited: Seen, code_commit: str, begun_with: tuple[Origin, ...] = ()
+    ) -> Self:
         """Return what is to be written of a run that begins."""
         return cls(
             split=split,
@@ -40,6 +45,7 @@ class SplitFile:
             images=dataset.images,
             pixels=dataset.pixels,
             inherited=inherited,
+            begun_with=begun_with,
             code_commit=code_commit,
         )
 
@@ -59,6 +65,7 @@ class SplitFile:
             images=dict(content.get("images", {})),
             pixels=dict(content.get("pixels", {})),
             inherited={part: tuple(seen) for part, seen in content.get("inherited", {}).items()},
+            begun_with=tuple(map(Origin.from_json, content.get("begun_with", []))),
             code_commit=str(content.get("code_commit", "unknown")),
         )
 
@@ -69,6 +76,7 @@ class SplitFile:
             "data_digest": self.data_digest,
             "pairs_digest": self.pairs_digest,
             **self.split.to_json(),
+            "begun_with": [origin.to_json() for origin in self.begun_with],
             "inherited": self.inherited,
             "images": self.images,
             "pixels": self.pixels,

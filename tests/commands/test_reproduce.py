@@ -1,6 +1,7 @@
 """alnet reproduce: its options, what it prints, and what is left of it after SIGKILL."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.commands.reproduce import choose, subject
+from service.commands.reproduce import choose, command_line, subject
 from service.errors import BadConfig, BadDataset, BadParameter
 from service.reproduction.accuracy_table import heading
 from service.training.run_folder import RESULT
@@ -81,6 +82,16 @@ def test_a_wrong_call_leaves_nothing_behind(
     assert isinstance(result.exception, error), result.output
     assert message in str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_is_recorded_as_it_can_be_given_again() -> None:
+    command = get_command(app).commands["reproduce"]  # type: ignore[attr-defined]  # a group's
+    given = ["--data", "drawn:skin", "--no-series", "--folds", "2", "--network", "al-net", "--network", "cenet"]
+    with command.make_context("alnet", list(given)) as context:
+        recorded = shlex.split(command_line(context))
+    assert recorded[:2] == ["alnet", "reproduce"]
+    with command.make_context("alnet", recorded[2:]) as again:
+        assert again.params == context.params
 
 
 def test_every_option_says_what_it_does() -> None:

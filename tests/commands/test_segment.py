@@ -223,7 +223,9 @@ def test_a_mask_that_cannot_be_written_fails_its_file_alone(
     (tmp_path / "a.png").mkdir()
     result = _segment(published, images / "a.png", images / "c.JPG", "--out", tmp_path)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert result.stderr.startswith(f"alnet: {images / 'a.png'}: [Errno 21] Is a directory")
+    assert result.stderr.startswith(
+        f"alnet: {images / 'a.png'}: {tmp_path / 'a.png'} cannot be written: Is a directory"
+    )
     assert (tmp_path / "c.png").is_file()
 
 

@@ -163,12 +163,13 @@ def test_parameters_are_named_as_fields_but_for_those_that_are_none(command: str
         (("--data", "drawn:retina", "--architecture", "segnet"), BadConfig, "no architecture 'segnet'"),
         (("--data", "drawn:retina", "--network-option", "encoder=vgg"), BadConfig, "not 'vgg'"),
         (("--data", "drawn:retina", "--architecture", "cenet", "--fusion-stride", "1"), BadParameter, "al-net's"),
+        (("--data", "drawn:retina", "--network-option", "fusion_stride=1"), BadParameter, "--fusion-stride"),
         (("--data", "drawn:retina", "--encoder-weights", "no.pth"), BadConfig, "no.pth cannot be read"),
         (("--data", "drawn:retina", "--teaching", "0.5"), BadParameter, "--teacher"),
     ],
     ids=[
         *("no modality", "no folder", "no drawing", "preset", "epochs", "crop", "pattern", "too few"),
-        *("architecture", "network option", "fusion stride", "encoder weights", "teaching"),
+        *("architecture", "network option", "fusion stride", "its own option", "encoder weights", "teaching"),
     ],
 )
 def test_a_wrong_call_leaves_nothing_behind(
@@ -177,6 +178,14 @@ def test_a_wrong_call_leaves_nothing_behind(
     result = _train(*arguments, "--run", tmp_path / "run", "--store", tmp_path / "store")
     assert isinstance(result.exception, error), result.output
     assert message in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_run_folder_is_not_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = _train("--data", "drawn:retina", "--run", "", "--store", tmp_path / "store")
+    assert isinstance(result.exception, BadParameter), result.output
+    assert "--run is empty" in str(result.exception)
     assert not list(tmp_path.iterdir())
 
 

@@ -231,6 +231,17 @@ def test_a_name_that_is_no_utf_8_is_told_in_characters_that_can_be_shown(tmp_pat
     assert r"caf\udce9.png" in str(caught.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("name", [b"lat\xe9n", b"two\nlines"])
+def test_a_folder_whose_name_no_card_could_hold_is_refused(tmp_path: Path, name: bytes) -> None:
+    folder = tmp_path / os.fsdecode(name)
+    images_and_masks(folder, ["a"])
+    (tmp_path / "link").symlink_to(folder)
+    for given in (folder, tmp_path / "link"):
+        with pytest.raises(BadDataset, match=r"is no UTF-8, or does not print; rename it"):
+            read_layout(given)
+
+
 def test_an_accent_may_be_written_otherwise_in_the_name_of_the_mask(tmp_path: Path) -> None:
     one_character, two_characters = "r\u00e9tine", "re\u0301tine"
     write(tmp_path / "images" / f"{two_characters}.png", picture(0))

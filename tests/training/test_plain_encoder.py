@@ -19,10 +19,9 @@ from service.training.encoder_weights import load_encoder_weights
 from service.training.fit import BEST
 from service.training.initial import build_network
 from service.training.job import run as train
-from service.training.leak import check_published
+from service.training.leak import origins_of
 from service.training.plain_encoder import plain_encoder, settle
 from service.training.pretraining import pretrain
-from service.training.split import Split
 from tests.network.published_efficientnet import LITE0, random_weights
 
 SMALL = {"blocks": [1, 2, 1, 2, 1], "widths": [4, 6, 8, 10, 12]}
@@ -183,10 +182,33 @@ def test_what_it_knows_must_not_judge(checkpoint: Path, tmp_path: Path) -> None:
     assert train(other, tmp_path / "other", None, print, encoder_weights=checkpoint) is not None
 
 
+def test_what_began_with_it_hands_on_what_it_must_not_judge(checkpoint: Path, tmp_path: Path) -> None:
+    lesions = _config(epochs=1, encoder_weights=file_identity(checkpoint)).model_copy(
+        update={"data": "drawn:skin:9", "modality": "skin"}
+    )
+    train(lesions, tmp_path / "skin", None, print, encoder_weights=checkpoint)
+    best = tmp_path / "skin" / BEST
+    back = _config(seed=1, encoder_weights=file_identity(best))
+    with pytest.raises(BadConfig, match="this run goes back to was trained on these images, divided in another way"):
+        train(back, tmp_path / "back", None, print, encoder_weights=best)
+    origins = origins_of(encoder=best, teacher=tmp_path / "skin")
+    assert [origin.data.name for origin in origins] == ["drawn:retina"] * 2
+
+
+def test_a_checkpoint_that_lies_in_its_run_is_judged_by_the_runs_own_split(tmp_path: Path) -> None:
+    """Whose images are known: also other data that share some of them are told."""
+    first = train(_config(epochs=1), tmp_path / "first", None, print)
+    assert first is not None
+    weights = Path(first.checkpoint) / WEIGHTS
+    assert weights.is_relative_to(tmp_path / "first")
+    others = _config(data="drawn:retina:10", seed=3, encoder_weights=file_identity(weights))
+    with pytest.raises(BadConfig, match=r"the encoder in .*first knows retina-0"):
+        train(others, tmp_path / "second", None, print, encoder_weights=weights)
+
+
 def test_a_damaged_card_is_told_of(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / WEIGHTS).write_bytes(checkpoint.read_bytes())
-    split = Split(train=("a",), validation=(), test=(), how="")
-    check_published(tmp_path / WEIGHTS, split, "0" * 64)  # without a card nothing is known
+    assert origins_of(encoder=tmp_path / WEIGHTS, teacher=None) == ()  # without a card nothing is known
     (tmp_path / CARD).write_text("{}")
     with pytest.raises(BadConfig, match=r"the encoder in .*card\.json: field"):
-        check_published(tmp_path / WEIGHTS, split, "0" * 64)
+        origins_of(encoder=tmp_path / WEIGHTS, teacher=None)

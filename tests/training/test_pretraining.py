@@ -170,6 +170,22 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_the_network_of_a_run_is_refused_since_it_may_know_what_is_to_judge(tmp_path: Path) -> None:
+    ours = build("al-net", encoder="efficientnet-lite0")
+    torch.save(ours.state_dict(), tmp_path / "best.pth")
+    with pytest.raises(BadConfig, match=r"best\.pth is of a run of ours"):
+        Model.of(tmp_path / "best.pth")
+
+
+def test_an_encoder_that_was_moved_away_is_there_again(weights: Path, tmp_path: Path) -> None:
+    best = pretrain(_config(epochs=1), tmp_path / "run", weights, print)
+    expected = load_file(best)
+    best.unlink()
+    found = load_file(pretrain(_config(epochs=1), tmp_path / "run", weights, print))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
 def test_batches_that_are_too_small_are_refused_before_the_data_are_read(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="--batch-size 2"):
         pretrain(_config(data="no folder", batch_size=1, crop_px=32), tmp_path / "run", weights, print)

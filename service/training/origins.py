@@ -1,0 +1,52 @@
+"""Published checkpoints that a run began with, and what their cards tell of the data that taught them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from service.store.card import Card, Data
+from service.training.split import PARTS, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The data of a published checkpoint and how they were divided; `fractions` None: its card does not tell them."""
+
+    data: Data
+    fractions: tuple[float, ...] | None
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        """Return what the card tells."""
+        fractions = card.training.config.get("fractions")
+        return cls(card.data, tuple(fractions) if isinstance(fractions, list) else None)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Return what `to_json` gave. Raises ValueError, KeyError, TypeError if it did not."""
+        fractions = content["fractions"]
+        return cls(Data.model_validate(content["data"]), None if fractions is None else tuple(fractions))
+
+    def to_json(self) -> dict[str, object]:
+        """Return it for a file."""
+        return {"data": self.data.model_dump(), "fractions": self.fractions}
+
+    def has_split(self, split: Split, images: Mapping[str, str], fractions: tuple[float, ...] | None = None) -> bool:
+        """Return whether its data, of which `images` are the files' digests by name, were divided as by `split`.
+
+        Cards of before there was a digest of the parts tell words and sizes alone, and perhaps the `fractions` that
+        were asked for (None: not known of `split`). Files that were renamed are dealt anew, which these do not show.
+        """
+        if self.data.parts_digest is not None:
+            return self.data.parts_digest == parts_digest(split, images)
+        own = self.data.split, self.data.n_train, self.data.n_validation, self.data.n_test
+        found = split.how, len(split.train), len(split.validation), len(split.test)
+        return own == found and (None in {self.fractions, fractions} or self.fractions == fractions)
+
+
+def parts_digest(split: Split, images: Mapping[str, str]) -> str:
+    """Return the sha256 over which image files train, validate and test, whatever their names."""
+    parts = [sorted(images.get(name, name) for name in getattr(split, part)) for part in PARTS]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
