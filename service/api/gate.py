@@ -30,8 +30,8 @@ class Gate:
         """Return the gate that the settings ask for.
 
         Raises:
-            BadSettings: the key file is missing or damaged, or there is none though /metrics is to need a
-            key; or there is a burst, and no rate limit.
+            BadSettings: the key file is missing or damaged, or there is none though /metrics is to need a key; or there
+                is a burst, and no rate limit.
         """
         if settings.metrics_access == "key" and not settings.api_keys:
             raise BadSettings("ALNET_METRICS_ACCESS=key, but there are no keys: set ALNET_API_KEYS too")

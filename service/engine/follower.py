@@ -22,8 +22,8 @@ class Follower:
     """Looks at the store every `poll_s` seconds, or once if that is 0; a modality whose files hang holds up no other.
 
     `named` are the modalities to be served whatever the store has; None: all that it has. `add` makes one known and
-    returns it, `source` says which version of it is wanted. `forget` hears of one that nobody named, and
-    of which nothing is left in the store before any of it has served. Once `is_over` says so, nobody looks any more.
+    returns it, `source` says which version of it is wanted. `forget` hears of one that nobody named, and of which
+    nothing is left in the store before any of it has served. Once `is_over` says so, nobody looks any more.
     """
 
     def __init__(

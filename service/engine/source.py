@@ -49,7 +49,7 @@ class StoreSource:
         wanted = self._store.wanted(modality)
         seen = self._seen.get(modality)
         if seen is not None and (seen.version, seen.stamp) == (wanted.version, wanted.stamp):
-            return seen
+            return replace(wanted, card=seen.card)
         try:
             found = replace(wanted, card=self._store.open(modality, wanted.version).card)
         except AlnetError:

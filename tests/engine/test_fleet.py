@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.store.card import Card, TrainingImages
 from service.store.checkpoint import Checkpoint, Contents
 from service.store.model_store import ModelStore, Wanted
+from service.store.pin import remove_pin, write_pin
 from service.store.publish import publish
 from tests.cards import WEIGHTS
 from tests.checkpoints import publish_tiny
@@ -695,6 +696,21 @@ def test_a_broken_one_by_the_number_of_what_serves_is_told_and_what_serves_goes_
 
     asyncio.run(main())
     assert caplog.text.count("what the store asks for is refused, 1 serves on") == 1
+
+
+def test_a_pin_on_what_serves_is_seen_and_so_is_that_it_is_lifted(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            assert not fleet.states["retina"].is_pinned
+            write_pin(tmp_path, "retina", "1")
+            await until(lambda: fleet.states["retina"].is_pinned)
+            remove_pin(tmp_path, "retina")
+            await until(lambda: not fleet.states["retina"].is_pinned)
+
+    asyncio.run(main())
 
 
 def test_files_that_are_touched_are_not_loaded_again(tmp_path: Path) -> None:
