@@ -13,8 +13,9 @@ RUN python -m venv --without-pip /opt/venv
 
 # From what changes least to what changes most, so that an edit of the code rebuilds only the last, small layers.
 COPY constraints.txt ./
+# What torch needs comes with the rest: an index of torch has not every release of it.
 ARG TORCH_INDEX_URL=
-RUN pip --python /opt/venv/bin/python install -c constraints.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} torch
+RUN pip --python /opt/venv/bin/python install -c constraints.txt ${TORCH_INDEX_URL:+--no-deps --index-url "$TORCH_INDEX_URL"} torch
 COPY pyproject.toml ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *project['optional-dependencies']['serve'], *project['optional-dependencies']['cpu'], sep='\n')" > requirements.txt \
  && pip --python /opt/venv/bin/python install -c constraints.txt -r requirements.txt

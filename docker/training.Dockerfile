@@ -12,7 +12,7 @@ RUN python -m venv --without-pip /opt/venv
 
 COPY constraints.txt ./
 ARG TORCH_INDEX_URL=
-RUN pip --python /opt/venv/bin/python install -c constraints.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} torch
+RUN pip --python /opt/venv/bin/python install -c constraints.txt ${TORCH_INDEX_URL:+--no-deps --index-url "$TORCH_INDEX_URL"} torch
 COPY pyproject.toml ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *project['optional-dependencies']['train'], *project['optional-dependencies']['cpu'], *project['optional-dependencies']['quantize'], sep='\n')" > requirements.txt \
  && pip --python /opt/venv/bin/python install -c constraints.txt -r requirements.txt

@@ -74,9 +74,10 @@ def main() -> None:
     """Serve until a signal ends it; port, queue and time limit come on the command line, as mosec wants them."""
     server = Server()
     wait_ms = round(1000 * BATCH_WAIT_S)
-    server.append_worker(Decode, num=1, route="/segment")
+    beside = max(1, (os.cpu_count() or 1) // 2)  # it decodes in processes, and encodes in others
+    server.append_worker(Decode, num=beside, route="/segment")
     server.append_worker(Predict, num=1, max_batch_size=BATCH_SIZE, max_wait_time=wait_ms, route="/segment")
-    server.append_worker(Encode, num=1, route="/segment")
+    server.append_worker(Encode, num=beside, route="/segment")
     server.run()
 
 

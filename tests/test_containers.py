@@ -449,6 +449,28 @@ def test_a_full_queue_is_an_overload_and_a_callers_own_limits_are_none(
     check_alert(tmp_path, "AlnetOverloaded", "15m", series, [overload] if is_overload else [])
 
 
+def test_callers_without_a_key_do_not_hide_an_overload(tmp_path: Path) -> None:
+    series = {
+        'alnet_refused_total{instance="a", reason="overloaded"}': "0+8x80",
+        'alnet_requests_total{instance="a", modality="retina", status="429"}': "0+8x80",
+        'alnet_requests_total{instance="a", modality="retina", status="200"}': "0+8x80",
+        'alnet_requests_total{instance="a", modality="retina", status="401"}': "0+800x80",
+    }
+    summary = "Over 5 % of the uploads to a find a queue full or run out of time."
+    check_alert(tmp_path, "AlnetOverloaded", "15m", series, [fired(summary, instance="a", severity="warning")])
+
+
+@pytest.mark.parametrize(("every_min", "at", "is_told"), [(5, "30m", True), (16, "2h", True), (90, "8h", False)])
+def test_a_service_that_begins_anew_again_and_again_is_told_of(
+    tmp_path: Path, every_min: int, at: str, *, is_told: bool
+) -> None:
+    starts = " ".join(str(60 * (minute // every_min)) for minute in range(480) for _ in range(4))
+    summary = "a has ended and begun anew several times in half an hour, or many times in six."
+    told = fired(summary, instance="a", job="alnet", severity="critical")
+    series = {'process_start_time_seconds{job="alnet", instance="a"}': starts}
+    check_alert(tmp_path, "AlnetRestarts", at, series, [told] if is_told else [])
+
+
 @pytest.mark.parametrize(("minutes_apart", "is_told"), [(1, True), (30, False)])
 def test_images_unlike_the_training_images_are_told_of_where_there_are_enough(
     tmp_path: Path, minutes_apart: int, is_told: bool

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from service.api.exchange import Exchange
 from service.api.line_writer import LineWriter
@@ -36,8 +37,16 @@ def configure(level: str) -> None:
     access.propagate = False
 
 
+PROBES = frozenset({"/livez", "/readyz"})
+
+
 def log_access(exchange: Exchange) -> None:
-    """Write the line of a finished exchange: nothing in it comes from the caller but method and sane id."""
+    """Write the line of a finished exchange: nothing in it comes from the caller but method and sane id.
+
+    There is none of a probe that finds all well: proxies ask several times a second, and would fill the log with it.
+    """
+    if exchange.route in PROBES and exchange.status == HTTPStatus.OK:
+        return
     line = {
         "time": _iso(datetime.now(UTC)),
         "route": exchange.route,

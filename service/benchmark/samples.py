@@ -73,7 +73,11 @@ def is_steady(rates: Sequence[float]) -> bool:
 
 
 def summarise(samples: Sequence[Sample], span: Span) -> Summary:
-    """Return what the samples say about a span; all that were due within it should be over."""
+    """Return what the samples say about a span; all that were due within it should be over.
+
+    An upload that fails late would be in nobody's span, with the latency that it hides: so it has failed in each span
+    in which it was waited for.
+    """
     over = [one for one in samples if span.holds(one.over_s)]
     answered = [one for one in over if one.outcome == "answered"]
     latencies_ms = [
@@ -87,7 +91,9 @@ def summarise(samples: Sequence[Sample], span: Span) -> Summary:
         p99_ms=p99,
         answered=len(answered),
         refused=sum(one.outcome == "refused" for one in over),
-        failed=sum(one.outcome == "failed" for one in over),
+        failed=sum(
+            one.outcome == "failed" and one.due_s < span.end_s and one.over_s >= span.start_s for one in samples
+        ),
         received_bytes=sum(one.received_bytes for one in over),
     )
 

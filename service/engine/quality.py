@@ -108,7 +108,13 @@ def expected_iou(counts: LevelCounts, threshold: float, estimate: IouEstimate | 
 
     The plain estimate errs where probabilities do, image by image. A checkpoint's `estimate`, learnt on its validation
     images, corrects that as far as the map shows it (docs/adr/0010-expected-iou-learns-from-validation-images.md).
+
+    An empty mask has an IoU of 1 if there is nothing, and else of 0: so the probability that there is nothing is
+    expected, Π (1 − p), as if pixels were independent.
     """
+    lowest = lowest_level(threshold)
+    if not counts[lowest:].any():
+        return float(np.exp(counts[:lowest] @ np.log1p(-LEVELS[:lowest])))
     plain = plain_iou(counts, threshold)
     if estimate is None:
         return plain

@@ -58,9 +58,7 @@ class UsualShare:
             return self
         ends = _log_odds(np.array([self.least, self.most]))
         middle, reach = float(ends.mean()), float(ends[1] - ends[0]) / 2 / math.sqrt(part)
-        return type(self)(
-            0 if self.least <= 0 else _share(middle - reach), 1 if self.most >= 1 else _share(middle + reach)
-        )
+        return type(self)(min(self.least, _share(middle - reach)), max(self.most, _share(middle + reach)))
 
 
 def percent(share: float) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import datetime as dt
 import errno
+import math
 import os
 import platform
 import shutil
@@ -245,7 +246,8 @@ def _training(trained: Trained) -> Training:
 
 
 def _training_masks(usual: UsualShare) -> TrainingMasks:
-    return TrainingMasks(least=round(usual.least, 4), most=round(usual.most, 4))
+    """Round outwards: the share of no training mask is unusual."""
+    return TrainingMasks(least=math.floor(usual.least * 1e4) / 1e4, most=math.ceil(usual.most * 1e4) / 1e4)
 
 
 def _training_images(likeness: Likeness) -> TrainingImages:

@@ -182,6 +182,18 @@ async def test_the_access_line_has_these_fields_and_no_more(caplog: pytest.LogCa
     assert line["seconds"] > 0
 
 
+async def test_a_probe_that_finds_all_well_has_no_access_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "service.access"):
+        async with running(fake_app()) as client:
+            for path in ("/livez", "/readyz"):
+                assert (await client.get(path)).status_code == 200
+                assert (await client.put(path)).status_code == 405
+    statuses = [
+        json.loads(record.getMessage())["status"] for record in caplog.records if record.name == "service.access"
+    ]
+    assert statuses == [405, 405]
+
+
 async def test_the_answer_to_head_has_no_bytes(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "service.access"):
         async with running(fake_app()) as client:

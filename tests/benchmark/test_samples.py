@@ -41,10 +41,13 @@ def test_a_span_counts_what_was_over_within_it_and_times_what_was_due_within_it(
         Sample(1.1, 1.3, "refused", 7),
         Sample(1.4, 1.6, "failed", 0),
         Sample(0.1, 0.2, "failed", 0),
+        Sample(2.0, 32.0, "failed", 0),  # waited for within it, and in vain
+        Sample(0.2, 30.2, "failed", 0),
+        Sample(3.0, 33.0, "failed", 0),
         Sample(3.0, 3.1, "refused", 7),  # the end is the next span's
     ]
     seen = summarise(samples, Span(1.0, 3.0))
-    assert (seen.answered, seen.refused, seen.failed) == (3, 1, 1)
+    assert (seen.answered, seen.refused, seen.failed) == (3, 1, 3)
     assert seen.throughput == 1.5
     assert seen.received_bytes == 307
     assert seen.p50_ms == pytest.approx(1400)

@@ -16,7 +16,7 @@ def test_a_stdout_that_nobody_reads_holds_up_neither_answers_nor_the_way_to_stop
     with UnreadServer() as server:
         server.wait_ready()
         with server.client() as client:
-            answers = {client.get("/livez").status_code for _ in range(MORE_THAN_A_PIPE_HOLDS)}
+            answers = {client.get("/models").status_code for _ in range(MORE_THAN_A_PIPE_HOLDS)}
         server.terminate()
         assert server.exit_code() == 0
     assert answers == {200}

@@ -111,7 +111,16 @@ def test_a_mask_where_nothing_is_likely_is_expected_to_be_wrong() -> None:
 
 
 def test_an_empty_mask_where_something_is_likely_is_expected_to_be_wrong() -> None:
-    assert expected_iou(level_counts(np.full((2, 2), 100, np.uint8)), 0.5) == 0.0
+    assert expected_iou(level_counts(np.full((9, 9), 100, np.uint8)), 0.5) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("estimate", [None, HARD, SOFT])
+def test_an_empty_mask_is_right_if_nothing_is_there(estimate: IouEstimate | None) -> None:
+    """A pixel of the lowest level made it 0, and none 1."""
+    few = np.zeros((8, 8), np.uint8)
+    few[0, :3] = 1, 1, 51
+    expected = (254 / 255) ** 2 * (204 / 255)
+    assert expected_iou(level_counts(few), 0.5, estimate) == pytest.approx(expected)
 
 
 def test_expected_iou_of_a_large_image_loses_no_pixel_to_rounding() -> None:
@@ -122,7 +131,7 @@ def test_expected_iou_of_a_large_image_loses_no_pixel_to_rounding() -> None:
 def test_expected_iou_does_not_leave_its_range_or_its_certainty_with_an_estimate() -> None:
     for estimate in (HARD, SOFT):
         assert expected_iou(level_counts(np.array([[0, 255, 255]], np.uint8)), 0.5, estimate) == 1.0
-        assert expected_iou(level_counts(np.full((2, 2), 100, np.uint8)), 0.5, estimate) == 0.0
+        assert expected_iou(level_counts(np.full((9, 9), 100, np.uint8)), 0.5, estimate) == pytest.approx(0, abs=1e-9)
         assert expected_iou(level_counts(np.full((2, 2), 1, np.uint8)), 0.0, estimate) < 1e-3
 
 
@@ -133,7 +142,7 @@ def test_an_estimate_is_the_formula_of_the_card(seed: int, threshold: float, est
     plain, share = expected_iou(level_counts(probability), threshold), np.mean(probability >= 64)
     decided = min(max(float(np.mean(probability >= 192) / share) if share else 0.0, 0.01), 0.99)
     found = expected_iou(level_counts(probability), threshold, estimate)
-    if plain in (0.0, 1.0):
+    if plain in (0.0, 1.0) or not foreground(probability, threshold).any():
         assert found == plain
     else:
         odds = (plain / (1 - plain)) ** estimate.plain * (decided / (1 - decided)) ** estimate.decided

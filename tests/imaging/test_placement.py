@@ -115,6 +115,22 @@ def test_a_mask_lies_where_its_image_lies(height: int, width: int, policy: Input
     np.testing.assert_array_equal(mask[sure], image[sure])
 
 
+@pytest.mark.parametrize(("side", "grid"), [(512, 256), (1024, 512), (1024, 256), (768, 256), (513, 256), (256, 512)])
+def test_a_mask_is_not_shifted_against_its_image_whatever_the_factor(side: int, grid: int) -> None:
+    """Where a size is halved two pixels are as near to each centre: to take the same one always shifts it."""
+    policy = InputPolicy(kind="stretch", height=grid, width=grid)
+    rows, columns = np.mgrid[:side, :side]
+    is_inside = (rows - 0.37 * side) ** 2 + (columns - 0.61 * side) ** 2 < (0.3 * side) ** 2
+    disc = np.where(is_inside, np.uint8(255), np.uint8(0))
+    placement = place(_blank(side, side), policy)
+    image = to_canvas(np.repeat(disc[..., None], 3, axis=2), placement)[..., 0]
+    mask = mask_to_canvas(disc, placement)
+    for axis in (0, 1):
+        places = np.arange(grid)
+        middles = [float(np.average(places, weights=found.sum(1 - axis, dtype=np.int64))) for found in (image, mask)]
+        assert middles[0] == pytest.approx(middles[1], abs=0.1)
+
+
 @EACH_KIND
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (2, 4000), (3, 900)])
 def test_extreme_shapes_pass(policy: InputPolicy, size: tuple[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def test_the_card_describes_the_network_that_was_trained() -> None:
     assert (card.normalisation, card.training_images.limit) == (USUAL.normalisation, 2.0)
     assert card.training_masks == TrainingMasks(least=0.0432, most=0.21)
     assert card.test == make_scores()
+
+
+def test_the_card_calls_the_share_of_no_training_mask_unusual() -> None:
+    usual = replace(USUAL, share=UsualShare(0.00006, 0.21004))
+    assert describe(_trained(usual=usual))[0].training_masks == TrainingMasks(least=0.0, most=0.2101)
 
 
 def test_the_trained_network_is_left_as_it_was() -> None:
