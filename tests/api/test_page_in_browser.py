@@ -22,18 +22,27 @@ const asked = [];
 const models = [{ modality: "cell" }, { modality: "retina" }];
 let modelsAnswer = () => Response.json({ models });
 let maskAnswer = () => Response.json({ title: "Damaged image", detail: "it ends early" }, { status: 422 });
-window.fetch = async (address, { method = "GET" }) => {
+let parts = [];
+window.fetch = async (address, { method = "GET", body }) => {
   asked.push(`${method} ${address}`);
+  if (body) parts = [...body].map(([name, file]) => `${name} ${file.name}`);
   return address === "/models" ? modelsAnswer() : maskAnswer();
 };
 """
 HANDS = """
 const settled = () => new Promise(resolve => setTimeout(resolve, 100));
-const pick = async name => {
+const holding = (...names) => {
   const files = new DataTransfer();
-  files.items.add(new File(["pixels"], name));
-  $("file").files = files.files;
-  await tell("file", "change");
+  for (const name of names) files.items.add(new File(["pixels"], name));
+  return files;
+};
+const pick = async (name, id = "file") => {
+  $(id).files = holding(name).files;
+  await tell(id, "change");
+};
+const drop = async (...names) => {
+  $("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: holding(...names), bubbles: true }));
+  await settled();
 };
 const tell = async (id, event) => { $(id).dispatchEvent(new Event(event)); await settled(); };
 const problem = () => $("problem").hidden ? null : $("problem").textContent;
@@ -163,6 +172,174 @@ def segmentation_of(mask: bytes) -> dict[str, Any]:
         "latency_ms": {"total": 2.0, "inference": 1.0},
         "model": {"version": "1", "architecture": "al-net"},
         "warnings": [],
+    }
+
+
+def answered(**changes: Any) -> str:
+    """Return the script that answers with a mask of 4×4 pixels, with `changes` to what the page reads of it."""
+    answer = segmentation_of(png(np.eye(4, dtype=np.bool_))) | changes
+    return f"maskAnswer = () => Response.json({json.dumps(answer)});"
+
+
+HELD = """
+  const loaded = load;
+  let letGo;
+  const held = new Promise(resolve => { letGo = resolve; });
+  load = async url => { const image = await loaded(url); await held; return image; };
+  await pick("a.png");
+  load = loaded;
+"""
+"""Steps that choose a.png, whose answer arrives, and whose mask is being decoded until `letGo()`."""
+
+SHOWN = """
+  const shown = () => ({
+    problem: problem(), status: $("status").textContent, result: !$("result").hidden, saves: $("save").download,
+  });
+"""
+
+
+def test_a_problem_that_arrives_while_an_older_mask_is_decoded_stays(tmp_path: Path) -> None:
+    steps = f"""
+      {SHOWN}{HELD}
+      maskAnswer = () => Response.json({{ title: "Damaged image", detail: "it ends early" }}, {{ status: 422 }});
+      await pick("b.png");
+      const before = shown();
+      letGo();
+      await settled();
+      report({{ before, after: shown() }});
+    """
+    told = {"problem": "Damaged image: it ends early", "status": "", "result": False, "saves": ""}
+    assert in_browser(tmp_path, steps, answers=answered()) == {"before": told, "after": told}
+
+
+def test_an_answer_that_arrives_while_an_older_mask_is_decoded_stays(tmp_path: Path) -> None:
+    newer = {"label": "vessel", "area_px": 8, "area_fraction": 0.5, "components_left_out": 0, "left_out_px": 0}
+    newer["data"] = b64encode(png(np.ones((4, 4), dtype=np.bool_))).decode()
+    steps = f"""
+      {SHOWN}{HELD}
+      {answered(mask=newer)}
+      await pick("b.png");
+      const before = shown();
+      letGo();
+      await settled();
+      report({{ before, after: shown() }});
+    """
+    told = "Done: vessel, 50.0 % of the image. Your browser cannot show this format, so the mask stands alone."
+    new = {"problem": None, "status": told, "result": True, "saves": "b-mask.png"}
+    assert in_browser(tmp_path, steps, answers=answered()) == {"before": new, "after": new}
+
+
+def test_a_mask_decoded_after_something_newer_was_asked_is_not_shown(tmp_path: Path) -> None:
+    steps = f"""
+      {SHOWN}{HELD}
+      maskAnswer = () => new Promise(() => {{}});
+      await pick("b.png");
+      letGo();
+      await settled();
+      report(shown());
+    """
+    waiting = {"problem": None, "status": "Segmenting…", "result": False, "saves": ""}
+    assert in_browser(tmp_path, steps, answers=answered()) == waiting
+
+
+def test_the_mask_is_tinted_and_the_rest_is_clear(tmp_path: Path) -> None:
+    steps = """
+      await pick("a.tif");
+      const { data } = $("stage").querySelector("canvas").getContext("2d").getImageData(0, 0, 4, 4);
+      report([...data]);
+    """
+    pixels = np.asarray(in_browser(tmp_path, steps, answers=answered())).reshape(4, 4, 4)
+    np.testing.assert_array_equal(pixels[..., 3], 255 * np.eye(4))
+    assert {tuple(pixel) for pixel in pixels[np.eye(4, dtype=np.bool_)]} == {(0, 220, 120, 255)}
+
+
+LONGER_THAN_A_CANVAS = png(np.ones((1, 70_000), dtype=np.bool_))
+NO_CONTEXT = "HTMLCanvasElement.prototype.getContext = () => null;"
+
+
+@pytest.mark.parametrize(
+    ("mask", "fault"),
+    [(LONGER_THAN_A_CANVAS, ""), (png(np.eye(4, dtype=np.bool_)), NO_CONTEXT), (b"nothing that loads", "")],
+    ids=["longer than a canvas", "no context", "not loaded"],
+)
+def test_of_a_mask_that_cannot_be_drawn_everything_else_is_shown(tmp_path: Path, mask: bytes, fault: str) -> None:
+    warning = {"message": "the image is much larger than those of training"}
+    answer = answered(**(segmentation_of(mask) | {"warnings": [warning]}))
+    steps = """
+      await pick("a.tif");
+      report({
+        problem: problem(), status: $("status").textContent, result: !$("result").hidden, view: !$("view").hidden,
+        drawn: $("stage").children.length, saves: $("save").href.startsWith("blob:") && $("save").download,
+        figures: [...$("figures").querySelectorAll("dd")].map(shown => shown.textContent),
+        warnings: $("warnings").textContent,
+      });
+    """
+    shown = in_browser(tmp_path, steps, answers=answer + fault)
+    figures = shown.pop("figures")
+    assert figures[0] == "interior: 4 px, 25.0 %"
+    assert figures[2] == "0.500"
+    assert shown == {
+        "problem": None,
+        "status": "Done: interior, 25.0 % of the image. This browser cannot draw a mask of this size; save it instead.",
+        "result": True,
+        "view": False,
+        "drawn": 0,
+        "saves": "a-mask.png",
+        "warnings": warning["message"],
+    }
+
+
+def test_after_a_mask_that_cannot_be_drawn_the_next_is_drawn(tmp_path: Path) -> None:
+    steps = f"""
+      await pick("a.tif");
+      const before = !$("view").hidden;
+      {answered()}
+      await pick("b.tif");
+      report([before, !$("view").hidden, $("stage").children.length]);
+    """
+    answers = answered(**segmentation_of(LONGER_THAN_A_CANVAS))
+    assert in_browser(tmp_path, steps, answers=answers) == [False, True, 1]
+
+
+def test_an_answer_that_the_page_cannot_read_is_not_taken_for_silence(tmp_path: Path) -> None:
+    steps = 'await pick("a.png"); report([problem(), $("status").textContent]);'
+    answer = "maskAnswer = () => Response.json({});"
+    assert in_browser(tmp_path, steps, answers=answer) == ["Not shown: This page cannot show the answer.", ""]
+
+
+def test_silence_is_told(tmp_path: Path) -> None:
+    steps = 'await pick("a.png"); report([problem(), $("status").textContent]);'
+    silence = 'maskAnswer = () => { throw new TypeError("Failed to fetch"); };'
+    told = "No answer: The service cannot be reached. Try again."
+    assert in_browser(tmp_path, steps, answers=silence) == [told, ""]
+
+
+def test_a_reference_goes_with_the_image_that_it_was_chosen_for(tmp_path: Path) -> None:
+    steps = """
+      await pick("truth.png", "reference");
+      await pick("a.png");
+      const first = parts;
+      await pick("b.png");
+      report({ first, second: parts, reference: $("reference").value });
+    """
+    assert in_browser(tmp_path, steps) == {
+        "first": ["image a.png", "reference truth.png"],
+        "second": ["image b.png"],
+        "reference": "",
+    }
+
+
+def test_once_an_image_is_dropped_no_other_is_named(tmp_path: Path) -> None:
+    steps = """
+      await pick("a.png");
+      await drop();
+      const before = { parts, named: $("file").files.length };
+      await drop("b.png");
+      report({ before, after: { parts, named: $("file").files.length } });
+    """
+    assert in_browser(tmp_path, steps) == {
+        "before": {"parts": ["image a.png"], "named": 1},
+        "after": {"parts": ["image b.png"], "named": 0},
     }
 
 
