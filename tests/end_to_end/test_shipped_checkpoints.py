@@ -31,7 +31,8 @@ LARGEST_BYTES = 50_000_000
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess("serve", module="service.cli", store=ROOT / "model_store") as running:
+    # Two threads, so that tiles run side by side, also where tests have one each.
+    with ServerProcess("serve", module="service.cli", store=ROOT / "model_store", threads=2) as running:
         running.wait_ready()
         yield running
         running.terminate()
