@@ -11,6 +11,9 @@ from service.api.line_writer import LineWriter
 
 access = logging.getLogger("service.access")
 
+PROBES = frozenset({"/livez", "/readyz"})
+"""Routes that a proxy or supervisor asks all the time."""
+
 
 class _Utc(logging.Formatter):
     """Writes times as the access lines have them."""
@@ -37,13 +40,10 @@ def configure(level: str) -> None:
     access.propagate = False
 
 
-PROBES = frozenset({"/livez", "/readyz"})
-
-
 def log_access(exchange: Exchange) -> None:
     """Write the line of a finished exchange: nothing in it comes from the caller but method and sane id.
 
-    There is none of a probe that finds all well: proxies ask several times a second, and would fill the log with it.
+    There is none of a probe that finds all well: it would fill the log.
     """
     if exchange.route in PROBES and exchange.status == HTTPStatus.OK:
         return

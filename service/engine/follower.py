@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from service.engine.modality import SLOW_AFTER_S, Modality
@@ -125,32 +124,27 @@ class Follower:
         """Ask which version is to be served, and see to it; return False if the modality is forgotten."""
         with modality.patience("asking which version is to be served"):
             wanted = await in_own_thread(partial(self._wanted, modality.name), "asking the model store")
-        if isinstance(wanted, _Gone) and self._named is None and modality.serving is None:
+            is_gone = isinstance(wanted, UnknownModality) and await self._is_gone(modality)
+        if is_gone:
             log.info("%s is gone from the model store before any version of it has served", modality.name)
             self._known.discard(modality.name)
             self._forget(modality.name)
             return False
-        await modality.renew(wanted.error if isinstance(wanted, _Gone) else wanted)
+        await modality.renew(wanted)
         return True
 
-    def _wanted(self, name: str) -> "Wanted | AlnetError | _Gone":
+    def _wanted(self, name: str) -> Wanted | AlnetError:
         """Return what is to be served of a modality, or why that cannot be told; runs in a thread."""
         try:
             return self._source.wanted(name)
-        except UnknownModality as error:
-            return error if self._has_versions(name) else _Gone(error)
         except AlnetError as error:
             return error
 
-    def _has_versions(self, name: str) -> bool:
+    async def _is_gone(self, modality: Modality) -> bool:
+        """Whether nobody named the modality, and nothing is left of it in the store before any of it has served."""
+        if self._named is not None or modality.serving is not None:
+            return False
         try:
-            return bool(self._store.versions(name))
+            return not await in_own_thread(partial(self._store.versions, modality.name), "asking the model store")
         except BadCheckpoint:
-            return True  # for all that one can tell
-
-
-@dataclass(frozen=True, slots=True)
-class _Gone:
-    """There is no version of a modality, which is told by `error`."""
-
-    error: UnknownModality
+            return False  # for all that one can tell
