@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.end_to_end.nursery import Forked
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120
@@ -26,17 +28,10 @@ class ServerProcess:
 
     reads_out = True
 
-    def __init__(self, *arguments: str, module: str = "tests.end_to_end.fake_server", **settings: object) -> None:
+    def __init__(self, *arguments: str, module: str | None = None, **settings: object) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ALNET_")}
         environ |= {f"ALNET_{name.upper()}": str(value) for name, value in {"port": 0, **settings}.items()}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._process = Forked(arguments, environ) if module is None else _process(module, arguments, environ)
         self.out: list[str] = []
         self.err: list[str] = []
         self._readers = [threading.Thread(target=lambda: self.err.extend(self._process.stderr or ()))]
@@ -136,6 +131,11 @@ class ServerProcess:
     def _address(self) -> tuple[str, int] | None:
         found = re.search(r"listening on http://([\d.]+):(\d+)", "".join(self.err))
         return None if found is None else (found[1], int(found[2]))
+
+
+def _process(module: str, arguments: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
