@@ -38,6 +38,7 @@ def train(
     network_option: options.NetworkOption = None,
     fusion_stride: options.FusionStride = None,
     encoder_weights: options.EncoderWeights = None,
+    fine_tune: options.FineTune = None,
     teacher: options.TeacherRun = None,
     teaching: options.Teaching = None,
     epochs: options.Epochs = None,
@@ -87,6 +88,8 @@ def train(
         raise BadParameter(
             "--teaching is the weight of a teacher's answers: give the teacher's run folder with --teacher"
         )
+    if fine_tune and encoder_weights is None:
+        raise BadParameter("--fine-tune needs the file that the network begins with: give it with --encoder-weights")
     network = parse_network_options(network_option) if network_option else None
     if network is not None and "fusion_stride" in network:
         raise BadParameter("fusion_stride is an option of its own: --fusion-stride")

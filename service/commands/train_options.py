@@ -86,6 +86,15 @@ EncoderWeights = Annotated[
         rich_help_panel=RECIPE,
     ),
 ]
+FineTune = Annotated[
+    bool | None,
+    typer.Option(
+        "--fine-tune",
+        help="Begin with the whole network of --encoder-weights, not its encoder alone: a published checkpoint or a "
+        "run's best.safetensors, of the same architecture and options. It wants a smaller --learning-rate.",
+        rich_help_panel=RECIPE,
+    ),
+]
 TeacherRun = Annotated[
     Path | None,
     typer.Option(

@@ -136,6 +136,21 @@ class ALNet(nn.Module):
             fusion_stride=self.fusion_stride,
         )
 
+    @torch.no_grad()
+    def begin_multiplied(self, low: nn.Conv2d, high: nn.Conv2d) -> None:
+        """Let `out` after `low`, and after `high`, compute what these 1×1s of the re-parameterised network do.
+
+        Many weights multiply into the same two: `low` and `high` are moved no farther from what they are than that
+        takes, along the one direction that `out` looks at, and `out` but for its bias stays what it is.
+        """
+        out = self.out.weight.double().flatten(1)
+        towards = out.T / out.square().sum()
+        for path, plain in ((self.low, low), (self.high, high)):
+            kernel, wanted = path.weight.double().flatten(1), plain.weight.double().flatten(1)
+            path.weight.copy_((kernel + towards @ (wanted - out @ kernel))[..., None, None])
+            _bias(path).copy_(towards @ _bias(plain).double())
+        nn.init.zeros_(_bias(self.out))
+
     def _multiplied(self) -> tuple[nn.Conv2d, nn.Conv2d]:
         """Return `out` after `low`, and after `high`, as one 1×1 each; the bias of `out` goes with `low`."""
         if self.out.weight.is_meta:  # see `without_values`
@@ -145,8 +160,8 @@ class ALNet(nn.Module):
         low_kernel, high_kernel = (
             (out @ path.weight.double().flatten(1))[..., None, None] for path in (self.low, self.high)
         )
-        low = convolution(low_kernel, out @ _bias(self.low) + _bias(self.out), like=self.low)
-        high = convolution(high_kernel, out @ _bias(self.high), like=self.high)
+        low = convolution(low_kernel, out @ _bias(self.low).double() + _bias(self.out).double(), like=self.low)
+        high = convolution(high_kernel, out @ _bias(self.high).double(), like=self.high)
         return low, high
 
 
@@ -201,4 +216,4 @@ def _one_of(what: str, choices: Mapping[str, T], choice: str) -> T:
 def _bias(conv: nn.Conv2d) -> Tensor:
     if conv.bias is None:
         raise ValueError("the decoder's 1×1 convolutions have a bias")
-    return conv.bias.double()
+    return conv.bias

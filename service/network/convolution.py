@@ -1,5 +1,7 @@
 """Convolutions with a batch norm behind them, and the algebra that folds the norm away."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,6 +77,18 @@ def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
         raise ValueError("a batch norm without running statistics cannot be folded")
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+@torch.no_grad()
+def begin_adding(norm: nn.BatchNorm2d, bias: Tensor) -> None:
+    """Let a batch normalisation do nothing in evaluation mode but add the `bias`.
+
+    Raises:
+        RuntimeError: `bias` has another shape.
+    """
+    norm.reset_parameters()
+    norm.weight.fill_(math.sqrt(1 + norm.eps))  # of a variance of 1
+    norm.bias.copy_(bias)
 
 
 def convolution(kernel: Tensor, bias: Tensor, *, like: nn.Conv2d) -> nn.Conv2d:

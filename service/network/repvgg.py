@@ -1,13 +1,12 @@
 """RepVGG: many branches to train, one 3×3 convolution to serve (Ding et al., CVPR 2021, arXiv:2101.03697)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from service.network.convolution import convolution, fold, without_values
+from service.network.convolution import begin_adding, convolution, fold, without_values
 
 A1_BLOCKS = (1, 2, 4, 14, 1)
 """Blocks a stage of RepVGG-A1 (its Table 2); the AL-Net paper keeps them and reduces the channels."""
@@ -74,13 +73,12 @@ class RepVGGBlock(nn.Module):
         Raises:
             RuntimeError: `kernel` or `bias` has another shape.
         """
-        for norm in (self.norm3x3, self.norm1x1, self.identity):
+        for norm in (self.norm1x1, self.identity):
             if norm is not None:
                 norm.reset_parameters()
                 nn.init.zeros_(norm.weight)
         self.conv3x3.weight.copy_(kernel)
-        self.norm3x3.weight.fill_(math.sqrt(1 + self.norm3x3.eps))  # of a variance of 1
-        self.norm3x3.bias.copy_(bias)
+        begin_adding(self.norm3x3, bias)
 
     @property
     def is_plain(self) -> bool:

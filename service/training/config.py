@@ -41,6 +41,7 @@ class Config(BaseModel):
     fusion_stride: Literal[1, 2] = 2
     network: dict[str, int | str | list[int]] = Field({}, description="the architecture's other options")
     encoder_weights: str | None = Field(None, description="the file that the encoder begins with: see file_identity")
+    fine_tune: bool = Field(False, description="the whole network begins with that file, not its encoder alone")
     imitates: str | None = Field(None, description="of pre-training: the file whose encoder is imitated")
     teacher: str | None = Field(None, description="the run whose network teaches: see teacher_identity")
     teaching: Fraction = Field(0.5, description="weight of the teacher's answers; the masks have the rest")
@@ -89,11 +90,13 @@ class Config(BaseModel):
     _texts_print = field_validator("*")(printable)
 
     @model_validator(mode="after")
-    def _fractions_leave_something(self) -> Self:
+    def _fields_go_together(self) -> Self:
         if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] <= 0 or self.fractions[1] <= 0:
             raise ValueError("fractions must be above 0 for train and validation, and sum to 1")
         if (self.fold is None) != (self.folds is None) or (self.fold or 1) > (self.folds or 1):
             raise ValueError("fold and folds go together, and fold is at most folds")
+        if self.fine_tune and self.encoder_weights is None:
+            raise ValueError("fine_tune needs the file that the network begins with: give it with --encoder-weights")
         if self.coarse_epochs >= self.epochs:
             counts = f"{self.coarse_epochs} of {self.epochs} do not; a preset may have some: --coarse-epochs 0 is none"
             raise ValueError(f"coarse_epochs must leave an epoch at full resolution, and {counts}")

@@ -14,12 +14,16 @@ from service.training.augment import TrainingItems
 from service.training.config import Config
 from service.training.encoder_weights import load_encoder_weights
 from service.training.plain_encoder import plain_encoder, settle
+from service.training.plain_network import load_network
 
 SETTLED_BY = 32
-"""Training views, at most, by which the batch norms of a published network's encoder begin."""
+"""Training views, at most, by which the batch norms of a published network begin."""
 
 SETTLED_BY_PIXELS = 2**22
-"""Of all these views together, unless one has more: some 300 MB of features."""
+"""Of all these views together, unless one has more: some 300 MB of an encoder's features."""
+
+DECODED = 4
+"""How many times as much a decoder's features are: a whole network sees so many times fewer views."""
 
 
 def build_network(config: Config) -> nn.Module:
@@ -32,18 +36,23 @@ def build_network(config: Config) -> nn.Module:
     return build(config.architecture, **architecture_config(config))
 
 
-def settle_encoder(network: nn.Module, items: TrainingItems, normalisation: Normalisation) -> None:
-    """Show an encoder that comes from a published network some training views, as `settle` asks; others stay as is.
+def settle_beginning(
+    network: nn.Module, items: TrainingItems, normalisation: Normalisation, *, whole: bool = False
+) -> None:
+    """Show what comes from another network some training views, as `settle` asks: all of it, or its encoder.
+
+    An encoder that has its batch norms still, since it was not published, stays as it is.
 
     Raises:
         AlnetError: an image cannot be read.
     """
-    if (encoder := plain_encoder(network)) is None:
+    if (begun := network if whole else plain_encoder(network)) is None:
         return
     first, _ = items[0, 0, 0]
-    count = max(1, min(len(items), SETTLED_BY, SETTLED_BY_PIXELS // first[0].numel()))
+    most = SETTLED_BY_PIXELS // (DECODED if whole else 1)
+    count = max(1, min(len(items), SETTLED_BY, most // first[0].numel()))
     views = [items[0, number, number * len(items) // count][0] for number in range(count)]
-    settle(encoder, Normalise(normalisation.mean, normalisation.std)(torch.stack(views)))
+    settle(begun, Normalise(normalisation.mean, normalisation.std)(torch.stack(views)))
 
 
 def check_batch(network: nn.Module, config: Config) -> None:
@@ -76,12 +85,12 @@ def architecture_config(config: Config) -> dict[str, int | str | list[int]]:
     return own | config.network
 
 
-def begin_encoder(network: nn.Module, file: Path | None) -> str:
-    """Give the network's encoder the weights of `file`; return a line about it.
+def begin_with(network: nn.Module, file: Path | None, *, whole: bool = False) -> str:
+    """Give the network's encoder, or the `whole` network, the weights of `file`; return a line about it.
 
     Raises:
-        BadConfig: there is no file, or it does not fit; see `load_encoder_weights`.
+        BadConfig: there is no file, or it does not fit; see `load_encoder_weights` and `load_network`.
     """
     if file is None:
         raise BadConfig("this run begins with an encoder from a file: give it with --encoder-weights")
-    return load_encoder_weights(network, file)
+    return (load_network if whole else load_encoder_weights)(network, file)

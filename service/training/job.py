@@ -23,7 +23,7 @@ from service.training.calibrate import calibrate
 from service.training.config import Config
 from service.training.dataset import open_dataset
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
-from service.training.initial import architecture_config, begin_encoder, build_network, check_batch, settle_encoder
+from service.training.initial import architecture_config, begin_with, build_network, check_batch, settle_beginning
 from service.training.leak import check_encoder_unseen, check_origins, check_unseen, inherited, origins_of
 from service.training.measure import measure
 from service.training.origins import parts_digest
@@ -104,7 +104,7 @@ def _run(
     network = build_network(config)  # early: what cannot be built is refused before the data are read
     check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:
-        say(begin_encoder(network, encoder_weights))
+        say(begin_with(network, encoder_weights, whole=config.fine_tune))
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
         _begin(config, folder, parts, encoder_weights, teacher if config.teacher else None)
@@ -136,7 +136,7 @@ class Job:
         """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each."""
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
         if not self.folder.has_begun:
-            settle_encoder(network, items, self.usual.normalisation)
+            settle_beginning(network, items, self.usual.normalisation, whole=self.config.fine_tune)
         fitting = prepare_fitting(
             self.config, fabric, network, items, self.usual.normalisation, teacher=self._teacher(teacher)
         )

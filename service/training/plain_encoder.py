@@ -54,17 +54,18 @@ def plain_encoder(network: nn.Module) -> Encoder | None:
 
 
 @torch.no_grad()
-def settle(encoder: Encoder, images: Tensor) -> None:
-    """Let every batch norm expect what these images show it, so that training begins with what the encoder computes.
+def settle(network: nn.Module, images: Tensor) -> None:
+    """Let every batch norm expect what these images show it, so that training begins with what is computed without.
 
-    `images` are normalised, float32 (N, 3, h, w). In evaluation mode the encoder computes what it did; in training
-    mode the same, on batches that are like them (data-dependent initialisation: Krähenbühl et al., 2016).
+    `network` is a whole one or an encoder; `images` are normalised, float32 (N, 3, h, w). In evaluation mode it
+    computes what it did; in training mode the same, on batches that are like them (data-dependent initialisation:
+    Krähenbühl et al., 2016).
     """
-    norms = [part for part in encoder.modules() if isinstance(part, nn.BatchNorm2d)]
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(_expect) for norm in norms]
-    was_training = encoder.training
-    encoder.eval()(images)
-    encoder.train(was_training)
+    was_training = network.training
+    network.eval()(images)
+    network.train(was_training)
     for hook in hooks:
         hook.remove()
 

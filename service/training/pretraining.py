@@ -24,7 +24,7 @@ from service.training.config import Config
 from service.training.encoder_weights import OURS
 from service.training.fit import BEST, set_learning_rate
 from service.training.imitation import Imitation, Model
-from service.training.initial import begin_encoder, build_network, check_batch, settle_encoder
+from service.training.initial import begin_with, build_network, check_batch, settle_beginning
 from service.training.leak import check_encoder_unseen, check_origins, inherited, origins_of
 from service.training.loading import Batches, loaded, make_batches
 from service.training.order import EpochOrder
@@ -101,7 +101,7 @@ def _pretrain(
     folder.check(config)
     model, network = Model.of(weights), build_network(config)
     if config.encoder_weights and not folder.has_begun:
-        say(begin_encoder(network, encoder_weights))
+        say(begin_with(network, encoder_weights))
     imitation = Imitation(network, model.encoder.widths)
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
@@ -114,7 +114,7 @@ def _pretrain(
     normalisation = study(parts.train, config.input).normalisation
     items = TrainingItems(parts.train, len(parts.train), config)
     if not folder.has_begun:
-        settle_encoder(network, items, normalisation)
+        settle_beginning(network, items, normalisation)
     normalise = Normalise(normalisation.mean, normalisation.std)
     lessons = _prepare(config, fabric, model, imitation, normalise=normalise, items=items)
     _learn(lessons, folder, say)

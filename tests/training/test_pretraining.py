@@ -16,7 +16,7 @@ from service.training.config import Config, configure, file_identity
 from service.training.dataset import check, open_dataset
 from service.training.fit import BEST
 from service.training.imitation import Imitation, Model
-from service.training.initial import begin_encoder, build_network
+from service.training.initial import begin_with, build_network
 from service.training.job import run as train
 from service.training.leak import check_encoder_unseen
 from service.training.pretraining import RECIPE, pretrain
@@ -79,7 +79,7 @@ def test_the_models_own_encoder_can_be_imitated_without_error(weights: Path) -> 
 
 
 def _ready(network: torch.nn.Module, weights: Path) -> torch.nn.Module:
-    begin_encoder(network, weights)
+    begin_with(network, weights)
     return network
 
 
@@ -98,7 +98,7 @@ def test_training_begins_with_what_came_of_it(weights: Path, tmp_path: Path) -> 
     file = pretrain(_config(), tmp_path / "encoder", weights, print)
     config = _config(epochs=1, encoder_weights=file_identity(file))
     network = build_network(config)
-    assert begin_encoder(network, file).endswith("from a network of ours")
+    assert begin_with(network, file).endswith("from a network of ours")
     kept = load_file(file)
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in kept.items())
     said: list[str] = []

@@ -1,0 +1,76 @@
+"""A whole network that begins with what another has learnt: one that was published, or one that a run keeps.
+
+What is published has single convolutions, without batch norms: see `service.training.plain_encoder`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from service.errors import BadConfig
+from service.network import reparameterize
+from service.network.alnet import ALNet, PlainALNet
+from service.network.cenet import TransposedNormReLU
+from service.network.convolution import ConvNorm, begin_adding
+from service.network.efficientnet import SameConvNorm
+from service.network.repvgg import RepVGGBlock
+from service.training.tensor_file import read_tensors, tensor_like
+
+NORMALISED = ConvNorm | SameConvNorm | TransposedNormReLU
+"""One convolution and its batch norm, which are one convolution once published."""
+
+
+def load_network(network: nn.Module, path: Path) -> str:
+    """Give the whole `network` the weights of `path`; return one line for the log.
+
+    The file is `weights.safetensors` of a published checkpoint, or `best.safetensors` of a run, of the same
+    architecture, built with the same options. To be trained, the network must be settled.
+
+    Raises:
+        BadConfig: the file is missing, unreadable, holds more than tensors, or does not fit. The network is unchanged.
+    """
+    tensors = read_tensors(path)
+    if network.state_dict().keys() <= tensors.keys():
+        network.load_state_dict(_all_of(network, tensors, path.name))
+        return f"weights from {path.name}: all of them, from a network of ours"
+    plain = reparameterize(network)
+    plain.load_state_dict(_all_of(plain, tensors, path.name))
+    _begin(network, plain)
+    return f"weights from {path.name}: all of them, from a published network of ours"
+
+
+def _all_of(network: nn.Module, tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
+    kind = "checkpoint of a network that is built like this one"
+    weights = {name: tensor_like(ours, tensors, name, file, kind=kind) for name, ours in network.state_dict().items()}
+    if beyond := sorted(tensors.keys() - weights.keys()):
+        raise BadConfig(f"{file} is no {kind}: it has {beyond[0]} beyond it")
+    return weights
+
+
+@torch.no_grad()
+def _begin(module: nn.Module, plain: nn.Module) -> None:
+    """Let `module` compute in evaluation mode what `plain` does, which such a module was re-parameterised into."""
+    if isinstance(module, RepVGGBlock):
+        module.begin_plain(*_kernel_and_bias(plain))
+        return
+    if isinstance(module, NORMALISED):
+        kernel, bias = _kernel_and_bias(plain)
+        module.conv.weight.copy_(kernel)
+        begin_adding(module.norm, bias)
+        return
+    parts = dict(module.named_children())
+    if isinstance(module, ALNet) and isinstance(plain, PlainALNet):
+        module.begin_multiplied(plain.low, plain.high)
+        parts = {name: part for name, part in parts.items() if name not in {"low", "high", "out"}}
+    elif not parts:
+        module.load_state_dict(plain.state_dict())
+    for name, part in parts.items():
+        _begin(part, plain.get_submodule(name))
+
+
+def _kernel_and_bias(plain: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return those of a convolution, or of one with a ReLU behind it."""
+    kernel, bias = plain.state_dict().values()
+    return kernel, bias

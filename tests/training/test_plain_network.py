@@ -1,0 +1,149 @@
+"""A whole network of ours is trained on, published or not: it computes the same at first, in both modes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from service.errors import BadConfig
+from service.imaging.policy import InputPolicy
+from service.network import build, reparameterize
+from service.store.checkpoint import WEIGHTS
+from service.training.config import Config, configure, file_identity
+from service.training.fit import BEST
+from service.training.initial import build_network
+from service.training.job import run as train
+from service.training.plain_encoder import settle
+from service.training.plain_network import load_network
+from tests.network.as_if_trained import as_if_trained
+
+SMALL: dict[str, Any] = {"blocks": [1, 2, 1, 2, 1], "widths": [4, 6, 8, 10, 12]}
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    ("al-net", SMALL),
+    ("al-net", {**SMALL, "fusion_stride": 1}),
+    ("al-net", {**SMALL, "context": "aspp"}),
+    ("al-net", {**SMALL, "decoder": "u"}),
+    ("al-net", {"encoder": "efficientnet-lite0"}),
+    ("al-net", {"encoder": "resnet34"}),
+    ("repvgg-unet", {}),
+    ("deeplabv3plus", {}),
+    ("cenet", {}),
+    ("unetplusplus", {}),
+    ("pyconvunet", {}),
+]
+
+
+def trained(name: str = "al-net", **options: object) -> nn.Module:
+    torch.manual_seed(3)
+    return as_if_trained(build(name, **options)).eval()
+
+
+def saved(network: nn.Module, file: Path) -> Path:
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file)
+    return file
+
+
+def closeness(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_it_computes_what_was_published_and_settled_the_same_in_training(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    before = trained(name, **options)
+    file = saved(reparameterize(before), tmp_path / WEIGHTS)
+    torch.manual_seed(0)
+    network, images = build(name, **options), torch.randn(4, 3, 64, 64)
+    assert load_network(network, file) == f"weights from {WEIGHTS}: all of them, from a published network of ours"
+    with torch.no_grad():
+        expected = before(images)
+        assert closeness(network.eval()(images), expected) < 1e-4
+        settle(network.train(), images)
+        assert network.training
+        assert closeness(network(images), expected) < 1e-3
+
+
+def test_every_part_learns(tmp_path: Path) -> None:
+    file = saved(reparameterize(trained(**SMALL)), tmp_path / WEIGHTS)
+    network, images = build("al-net", **SMALL), torch.randn(4, 3, 64, 64)
+    load_network(network, file)
+    settle(network.train(), images)
+    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(3):  # in the first only the scales of branches that were silent do
+        optimizer.zero_grad()
+        network(images).square().mean().backward()
+        optimizer.step()
+    assert [name for name, tensor in network.named_parameters() if torch.equal(tensor, before[name])] == []
+
+
+def test_a_runs_own_network_is_taken_as_it_is(tmp_path: Path) -> None:
+    before = trained(**SMALL)
+    network = build("al-net", **SMALL)
+    line = load_network(network, saved(before, tmp_path / BEST))
+    assert line == f"weights from {BEST}: all of them, from a network of ours"
+    assert all(torch.equal(tensor, before.state_dict()[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({**SMALL, "widths": [4, 6, 8, 10, 14]}, r"encoder\.stages\.4\.0\.0\.weight is \(12, 10, 3, 3\), not"),
+        ({**SMALL, "decoder_channels": [16, 32]}, r"decoder\.0\.0\.weight is \(32, 28, 3, 3\), not \(16, 28, 3, 3\)"),
+        ({**SMALL, "context": "aspp"}, r"it lacks context\.branches"),
+        ({"blocks": [1, 2, 1, 1, 1], "widths": SMALL["widths"]}, r"it has encoder\.stages\.3\.1\.0\.bias beyond it"),
+    ],
+)
+def test_another_network_is_refused_and_nothing_is_changed(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    file = saved(reparameterize(trained(**SMALL)), tmp_path / WEIGHTS)
+    network = build("al-net", **options)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(BadConfig, match=message):
+        load_network(network, file)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def _config(**changes: object) -> Config:
+    own: dict[str, object] = {
+        "input": InputPolicy(kind="stretch", height=64, width=64),
+        "network": SMALL,
+        "epochs": 2,
+        "steps_per_epoch": 4,
+        "batch_size": 2,
+        "crop_px": 64,
+        "precision": "float32",
+        "workers": 0,
+    }
+    return configure("drawn:retina:9", "retina", "quick", own | changes)
+
+
+def test_a_run_goes_on_with_the_whole_network_of_a_checkpoint(tmp_path: Path) -> None:
+    """With next to no learning rate all that changes is what batch norms see, and that is much like what they saw."""
+    first = train(_config(), tmp_path / "first", tmp_path / "store", print)
+    assert first is not None
+    weights = Path(first.checkpoint) / WEIGHTS
+    changes = {"encoder_weights": file_identity(weights), "fine_tune": True}
+    config = _config(epochs=1, learning_rate=1e-9, steps_per_epoch=20, **changes)
+    said: list[str] = []
+    train(config, tmp_path / "run", None, said.append, encoder_weights=weights)
+    assert said[0] == f"weights from {WEIGHTS}: all of them, from a published network of ours"
+    kept, plain = build_network(config), reparameterize(build_network(config))
+    kept.load_state_dict(load_file(tmp_path / "run" / BEST))
+    plain.load_state_dict(load_file(weights))
+    images = torch.randn(4, 3, 64, 64)
+    with torch.inference_mode():
+        found, expected = kept.eval()(images), plain(images)
+    assert float((found - expected).abs().mean()) < 0.5 * float(expected.std())
+    with pytest.raises(BadConfig, match=r"trained on these images, divided in another way"):
+        train(_config(seed=1, **changes), tmp_path / "other", None, print, encoder_weights=weights)
+
+
+def test_fine_tuning_needs_a_file() -> None:
+    with pytest.raises(BadConfig, match="give it with --encoder-weights"):
+        _config(fine_tune=True)
