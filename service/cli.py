@@ -21,7 +21,8 @@ try:
         serve,
         train,
     )
-    from service.errors import AlnetError, BadConfig, BadParameter, BadSettings
+    from service.engine.memory import is_out_of_memory
+    from service.errors import AlnetError, BadConfig, BadParameter, BadSettings, reason
 except KeyboardInterrupt:  # in the moment before there is a command
     print("alnet: interrupted", file=sys.stderr)
     sys.exit(INTERRUPTED)
@@ -56,8 +57,8 @@ app.add_typer(benchmark.app, name="benchmark")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, on `arguments` or else the process's own, and exit.
 
-    An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong. So is Ctrl-C, with code 130,
-    where the command has nothing better to say of it.
+    An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong. So is a lack of memory, and
+    Ctrl-C, with code 130, where the command has nothing better to say of it.
     """
     try:
         app(arguments)
@@ -68,6 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         library = (error.name or str(error)).split(".")[0]
         print(f"alnet: {library} is not installed; {EXTRAS}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"alnet: {reason(error)}; close what else uses that memory, or use another device", file=sys.stderr)
+        sys.exit(1)
     except BaseException as error:
         if not _is_of_an_interrupt(error):
             raise

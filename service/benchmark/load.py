@@ -65,14 +65,13 @@ def measure_closed(
     *,
     callers: int,
     timing: Timing = Timing(),
-    headers: Mapping[str, str] = ACCEPT_PNG,
 ) -> Load:
     """POST `bodies` in turn to `url`, from so many callers at once, until it is steady. Returns what was seen.
 
     Raises:
         BadParameter: the very first upload is not answered with 200; the message says what came instead.
     """
-    return _in_own_process(closed_loop, url, bodies, callers=callers, timing=timing, headers=dict(headers))
+    return _in_own_process(closed_loop, url, bodies, callers=callers, timing=timing)
 
 
 def measure_open(
@@ -80,37 +79,31 @@ def measure_open(
     bodies: Sequence[Body],
     *,
     rate: float,
-    seed: int = 0,
     timing: Timing = Timing(),
-    headers: Mapping[str, str] = ACCEPT_PNG,
 ) -> Load:
     """POST `bodies` in turn to `url`, `rate` of them a second at random (Poisson), until it is steady.
 
-    The same seed gives the same arrivals. Latencies count from the moment when an upload was due.
+    The arrivals are the same each time. Latencies count from the moment when an upload was due.
 
     Raises:
         BadParameter: as `measure_closed`.
     """
-    return _in_own_process(open_loop, url, bodies, rate=rate, seed=seed, timing=timing, headers=dict(headers))
+    return _in_own_process(open_loop, url, bodies, rate=rate, timing=timing)
 
 
-async def closed_loop(
-    url: str, bodies: Sequence[Body], *, callers: int, timing: Timing, headers: Mapping[str, str]
-) -> Load:
+async def closed_loop(url: str, bodies: Sequence[Body], *, callers: int, timing: Timing) -> Load:
     """Do what `measure_closed` does, in this process and event loop."""
-    async with connect(url, bodies, timeout_s=timing.timeout_s, headers=headers) as sender:
+    async with connect(url, bodies, timeout_s=timing.timeout_s, headers=ACCEPT_PNG) as sender:
         work = [_call_again_and_again(sender) for _ in range(callers)]
         load = await _watch(sender, work, timing, _images_a_second)
     return replace(load, callers=callers)
 
 
-async def open_loop(
-    url: str, bodies: Sequence[Body], *, rate: float, seed: int, timing: Timing, headers: Mapping[str, str]
-) -> Load:
+async def open_loop(url: str, bodies: Sequence[Body], *, rate: float, timing: Timing) -> Load:
     """Do what `measure_open` does, in this process and event loop."""
     timing = replace(timing, window_s=max(timing.window_s, timing.arrivals / rate))
-    async with connect(url, bodies, timeout_s=timing.timeout_s, headers=headers) as sender:
-        load = await _watch(sender, [_follow(sender, poisson_arrivals(rate, seed))], timing, _share_of_due)
+    async with connect(url, bodies, timeout_s=timing.timeout_s, headers=ACCEPT_PNG) as sender:
+        load = await _watch(sender, [_follow(sender, poisson_arrivals(rate, seed=0))], timing, _share_of_due)
     return replace(load, rate=rate)
 
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +41,11 @@ def running(
     ready_url: str,
     *,
     log: Path,
-    env: Mapping[str, str] | None = None,
     timeout_s: float = 180.0,
 ) -> Iterator[Started]:
     """Start a server, yield once `ready_url` answers 200, and end it and its descendants after the block.
 
-    Its output goes to the file `log`; without `env` it gets this process's environment.
+    Its output goes to the file `log`; it gets this process's environment.
 
     Raises:
         NotReady: the server ended, or was not ready within `timeout_s`; the message has its last words.
@@ -54,7 +53,7 @@ def running(
     started = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - the caller's own command
-            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
         _wait_ready(process, ready_url, log, started + timeout_s)

@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Generic, Self
 
@@ -70,13 +71,17 @@ class Batcher(Generic[Item, Result]):
         on_batch: Callable[[BatchReport], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._runner = BatchRunner(run, device=device, max_size=max_size, on_batch=self._note, clock=clock)
+        # What is handed on knows nothing of the batcher: a circle would leave what a version that was replaced has on
+        # the device to whichever thread collects garbage.
+        self._costs = CostCurve(first_costs)
+        told = partial(_tell, on_batch)
+        note = partial(_note, self._costs, on_batch)
+        self._runner = BatchRunner(run, device=device, max_size=max_size, on_batch=note, clock=clock)
         self._device, self._share, self._clock = device, device.turns.share(), clock
         self._dealer: Dealer[Item, Result] | None = None
         if side_by_side is not None:
             charge = self._share.charge
-            self._dealer = Dealer(side_by_side, device=device, charge=charge, on_batch=self._tell, clock=clock)
-        self._on_batch, self._costs = on_batch, CostCurve(first_costs)
+            self._dealer = Dealer(side_by_side, device=device, charge=charge, on_batch=told, clock=clock)
         self._max_queued = max_queued
         self._waiting: RoundRobin[Pending[Item, Result]] = RoundRobin()
         self._unanswered: set[Pending[Item, Result]] = set()
@@ -278,16 +283,18 @@ class Batcher(Generic[Item, Result]):
             uploads=sum(part.share for part in batch),
         )
 
-    def _note(self, report: BatchReport) -> None:
-        if not report.failed:
-            self._costs.record(report.size, report.ran_s)
-        self._tell(report)
 
-    def _tell(self, report: BatchReport) -> None:
-        try:
-            self._on_batch(report)
-        except Exception:
-            logger.exception("a listener to batches failed")
+def _note(costs: CostCurve, listener: Callable[[BatchReport], None], report: BatchReport) -> None:
+    if not report.failed:
+        costs.record(report.size, report.ran_s)
+    _tell(listener, report)
+
+
+def _tell(listener: Callable[[BatchReport], None], report: BatchReport) -> None:
+    try:
+        listener(report)
+    except Exception:
+        logger.exception("a listener to batches failed")
 
 
 def too_late() -> DeadlineExceeded:

@@ -12,12 +12,12 @@ from torch import nn
 from service.engine.device_loss import why_lost
 from service.engine.engine import Engine
 from service.engine.image_work import likeness
-from service.engine.memory import is_out_of_memory, release
+from service.engine.memory import causes, is_out_of_memory, release
 from service.engine.parity import Parity
 from service.engine.steps import Steps, to_end
 from service.engine.torch_engine import TorchEngine, pick_device, precisions
 from service.engine.weights import build_network, parse_state
-from service.errors import AlnetError, BadCheckpoint, BadSettings, reason
+from service.errors import AlnetError, BadCheckpoint, BadSettings, in_one_line, reason
 from service.settings import Settings
 from service.store.card import Card
 from service.store.checkpoint import Checkpoint, Contents
@@ -143,7 +143,9 @@ def _try(candidate: Candidate, parity: Parity) -> Steps[Engine | _Fault]:
         if why_lost(error) or is_out_of_memory(error):
             raise
         release(error)
-        return _Fault(reason(error), may_pass=not isinstance(error, AlnetError))
+        whole = in_one_line("; ".join(reason(cause) for cause in causes(error) if isinstance(cause, Exception)))
+        of_its_own = isinstance(error, AlnetError) and error.__cause__ is None
+        return _Fault(whole, may_pass=not of_its_own)
     return _Fault(fault, may_pass=False) if fault else engine
 
 

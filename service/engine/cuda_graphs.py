@@ -139,9 +139,23 @@ def recorded(work: Callable[[], T], stream: torch.cuda.Stream, pool: Any = None)
         with torch.cuda.stream(stream):
             for _ in range(RUNS_BEFORE_CAPTURE):
                 work()
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        with _workspace_of_its_own(), torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
             results = work()
     return graph, results
+
+
+@contextmanager
+def _workspace_of_its_own() -> Iterator[None]:
+    """Have what is recorded take cuBLAS's workspace from the graph's own memory, so that it lives as long as the graph.
+
+    PyTorch keeps one for each stream, and lets it go with the first graph of that stream that goes, whichever others
+    still write to it (https://github.com/pytorch/pytorch/issues/193402).
+    """
+    torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - it has no public name
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001
 
 
 @contextmanager

@@ -13,6 +13,7 @@ OUT_OF_MEMORY = (
     "DefaultCPUAllocator: ",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "_ALLOCATION_FAILED",
 )
 """What a RuntimeError says of it: those of PyTorch on the CPU, CUDA and its libraries have no type of their own."""
 
@@ -44,12 +45,15 @@ def _says_out_of_memory(error: BaseException) -> bool:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield `error`, what it was raised from, and so on; each once, since `raise error from error` is a circle."""
+    """Yield `error`, what it was raised from or while handling, and so on; each once, since there may be circles.
+
+    A CUDA graph that is left by an error ends its recording, and says of that that it failed: only while handling what.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         yield error
         seen.add(id(error))
-        error = error.__cause__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def give_back_unused() -> None:

@@ -114,6 +114,11 @@ def memory_held_bytes() -> int:
     return torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
 
 
+def gpu_has_bfloat16() -> bool:
+    """Whether the GPU computes in bfloat16 itself, as from Ampere on; where it does not, cuDNN has no convolutions."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def precisions(device: torch.device, asked: str) -> list[str]:
     """Return the names of the dtypes to try, best first: what was asked for, or what the device is fast in."""
     if asked != "auto":

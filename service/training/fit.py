@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
     from lightning_fabric import Fabric
 
 from service.engine.predictor import DTYPES, Predictor
-from service.engine.torch_engine import precisions
+from service.engine.torch_engine import gpu_has_bfloat16, precisions
 from service.errors import BadConfig, EngineFailed
 from service.network import reparameterize
 from service.network.normalise import Normalise
@@ -283,6 +283,8 @@ def scoring_precision(device: torch.device) -> str:
     Never float16, which a GPU serves in: a network half trained may overflow it, and a run must not end by that. What
     came of the run is measured in float32, which every engine has to answer like.
     """
+    if device.type == "cuda":
+        return "bfloat16" if gpu_has_bfloat16() else "float32"
     return "float32" if precisions(device, "auto")[0] == "float32" else "bfloat16"
 
 

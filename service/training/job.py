@@ -38,7 +38,7 @@ from service.training.publication import (
     publish_kept,
     published_before,
 )
-from service.training.resources import room_on_disk
+from service.training.resources import memory_for_a_step, memory_for_validation, room_on_disk
 from service.training.run_folder import Result, RunFolder
 from service.training.run_lock import held
 from service.training.scores import ImageScore, Predict, score
@@ -114,7 +114,8 @@ def _run(
     part(fabric)
     if not leads:
         return None
-    trained, predictor = job.finish(progress)
+    with memory_for_validation(config, fabric.device):
+        trained, predictor = job.finish(progress)
     job.draw(predictor, trained.rule)
     result = job.publish(trained, store, progress)
     folder.write_result(result)
@@ -137,9 +138,9 @@ class Job:
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
         if not self.folder.has_begun:
             settle_beginning(network, items, self.usual.normalisation, whole=self.config.fine_tune)
-        fitting = prepare_fitting(
-            self.config, fabric, network, items, self.usual.normalisation, teacher=self._teacher(teacher)
-        )
+        taught_by = self._teacher(teacher)
+        with memory_for_a_step(self.config, self.device):
+            fitting = prepare_fitting(self.config, fabric, network, items, self.usual.normalisation, teacher=taught_by)
         with closing(ScalarLog(self.folder.path / "tensorboard")) as log:
 
             def on_epoch(progress: Progress) -> None:

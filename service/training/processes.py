@@ -17,7 +17,7 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-from service.engine.torch_engine import precisions
+from service.engine.torch_engine import gpu_has_bfloat16, precisions
 from service.errors import BadConfig
 from service.training.config import Config
 
@@ -59,8 +59,9 @@ def make_fabric(config: Config) -> Fabric:
 
 def fastest_precision() -> Precision:
     """Return in what this machine trains faster, bfloat16 or float32; a CPU has to time them, once a process."""
-    is_fast = torch.cuda.is_available() or precisions(torch.device("cpu"), "auto")[0] == "bfloat16"
-    return "bfloat16" if is_fast else "float32"
+    if torch.cuda.is_available():
+        return "bfloat16" if gpu_has_bfloat16() else "float32"
+    return "bfloat16" if precisions(torch.device("cpu"), "auto")[0] == "bfloat16" else "float32"
 
 
 def agreed_precision(find: Callable[[], Precision] = fastest_precision) -> Precision:

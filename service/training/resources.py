@@ -15,7 +15,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def memory_for_a_step(config: Config, device: torch.device) -> Iterator[None]:
-    """Tell what a training step needs less memory with.
+    """Tell what training needs less memory with.
 
     Raises:
         BadConfig: the memory does not suffice; else whatever is raised inside.
@@ -28,14 +28,17 @@ def memory_for_a_step(config: Config, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def memory_for_validation(config: Config, device: torch.device) -> Iterator[None]:
-    """Tell what validation, on whole images, needs less memory with.
+    """Tell what validation and the test, on whole images, need less memory with.
 
     Raises:
         BadConfig: the memory does not suffice; else whatever is raised inside.
     """
     height, width = config.input.grid
-    advice = "close what else uses it, or start anew with a smaller --input, in another folder with --run"
-    with _memory(f"out of memory on {device} in validation, on a grid of {height} × {width}: {advice}"):
+    advice = (
+        "close what else uses it, and the same command goes on; "
+        "or start anew with a smaller --input, in another folder with --run"
+    )
+    with _memory(f"out of memory on {device} in validation or the test, on a grid of {height} × {width}: {advice}"):
         yield
 
 

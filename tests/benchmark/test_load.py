@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.benchmark.load import ACCEPT_PNG, Load, Timing, closed_loop, measure_closed, measure_open, open_loop
+from service.benchmark.load import Load, Timing, closed_loop, measure_closed, measure_open, open_loop
 from service.benchmark.processes import free_port
 from service.errors import BadParameter
 from tests.benchmark.target_server import BODIES, Target, listening
@@ -16,7 +16,7 @@ SHORT = Timing(warm_up_s=0.1, window_s=0.2, windows=3, arrivals=1, timeout_s=10.
 def _closed(target: Target, callers: int = 2, timing: Timing = SHORT) -> Load:
     async def run() -> Load:
         async with listening(target):
-            return await closed_loop(target.url, BODIES, callers=callers, timing=timing, headers=ACCEPT_PNG)
+            return await closed_loop(target.url, BODIES, callers=callers, timing=timing)
 
     return asyncio.run(run())
 
@@ -24,7 +24,7 @@ def _closed(target: Target, callers: int = 2, timing: Timing = SHORT) -> Load:
 def _open(target: Target, rate: float, timing: Timing = SHORT) -> Load:
     async def run() -> Load:
         async with listening(target):
-            return await open_loop(target.url, BODIES, rate=rate, seed=0, timing=timing, headers=ACCEPT_PNG)
+            return await open_loop(target.url, BODIES, rate=rate, timing=timing)
 
     return asyncio.run(run())
 
@@ -71,7 +71,7 @@ def test_a_caller_who_waits_in_vain_counts_as_failed() -> None:
         async with listening(target):
             asyncio.get_running_loop().call_later(0.05, lambda: setattr(target, "delay_s", 1.0))
             timing = replace(SHORT, timeout_s=0.15)
-            return await closed_loop(target.url, BODIES, callers=2, timing=timing, headers=ACCEPT_PNG)
+            return await closed_loop(target.url, BODIES, callers=2, timing=timing)
 
     load = asyncio.run(run())
     assert load.seen.failed > 0
@@ -85,7 +85,7 @@ def test_a_rate_that_jumps_about_is_called_unsteady() -> None:
             later = asyncio.get_running_loop().call_later
             later(0.3, lambda: setattr(target, "delay_s", 0.05))
             later(0.5, lambda: setattr(target, "delay_s", 0.2))
-            return await closed_loop(target.url, BODIES, callers=1, timing=SHORT, headers=ACCEPT_PNG)
+            return await closed_loop(target.url, BODIES, callers=1, timing=SHORT)
 
     load = asyncio.run(run())
     assert not load.is_steady

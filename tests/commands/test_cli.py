@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from service.cli import app, main
 from service.settings import Settings
+from tests.checkpoints import publish_tiny
 
 COMMANDS = (
     "serve",
@@ -193,3 +194,22 @@ def test_who_only_serves_or_only_trains_can_measure_the_network(command: str, tm
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("alnet: no modality 'cell' in the model store")
+
+
+@pytest.mark.parametrize("library", ["CUDA out of memory. Tried to allocate 2 MiB", "another fault"])
+def test_a_lack_of_memory_is_one_line_and_no_other_fault_is(
+    library: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError(f"{library}\nGPU 0 has a total capacity of 139.8 GiB.")
+
+    publish_tiny(tmp_path)
+    monkeypatch.setattr("service.engine.choosing.loading", fail)
+    with pytest.raises((SystemExit, RuntimeError)) as ended:
+        main(["evaluate", "drawn:retina:2", "--modality", "retina", "--store", str(tmp_path)])
+    if library == "another fault":
+        assert ended.type is RuntimeError
+        return
+    assert str(ended.value) == "1"
+    advice = "close what else uses that memory, or use another device"
+    assert capsys.readouterr().err == f"alnet: RuntimeError: {library}; {advice}\n"

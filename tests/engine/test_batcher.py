@@ -1,6 +1,7 @@
 """Callers come and go: admission, answers, deadlines, cancellation, shutdown. All in virtual time."""
 
 import asyncio
+import gc
 import weakref
 
 import pytest
@@ -302,6 +303,24 @@ def test_an_answered_upload_is_not_kept_until_its_deadline() -> None:
             assert kept() is None
 
     run_virtually(main)
+
+
+def test_nothing_keeps_a_batcher_that_is_over() -> None:
+    """Its engine is let go of where and when the last who knows it says, and not by whoever collects garbage."""
+
+    async def main() -> None:
+        async with serving(ScriptedEngine().run) as batcher:
+            assert await outcomes([ask(batcher, [1])]) == [[10]]
+            kept = weakref.ref(batcher)
+        await asyncio.sleep(1)
+        del batcher
+        assert kept() is None
+
+    gc.disable()
+    try:
+        run_virtually(main)
+    finally:
+        gc.enable()
 
 
 # --- callers who leave ----------------------------------------------------------------------------------------------

@@ -227,6 +227,18 @@ def test_where_nothing_could_even_be_built_the_checkpoint_is_not_to_blame(tmp_pa
     assert refused.value.may_pass
 
 
+def test_what_was_behind_an_engines_failure_is_told_and_is_not_the_checkpoints(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kernels are chosen in the first batch: a driver that is short of something says so only there."""
+    failed = EngineFailed("cuda:0 float16 could not run a batch of 1")
+    failed.__cause__ = RuntimeError("cuDNN error: CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED")
+    with pytest.raises(BadCheckpoint, match=r"made to answer: .*batch of 1; RuntimeError: cuDNN error") as refused:
+        first_of(publish_tiny(tmp_path), failing(failed))
+    assert refused.value.may_pass
+    assert "SUBLIBRARY_LOADING_FAILED" in caplog.text
+
+
 def test_an_engine_that_fails_on_the_network_itself_will_do_so_again(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match="the network answered with NaN") as refused:
         first_of(publish_tiny(tmp_path), failing(EngineFailed("the network answered with NaN")))

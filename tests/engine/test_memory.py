@@ -32,11 +32,29 @@ def _caused_by(cause: BaseException) -> Exception:
         RuntimeError("std::bad_alloc"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     ],
 )
 def test_running_out_of_memory_is_recognised_through_any_chain(error: Exception) -> None:
     assert is_out_of_memory(error)
     assert is_out_of_memory(_caused_by(_caused_by(error)))
+
+
+def _while_handling(handled: BaseException) -> Exception:
+    error = RuntimeError("operation failed due to a previous error during capture")
+    error.__context__ = handled
+    return error
+
+
+def test_it_is_recognised_in_what_was_being_handled_when_another_error_came() -> None:
+    """Left by an error, torch.cuda.graph ends the recording, which then fails."""
+    assert is_out_of_memory(_while_handling(_while_handling(OutOfMemoryError())))
+
+
+def test_what_was_put_aside_by_raise_from_none_does_not_count() -> None:
+    error = _while_handling(OutOfMemoryError())
+    error.__suppress_context__ = True
+    assert not is_out_of_memory(error)
 
 
 def test_another_error_is_not_taken_for_it() -> None:

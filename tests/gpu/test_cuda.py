@@ -1,5 +1,6 @@
 """What only a machine with a CUDA device can show; skipped elsewhere."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 
 from service.benchmark.roofline import measure_roofline
 from service.engine.choosing import EXACT, Wish, load_engine
+from service.engine.torch_engine import give_back_unused_of_gpu
+from service.store.checkpoint import Checkpoint
 from service.training.config import configure
 from service.training.job import run
 from tests.checkpoints import publish_tiny
@@ -47,6 +50,22 @@ def test_recorded_graphs_answer_as_the_plain_engine_in_any_order_of_batch_sizes(
     for size in (1, 3, 8, 2, 9, 1, 5, 7, 25, 32, 7):
         for found, expected in zip(recorded.predict(tiles[:size]), plain.predict(tiles[:size]), strict=True):
             assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+def test_graphs_answer_the_same_once_the_graphs_of_another_version_are_gone() -> None:
+    """All record on the same streams, and what a library keeps for a stream must not go with the first of them."""
+    checkpoint = Checkpoint.read(max((Path(__file__).parents[2] / "model_store" / "cell").glob("[0-9]*")))
+    staying, going = (load_engine(checkpoint, Wish(engine="cuda-graphs")) for _ in range(2))
+    tiles = list(np.random.default_rng(0).integers(0, 256, (8, *checkpoint.card.input.grid, 3), np.uint8))
+    expected = [answer.copy() for answer in staying.predict(tiles)]
+    going.predict(tiles)
+    del going
+    gc.collect()
+    give_back_unused_of_gpu()
+    taken = torch.full((2**28,), 255, dtype=torch.uint8, device="cuda")  # what was let go of is another's now
+    for found, before in zip(staying.predict(tiles), expected, strict=True):
+        assert np.array_equal(found, before)
+    assert bool((taken == 255).all())
 
 
 def test_an_answer_of_a_graph_is_the_callers_own(tmp_path: Path) -> None:

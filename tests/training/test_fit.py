@@ -122,8 +122,13 @@ def test_best_weights_that_are_gone_are_named(tmp_path: Path, content: bytes | N
         load_best(tmp_path, nn.Linear(2, 2))
 
 
-def test_a_network_half_trained_on_a_gpu_is_not_scored_in_float16_which_it_may_overflow() -> None:
-    assert scoring_precision(torch.device("cuda")) == "bfloat16"
+@pytest.mark.parametrize(("has_bfloat16", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_a_network_half_trained_on_a_gpu_is_not_scored_in_float16_which_it_may_overflow(
+    has_bfloat16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Ampere GPUs have no bfloat16 of their own."""
+    monkeypatch.setattr("service.training.fit.gpu_has_bfloat16", lambda: has_bfloat16)
+    assert scoring_precision(torch.device("cuda")) == expected
     assert scoring_precision(torch.device("cpu")) in {"bfloat16", "float32"}
 
 

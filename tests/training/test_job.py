@@ -348,6 +348,31 @@ def test_a_network_that_cannot_be_built_is_refused_before_the_data_are_read(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("part", "advice"), [("prepare_fitting", "smaller --batch-size"), ("calibrate", "the same command goes on")]
+)
+def test_memory_that_is_short_before_or_after_the_epochs_is_told_with_advice(
+    part: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test is in float32, which may need twice what validation did."""
+
+    def fail(*_arguments: object, **_named: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 4.00 GiB.")
+
+    config = _config(
+        _folder(tmp_path / "data", 3),
+        input=InputPolicy(kind="stretch", height=32, width=32),
+        network={"blocks": [1] * 5, "widths": [8] * 5},
+        crop_px=None,
+        fractions=(0.6, 0.4, 0),
+    )
+    with monkeypatch.context() as short:
+        short.setattr(f"service.training.job.{part}", fail)
+        with pytest.raises(BadConfig, match=f"out of memory on .*{advice}"):
+            run_job(config, tmp_path / "run", None, print)
+    assert run_job(config, tmp_path / "run", None, print) is not None
+
+
 def test_an_encoder_from_a_file_is_taken_by_a_run_that_starts_anew_alone(tmp_path: Path) -> None:
     data = _folder(tmp_path / "data", 3)
     file = tmp_path / "repvgg.safetensors"

@@ -40,3 +40,16 @@ def test_processes_that_found_another_arithmetic_faster_than_rank_0_did_are_refu
     with pytest.raises(BadConfig, match="rank 1 found bfloat16 faster, rank 0 float32: choose one for all with --prec"):
         check_agreed(OfRank1(), _config(precision="bfloat16"))  # type: ignore[arg-type]
     assert fastest_precision() in {"bfloat16", "float32"}
+
+
+def test_a_gpu_without_bfloat16_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Turing:
+        major, minor = 7, 5
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: Turing)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    assert fastest_precision() == "float32"
+    Turing.major = 8
+    assert fastest_precision() == "bfloat16"
