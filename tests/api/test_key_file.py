@@ -1,5 +1,6 @@
 """The file of API keys: what is in it, what is refused, and that changing it is all or nothing."""
 
+import os
 import re
 import stat
 import threading
@@ -39,6 +40,15 @@ def test_only_its_owner_may_read_the_file(file: Path) -> None:
     file.chmod(0o644)
     add_key(file, "b")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_file_stays_its_owners_whoever_changes_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[tuple[int, ...]] = []
+    monkeypatch.setattr(os, "fchown", lambda _descriptor, *owner: owners.append(owner))
+    add_key(file, "a")
+    found = file.stat()
+    remove_key(file, "a")
+    assert owners == [(found.st_uid, found.st_gid)]
 
 
 def test_a_revoked_key_is_gone_and_all_else_stays(file: Path) -> None:
@@ -112,6 +122,8 @@ def test_there_are_at_most_a_thousand(file: Path) -> None:
     [
         f"a sha256 {DIGEST}",
         f"a sha256 {DIGEST[:-1]} 2026-01-02",
+        f"a sha256 {DIGEST[:-2]} 2026-01-02",
+        f"a sha256 {DIGEST.upper()} 2026-01-02",
         f"a sha256 {DIGEST[:-1]}g 2026-01-02",
         f"a md5 {DIGEST} 2026-01-02",
         f"a sha256 {DIGEST} 2026-13-02",
@@ -143,8 +155,11 @@ def test_a_name_or_digest_that_comes_twice_is_damage(file: Path, line: str) -> N
 def test_a_missing_file_a_folder_and_bytes_are_no_key_files(file: Path, tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="No such file"):
         read_keys(file)
-    with pytest.raises(BadSettings, match="Is a directory"):
+    with pytest.raises(BadSettings, match="no regular file"):
         read_keys(tmp_path)
+    os.mkfifo(tmp_path / "fifo")  # nobody may ever write into it
+    with pytest.raises(BadSettings, match="no regular file"):
+        read_keys(tmp_path / "fifo")
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadSettings, match="it is no text"):
         read_keys(file)

@@ -91,6 +91,45 @@ def test_the_digest_that_the_file_holds_is_no_key(file: Path) -> None:
     assert not is_let_in(KeyRing(file), digest)
 
 
+def test_every_bit_of_a_digest_counts(file: Path) -> None:
+    key = add_key(file, "a")
+    text = file.read_text()
+    digest = text.split()[-2]
+    file.write_text(text.replace(digest, digest[:-1] + ("0" if digest[-1] != "0" else "1")))
+    assert not is_let_in(KeyRing(file), key)
+
+
+def test_the_file_is_looked_at_no_more_than_once_a_second(
+    file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = add_key(file, "a")
+    ring = KeyRing(file, clock=clock)
+    looks: list[Path] = []
+
+    def look(file: Path) -> object:
+        looks.append(file)
+        return ring._state
+
+    monkeypatch.setattr(keys, "_state_of", look)
+    for _ in range(10):
+        clock.now += LOOK_EVERY_S / 4
+        assert is_let_in(ring, key)
+    assert len(looks) == 2
+
+
+def test_a_file_that_is_gone_again_is_logged_again(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    key = add_key(file, "a")
+    ring = KeyRing(file, clock=clock)
+    for _ in range(2):
+        file.rename(file.with_name("away"))
+        clock.now += LOOK_EVERY_S
+        assert is_let_in(ring, key)
+        file.with_name("away").rename(file)
+        clock.now += LOOK_EVERY_S
+        assert is_let_in(ring, key)
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 2
+
+
 def test_new_and_revoked_keys_count_after_a_second_at_most(file: Path, clock: Clock) -> None:
     first = add_key(file, "first")
     ring = KeyRing(file, clock=clock)
@@ -158,6 +197,16 @@ def test_an_edit_in_place_that_leaves_the_size_is_seen(file: Path, clock: Clock)
     digest = text.split()[-2]
     file.write_text(text.replace(digest, digest[::-1]))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    clock.now += LOOK_EVERY_S
+    assert not is_let_in(ring, key)
+
+
+def test_a_file_of_the_same_age_that_took_its_place_is_seen(file: Path, clock: Clock) -> None:
+    key = add_key(file, "a")
+    ring = KeyRing(file, clock=clock)
+    before = file.stat()
+    remove_key(file, "a")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     clock.now += LOOK_EVERY_S
     assert not is_let_in(ring, key)
 

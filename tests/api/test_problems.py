@@ -100,3 +100,13 @@ async def test_a_deadline_that_passed_is_no_invitation_to_come_back() -> None:
     answer = problems.of_error(errors.DeadlineExceeded("late"), Exchange("id", "POST", 0.0))
     assert answer.status_code == 504
     assert "retry-after" not in answer.headers
+
+
+async def test_a_body_that_came_too_slowly_ends_its_connection() -> None:
+    answer = problems.of_error(errors.UploadTooSlow("slow"), Exchange("id", "POST", 0.0))
+    assert (answer.status_code, answer.headers["connection"]) == (408, "close")
+
+
+async def test_who_accepts_nothing_that_there_is_hears_that_it_depends_on_that() -> None:
+    answer = problems.of_error(errors.NotAcceptable("none"), Exchange("id", "POST", 0.0))
+    assert (answer.status_code, answer.headers["vary"]) == (406, "Accept")

@@ -155,6 +155,15 @@ def test_trailers_that_are_too_long_are_a_bad_request_and_no_series_of_their_own
     assert telemetry.registry.get_sample_value("alnet_requests_total", counted | {"status": "431"}) is None
 
 
+def test_a_modality_that_comes_later_takes_no_others_place() -> None:
+    telemetry = Telemetry()
+    for modality in ("retina", "skin"):
+        telemetry.expect([modality])
+    telemetry.record_exchange(Exchange("id", "POST", 0.0, route="/segment/{modality}", modality="retina", status=200))
+    counted = {"modality": "retina", "status": "200"}
+    assert telemetry.registry.get_sample_value("alnet_requests_total", counted) == 1
+
+
 async def test_three_modalities_make_at_most_400_series() -> None:
     async with running(fake_app(three_modalities())) as client:
         samples = await scrape(client)
@@ -223,3 +232,22 @@ async def test_scrapers_who_ask_at_once_share_what_it_costs() -> None:
     texts = await asyncio.gather(*[telemetry.text_of("text/plain", encode) for _ in range(100)])
     assert set(texts) == {b"1"}
     assert await telemetry.text_of("text/plain", encode) == b"2"
+
+
+async def test_a_scraper_who_leaves_takes_nothing_from_those_who_ask_with_it() -> None:
+    telemetry = Telemetry()
+    leaving, staying = (
+        asyncio.create_task(telemetry.text_of("text/plain", lambda _registry: b"text")) for _ in range(2)
+    )
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == b"text"
+
+
+async def test_if_metrics_cannot_be_written_whoever_asks_hears_of_it() -> None:
+    def encode(_registry: object) -> bytes:
+        raise ZeroDivisionError
+
+    async with asyncio.timeout(10):
+        with pytest.raises(ZeroDivisionError):
+            await Telemetry().text_of("text/plain", encode)

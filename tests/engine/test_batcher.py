@@ -122,11 +122,12 @@ def test_behind_uploads_of_many_items_the_refused_are_told_how_long_those_take()
     run_virtually(main)
 
 
-def test_where_decoding_takes_longest_the_refused_are_told_how_long_that_takes() -> None:
+@pytest.mark.parametrize("items", [1, 4])
+def test_where_decoding_takes_longest_the_refused_are_told_how_long_that_takes(items: int) -> None:
     async def decode(batcher: Batcher[int, int], seconds: float) -> None:
         since = now()
         await asyncio.sleep(seconds)
-        await batcher.submit([1], since=since)
+        await batcher.submit(range(items), since=since)
 
     async def main() -> None:
         async with serving(ScriptedEngine().run, seconds=0.05, max_queued=4) as batcher:
@@ -165,6 +166,24 @@ def test_what_the_refused_are_told_follows_the_queue() -> None:
             await asyncio.sleep(4)
             assert behind_small < told(batcher) < behind_large
             await outcomes(large)
+
+    run_virtually(main)
+
+
+def test_what_the_refused_are_told_counts_who_is_on_the_way_at_that_moment() -> None:
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, max_size=1, max_queued=2) as batcher:
+            calls = [ask(batcher, [0])]
+            await asyncio.sleep(0.1)
+            calls += [ask(batcher, [item]) for item in (1, 2)]
+            await asyncio.sleep(0.1)
+            told = []
+            for ahead in (0, 6):
+                with pytest.raises(Overloaded) as refused:
+                    batcher.admit(None, ahead=ahead)
+                told.append(refused.value.retry_after_s)
+            assert told == pytest.approx([2.0, 8.0])
+            await outcomes(calls)
 
     run_virtually(main)
 

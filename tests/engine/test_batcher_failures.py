@@ -325,7 +325,8 @@ def test_a_cuda_fault_is_no_poisonous_item_nothing_is_run_again_and_nobody_is_le
     run_virtually(main)
 
 
-def test_a_batcher_that_fails_by_a_bug_gives_the_device_up() -> None:
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_batcher_that_fails_by_a_bug_gives_the_device_up(is_closed: bool) -> None:
     async def main() -> None:
         device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
 
@@ -336,8 +337,13 @@ def test_a_batcher_that_fails_by_a_bug_gives_the_device_up() -> None:
 
         engine = ScriptedEngine()
         async with Batcher(engine.run, device=device, max_size=2, max_wait_s=0, max_queued=8, clock=clock) as batcher:
-            assert [type(end) for end in await outcomes([ask(batcher, [1]), ask(batcher, [2])])] == [DeviceLost] * 2
-        assert isinstance((await device.wait_failed()).__cause__, ZeroDivisionError)
+            calls = [ask(batcher, [item]) for item in (1, 2)]
+            await asyncio.sleep(0)
+            if is_closed:
+                batcher.close_intake()
+            assert [type(end) for end in await outcomes(calls)] == [DeviceLost] * 2
+        async with asyncio.timeout(1):
+            assert isinstance((await device.wait_failed()).__cause__, ZeroDivisionError)
 
     run_virtually(main)
 

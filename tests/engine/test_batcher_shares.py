@@ -95,6 +95,19 @@ def test_they_have_equal_time_in_slots_too(
     run_virtually(main)
 
 
+def test_one_that_runs_in_slots_and_one_that_runs_batches_have_equal_time() -> None:
+    async def main() -> None:
+        executor = SpendingExecutor()
+        beside = SlotsExecutor(4, executor)
+        device = Device("virtual", executor=executor, beside=beside, clock=now)
+        dealt, together = CostedEngine(line(0.04, 0.0), executor, beside), CostedEngine(line(0.01, 0.0), executor)
+        async with dealt.batcher(device) as one, together.batcher(device) as other:
+            await asyncio.gather(saturate(one, 20.0), saturate(other, 20.0))
+        assert dealt.spent_s(20.0) / 4 == pytest.approx(together.spent_s(20.0), rel=0.2)
+
+    run_virtually(main)
+
+
 def test_a_light_modality_waits_for_one_short_turn_of_a_saturated_one_at_most() -> None:
     async def main() -> None:
         async with modalities(SLOW, FAST) as (_, _, ((_, slows), (_, fasts))):

@@ -139,6 +139,26 @@ def test_an_upload_has_queued_until_its_first_tile_began_whenever_its_others_did
     run_virtually(main)
 
 
+def test_nobody_waits_for_mates_whatever_the_warm_up_said_that_a_batch_costs_besides_its_items() -> None:
+    async def main() -> None:
+        cores = Cores()
+        batcher = Batcher(
+            cores.run,
+            side_by_side=cores.engine,
+            device=cores.device,
+            max_size=8,
+            max_wait_s=1.0,
+            max_queued=64,
+            first_costs={1: 1.0, 4: 1.0},
+            clock=now,
+        )
+        async with cores.device, batcher:
+            await outcomes([ask(batcher, [item]) for item in (1, 2)])
+            assert (await batcher.submit([3])).queued_s == 0.0
+
+    run_virtually(main)
+
+
 def test_an_item_that_cannot_be_run_fails_alone() -> None:
     async def main() -> None:
         cores = Cores(raises={13: ValueError("bad")})

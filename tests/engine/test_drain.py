@@ -33,6 +33,10 @@ def test_before_the_first_batch_the_advice_goes_by_what_batches_cost() -> None:
     assert place_s(drain(LINE), [1] * 16) == pytest.approx(32.0)
 
 
+def test_a_batch_that_is_not_full_takes_less_where_items_cost_much() -> None:
+    assert place_s(drain(LINE), [1] * 4) == pytest.approx(8.0)
+
+
 def test_where_nothing_is_known_the_advice_is_one_second() -> None:
     assert place_s(drain({}), [1] * 64) == 1.0
 
@@ -133,6 +137,10 @@ def test_room_is_there_once_uploads_that_hold_enough_items_are_through() -> None
     assert times == pytest.approx([2.0, 4.0, 6.0, 24.0, 24.0])
 
 
+def test_what_has_run_of_uploads_counts_no_more_for_how_long_the_others_take() -> None:
+    assert drain().until_freed_s([(8, 80), (16, 16)], items=81, largest=8) == pytest.approx(6.0)
+
+
 # --- in a batcher: whoever comes back when told finds a place, and not long after there was one -----------------------
 
 
@@ -202,6 +210,19 @@ def test_with_too_many_items_for_all_the_advice_is_right() -> None:
             assert refused.value.retry_after_s == pytest.approx(8.0)
             await asyncio.sleep(8.0 + TRAVEL_S)
             await batcher.submit(range(16))
+            await outcomes(calls)
+
+    run_virtually(main)
+
+
+def test_with_too_many_items_for_all_what_is_left_of_the_others_counts() -> None:
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, seconds=2.0, max_queued=6) as batcher:
+            calls = [ask(batcher, range(items)) for items in (16, 80)]
+            await asyncio.sleep(4.0 + TRAVEL_S)  # the third batch runs, and the smaller one has a quarter left
+            with pytest.raises(Overloaded, match="pieces") as refused:
+                await batcher.submit(range(16))
+            assert refused.value.retry_after_s == pytest.approx(2.0)
             await outcomes(calls)
 
     run_virtually(main)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -174,6 +175,20 @@ def test_one_who_is_cancelled_just_as_the_turn_comes_hands_it_on(ticks: int) -> 
         call.cancel()
         await hold(late, 1.0)
         assert (now(), turns.is_held, call.cancelled()) == (1.5, False, True)
+
+    run_virtually(main)
+
+
+def test_a_share_that_nobody_uses_any_more_is_forgotten() -> None:
+    async def main() -> None:
+        turns = FairTurns(now)
+        loading = turns.share(in_background=True)
+        gone = weakref.ref(loading)
+        await hold(loading, 0.1)
+        del loading
+        await asyncio.sleep(RIVALRY_S)
+        await hold(turns.share(), 0.1)
+        assert gone() is None
 
     run_virtually(main)
 

@@ -55,9 +55,11 @@ class Store:
 
     async def _give_back(self) -> None:
         self.given_back += 1
+        assert all(batcher.closed for batcher in [*self.batchers.values()][:-1]), "there is nothing to give back yet"
 
     async def _load(self, _modality: Modality, version: str) -> Version:
         self.loads.append(version)
+        self.state_at_load = self.modality.state
         if version in self.faults:
             raise self.faults[version]
         self.batchers[version] = Batcher()
@@ -165,6 +167,40 @@ def test_of_a_librarys_error_the_first_line_is_told() -> None:
         store.faults["1"] = RuntimeError("DefaultCPUAllocator: can't allocate memory\nframe #0: /venv/lib/libc10.so")
         reason = "RuntimeError: DefaultCPUAllocator: can't allocate memory"
         assert (await store.ask_for("1")).reason == reason
+
+    run(script)
+
+
+def test_while_the_first_version_loads_it_is_known_which_that_is() -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1", is_pinned=True)
+        assert store.state_at_load == ModalityState("loading", version="1", is_pinned=True)
+
+    run(script)
+
+
+def test_another_version_that_is_refused_for_the_same_reason_is_told_too() -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        store.faults |= {"2": REFUSED, "3": REFUSED}
+        await store.ask_for("2")
+        await store.ask_for("3")
+        assert store.outcomes == ["served", "refused", "refused"]
+
+    run(script)
+
+
+@pytest.mark.parametrize("between", [Wanted("1", is_pinned=True, stamp=()), UnknownModality("pinned to version 9")])
+def test_a_version_that_was_refused_is_tried_again_once_the_store_has_asked_for_another(
+    between: Wanted | UnknownModality,
+) -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        store.faults["2"] = REFUSED
+        await store.ask_for("2")
+        await store.modality.renew(between)
+        await store.ask_for("2")
+        assert store.loads == ["1", "2", "2"]
 
     run(script)
 

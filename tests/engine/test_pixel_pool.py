@@ -253,6 +253,29 @@ def test_work_for_which_no_thread_can_be_started_is_refused_for_now_and_never_do
     asyncio.run(main())
 
 
+def test_long_work_for_which_no_thread_can_be_started_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            await pool.run(no)  # the only thread that asks is there
+            with monkeypatch.context() as patch:
+                start_no_thread(patch)
+                with pytest.raises(Overloaded, match="no thread"):
+                    await pool.run(lambda: "refused", is_long=yes)
+            async with asyncio.timeout(10):
+                assert await pool.run(lambda: "later", is_long=yes) == "later"
+
+    asyncio.run(main())
+
+
+def test_a_place_is_given_back_in_the_event_loops_own_thread() -> None:
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            async with asyncio.timeout(10):
+                assert await asyncio.gather(*flood(pool, lambda: "done", is_long=yes)) == ["done"] * FLOOD
+
+    asyncio.run(main(), debug=True)  # where whoever wakes a waiter from another thread is told so
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
 def test_threads_for_long_work_are_nicer_than_all_others() -> None:
     def niceness() -> int:

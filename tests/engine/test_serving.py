@@ -116,3 +116,38 @@ def test_what_an_older_version_still_decodes_counts_and_makes_room_when_its_call
             await asyncio.gather(*held)
 
     asyncio.run(main())
+
+
+def test_an_older_version_answers_what_it_still_decodes_before_it_is_let_go() -> None:
+    async def main() -> None:
+        busy = threading.Event()
+        async with modality() as swapped:
+            swapped.gate.set()
+            held = [asyncio.create_task(swapped.pool.run(lambda: busy.wait(60))) for _ in range(2)]
+            await asyncio.sleep(0)
+            calls = [asyncio.create_task(swapped.segment()) for _ in range(2)]
+            await asyncio.sleep(0)
+            await swapped.serving.swap(swapped.version("2"))
+            settling = asyncio.create_task(swapped.serving.settle())
+            await asyncio.sleep(0.01)
+            busy.set()
+            assert [(await call).card.version for call in calls] == ["1", "1"]
+            await asyncio.gather(settling, *held)
+            assert [version.segmenter.card.version for version in swapped.serving._versions] == ["2"]
+
+    asyncio.run(main())
+
+
+def test_a_version_is_kept_until_the_last_of_its_uploads_has_its_answer() -> None:
+    async def main() -> None:
+        async with modality() as swapped:
+            old = swapped.serving._current
+            with old.use():
+                with old.use():
+                    await swapped.serving.swap(swapped.version("2"))
+                    settling = asyncio.create_task(swapped.serving.settle())
+                await asyncio.sleep(0.05)
+                assert not settling.done()
+            await settling
+
+    asyncio.run(main())

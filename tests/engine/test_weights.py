@@ -66,3 +66,10 @@ def test_weights_that_do_not_fit_name_the_first_that_does_not(tmp_path: Path) ->
     with pytest.raises(BadCheckpoint, match=r"weights do not fit al-net: size mismatch for \S+: copying") as caught:
         build_network(checkpoint.card, read_state(checkpoint))
     assert "\n" not in str(caught.value)
+
+
+def test_a_card_that_counts_other_parameters_than_there_are_is_no_card_of_these(tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    card = checkpoint.card.model_copy(update={"parameters": 5})
+    with pytest.raises(BadCheckpoint, match=r"has \d+ parameters, its card says 5"):
+        build_network(card, read_state(checkpoint))

@@ -225,6 +225,13 @@ def test_a_small_structure_survives_shrinking_at_its_place() -> None:
     assert np.abs(centre - (219.5, 419.5)).max() < 1
 
 
+def test_a_map_that_is_enlarged_goes_from_one_pixel_to_the_next_without_steps() -> None:
+    policy = InputPolicy(kind="stretch", height=32, width=32)
+    placement = place(noise(32, 64, 3), policy)
+    edge = np.repeat(np.where(np.arange(32) < 16, 0, 255).astype(np.uint8)[None], 32, axis=0)
+    assert from_canvas(edge, placement)[7, 30:34].tolist() == [0, 64, 191, 255]
+
+
 def test_where_tiles_overlap_the_nearer_one_counts_more() -> None:
     policy = InputPolicy(kind="tile", height=32, width=32, overlap=8)
     placement = place(_blank(32, 56), policy)
