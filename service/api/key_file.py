@@ -17,11 +17,14 @@ from pathlib import Path
 
 from service.errors import BadParameter, BadSettings
 from service.store.durable import replace
+from service.store.reading import read_regular
 
 KEY_PREFIX = "alnet_"
 """What every key begins with, so that a scanner for leaked secrets can know one."""
 RANDOM_BYTES = 32
 MOST_KEYS = 1000
+LARGEST_BYTES = 1 << 20
+"""Of a file of keys; what lies beyond is not read."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TITLE = "# API keys of alnet-service: name, hash, digest, day. Changed by `alnet keys`; a running server follows."
@@ -91,7 +94,7 @@ def remove_key(file: Path, name: str) -> None:
 
 def _checked_lines(file: Path) -> list[str]:
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = read_regular(file, LARGEST_BYTES).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise BadSettings(

@@ -22,6 +22,35 @@ PIECE_BYTES = 16 * 1024
 MOST_LOOKALIKES = 16
 """Of boundaries in one piece: what has more is made of them, and keeps the event loop busy."""
 
+MALFORMED = "the form is not well-formed; build it with a library, or send the image alone"
+
+
+class Preamble:
+    """What stands before the first `delimiter`: nobody reads it (RFC 2046, § 5.1.1), and few send one."""
+
+    def __init__(self, delimiter: bytes) -> None:
+        self._ends = {delimiter, delimiter + b"--"}
+        self._line, self._skipped = bytearray(), 0
+
+    def skip(self, chunk: bytes) -> bytes | None:
+        """Return what is left of the form from its first delimiter on, once that has come, without blanks behind it.
+
+        Raises:
+            BadMultipart: it has not after so many bytes as would be a preamble.
+        """
+        start, looked_at = 0, max(len(self._line) - 1, 0)
+        self._line += chunk
+        while (end := self._line.find(b"\r\n", looked_at)) >= 0 and self._skipped + start <= PIECE_BYTES:
+            line = bytes(self._line[start:end].rstrip(b" \t"))
+            if line in self._ends:
+                return line + self._line[end:]
+            start = looked_at = end + 2
+        del self._line[:start]
+        self._skipped += start
+        if self._skipped + len(self._line) > PIECE_BYTES:
+            raise BadMultipart(MALFORMED)
+        return None
+
 
 class FormReader:
     """Takes a form chunk by chunk and keeps the content of its files `image` and `reference`; all else is dropped.
@@ -34,6 +63,7 @@ class FormReader:
     def __init__(self, content_type: str) -> None:
         boundary = _boundary(content_type)
         self._delimiter = b"\r\n--" + boundary
+        self._preamble: Preamble | None = Preamble(b"--" + boundary)
         self._files: dict[bytes, BytesIO] = {}
         self._parts = 0
         self._header_name = bytearray()
@@ -62,6 +92,10 @@ class FormReader:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
+        if self._preamble is not None:
+            if (begun := self._preamble.skip(chunk)) is None:
+                return
+            chunk, self._preamble = begun, None
         for start in range(0, len(chunk), PIECE_BYTES):
             self._feed_piece(chunk[start : start + PIECE_BYTES])
 
@@ -72,9 +106,7 @@ class FormReader:
         try:
             self._parser.write(piece)
         except FormParserError as error:
-            raise BadMultipart(
-                "the form is not well-formed; build it with a library, or send the image alone"
-            ) from error
+            raise BadMultipart(MALFORMED) from error
         if was_padding and self._parser.state == MultipartState.BOUNDARY_PADDING:
             raise BadMultipart("a boundary of the form is followed by spaces without end")
 
@@ -83,6 +115,8 @@ class FormReader:
 
         A reference without name and content is none: a browser sends it where nobody has chosen a file.
         """
+        if self._preamble is not None:
+            raise BadMultipart(MALFORMED)
         if not self._has_ended:
             raise BadMultipart("the form ends before its last boundary")
         if b"image" not in self._files:
@@ -120,7 +154,7 @@ class FormReader:
         if name not in KNOWN:
             return
         word = name.decode()
-        if b"filename" not in self._disposition:  # or `filename*`, which some libraries send
+        if b"filename" not in self._disposition.lower():  # or `filename*`, which some libraries send
             raise BadMultipart(f"`{word}` must be a file: give the part a filename")
         if name in self._files:
             raise BadMultipart(f"`{word}` was sent more than once")

@@ -117,7 +117,10 @@ def subject(data: str, modality: str | None, tables: list[int]) -> str:
     if unknown := [number for number in tables if number not in known]:
         hint = "; speed, its Table 5, is what `alnet benchmark networks` measures" if unknown[0] == 5 else ""
         raise BadParameter(f"--table {unknown[0]}: there are {', '.join(map(str, known))}{hint}")
-    found = modality or next((known[number] for number in tables), options.drawn_modality(data))
+    drawn = options.drawn_modality(data)
+    if modality is None and drawn in INPUT_SIZES and (others := [n for n in tables if known[n] != drawn]):
+        raise BadParameter(f"--table {others[0]} is of {known[others[0]]} data, and {data} is not")
+    found = modality or next((known[number] for number in tables), drawn)
     if found is None:
         raise BadParameter(f"--modality is missing: {', '.join(INPUT_SIZES)}")
     if found not in INPUT_SIZES:

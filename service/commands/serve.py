@@ -30,8 +30,9 @@ def serve(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,
 ) -> None:
     """Serve the store's checkpoints over HTTP until SIGTERM, which drains."""
+    settings = Settings.read(store=store, host=host, port=port, device=device)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes over: importing takes seconds
 
     from service.api.server import serve as run
 
-    raise typer.Exit(run(Settings.read(store=store, host=host, port=port, device=device)))
+    raise typer.Exit(run(settings))

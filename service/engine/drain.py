@@ -18,7 +18,8 @@ WINDOW = 16
 """Batches from which is learnt."""
 
 ROOM = 4
-"""Those who are refused come back when one in so many of the uploads that wait should be through."""
+"""Those who are refused come back when those who wait should be through that have as few items left as one in so many
+has: with a queue of equals when all are, so that as many find a place as were refused."""
 
 SHORTEST_S, LONGEST_S = 1.0, 60.0
 """Bounds of the advice: `Retry-After` counts whole seconds, and an estimate should send nobody away for minutes."""
@@ -53,8 +54,9 @@ class Drain:
         self._should_last.clear()
 
     def until_place_s(self, left: Sequence[int], *, ahead: int, largest: int) -> float:
-        """Return the seconds until a quarter of the uploads that wait should be through, in batches of `largest`.
+        """Return the seconds until the smallest quarter of the uploads that wait, and all as small, should be through.
 
+        Batches hold `largest`.
         They have so many items `left` each; `ahead` others are still to be decoded. Those are taken for one item each:
         nobody knows yet what they hold, and who comes back too early is told better then.
         """

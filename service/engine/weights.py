@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from service.engine.memory import is_out_of_memory
 from service.errors import BadCheckpoint, BadConfig, first_line
-from service.network import build_reparameterized
+from service.network import build_reparameterized, count_parameters
 from service.store.card import Card
 from service.store.checkpoint import Checkpoint
 
@@ -49,6 +49,8 @@ def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
         if is_out_of_memory(error):
             raise
         raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {first_line(error)}") from error
+    if (found := count_parameters(network)) != card.parameters:
+        raise BadCheckpoint(f"{name}: its network has {found} parameters, its card says {card.parameters}")
     if not all(np.isfinite(tensor.numpy()).all() for tensor in network.state_dict().values()):
         raise BadCheckpoint(f"{name}: weights hold NaN or infinity")
     return network

@@ -36,18 +36,26 @@ from service.imaging.placement import Image
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An image, uint8 (H, W, 3), RGB, upright, and its format in lower case: png, jpeg, tiff, bmp or ppm."""
+    """An image, uint8 (H, W, 3), RGB, upright, and its format in lower case: png, jpeg, tiff, bmp or ppm.
+
+    `is_turned`: it is stored in another orientation, which its EXIF or TIFF tag tells.
+    """
 
     pixels: Image
     format: str
+    is_turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedMask:
-    """A mask, bool (H, W), upright; `is_binary` tells that the file held no levels but 0 and at most one other."""
+    """A mask, bool (H, W), upright; `is_binary` tells that the file held no levels but 0 and at most one other.
+
+    `is_turned`: as of `Decoded`.
+    """
 
     mask: NDArray[np.bool_]
     is_binary: bool
+    is_turned: bool = False
 
 
 def decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> Decoded:
@@ -64,7 +72,7 @@ def decode(upload: bytes, *, max_pixels: int, frame: int | None = None) -> Decod
     """
     opened = open_upload(upload, max_pixels, frame)
     with pillows_errors(), np.errstate(invalid="ignore"):  # NaN may be of the kind that numpy warns of
-        return Decoded(levels.to_rgb(opened.image), opened.format.lower())
+        return Decoded(levels.to_rgb(opened.image), opened.format.lower(), opened.is_turned)
 
 
 def decode_mask(upload: bytes, *, max_pixels: int, frame: int | None = None) -> DecodedMask:
@@ -79,4 +87,4 @@ def decode_mask(upload: bytes, *, max_pixels: int, frame: int | None = None) -> 
     """
     opened = open_upload(upload, max_pixels, frame)
     with pillows_errors():
-        return DecodedMask(*levels.foreground(opened.image))
+        return DecodedMask(*levels.foreground(opened.image), opened.is_turned)

@@ -51,10 +51,11 @@ uncompressed one are read in Python, which holds up other threads too."""
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded, upright image and its format, one of SIGNATURES."""
+    """A loaded, upright image and its format, one of SIGNATURES; `is_turned`: it is stored in another orientation."""
 
     image: PillowImage.Image
     format: str
+    is_turned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,13 @@ class _Head:
     """A picture whose header has passed the limits: how many `pixels` decoding goes over (see `pixels_to_decode`).
 
     `size` is its (width, height) as it is stored. `open` gives the picture; it may leave the pixels to Pillow's `load`.
+    `orientation` is what a TIFF's own tag says, of which the picture that is opened need not know any more.
     """
 
     size: tuple[int, int]
     pixels: int
     open: Callable[[], PillowImage.Image]
+    orientation: object = None
 
 
 @contextmanager
@@ -124,9 +127,11 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
     """
     with typed_errors():
         format_ = _format(upload)
-        image = _HEADS[format_](upload, max_pixels, frame).open()
+        head = _HEADS[format_](upload, max_pixels, frame)
+        image = head.open()
         image.load()
-        return Opened(_turned(image, _orientation(image)), format_)
+        turn = _TURNS.get(head.orientation if head.orientation in _TURNS else _orientation(image))
+        return Opened(image if turn is None else image.transpose(turn), format_, is_turned=turn is not None)
 
 
 def pixels_to_decode(
@@ -254,9 +259,8 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
         workload.check_memory(image.mode, image.width * image.height, besides, max_pixels)
     deep_tiff.name_samples(image)
     least = page.pieces * (_PIECE_PIXELS if page.is_compressed else _PLAIN_PIECE_PIXELS)
-    orientation = image.orientation  # which the picture as it is read need not have any more
     work = max(pixels * _times_slower(scans), least)
-    return _Head(image.size, work, lambda: _turned(deep_tiff.read(image), orientation))
+    return _Head(image.size, work, partial(deep_tiff.read, image), image.orientation)
 
 
 def _opened_tiff(upload: bytes) -> deep_tiff.TiffAsStored:
@@ -325,13 +329,8 @@ _TURNS: dict[object, PillowImage.Transpose] = {
 _HEADS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "PPM": _netpbm}
 
 
-def _turned(image: PillowImage.Image, orientation: object) -> PillowImage.Image:
-    turn = _TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
-
-
 def _orientation(image: PillowImage.Image) -> int:
-    """Return the EXIF orientation, 1 if there is none; that of a TIFF is applied by now."""
+    """Return the EXIF orientation, 1 if there is none."""
     image.info.pop("xmp", None)  # Pillow would turn by it; browsers do not, and masks lie over what they show
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)

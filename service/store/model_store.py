@@ -129,16 +129,27 @@ class ModelStore:
 def next_version(store: Path, modality: str) -> str:
     """Return the version that a checkpoint of `modality`, published next into `store`, should have: "1" to begin with.
 
+    What bears a version's name is counted, folder or not: nothing can be published by that name.
+
     Raises:
-        BadCheckpoint: a folder cannot be listed.
+        BadCheckpoint: the folder cannot be listed, or has the last number that there is.
     """
-    return str(max(ModelStore(store).versions(modality), default=0) + 1)
+    folder = store / modality
+    version = str(max((int(entry.name) for entry in _named(folder, VERSION)), default=0) + 1)
+    if not re.fullmatch(VERSION, version):
+        raise BadCheckpoint(f"{folder / str(int(version) - 1)} has the last number that there is; rename it")
+    return version
 
 
 def _folders(parent: Path, pattern: str) -> list[str]:
     """Return the names of the folders in `parent` that match `pattern`."""
+    return [entry.name for entry in _named(parent, pattern) if _may_be_folder(entry)]
+
+
+def _named(parent: Path, pattern: str) -> list[Path]:
+    """Return what in `parent` has a name that matches `pattern`; nothing if there is no such folder."""
     try:
-        return [entry.name for entry in parent.iterdir() if re.fullmatch(pattern, entry.name) and _may_be_folder(entry)]
+        return [entry for entry in parent.iterdir() if re.fullmatch(pattern, entry.name)]
     except FileNotFoundError:
         return []
     except OSError as error:

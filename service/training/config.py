@@ -238,6 +238,15 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
         return Config.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "configuration"
-        message = f"{modality!r} is {NO_NAME}" if name == "modality" else first["msg"].removeprefix("Value error, ")
+        where, message = first["loc"], first["msg"].removeprefix("Value error, ")
+        if where == ("modality",):
+            raise BadConfig(f"modality: {modality!r} is {NO_NAME}") from error
+        given = f" {first['input']}" if isinstance(first["input"], int | float) else ""
+        within = "".join(f", {part}" for part in where[1:])
+        name = f"{option_of(str(where[0]))}{given}{within}" if where else "configuration"
         raise BadConfig(f"{name}: {message}") from error
+
+
+def option_of(field: str) -> str:
+    """Return the option of `alnet train` that sets a field: a unit is a part of the field's name alone."""
+    return "--" + field.removesuffix("_px").removesuffix("_deg").replace("_", "-")

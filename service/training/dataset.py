@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from service.errors import BadDataset, BadUpload, FrameNeeded
-from service.imaging.decode import DecodedMask, decode, decode_mask
+from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
@@ -33,7 +33,8 @@ class Dataset:
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
     - `images`: sha256, in hex, of each pair's image as it is stored, by the pair's name.
-    - `passed_over`: what lies among the images and was not read, though it may have been meant, a line each.
+    - `cautions`: what there is to look at, a line each: pictures among the images that were not read, and, once `check`
+      has read all, those that were turned by their EXIF orientation and whose masks were not.
     - `pixels`, `foreground`: the same of its pixels, and the share of its mask that is foreground, 0 to 1, once `check`
       has read them.
     """
@@ -45,7 +46,7 @@ class Dataset:
     pairs_digest: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
     is_numbered: bool = False
-    passed_over: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
     pixels: Mapping[str, str] = field(default_factory=dict)
     foreground: Mapping[str, float] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ def open_dataset(spec: str | Path, *, series: bool | None = None, needs_masks: b
     else:
         layout = read_layout(Path(spec), needs_masks=needs_masks)
         found = _dataset(layout.name, layout.pairs, is_series=layout.is_series)
-        dataset = replace(found, is_numbered=layout.is_numbered, passed_over=layout.passed_over)
+        dataset = replace(found, is_numbered=layout.is_numbered, cautions=layout.passed_over)
     return dataset if series is None else replace(dataset, is_series=series)
 
 
@@ -90,16 +91,12 @@ def load(pair: Pair) -> tuple[Image, Mask]:
         BadDataset: a file cannot be read or decoded, or the two differ in size; the message names the file.
     """
     image, decoded = _decode_both(pair)
-    return image, decoded.mask.astype(np.uint8)
+    return image.pixels, decoded.mask.astype(np.uint8)
 
 
 def load_image(pair: Pair) -> Image:
     """Return the image alone, as `load` does."""
-    content = pair.image.read()
-    try:
-        return decode(content, max_pixels=MAX_PIXELS, frame=pair.image.frame).pixels
-    except BadUpload as error:
-        raise _fault(pair.image, error) from error
+    return _decode(pair.image).pixels
 
 
 def check(dataset: Dataset, *, progress: bool) -> Dataset:
@@ -111,15 +108,28 @@ def check(dataset: Dataset, *, progress: bool) -> Dataset:
     """
     if not dataset.pairs:
         raise BadDataset(f"{dataset.name} holds no pair of an image and a mask")
-    pixels, foreground = dict[str, str](), dict[str, float]()
+    pixels, foreground, turned = dict[str, str](), dict[str, float](), list[Source]()
     for pair in tqdm(dataset.pairs, desc="checking", unit="pair", disable=not progress, leave=False):
         image, decoded = _decode_both(pair)
         if not decoded.is_binary:
             rule = "a mask is 0 outside and one other value inside; cut it at a threshold, and save it as PNG, not JPEG"
             raise BadDataset(f"{pair.mask} is not binary: {rule}")
-        pixels[pair.name] = hashlib.sha256(b"%d x %d:" % image.shape[:2] + image.tobytes()).hexdigest()
+        shape, content = image.pixels.shape, image.pixels.tobytes()
+        pixels[pair.name] = hashlib.sha256(b"%d x %d:" % shape[:2] + content).hexdigest()
         foreground[pair.name] = float(decoded.mask.mean())
-    return replace(dataset, pixels=pixels, foreground=foreground)
+        if image.is_turned and not decoded.is_turned and not isinstance(pair.mask, NoMask):
+            turned.append(pair.image)
+    cautions = [] if not turned else [_of_turned(turned)]
+    return replace(dataset, pixels=pixels, foreground=foreground, cautions=(*dataset.cautions, *cautions))
+
+
+def _of_turned(images: Sequence[Source]) -> str:
+    """Return what there is to say of images whose file asks to be turned, and that of the mask does not."""
+    which = str(images[0]) if len(images) == 1 else f"{images[0]} and {len(images) - 1} more"
+    return (
+        f"{which} are turned upright, as their EXIF orientation asks, and their masks, which have none, are not: masks"
+        " are taken as drawn over the upright picture; look whether they are"
+    )
 
 
 def check_learnable(dataset: Dataset, names: Collection[str]) -> None:
@@ -155,16 +165,24 @@ def missing_kind(dataset: Dataset, names: Collection[str]) -> str | None:
     return "foreground" if max(shares, default=1) == 0 else "background" if min(shares, default=0) == 1 else None
 
 
-def _decode_both(pair: Pair) -> tuple[Image, DecodedMask]:
-    image = load_image(pair)
+def _decode(source: Source) -> Decoded:
+    content = source.read()
+    try:
+        return decode(content, max_pixels=MAX_PIXELS, frame=source.frame)
+    except BadUpload as error:
+        raise _fault(source, error) from error
+
+
+def _decode_both(pair: Pair) -> tuple[Decoded, DecodedMask]:
+    image = _decode(pair.image)
     if isinstance(pair.mask, NoMask):
-        return image, DecodedMask(np.zeros(image.shape[:2], np.bool_), is_binary=True)
+        return image, DecodedMask(np.zeros(image.pixels.shape[:2], np.bool_), is_binary=True)
     content = pair.mask.read()
     try:
         decoded = decode_mask(content, max_pixels=MAX_PIXELS, frame=pair.mask.frame)
     except BadUpload as error:
         raise _fault(pair.mask, error) from error
-    (height, width), (mask_height, mask_width) = image.shape[:2], decoded.mask.shape
+    (height, width), (mask_height, mask_width) = image.pixels.shape[:2], decoded.mask.shape
     if (height, width) != (mask_height, mask_width):
         sizes = f"{mask_width} × {mask_height} pixels, but {pair.image} has {width} × {height}"
         raise BadDataset(f"{pair.mask} has {sizes} (width × height, upright); make them the same")

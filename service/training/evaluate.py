@@ -62,22 +62,25 @@ def evaluate(
     return scores
 
 
-def read_pairs(data: str, split: Path | None, part: str | None, cards: Iterable[Card]) -> PairCache:
+def read_pairs(data: str, split: Path | None, part: str | None, cards: Sequence[Card]) -> PairCache:
     """Return the checked pairs of a folder, or of a `part` of it, to score the checkpoints of these `cards` on.
 
     Without a `split`, or with another than a checkpoint's own, images may be among them that it was trained on: if the
-    data are its own, that is said on stderr.
+    data are its own, or are called so, that is said on stderr.
 
     Raises:
         BadDataset, BadParameter: as `evaluate`.
     """
-    dataset = open_dataset(data)
-    check(dataset, progress=sys.stderr.isatty())
+    dataset = check(open_dataset(data), progress=sys.stderr.isatty())
+    for line in dataset.cautions:
+        tqdm.write(f"caution: {line}", file=sys.stderr)
     pairs = chosen(dataset, split, part)
     own = [Origin.of(card) for card in cards if card.data.digest == dataset.digest]
     advice = "with --split and the split.json of its run, only its test images are scored"
     if own and split is None:
         tqdm.write(f"caution: the checkpoint was trained on these very images; {advice}", file=sys.stderr)
+    elif split is None and any(card.data.name == dataset.name for card in cards):
+        tqdm.write(f"caution: images that the checkpoint was trained on may be among these; {advice}", file=sys.stderr)
     elif split is not None and not _is_split_of(SplitFile.read(split), own):
         tqdm.write(f"caution: {split} is not how the checkpoint's own data were split; {advice}", file=sys.stderr)
     return PairCache(pairs, CACHE_BYTES)

@@ -8,7 +8,7 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -202,7 +202,7 @@ def _pair_up(
     image_folders, mask_folders = ({path.parent for path in found.values()} for found in (image_of, mask_of))
     for case in sorted(image_of.keys() - mask_of.keys()):
         unread = _unread(mask_folders, case, lambda stem: case_of(stem, image_of))
-        raise BadDataset(f"{image_of[case]} has no mask; {unread or 'add one or remove the image'}")
+        raise BadDataset(f"{image_of[case]} has no mask; {unread or _missing_mask(case, image_of, mask_of)}")
     for case in sorted(mask_of.keys() - image_of.keys()):
         unread = _unread(image_folders, case, lambda stem: stem)
         raise BadDataset(f"{mask_of[case]} is a mask without an image; {unread or 'add the image or remove the mask'}")
@@ -212,6 +212,16 @@ def _pair_up(
         for case, image in image_of.items()
     )
     return tuple(sorted(pairs, key=lambda pair: _natural(pair.name)))
+
+
+def _missing_mask(case: str, image_of: Mapping[str, Path], mask_of: Mapping[str, Path]) -> str:
+    """Return what to do about an image without a mask: rename the one that seems to be meant, or add one."""
+    name = _stem(image_of[case])
+    for other in sorted(mask_of.keys() - image_of.keys()):
+        if other.casefold().startswith(case.casefold()):
+            words = ", ".join(MASK_WORDS)
+            return f"{mask_of[other]} is none by its name: call it {name}.png, or {name}_ and one of {words}"
+    return f"add {name}.png or {name}_mask.png to the masks, or remove the image"
 
 
 def _check_links(folders: Iterable[Path]) -> None:

@@ -49,7 +49,7 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
         dataset = check(dataset, progress=sys.stderr.isatty())
     chosen = folder.split(dataset, lambda: _split(dataset, config))
     if leads:
-        for line in dataset.passed_over:
+        for line in dataset.cautions:
             say(f"caution: {line}")
     if leads and needs_masks:
         check_learnable(dataset, chosen.train)

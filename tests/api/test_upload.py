@@ -161,6 +161,38 @@ def test_a_broken_form_is_refused(case: str) -> None:
         read(Body(body), content_type, max_bytes=200_000)
 
 
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    "preamble",
+    [
+        b"This is a multi-part message in MIME format.\r\n",
+        b"\r\n",
+        b"\r\r\n--b0undaryx\r\n --b0undary\r\n",
+        b"x" * 9_000 + b"\r\n",
+    ],
+)
+def test_what_stands_before_the_first_boundary_is_nobodys(preamble: bytes, size: int) -> None:
+    body = preamble + form(part("image", b"12")).replace(b"--b0undary\r\n", b"--b0undary \t \r\n", 1)
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    assert read(Body(*chunks), FORM) == Files(b"12")
+
+
+def test_names_of_a_parts_parameters_may_be_written_large() -> None:
+    written = form(part("image", b"12")).replace(b"filename=", b"FILENAME=")
+    assert read(Body(written), FORM) == Files(b"12")
+
+
+def test_a_body_without_a_boundary_is_refused_once_it_cannot_be_a_preamble() -> None:
+    lines = Body(*[b"no boundary\r\n"] * 1500, complete=False)
+    with pytest.raises(BadMultipart, match="not well-formed"):
+        read(lines, FORM, max_bytes=100_000)
+    one = Body(b"x" * 17_000, complete=False)
+    with pytest.raises(BadMultipart, match="not well-formed"):
+        read(one, FORM, max_bytes=100_000)
+    with pytest.raises(BadMultipart, match="not well-formed"):
+        read(Body(b"no boundary"), FORM)
+
+
 def test_spaces_behind_a_boundary_are_refused_before_they_end() -> None:
     """The parser looks at them one by one, and would for as long as they come."""
     body = Body(part("image", b"abc") + b"--b0undary", *[b" " * 5000] * 20, complete=False)
@@ -203,6 +235,8 @@ def test_room_is_asked_for_before_each_piece_is_kept(content_type: str | None) -
 
     with pytest.raises(Overloaded):
         read(Body(body), content_type, take=full)
+    with pytest.raises(Overloaded):  # or nobody would have asked before the form was read
+        read(Body(b"no form"), FORM, take=full)
 
 
 @pytest.mark.parametrize("is_form", [False, True], ids=["raw", "form"])

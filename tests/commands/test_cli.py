@@ -122,7 +122,7 @@ def test_a_file_in_the_way_is_one_line_too(capsys: pytest.CaptureFixture[str], t
 def test_a_wrong_option_is_refused_before_torch_is_loaded() -> None:
     done = _python("-m", "service.cli", "train", "--data", "drawn:retina", "--epochs", "0")
     assert done.returncode == 2
-    assert done.stderr == "alnet: epochs: Input should be greater than or equal to 1\n"
+    assert done.stderr == "alnet: --epochs 0: Input should be greater than or equal to 1\n"
     program = "import sys; from service.cli import app; app(['train', '--help'], standalone_mode=False)"
     done = _python("-c", f"{program}; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr

@@ -69,6 +69,11 @@ def test_modality_tables_or_drawn_data_say_what_is_shown(
         (("--data", "nowhere", "--table", "1"), BadParameter, "there are 2, 3, 4, 6, 7, 8"),
         (("--data", "nowhere", "--table", "5"), BadParameter, "alnet benchmark networks"),
         (("--data", "nowhere", "--table", "2", "--modality", "retina"), BadParameter, "is of cell data, not retina"),
+        (
+            ("--data", "drawn:cell:8", "--table", "6"),
+            BadParameter,
+            "--table 6 is of retina data, and drawn:cell:8 is not",
+        ),
         (("--data", "drawn:heart"), BadParameter, "drawn:retina"),
         (("--data", "nowhere", "--modality", "skin"), BadDataset, "nowhere"),
         (("--data", "drawn:skin", "--preset", "fast"), BadConfig, "paper, quick"),

@@ -85,38 +85,40 @@ def test_what_is_no_network_option_is_refused_with_an_example(texts: list[str]) 
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "field"),
+    ("option", "value"),
     [
-        ("--fractions", "1 0 0", "fractions"),
-        ("--seed", "-1", "seed"),
-        ("--fusion-stride", "3", "fusion_stride"),
-        ("--steps-per-epoch", "-1", "steps_per_epoch"),
-        ("--coarse-epochs", "-1", "coarse_epochs"),
-        ("--batch-size", "0", "batch_size"),
-        ("--learning-rate", "0", "learning_rate"),
-        ("--decay", "2", "decay"),
-        ("--weight-decay", "-1", "weight_decay"),
-        ("--average", "1", "average"),
-        ("--cl-dice", "2", "cl_dice"),
-        ("--validate-every", "0", "validate_every"),
-        ("--shift", "-1", "shift_px"),
-        ("--scale", "1", "scale"),
-        ("--zoom", "4", "zoom"),
-        ("--rotation", "181", "rotation_deg"),
-        ("--elastic", "-1", "elastic_px"),
-        ("--colour", "1", "colour"),
-        ("--illumination", "1", "illumination"),
-        ("--camera", "2", "camera"),
-        ("--frames", "2", "frames"),
-        ("--blur", "-1", "blur_px"),
-        ("--workers", "-1", "workers"),
-        ("--cache-gib", "-1", "cache_gib"),
+        ("--fractions", "1 0 0"),
+        ("--seed", "-1"),
+        ("--fusion-stride", "3"),
+        ("--steps-per-epoch", "-1"),
+        ("--coarse-epochs", "-1"),
+        ("--batch-size", "0"),
+        ("--learning-rate", "0"),
+        ("--decay", "2"),
+        ("--weight-decay", "-1"),
+        ("--average", "1"),
+        ("--cl-dice", "2"),
+        ("--validate-every", "0"),
+        ("--shift", "-1"),
+        ("--scale", "1"),
+        ("--zoom", "4"),
+        ("--rotation", "181"),
+        ("--elastic", "-1"),
+        ("--colour", "1"),
+        ("--illumination", "1"),
+        ("--camera", "2"),
+        ("--frames", "2"),
+        ("--blur", "-1"),
+        ("--workers", "-1"),
+        ("--cache-gib", "-1"),
     ],
 )
-def test_every_option_reaches_its_field_which_names_a_value_out_of_range(option: str, value: str, field: str) -> None:
+def test_every_option_reaches_its_field_and_is_named_with_a_value_out_of_range(option: str, value: str) -> None:
     result = _train("--data", "drawn:retina", option, *value.split())
     assert isinstance(result.exception, BadConfig), result.output
-    assert field in str(result.exception)
+    assert str(result.exception).startswith(
+        f"{option} {value}" if option != "--fractions" else "configuration: fractions"
+    )
 
 
 @pytest.mark.parametrize("option", ["--optimizer", "--schedule", "--thin", "--precision"])
@@ -157,7 +159,7 @@ def test_parameters_are_named_as_fields_but_for_those_that_are_none(command: str
         (("--data", "drawn:heart"), BadDataset, "drawn:retina"),
         (("--data", "drawn:retina", "--preset", "fast"), BadConfig, "paper, quick"),
         (("--data", "drawn:retina", "--epochs", "0"), BadConfig, "epochs"),
-        (("--data", "drawn:retina", "--crop", "40"), BadConfig, "crop_px"),
+        (("--data", "drawn:retina", "--crop", "40"), BadConfig, "--crop 40"),
         (("--data", "drawn:retina:8", "--case-pattern", "("), BadConfig, "case pattern"),
         (("--data", "drawn:retina:2"), BadDataset, "3 parts need 3"),
         (("--data", "drawn:retina", "--architecture", "segnet"), BadConfig, "no architecture 'segnet'"),

@@ -124,6 +124,19 @@ def test_versions_count_up_from_1(tmp_path: Path) -> None:
     assert next_version(tmp_path, "cell") == "1"
 
 
+def test_what_is_no_folder_keeps_its_number(tmp_path: Path) -> None:
+    """Nothing could be published by it."""
+    folder = tmp_path / "retina"
+    folder.mkdir()
+    (folder / "7").write_text("a note")
+    assert next_version(tmp_path, "retina") == "8"
+    (folder / "8").symlink_to(tmp_path / "nothing")
+    assert next_version(tmp_path, "retina") == "9"
+    (folder / "999999").mkdir()
+    with pytest.raises(BadCheckpoint, match="999999 has the last number that there is"):
+        next_version(tmp_path, "retina")
+
+
 def test_the_newest_version_is_wanted_unless_another_is_pinned(tmp_path: Path) -> None:
     _publish(tmp_path, "retina", 2, 10, 9)
     store = ModelStore(tmp_path)

@@ -5,10 +5,12 @@ import math
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from service.cli import app
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
-from service.training.config import BEST, MODALITIES, PRESETS, Config, configure, file_identity, spelt
+from service.training.config import BEST, MODALITIES, PRESETS, Config, configure, file_identity, option_of, spelt
 
 
 @pytest.mark.parametrize("modality", [*MODALITIES, "liver"])
@@ -115,7 +117,7 @@ def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
     ],
 )
 def test_a_value_out_of_its_range_is_named(field: str, value: object) -> None:
-    with pytest.raises(BadConfig, match=f"{field}|fractions must"):
+    with pytest.raises(BadConfig, match=f"^{option_of(field)}[ :]|fractions must"):
         configure("data", "retina", "quick", {field: value})
 
 
@@ -147,7 +149,7 @@ def test_an_input_policy_is_told_as_its_option_takes_it(policy: InputPolicy, tex
 @pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "elastic_px", "blur_px", "cache_gib", "zoom"])
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_what_is_no_finite_number_is_refused(name: str, value: float) -> None:
-    with pytest.raises(BadConfig, match=f"^{name}: "):
+    with pytest.raises(BadConfig, match=f"^{option_of(name)} .*: "):
         configure("data", "retina", "quick", {name: value})
 
 
@@ -157,7 +159,7 @@ def test_what_is_no_finite_number_is_refused(name: str, value: float) -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_no_memory_holds_is_refused_by_name(changes: dict[str, object]) -> None:
-    with pytest.raises(BadConfig, match=f"^{next(iter(changes))}: "):
+    with pytest.raises(BadConfig, match=f"^{option_of(next(iter(changes)))}[ ,:]"):
         configure("data", "retina", "quick", changes)
 
 
@@ -165,7 +167,7 @@ def test_what_no_memory_holds_is_refused_by_name(changes: dict[str, object]) -> 
     "changes", [{"label": "x" * 101}, {"label": "\x1b[2J"}, {"network": {"encoder": "a\nb"}}], ids=str
 )
 def test_a_text_that_no_card_takes_is_refused_by_name(changes: dict[str, object]) -> None:
-    with pytest.raises(BadConfig, match=f"^{next(iter(changes))}: "):
+    with pytest.raises(BadConfig, match=f"^{option_of(next(iter(changes)))}[ ,:]"):
         configure("data", "retina", "quick", changes)
 
 
@@ -173,3 +175,10 @@ def test_a_text_that_no_card_takes_is_refused_by_name(changes: dict[str, object]
 def test_a_grid_that_could_not_be_served_is_not_trained(kind: str) -> None:
     with pytest.raises(BadConfig, match="a grid of 640000 × 640000 is too large"):
         configure("data", "retina", "quick", {"input": {"kind": kind, "height": 640_000, "width": 640_000}})
+
+
+def test_options_are_named_as_the_command_has_them() -> None:
+    options = {option for parameter in get_command(app).commands["train"].params for option in parameter.opts}  # type: ignore[attr-defined]
+    assert {option_of(field) for field in Config.model_fields} - options == {"--network", "--imitates"}
+    with pytest.raises(BadConfig, match=r"^--crop 33: Input should be a multiple of 32$"):
+        configure("drawn:skin", "skin", "quick", {"crop_px": 33})

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import ExifTags
+from PIL import Image as PillowImage
 
 from service.errors import BadDataset
 from service.training.dataset import check, load, open_dataset
@@ -47,6 +49,24 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(tmp_path: Path) -> None
     write(images_and_masks(tmp_path, ["a", "b"]) / "masks" / "b.png", mask(1, height=12, width=11))
     with pytest.raises(BadDataset, match=r"masks/b\.png has 11 × 12 pixels, but .*images/b\.png has 10 × 12"):
         check(open_dataset(tmp_path), progress=False)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_images_that_are_turned_and_whose_masks_are_not_are_told_of(tmp_path: Path, kind: str) -> None:
+    """Upside down the sizes are the same."""
+    for name, turned in (("a", ()), ("b", ("images",)), ("c", ("images", "masks"))):
+        for folder, pixels in (("images", picture(1)), ("masks", mask(1))):
+            exif = PillowImage.Exif()
+            exif[ExifTags.Base.Orientation] = 3 if folder in turned else 1
+            file = tmp_path / folder / f"{name}.{kind if folder == 'images' else 'png'}"
+            file.parent.mkdir(exist_ok=True)
+            PillowImage.fromarray(pixels).save(file, exif=exif)
+    dataset = open_dataset(tmp_path)
+    assert dataset.cautions == ()
+    (caution,) = check(dataset, progress=False).cautions
+    assert caution.startswith(f"{tmp_path / 'images' / 'b'}.{kind} are turned upright, as their EXIF orientation asks")
+    upright, shown = (load(pair)[1] for pair in dataset.pairs[1:])
+    np.testing.assert_array_equal(upright, np.rot90(shown, 2))
 
 
 def test_a_mask_of_many_values_is_named(tmp_path: Path) -> None:

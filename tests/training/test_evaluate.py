@@ -114,11 +114,13 @@ def test_an_older_split_of_other_data_is_scored_with_a_caution(
 def test_images_that_the_checkpoint_was_trained_on_are_scored_with_a_caution(
     command: Callable[[str, Engine], object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = _data(split="by hand", n_train=1, n_test=1)
+    data = _data(name="drawn:retina", split="by hand", n_train=1, n_test=1)
     engine = load_engine(publish_tiny(tmp_path / "store", data=data), EXACT)
     command(DATA, engine)
     assert "caution: the checkpoint was trained on these very images; with --split" in capsys.readouterr().err
-    command("drawn:retina:2", engine)
+    command("drawn:retina:2", engine)  # which are called as the checkpoint's own
+    assert "caution: images that the checkpoint was trained on may be among these" in capsys.readouterr().err
+    command("drawn:skin:2", engine)
     path = _split(tmp_path / "split.json", data_digest=data.digest, train=("retina-000",), test=("retina-001",))
     evaluate(DATA, engine, split=path)
     assert capsys.readouterr().err == ""

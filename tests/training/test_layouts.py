@@ -183,7 +183,17 @@ def test_other_files_lying_about_are_ignored(tmp_path: Path) -> None:
 def test_an_image_without_a_mask_is_named(tmp_path: Path) -> None:
     images_and_masks(tmp_path, ["a", "b"])
     (tmp_path / "masks" / "b.png").unlink()
-    with pytest.raises(BadDataset, match=r"images/b\.png has no mask"):
+    with pytest.raises(BadDataset, match=r"images/b\.png has no mask; add b\.png or b_mask\.png to the masks, or"):
+        read_layout(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["b_lesion.png", "B.png", "b_manual1.png"])
+def test_a_mask_that_seems_to_be_meant_is_named_with_what_to_call_it(tmp_path: Path, other: str) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    (tmp_path / "masks" / "b.png").rename(tmp_path / "masks" / other)
+    with pytest.raises(
+        BadDataset, match=rf"masks/{other} is none by its name: call it b\.png, or b_ and one of mask, "
+    ):
         read_layout(tmp_path)
 
 
