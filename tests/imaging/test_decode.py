@@ -186,6 +186,15 @@ def test_a_transparent_grey_level_becomes_black(dtype: type[np.generic]) -> None
     assert grey(encoded(image, "PNG", transparency=90)) == [7, 0, 255]
 
 
+def test_a_transparent_colour_of_sixteen_bits_becomes_black() -> None:
+    """Pillow reads the upper bytes of the pixels, and keeps the colour as the file has it."""
+    key, other = struct.pack(">HHH", 0x4012, 0x8034, 0xC056), struct.pack(">HHH", 0x1112, 0x2222, 0x3333)
+    rows = zlib.compress(b"\0" + key + other)
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"tRNS", key) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    assert pixels(b"\x89PNG\r\n\x1a\n" + body).tolist() == [[[0, 0, 0], [0x11, 0x22, 0x33]]]
+
+
 def test_cmyk_jpeg_looks_like_its_rgb() -> None:
     image = Image.fromarray(noise(32, 32, 3)).resize((64, 64), Image.Resampling.BICUBIC)
     back = pixels(encoded(image.convert("CMYK"), "JPEG", quality=95))

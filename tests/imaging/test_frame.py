@@ -112,6 +112,13 @@ def test_of_a_dim_picture_only_what_is_plain_beside_its_few_levels_is_a_frame() 
         assert inside_frame(framed) == (5, 7, 64, 64)
 
 
+def test_the_frame_of_a_dim_picture_may_vary_as_much_as_its_levels_are_fewer() -> None:
+    dim = 8 + noise(64, 64, 3) % 60
+    framed = _framed(dim, ((20, 20), (30, 30)), (9, 9, 9))
+    framed[:20, ::2] += np.uint8(1)
+    assert inside_frame(framed) == (20, 30, 64, 64)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     height=st.integers(1, 90),

@@ -42,6 +42,7 @@ LONG = np.random.default_rng(0).integers(0, 4, 1_200_000, np.uint8).tobytes()
         *(chunk(name, b"a") for name in (b"pHYs", b"gAMA", b"cHRM")),
         chunk(b"sRGB", b""),
         *(chunk(name, b"a\0\7garbage") for name in (b"zTXt", b"iCCP")),
+        chunk(b"zTXt", b"a\0\0garbage"),
     ],
     ids=lambda added: f"{added[4:8].decode()} {len(added)}",
 )
@@ -72,6 +73,29 @@ def test_damage_that_still_inflates_is_damage() -> None:
     damaged = stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :]
     with pytest.raises(DamagedImage, match="checksum of its pixels"):
         decode(damaged, max_pixels=LIMIT)
+
+
+def test_damage_in_a_later_frame_that_still_inflates_is_damage() -> None:
+    frames = [Image.fromarray(noise(32, 32, seed=seed)) for seed in range(2)]
+    stored = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], compress_level=0)
+    at = stored.index(b"fdAT") + 100
+    with pytest.raises(DamagedImage, match="checksum of its pixels"):
+        decode(stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :], max_pixels=LIMIT, frame=1)
+
+
+def test_two_profiles_and_a_bomb_behind_a_text_are_what_nobody_sends_in_good_faith() -> None:
+    profile, text = (chunk(name, b"a\0\0" + zlib.compress(b"small")) for name in (b"iCCP", b"zTXt"))
+    bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000)))
+    with pytest.raises(DamagedImage, match="more than one colour profile"):
+        essential(with_chunk(profile + profile))
+    with pytest.raises(DamagedImage, match="inflates without measure"):
+        essential(with_chunk(text + bomb))
+
+
+def test_more_chunks_than_any_encoder_writes_are_refused() -> None:
+    with pytest.raises(DamagedImage, match=r"more than 101\d\d chunks"):
+        essential(with_chunk(chunk(b"abCd", b"") * 12_000))
+    assert essential(with_chunk(chunk(b"abCd", b"") * 9_000)) == UPLOAD
 
 
 def test_an_orientation_of_millions_of_values_is_passed_over() -> None:

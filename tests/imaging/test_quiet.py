@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+
+from service.imaging.quiet import QuietPillow
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -34,3 +37,16 @@ def test_broken_tiffs_are_refused_or_filled_up_without_a_word_on_stderr() -> Non
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert ran.stdout == "; ".join(["(600, 8, 3)", "damaged"] * 3) + "\n"
     assert ran.stderr == ""
+
+
+def test_it_is_quiet_until_the_last_has_left() -> None:
+    quiet = QuietPillow()
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        with quiet:
+            with quiet:
+                pass
+            assert ("ignore", r"PIL\.") in {
+                (kind, module.pattern) for kind, _, _, module, _ in warnings.filters if module
+            }
+        assert warnings.filters == []

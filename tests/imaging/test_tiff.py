@@ -46,6 +46,23 @@ def test_thumbnails_and_transparency_masks_are_no_pages() -> None:
     assert decode(file(thumbnail, whole) + bytes(99), max_pixels=LIMIT).pixels.shape == (8, 8, 3)
 
 
+def test_pages_that_are_said_to_be_pages_are_pages() -> None:
+    assert len(pages(file(tags(8, 8), tags(8, 8, t254=(LONG, 1, 2))))) == 2
+
+
+@pytest.mark.parametrize("tag", ["t32997", "t32998"])
+def test_a_volume_in_one_page_is_refused(tag: str) -> None:
+    with pytest.raises(DamagedImage, match="a page for each slice"):
+        decode(file(tags(8, 8, **{tag: (LONG, 1, 2)})) + bytes(99), max_pixels=LIMIT)
+    assert decode(file(tags(8, 8, **{tag: (LONG, 1, 1)})) + bytes(99), max_pixels=LIMIT).pixels.shape == (8, 8, 3)
+
+
+def test_one_strip_of_as_many_rows_as_can_be_said_is_as_large_as_the_picture() -> None:
+    """So do some libraries say that there is but one."""
+    (page,) = pages(file(tags(8, 6, t278=(LONG, 1, 2**32 - 1))))
+    assert page.piece_pixels(8, 6) == 48
+
+
 def test_a_preview_beside_a_picture_that_is_no_page_is_not_taken_for_it() -> None:
     """A camera's raw file has its picture in a directory below the thumbnail's."""
     preview = tags(2, 2, t254=(LONG, 1, 1), t330=(LONG, 1, 8))
