@@ -98,7 +98,13 @@ async def test_the_stages_add_up_to_the_total_however_long_the_body_travels() ->
 
 
 @pytest.mark.parametrize(
-    ("headers", "reason"), [({}, "deadline-exceeded"), ({"X-Request-Timeout-Ms": "100"}, "own-deadline")]
+    ("headers", "reason"),
+    [
+        ({}, "deadline-exceeded"),
+        ({"X-Request-Timeout-Ms": "100"}, "own-deadline"),
+        ({"X-Request-Timeout-Ms": "300"}, "deadline-exceeded"),
+        ({"X-Request-Timeout-Ms": "60000"}, "deadline-exceeded"),
+    ],
 )
 async def test_a_deadline_that_the_caller_set_is_told_from_the_servers(headers: dict[str, str], reason: str) -> None:
     async with running(fake_app([FakeEngine(fake_engine_card(), delay_s=0.6)], request_timeout_s=0.3)) as client:
