@@ -13,7 +13,7 @@ from service.engine.image_work import Upload
 from service.engine.pixel_pool import PixelPool
 from service.engine.segmenter import Segmentation, Segmenter
 from service.engine.serving import Serving, Version
-from service.errors import Overloaded
+from service.errors import Overloaded, ShuttingDown
 from tests.doubles import FakeEngine, draw, fake_engine_card, png
 from tests.waiting import until
 
@@ -149,5 +149,26 @@ def test_a_version_is_kept_until_the_last_of_its_uploads_has_its_answer() -> Non
                 await asyncio.sleep(0.05)
                 assert not settling.done()
             await settling
+
+    asyncio.run(main())
+
+
+def test_both_versions_answer_what_they_owe_when_the_modality_closes() -> None:
+    async def main() -> None:
+        async with modality() as swapped:
+            calls = await swapped.ask(2, waiting=1)
+            await swapped.serving.swap(swapped.version("2"))
+            newer = asyncio.create_task(swapped.segment())
+            await until(lambda: swapped.serving.queued == 2)
+            closing = asyncio.create_task(swapped.serving.close())
+            await asyncio.sleep(0.05)
+            with pytest.raises(ShuttingDown):
+                await swapped.segment()
+            assert not closing.done()
+            swapped.gate.set()
+            assert [(await call).card.version for call in [*calls, newer]] == ["1", "1", "2"]
+            await closing
+            with pytest.raises(ShuttingDown):
+                await swapped.serving._versions[0].batcher.submit([draw()])
 
     asyncio.run(main())
