@@ -24,7 +24,7 @@ KEY_PREFIX = "alnet_"
 RANDOM_BYTES = 32
 MOST_KEYS = 1000
 LARGEST_BYTES = 1 << 20
-"""Of a file of keys; what lies beyond is not read."""
+"""Of a file of keys, six times what the most keys take; a larger one is refused."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TITLE = "# API keys of alnet-service: name, hash, digest, day. Changed by `alnet keys`; a running server follows."
@@ -94,12 +94,15 @@ def remove_key(file: Path, name: str) -> None:
 
 def _checked_lines(file: Path) -> list[str]:
     try:
-        lines = read_regular(file, LARGEST_BYTES).decode("utf-8").splitlines()
+        content = read_regular(file, LARGEST_BYTES + 1)
+        lines = content.decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise BadSettings(
             f"cannot read the API keys in {file}: {reason}; `alnet keys new` makes such a file"
         ) from error
+    if len(content) > LARGEST_BYTES:  # cut there, it would be written back so by the next change
+        raise BadSettings(f"{file} is no file of API keys: it is larger than {LARGEST_BYTES} bytes")
     seen: set[str | bytes] = set()
     for number, line in enumerate(lines, start=1):
         try:

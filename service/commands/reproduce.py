@@ -24,7 +24,7 @@ def reproduce(
     data: Annotated[str, typer.Option(help="Folder with STARE, ISBI 2012 or ISIC 2018, or drawn:retina and so on.")],
     modality: Annotated[
         Literal["retina", "cell", "skin"] | None,
-        typer.Option(help="What the data show; if left out, what --table is about, or what is drawn."),
+        typer.Option(help="What the data show; if left out, what is drawn, or what --table is about."),
     ] = None,
     table: Annotated[
         list[int] | None,
@@ -106,7 +106,7 @@ def run(experiment: "Experiment", command: str) -> bool:
 
 
 def subject(data: str, modality: str | None, tables: list[int]) -> str:
-    """Return the modality: the one that is given, or else that of the tables, or else what is drawn.
+    """Return the modality: the one that is given, or else what is drawn, or else that of the tables.
 
     Raises:
         BadParameter: the paper has no such accuracy table, the tables are of another modality, or nothing names one.
@@ -117,10 +117,7 @@ def subject(data: str, modality: str | None, tables: list[int]) -> str:
     if unknown := [number for number in tables if number not in known]:
         hint = "; speed, its Table 5, is what `alnet benchmark networks` measures" if unknown[0] == 5 else ""
         raise BadParameter(f"--table {unknown[0]}: there are {', '.join(map(str, known))}{hint}")
-    drawn = options.drawn_modality(data)
-    if modality is None and drawn in INPUT_SIZES and (others := [n for n in tables if known[n] != drawn]):
-        raise BadParameter(f"--table {others[0]} is of {known[others[0]]} data, and {data} is not")
-    found = modality or next((known[number] for number in tables), drawn)
+    found = modality or options.drawn_modality(data) or next((known[number] for number in tables), None)
     if found is None:
         raise BadParameter(f"--modality is missing: {', '.join(INPUT_SIZES)}")
     if found not in INPUT_SIZES:

@@ -88,8 +88,6 @@ def train(
         raise BadParameter(
             "--teaching is the weight of a teacher's answers: give the teacher's run folder with --teacher"
         )
-    if fine_tune and encoder_weights is None:
-        raise BadParameter("--fine-tune needs the file that the network begins with: give it with --encoder-weights")
     network = parse_network_options(network_option) if network_option else None
     if network is not None and "fusion_stride" in network:
         raise BadParameter("fusion_stride is an option of its own: --fusion-stride")

@@ -202,10 +202,8 @@ class Batcher(Generic[Item, Result]):
                     await self._run_batch(running)
 
     async def _run_batch(self, running: asyncio.TaskGroup) -> None:
-        if self._dealer is None:  # what others began in slots is their time
-            began = self._clock()
-            await self._device.slots.fewer_than(1)
-            self._share.charge(began - self._clock())
+        if self._dealer is None:
+            await self._device.cleared(self._share)
         if not (batch := self._take()):
             return
         if self._dealer is not None and (len(batch) > 1 or self._device.slots.taken):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from service.engine.device_loss import why_lost
-from service.engine.fair_turn import FairTurns
+from service.engine.fair_turn import FairTurns, Share
 from service.engine.slots import Slots
 from service.engine.submission import submit
 from service.errors import DeviceLost, Overloaded
@@ -118,6 +118,12 @@ class Device:
         """Return while the device works; else raise a DeviceLost of the caller's own."""
         if self._failed is not None:
             raise DeviceLost(str(self._failed), retry_after_s=RETRY_AFTER_S) from self._failed.__cause__
+
+    async def cleared(self, turn: Share) -> None:
+        """Return once all that others began in slots has ended; that is their time, and no part of this `turn`."""
+        began = self._clock()
+        await self.slots.fewer_than(1)
+        turn.charge(began - self._clock())
 
     async def run(self, work: Callable[[], T], *, in_background: bool = False) -> T:
         """Return what `work` returns; it is called in the device's thread, so the event loop goes on meanwhile.

@@ -37,6 +37,7 @@ async def in_turns(steps: Steps[T], device: Device) -> T:
     share = device.turns.share(in_background=True)
     while True:
         async with share:
+            await device.cleared(share)
             done = await device.run(partial(_advance, steps), in_background=True)
         if done is not None:
             return done.result

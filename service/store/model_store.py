@@ -135,10 +135,10 @@ def next_version(store: Path, modality: str) -> str:
         BadCheckpoint: the folder cannot be listed, or has the last number that there is.
     """
     folder = store / modality
-    version = str(max((int(entry.name) for entry in _named(folder, VERSION)), default=0) + 1)
-    if not re.fullmatch(VERSION, version):
-        raise BadCheckpoint(f"{folder / str(int(version) - 1)} has the last number that there is; rename it")
-    return version
+    last = max((int(entry.name) for entry in _named(folder, VERSION)), default=0)
+    if not re.fullmatch(VERSION, str(last + 1)):
+        raise BadCheckpoint(f"{folder / str(last)} has the last number that there is; rename it")
+    return str(last + 1)
 
 
 def _folders(parent: Path, pattern: str) -> list[str]:

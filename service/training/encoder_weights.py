@@ -9,12 +9,15 @@ from service.errors import BadConfig
 from service.network.efficientnet import MBConv, Stem
 from service.network.repvgg import Encoder, RepVGGBlock
 from service.training.efficientnet_weights import load_efficientnet
-from service.training.plain_encoder import FIRST, KERNEL, load_plain
+from service.training.plain_network import load_plain
 from service.training.repvgg_weights import load_repvgg
 from service.training.tensor_file import read_tensors, tensor_like
 
 OURS = "encoder."
 """What the names of our own networks' encoders begin with, in `best.safetensors` of a run folder."""
+
+PUBLISHED = f"{OURS}stages.0.0.0.weight"
+"""A tensor of every published network whose encoder is a RepVGG: its blocks are single convolutions."""
 
 
 def load_encoder_weights(network: nn.Module, path: Path) -> str:
@@ -36,8 +39,8 @@ def load_encoder_weights(network: nn.Module, path: Path) -> str:
     """
     encoder = _encoder(network)
     tensors = read_tensors(path)
-    if f"{OURS}{FIRST}.{KERNEL}" in tensors and _consists_of(encoder, RepVGGBlock):
-        load_plain(encoder, tensors, OURS, path.name)
+    if PUBLISHED in tensors and _consists_of(encoder, RepVGGBlock):
+        load_plain(encoder, tensors, path.name, prefix=OURS)
         return f"encoder weights from {path.name}: all of them, from a published network of ours"
     if any(name.startswith(OURS) for name in tensors):
         return f"encoder weights from {path.name}: {_load_ours(encoder, tensors, path.name)}"

@@ -35,16 +35,28 @@ def load_network(network: nn.Module, path: Path) -> str:
     if network.state_dict().keys() <= tensors.keys():
         network.load_state_dict(_all_of(network, tensors, path.name))
         return f"weights from {path.name}: all of them, from a network of ours"
-    plain = reparameterize(network)
-    plain.load_state_dict(_all_of(plain, tensors, path.name))
-    _begin(network, plain)
+    load_plain(network, tensors, path.name)
     return f"weights from {path.name}: all of them, from a published network of ours"
 
 
-def _all_of(network: nn.Module, tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
+def load_plain(part: nn.Module, tensors: Mapping[str, Tensor], file: str, *, prefix: str = "") -> None:
+    """Let a network, or a `part` of one, compute in evaluation mode what that of a published network does.
+
+    The names of its tensors begin with `prefix`. To be trained, it must be settled.
+
+    Raises:
+        BadConfig: they do not fit. The part is unchanged.
+    """
+    plain = reparameterize(part)
+    plain.load_state_dict(_all_of(plain, tensors, file, prefix=prefix))
+    _begin(part, plain)
+
+
+def _all_of(part: nn.Module, tensors: Mapping[str, Tensor], file: str, *, prefix: str = "") -> dict[str, Tensor]:
     kind = "checkpoint of a network that is built like this one"
-    weights = {name: tensor_like(ours, tensors, name, file, kind=kind) for name, ours in network.state_dict().items()}
-    if beyond := sorted(tensors.keys() - weights.keys()):
+    own = part.state_dict()
+    weights = {name: tensor_like(ours, tensors, prefix + name, file, kind=kind) for name, ours in own.items()}
+    if beyond := sorted(name for name in tensors if name.startswith(prefix) and name[len(prefix) :] not in weights):
         raise BadConfig(f"{file} is no {kind}: it has {beyond[0]} beyond it")
     return weights
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.key_file import MOST_KEYS, add_key, digest_of, read_keys, remove_key
+from service.api.key_file import LARGEST_BYTES, MOST_KEYS, add_key, digest_of, read_keys, remove_key
 from service.errors import BadParameter, BadSettings
 
 DIGEST = "ab" * 32
@@ -160,6 +160,10 @@ def test_a_missing_file_a_folder_and_bytes_are_no_key_files(file: Path, tmp_path
     os.mkfifo(tmp_path / "fifo")  # nobody may ever write into it
     with pytest.raises(BadSettings, match="no regular file"):
         read_keys(tmp_path / "fifo")
+    file.write_text(f"a sha256 {DIGEST} 2026-01-02\n" + "#\n" * (LARGEST_BYTES // 2))
+    with pytest.raises(BadSettings, match=f"larger than {LARGEST_BYTES} bytes"):
+        add_key(file, "b")
+    assert file.stat().st_size > LARGEST_BYTES  # and nothing of it is lost
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadSettings, match="it is no text"):
         read_keys(file)

@@ -72,7 +72,7 @@ def test_modality_tables_or_drawn_data_say_what_is_shown(
         (
             ("--data", "drawn:cell:8", "--table", "6"),
             BadParameter,
-            "--table 6 is of retina data, and drawn:cell:8 is not",
+            "--table 6 is of retina data, not cell",
         ),
         (("--data", "drawn:heart"), BadParameter, "drawn:retina"),
         (("--data", "nowhere", "--modality", "skin"), BadDataset, "nowhere"),

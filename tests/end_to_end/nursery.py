@@ -1,4 +1,4 @@
-"""Forks fake servers from a process that has imported what they need: importing it takes each seconds otherwise.
+"""Forks fake servers from a process that has imported what they need, which would take each of them seconds.
 
 A server is a process as any other from then on: with its own arguments, environment and output, and Python's own end.
 Run as `python -m tests.end_to_end.nursery` by `Forked`, it takes orders from the socket that is its standard input.
