@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from service.engine.device import Device
+from service.engine.fair_turn import Share
 from service.engine.steps import Steps, in_turns, to_end
 from tests.engine.virtual_time import VirtualExecutor, now, run_virtually
 
@@ -65,3 +66,28 @@ def test_an_error_in_a_step_ends_them_and_gives_the_turn_back() -> None:
             assert not device.turns.is_held
 
     asyncio.run(main())
+
+
+def test_loading_is_not_charged_for_what_others_began_in_slots() -> None:
+    charged: list[float] = []
+
+    class Watched(Share):
+        def settle(self, took_s: float) -> float:
+            charged.append(super().settle(took_s))
+            return charged[-1]
+
+    def steps() -> Steps[str]:
+        yield
+        return "done"
+
+    async def main() -> None:
+        device = Device("virtual", executor=VirtualExecutor(0.1), clock=now)
+        device.turns.share = lambda *, in_background=False: Watched(device.turns, in_background=in_background)  # type: ignore[method-assign]
+        device.slots.take()
+        loading = asyncio.create_task(in_turns(steps(), device))
+        await asyncio.sleep(0.5)
+        device.slots.give_back()
+        assert await loading == "done"
+        assert charged == pytest.approx([0.1, 0.1])
+
+    run_virtually(main)
