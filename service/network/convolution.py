@@ -6,6 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+TRAINED_SIZE = 0.1
+"""Root mean square of the weights of a channel that a batch norm follows, once AdamW has trained them for long.
+
+Steps lengthen such weights and decay shortens them, until both balance at √(learning rate / (2 × decay)) (Kosson, 2024).
+"""
+
 
 class ConvNorm(nn.Module):
     """A convolution of odd `size`, padded so that it keeps the image's size at stride 1, and batch norm.
@@ -80,14 +86,23 @@ def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def begin_adding(norm: nn.BatchNorm2d, bias: Tensor) -> None:
-    """Let a batch normalisation do nothing in evaluation mode but add the `bias`.
+def begin_computing(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d, kernel: Tensor, bias: Tensor) -> None:
+    """Let a convolution and its batch norm compute in evaluation mode what one convolution of `kernel` and `bias` does.
+
+    Each channel's weights become as large as those of a network that was trained for long, which the norm undoes. A
+    folded kernel is up to forty times smaller, and Adam, whose steps are as long for small weights as for large ones,
+    would forget within fifty of them what it knew.
 
     Raises:
-        RuntimeError: `bias` has another shape.
+        RuntimeError: `kernel` or `bias` has another shape.
     """
+    conv.weight.copy_(kernel)
+    channels = conv.weight.transpose(0, 1) if isinstance(conv, nn.ConvTranspose2d) else conv.weight
+    size = channels.square().mean((1, 2, 3)).sqrt()
+    times = torch.where(size > 0, TRAINED_SIZE / size, 1)
+    channels.mul_(times[:, None, None, None])
     norm.reset_parameters()
-    norm.weight.fill_(math.sqrt(1 + norm.eps))  # of a variance of 1
+    norm.weight.copy_(math.sqrt(1 + norm.eps) / times)  # of a variance of 1
     norm.bias.copy_(bias)
 
 

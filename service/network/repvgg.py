@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from service.network.convolution import begin_adding, convolution, fold, without_values
+from service.network.convolution import begin_computing, convolution, fold, without_values
 
 A1_BLOCKS = (1, 2, 4, 14, 1)
 """Blocks a stage of RepVGG-A1 (its Table 2); the AL-Net paper keeps them and reduces the channels."""
@@ -77,8 +77,7 @@ class RepVGGBlock(nn.Module):
             if norm is not None:
                 norm.reset_parameters()
                 nn.init.zeros_(norm.weight)
-        self.conv3x3.weight.copy_(kernel)
-        begin_adding(self.norm3x3, bias)
+        begin_computing(self.conv3x3, self.norm3x3, kernel, bias)
 
     @property
     def is_plain(self) -> bool:

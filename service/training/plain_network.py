@@ -13,7 +13,7 @@ from service.errors import BadConfig
 from service.network import reparameterize
 from service.network.alnet import ALNet, PlainALNet
 from service.network.cenet import TransposedNormReLU
-from service.network.convolution import ConvNorm, begin_adding
+from service.network.convolution import ConvNorm, begin_computing
 from service.network.efficientnet import SameConvNorm
 from service.network.repvgg import RepVGGBlock
 from service.training.tensor_file import read_tensors, tensor_like
@@ -68,9 +68,7 @@ def _begin(module: nn.Module, plain: nn.Module) -> None:
         module.begin_plain(*_kernel_and_bias(plain))
         return
     if isinstance(module, NORMALISED):
-        kernel, bias = _kernel_and_bias(plain)
-        module.conv.weight.copy_(kernel)
-        begin_adding(module.norm, bias)
+        begin_computing(module.conv, module.norm, *_kernel_and_bias(plain))
         return
     parts = dict(module.named_children())
     if isinstance(module, ALNet) and isinstance(plain, PlainALNet):
