@@ -9,7 +9,7 @@ from torch import Tensor, nn
 TRAINED_SIZE = 0.1
 """Root mean square of the weights of a channel that a batch norm follows, once AdamW has trained them for long.
 
-Steps lengthen such weights and decay shortens them, until both balance at √(learning rate / (2 × decay)) (Kosson, 2024).
+Steps lengthen such weights and decay shortens them, to a balance near √(learning rate / (2 × decay)) (Kosson, 2024).
 """
 
 

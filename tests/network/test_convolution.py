@@ -81,4 +81,4 @@ def test_what_was_begun_again_is_not_forgotten_in_a_few_steps() -> None:
         norm(conv(x)).square().mean().backward()
         optimizer.step()
     with torch.no_grad():
-        assert float((norm(conv(x)) - plain(x)).norm() / plain(x).norm()) < 0.2  # 0.4 if the weights stay that small
+        assert float((norm(conv(x)) - plain(x)).norm() / plain(x).norm()) < 0.2  # 1.3 if the weights stay that small
