@@ -132,8 +132,11 @@ class Modality:
         elif self._serves(wanted):
             self._tried = None
             self._state = ModalityState("ready", version=wanted.version, is_pinned=wanted.is_pinned)
-        elif self._is_worth_trying(wanted):
-            await self._try(wanted)
+        else:
+            if self._is_worth_trying(wanted):
+                await self._try(wanted)
+            is_reason = self._serving is None or wanted.version == self._state.version
+            self._state = replace(self._state, is_pinned=wanted.is_pinned and is_reason)
 
     async def close(self) -> None:
         """Answer what is queued, and end."""
@@ -168,7 +171,7 @@ class Modality:
             is_at_fault = isinstance(error, BadCheckpoint) and not error.may_pass
             again_at = float("inf") if is_at_fault else self._clock() + RETRY_AFTER_S
             self._tried = _Tried(wanted.version, wanted.stamp, again_at)
-            self._refuse(wanted.version, error, is_pinned=wanted.is_pinned)
+            self._refuse(wanted.version, error)
         else:
             await self._serve(version, wanted)
 
@@ -186,12 +189,12 @@ class Modality:
         await self._serving.settle()
         await self._give_back()
 
-    def _refuse(self, version: str | None, error: Exception, *, is_pinned: bool = False) -> None:
+    def _refuse(self, version: str | None, error: Exception) -> None:
         """Note why what the store asks for is not served; the log hears of it once."""
         refusal, known = Refusal(version, reason(error)), self._state.refused
         told, self._told = self._told, WANT_OF_MEMORY if is_out_of_memory(error) else refusal.reason
         if self._serving is None:
-            self._state = ModalityState("failed", refusal.reason, version, is_pinned, refusal)
+            self._state = ModalityState("failed", refusal.reason, version, refused=refusal)
         else:
             self._state = replace(self._state, refused=refusal)
         if known is not None and (known.version, told) == (version, self._told):

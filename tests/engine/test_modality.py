@@ -158,6 +158,30 @@ def test_a_version_that_is_refused_was_pinned_all_the_same() -> None:
     async def script(store: Store) -> None:
         store.faults["1"] = REFUSED
         assert (await store.ask_for("1", is_pinned=True)).is_pinned
+        assert not (await store.ask_for("1")).is_pinned
+        assert store.loads == ["1"], "a pin makes no sound checkpoint of it"
+
+    run(script)
+
+
+def test_what_serves_on_is_no_more_pinned_once_its_pin_has_gone() -> None:
+    async def script(store: Store) -> None:
+        store.faults["2"] = REFUSED
+        await store.ask_for("1", is_pinned=True)
+        refused = Refusal("2", str(REFUSED))
+        assert await store.ask_for("2") == ModalityState("ready", version="1", refused=refused)
+        assert await store.ask_for("2", is_pinned=True) == ModalityState("ready", version="1", refused=refused)
+        await store.modality.renew(UnknownModality("the store is away"))
+        assert not store.modality.state.is_pinned
+
+    run(script)
+
+
+def test_what_serves_stays_pinned_while_the_store_cannot_tell() -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1", is_pinned=True)
+        await store.modality.renew(UnknownModality("the store is away"))
+        assert store.modality.state.is_pinned
 
     run(script)
 

@@ -74,6 +74,18 @@ def test_another_mask_is_refused_though_probabilities_hardly_differ(
     assert not parity.fault(Answering(checkpoint.card, found), masks=False)
 
 
+@pytest.mark.parametrize(("iou", "passes"), [(0.987, False), (0.993, True)])
+def test_masks_that_share_99_of_100_pixels_agree(
+    checkpoint: Checkpoint, exact: NDArray[np.uint8], iou: float, *, passes: bool
+) -> None:
+    threshold = float(np.median(exact)) / 255
+    inside = np.flatnonzero(exact >= np.median(exact))
+    lost = inside[np.argsort(exact.flat[inside])][: round((1 - iou) * len(inside))]
+    found = exact.copy()
+    found.flat[lost] = np.median(exact) - 1
+    assert bool(gate(checkpoint, threshold).fault(Answering(checkpoint.card, found))) is not passes
+
+
 def test_two_empty_masks_agree(checkpoint: Checkpoint, exact: NDArray[np.uint8]) -> None:
     assert not gate(checkpoint, 1.0).fault(Answering(checkpoint.card, exact))
 

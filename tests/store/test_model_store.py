@@ -1,5 +1,6 @@
 """What a model store lists and opens."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,18 @@ def test_a_file_of_the_integer_form_or_its_permissions_count_as_well(tmp_path: P
         change()
         stamps.append(ModelStore(tmp_path).wanted("retina").stamp)
     assert len(set(stamps)) == 4
+
+
+@pytest.mark.parametrize("name", ["card.json", "weights.safetensors", "int8.xml", "int8.bin"])
+def test_a_file_in_the_place_of_another_counts_though_it_is_as_large_and_as_old(tmp_path: Path, name: str) -> None:
+    _publish(tmp_path, "retina", 1)
+    file = tmp_path / "retina" / "1" / name
+    file.write_bytes(b"one")
+    before = ModelStore(tmp_path).wanted("retina").stamp
+    (tmp_path / "other").write_bytes(b"two")
+    os.utime(tmp_path / "other", ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    (tmp_path / "other").replace(file)
+    assert ModelStore(tmp_path).wanted("retina").stamp != before
 
 
 def test_the_version_before_is_the_next_older_one(tmp_path: Path) -> None:
