@@ -141,10 +141,14 @@ class Follower:
             return error
 
     async def _is_gone(self, modality: Modality) -> bool:
-        """Whether nobody named the modality, and nothing is left of it in the store before any of it has served."""
+        """Whether nobody named the modality, and nothing is left of it in the store before any of it has served.
+
+        A store that holds nothing at all may be a volume that is away for a moment: it takes no modality away.
+        """
         if self._named is not None or modality.serving is not None:
             return False
         try:
-            return not await in_own_thread(partial(self._store.versions, modality.name), "asking the model store")
+            held = await in_own_thread(self._store.modalities, "asking the model store")
         except BadCheckpoint:
             return False  # for all that one can tell
+        return bool(held) and modality.name not in held

@@ -253,6 +253,26 @@ def test_a_modality_of_which_nothing_is_left_before_it_has_served_is_forgotten_u
     asyncio.run(main())
 
 
+def test_a_store_that_is_away_for_a_moment_takes_no_modality_away(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    publish_fake(store, "1")
+    publish_broken(store)
+
+    async def script() -> None:
+        async with Fleet(settings(store, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            store.rename(tmp_path / "away")
+            await until(lambda: fleet.states["retina"].refused is not None)
+            await asyncio.sleep(0.1)
+            (tmp_path / "away").rename(store)
+            await until(lambda: fleet.states["retina"].refused is None)
+            assert set(fleet.states) == {"retina", "cell"}
+            assert not fleet.is_ready
+            assert fleet.why_not_ready.startswith("cell failed")
+
+    asyncio.run(script())
+
+
 def test_a_modality_that_was_asked_for_or_has_served_is_not_forgotten(tmp_path: Path) -> None:
     publish_fake(tmp_path, "1")
     publish_broken(tmp_path)
