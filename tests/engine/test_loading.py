@@ -1,6 +1,7 @@
 """The warm-up's costs are those of batches that come later: what an engine prepares once is not among them."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 
@@ -9,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine.device import Device
-from service.engine.loading import warm_up
-from service.errors import EngineFailed
+from service.engine.loading import read, warm_up
+from service.errors import BadCheckpoint, EngineFailed
+from service.store.checkpoint import Checkpoint
 from tests.cards import make_card
 from tests.doubles import FakeEngine
 
@@ -74,3 +76,26 @@ def test_preparing_for_more_than_memory_holds_ends_the_warm_up_with_what_it_does
 def test_what_runs_tile_by_tile_is_warm_after_two_for_each_slot(slots: int, largest: int, expected: list[int]) -> None:
     engine = FakeEngine(make_card(), slots=slots)
     assert list(costs(engine, largest)) == engine.batches == expected
+
+
+def test_no_room_for_a_single_tile_is_no_engine() -> None:
+    with pytest.raises(MemoryError):
+        costs(Preparing(room=0), 4)
+
+
+def test_a_disk_that_takes_its_time_holds_up_nobody_else() -> None:
+    """Files are read in a thread of their own: the event loop, which answers everybody, goes on meanwhile."""
+    answered = threading.Event()
+
+    def open_slowly() -> Checkpoint:
+        assert answered.wait(10), "the event loop waits for the disk"
+        raise BadCheckpoint("half of a file")
+
+    async def main() -> None:
+        reading = asyncio.create_task(read(open_slowly))
+        await asyncio.sleep(0)
+        answered.set()
+        with pytest.raises(BadCheckpoint, match="half of a file"):
+            await reading
+
+    asyncio.run(main())
