@@ -14,6 +14,9 @@ from service.store.model_store import ModelStore, Wanted
 
 log = logging.getLogger(__name__)
 
+TELLING_S = 1.0
+"""How long a folder has to tell whether it holds versions; one that does not is looked at like one that does."""
+
 NO_CHECKPOINT = "the model store holds no checkpoint"
 
 
@@ -40,6 +43,7 @@ class Follower:
         self._poll_s, self._add, self._forget, self._is_over = poll_s, add, forget, is_over
         self._known: set[str] = set()
         self._not_yet_seen: set[str] = set()
+        self._asked: dict[str, asyncio.Task[bool]] = {}
         self._listed, self._seen = asyncio.Event(), asyncio.Event()
         self.fault = ""
         """Why the store gives no modalities, for people; empty if it does, or has not answered yet."""
@@ -99,10 +103,12 @@ class Follower:
         slow = partial(log.warning, "listing the model store takes over %g s: its disk or network hangs", SLOW_AFTER_S)
         try:
             with told_after(SLOW_AFTER_S, slow):
-                names = await in_own_thread(self._store.modalities, "listing the model store")
+                folders = await in_own_thread(self._store.names, "listing the model store")
+            held = await asyncio.gather(*[self._may_hold(name) for name in folders])
         except BadCheckpoint as error:
             self._note(f"the model store cannot be read: {error}", "what is loaded serves on")
         else:
+            names = [name for name, may_hold in zip(folders, held, strict=True) if may_hold]
             where = self._store.folder.absolute()
             self._note(
                 "" if names else NO_CHECKPOINT,
@@ -112,6 +118,21 @@ class Follower:
         finally:
             self._listed.set()
         return True
+
+    async def _may_hold(self, name: str) -> bool:
+        """Whether a folder of the store holds versions, as far as it tells in time; one that hangs hides no other."""
+        if name not in self._asked:
+            self._asked[name] = self._looks.create_task(self._holds(name), name=f"asking {name}")
+        await asyncio.wait([self._asked[name]], timeout=TELLING_S)
+        if not self._asked[name].done():
+            return True
+        return self._asked.pop(name).result()
+
+    async def _holds(self, name: str) -> bool:
+        try:
+            return bool(await in_own_thread(partial(self._store.versions, name), "asking the model store"))
+        except (BadCheckpoint, RuntimeError):  # RuntimeError: no thread can be started
+            return True  # who looks at it hears why
 
     def _note(self, fault: str, advice: str) -> None:
         if fault and fault != self.fault:
@@ -148,7 +169,8 @@ class Follower:
         if self._named is not None or modality.serving is not None:
             return False
         try:
-            held = await in_own_thread(self._store.modalities, "asking the model store")
+            held = await in_own_thread(partial(self._store.versions, modality.name), "asking the model store")
+            names = await in_own_thread(self._store.names, "asking the model store")
         except BadCheckpoint:
             return False  # for all that one can tell
-        return bool(held) and modality.name not in held
+        return not held and any(name != modality.name for name in names)

@@ -174,6 +174,8 @@ class Modality:
             self._refuse(wanted.version, error)
         else:
             await self._serve(version, wanted)
+            return
+        await self._give_back()  # behind the handler, where nothing holds the error and what its calls held
 
     async def _serve(self, version: Version, wanted: Wanted) -> None:
         before = self._state.version

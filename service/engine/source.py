@@ -38,7 +38,7 @@ class StoreSource:
 
     def __init__(self, store: ModelStore, make_engine: MakeEngine) -> None:
         self._store, self._make_engine = store, make_engine
-        self._seen: dict[str, Wanted] = {}
+        self._seen: dict[tuple[str, str], Wanted] = {}
 
     def wanted(self, modality: str) -> Wanted:
         """See `ModelStore.wanted`; with the card, which is read only if files have changed.
@@ -47,16 +47,16 @@ class StoreSource:
         seen before, which nobody might load.
         """
         wanted = self._store.wanted(modality)
-        seen = self._seen.get(modality)
-        if seen is not None and (seen.version, seen.stamp) == (wanted.version, wanted.stamp):
+        seen = self._seen.get((modality, wanted.version))
+        if seen is not None and seen.stamp == wanted.stamp:
             return replace(wanted, card=seen.card)
         try:
             found = replace(wanted, card=self._store.open(modality, wanted.version).card)
         except AlnetError:
-            if seen is not None and seen.version == wanted.version:
+            if seen is not None:
                 raise
             return wanted
-        self._seen[modality] = found
+        self._seen[modality, wanted.version] = found
         return found
 
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:

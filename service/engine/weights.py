@@ -42,6 +42,8 @@ def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
     try:
         with torch.device("meta"):
             network = build_reparameterized(card.architecture, **card.architecture_config)
+        if misfit := _misfit(network, weights):
+            raise BadCheckpoint(f"{name}: weights do not fit {card.architecture}: {misfit}")
         network.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=True, assign=True)
     except BadConfig as error:
         raise BadCheckpoint(f"{name}: this version cannot build its network: {first_line(error)}") from error
@@ -54,3 +56,19 @@ def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
     if not all(np.isfinite(tensor.numpy()).all() for tensor in network.state_dict().values()):
         raise BadCheckpoint(f"{name}: weights hold NaN or infinity")
     return network
+
+
+def _misfit(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Return the first tensor that is missing, not the network's or of another shape, in words; "" if there is none.
+
+    PyTorch would say so in a RuntimeError that quotes the archive's names, which may read like a fault of CUDA's.
+    """
+    own = network.state_dict()
+    for tensor in sorted(own.keys() | weights.keys()):
+        if tensor not in weights:
+            return f"they lack {tensor}"
+        if tensor not in own:
+            return f"they have {tensor!r} beyond it"
+        if (found := tuple(weights[tensor].shape)) != (expected := tuple(own[tensor].shape)):
+            return f"{tensor} has shape {found}, not {expected}"
+    return ""

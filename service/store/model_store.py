@@ -40,7 +40,15 @@ class ModelStore:
         Raises:
             BadCheckpoint: the store itself cannot be listed.
         """
-        return sorted(name for name in _folders(self.folder, NAME) if self._may_have_versions(name))
+        return [name for name in self.names() if self._may_have_versions(name)]
+
+    def names(self) -> list[str]:
+        """Return the names of all folders that may be modalities', sorted; none of them is looked into.
+
+        Raises:
+            BadCheckpoint: the store itself cannot be listed.
+        """
+        return sorted(_folders(self.folder, NAME))
 
     def _may_have_versions(self, modality: str) -> bool:
         try:
@@ -62,12 +70,12 @@ class ModelStore:
         """Return the names of the published versions of `modality`, oldest first; there is one at least.
 
         Raises:
-            UnknownModality: there is no such modality; the message lists those that exist.
+            UnknownModality: there is no such modality; the message lists the store's other folders.
             BadCheckpoint: a folder cannot be listed.
         """
         versions = [str(number) for number in self.versions(modality)]
         if not versions:
-            known = ", ".join(self.modalities()) or "none"
+            known = ", ".join(name for name in self.names() if name != modality) or "none"
             raise UnknownModality(f"no modality {modality!r} in the model store; it has: {known}")
         return versions
 

@@ -16,10 +16,11 @@ from service.engine.batcher import BatchReport
 from service.engine.engine import Engine
 from service.engine.fleet import Fleet
 from service.engine.image_work import Upload
+from service.engine.modality import Refusal
 from service.engine.segmenter import Segmentation
 from service.engine.serving import Serving
 from service.engine.steps import Steps
-from service.errors import EngineFailed, NotReady, ShuttingDown, UnknownModality
+from service.errors import BadCheckpoint, EngineFailed, NotReady, ShuttingDown, UnknownModality
 from service.imaging.statistics import FEATURES
 from service.settings import Settings
 from service.store.card import Card, TrainingImages
@@ -290,6 +291,42 @@ def test_a_modality_that_was_asked_for_or_has_served_is_not_forgotten(tmp_path: 
     asyncio.run(main())
 
 
+def test_a_modality_that_serves_is_not_forgotten_though_nobody_named_it(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+    publish(tmp_path, fake_engine_card("cell"), WEIGHTS)
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green) as fleet:
+            await fleet.wait_loaded()
+            shutil.rmtree(tmp_path / "retina")
+            await until(lambda: fleet.states["retina"].refused is not None)
+            await asyncio.sleep(0.1)
+            assert (await segment(fleet.segmenter("retina"), draw())).card.version == "1"
+
+    asyncio.run(main())
+
+
+def test_a_card_that_breaks_while_another_version_is_asked_for_is_told(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+    publish_fake(tmp_path, "2")
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=refusing_1) as fleet:
+            await wait_version(fleet, "2")
+            write_pin(tmp_path, "retina", "1")
+            await until(lambda: fleet.states["retina"].refused == Refusal("1", "not this one"))
+            (tmp_path / "retina/2/card.json").write_text("{}")
+            remove_pin(tmp_path, "retina")
+            await until(lambda: "card.json" in str(fleet.states["retina"].refused))
+
+    def refusing_1(card: Card, contents: Contents) -> Steps[Engine]:
+        if card.version == "1":
+            raise BadCheckpoint("not this one")
+        return green(card, contents)
+
+    asyncio.run(main())
+
+
 def test_a_broken_modality_that_comes_while_a_batch_takes_long_is_not_required(tmp_path: Path) -> None:
     publish_fake(tmp_path, "1")
 
@@ -327,7 +364,7 @@ def test_an_empty_store_is_told_each_time_that_it_becomes_empty(
     assert "WARNING" in next(line for line in caplog.text.splitlines() if told in line)
 
 
-@pytest.mark.parametrize("hangs", ["wanted", "open"])
+@pytest.mark.parametrize("hangs", ["versions", "wanted", "open"])
 def test_a_modality_whose_files_hang_holds_up_neither_the_others_nor_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: str
 ) -> None:
@@ -354,7 +391,7 @@ def test_a_modality_whose_files_hang_holds_up_neither_the_others_nor_the_end(
 
     asyncio.run(main())
     mended.set()
-    assert calls == ["cell"]
+    assert calls == ["cell"] * (2 if hangs == "versions" else 1), "the list asks for versions, and then the look"
 
 
 def test_sound_checkpoints_serve_beside_damaged_and_missing_ones(tmp_path: Path) -> None:
@@ -710,7 +747,7 @@ def test_a_broken_one_by_the_number_of_what_serves_is_told_and_what_serves_goes_
             await until(lambda: fleet.states["retina"].refused is not None)
             assert fleet.is_ready
             assert (await segment(fleet.segmenter("retina"), draw())).card.version == "1"
-            shutil.rmtree(tmp_path / "retina")
+            (tmp_path / "retina").rename(tmp_path / "other/retina")  # at once: a look sees all of it or nothing
             (tmp_path / "gone").rename(tmp_path / "retina")
             await until(lambda: fleet.states["retina"].refused is None)
 

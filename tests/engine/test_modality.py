@@ -164,6 +164,17 @@ def test_a_version_that_is_refused_was_pinned_all_the_same() -> None:
     run(script)
 
 
+def test_what_a_refused_version_held_is_given_back() -> None:
+    async def script(store: Store) -> None:
+        store.faults["1"] = REFUSED
+        await store.ask_for("1")
+        assert store.given_back == 1
+        await store.ask_for("1")
+        assert store.given_back == 1, "it was not tried again"
+
+    run(script)
+
+
 def test_what_serves_on_is_no_more_pinned_once_its_pin_has_gone() -> None:
     async def script(store: Store) -> None:
         store.faults["2"] = REFUSED

@@ -200,7 +200,7 @@ def test_weights_with_a_missing_tensor_are_refused_by_name(checkpoint: Checkpoin
 
 def test_weights_of_another_size_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     wider = save(build_reparameterized("al-net", **(TINY | {"context_channels": 8})).state_dict())
-    with pytest.raises(BadCheckpoint, match="do not fit al-net: size mismatch"):
+    with pytest.raises(BadCheckpoint, match=r"do not fit al-net: .* has shape "):
         load_on_cpu(republish(checkpoint, tmp_path, wider))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.engine.device_loss import why_lost
 from service.engine.memory import is_out_of_memory
 from service.engine.weights import build_network, read_state
 from service.errors import BadCheckpoint
@@ -63,8 +64,18 @@ def test_weights_of_any_precision_become_float32(tmp_path: Path, dtype: torch.dt
 
 def test_weights_that_do_not_fit_name_the_first_that_does_not(tmp_path: Path) -> None:
     checkpoint = publish_tiny(tmp_path, architecture_config=TINY | {"widths": [4, 4, 4, 4, 16]})
-    with pytest.raises(BadCheckpoint, match=r"weights do not fit al-net: size mismatch for \S+: copying") as caught:
+    with pytest.raises(BadCheckpoint, match=r"do not fit al-net: \S+ has shape \(\d.*\), not \(\d.*\)") as caught:
         build_network(checkpoint.card, read_state(checkpoint))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["unspecified launch failure", "out of memory", "CUDA error: unknown error\nred"])
+def test_a_tensor_that_is_named_like_a_fault_of_the_device_is_the_checkpoints_fault(tmp_path: Path, name: str) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    with pytest.raises(BadCheckpoint, match=r"do not fit al-net: they have '.* beyond it") as caught:
+        build_network(checkpoint.card, read_state(checkpoint) | {name: torch.zeros(1)})
+    assert not why_lost(caught.value)
+    assert not is_out_of_memory(caught.value)
     assert "\n" not in str(caught.value)
 
 
