@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from service.commands.interruption import INTERRUPTED
 
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong. So is a lack of memory, and
     Ctrl-C, with code 130, where the command has nothing better to say of it.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # help has more than ASCII, which not every terminal shows
     try:
         app(arguments)
     except (AlnetError, OSError) as error:

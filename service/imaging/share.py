@@ -34,8 +34,11 @@ class UsualShare:
 
     @classmethod
     def fit(cls, shares: Sequence[float]) -> Self:
-        """Learn from the training masks' shares, at least one, each 0 to 1; all of these are usual."""
-        odds = _log_odds(np.array(shares, np.float64))
+        """Learn from the training masks' shares, at least one, each 0 to 1; all of these are usual.
+
+        Empty ones tell nothing of how large others are: with them, pictures of the healthy would make any share usual.
+        """
+        odds = _log_odds(np.array([share for share in shares if share > 0] or shares, np.float64))
         reach = DEVIATIONS * max(float(odds.std()), LEAST_DEVIATION)
         least, most = (_share(float(odds.mean()) + way * reach) for way in (-1, 1))
         return cls(min(least, *shares), max(most, *shares))

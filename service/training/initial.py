@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from service.errors import BadConfig
+from service.errors import BadCheckpoint, BadConfig
 from service.network import build
 from service.network.normalise import Normalise
 from service.store.card import Normalisation
+from service.store.checkpoint import CARD, Checkpoint
 from service.training.augment import TrainingItems
 from service.training.config import Config
 from service.training.encoder_weights import load_encoder_weights
@@ -83,6 +84,25 @@ def architecture_config(config: Config) -> dict[str, int | str | list[int]]:
     """Return what the architecture is built with; only AL-Net has a fusion stride."""
     own = {"fusion_stride": config.fusion_stride} if config.architecture == "al-net" else {}
     return own | config.network
+
+
+def check_built_alike(file: Path, config: Config) -> None:
+    """Check the card beside `file`, if there is one: options may differ that no tensor's shape tells of.
+
+    Raises:
+        BadConfig: that network is another one than the configuration's; or its card cannot be read.
+    """
+    if not (file.parent / CARD).exists():
+        return
+    try:
+        card = Checkpoint.read_anywhere(file.parent).card
+    except BadCheckpoint as error:
+        raise BadConfig(f"the network in {file}: {error}") from error
+    own = architecture_config(config)
+    other = {key: value for key, value in card.architecture_config.items() if own.get(key, value) != value}
+    if card.architecture != config.architecture or other:
+        built = " ".join([card.architecture, *(f"{key}={value}" for key, value in card.architecture_config.items())])
+        raise BadConfig(f"--fine-tune trains on what is built alike, and {file.name} is of another network: {built}")
 
 
 def begin_with(network: nn.Module, file: Path | None, *, whole: bool = False) -> str:

@@ -23,7 +23,14 @@ from service.training.calibrate import calibrate
 from service.training.config import Config
 from service.training.dataset import open_dataset
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
-from service.training.initial import architecture_config, begin_with, build_network, check_batch, settle_beginning
+from service.training.initial import (
+    architecture_config,
+    begin_with,
+    build_network,
+    check_batch,
+    check_built_alike,
+    settle_beginning,
+)
 from service.training.leak import check_encoder_unseen, check_origins, check_unseen, inherited, origins_of
 from service.training.measure import measure
 from service.training.origins import parts_digest
@@ -104,6 +111,8 @@ def _run(
     network = build_network(config)  # early: what cannot be built is refused before the data are read
     check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:
+        if config.fine_tune and encoder_weights is not None:
+            check_built_alike(encoder_weights, config)
         say(begin_with(network, encoder_weights, whole=config.fine_tune))
     parts = read_parts(config, folder, say, leads=leads)
     if leads:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from service.errors import BadCheckpoint, BadConfig
-from service.store.checkpoint import CARD, Checkpoint
+from service.store.checkpoint import CARD, WEIGHTS, Checkpoint
 from service.training.config import Config
 from service.training.dataset import Dataset
 from service.training.origins import Origin
@@ -59,13 +59,17 @@ def origins_of(*, encoder: Path | None, teacher: Path | None) -> tuple[Origin, .
     """Return the published checkpoints from which the file `encoder` and the run `teacher` came, as far as is recorded.
 
     Raises:
-        BadConfig: a run folder's files are missing or damaged; or the card beside the encoder cannot be read.
+        BadConfig: a run folder's files are missing or damaged; or the card beside the encoder cannot be read, or is not
+            of these weights.
     """
     runs = [run for run in (None if encoder is None else _run_of(encoder), teacher) if run is not None]
     found = [origin for run in runs for origin in RunFolder(run).recorded_split().begun_with]
     if encoder is not None and _run_of(encoder) is None and (encoder.parent / CARD).exists():
         try:
-            found.append(Origin.of(Checkpoint.read_anywhere(encoder.parent).card))
+            checkpoint = Checkpoint.read_anywhere(encoder.parent)
+            if encoder.name == WEIGHTS:
+                checkpoint.read_weights()  # whose digest is the card's
+            found.append(Origin.of(checkpoint.card))
         except BadCheckpoint as error:
             raise BadConfig(f"the encoder in {encoder}: {error}") from error
     return tuple(found)

@@ -213,3 +213,11 @@ def test_a_lack_of_memory_is_one_line_and_no_other_fault_is(
     assert str(ended.value) == "1"
     advice = "close what else uses that memory, or use another device"
     assert capsys.readouterr().err == f"alnet: RuntimeError: {library}; {advice}\n"
+
+
+def test_help_is_there_where_the_terminal_has_nothing_but_ascii() -> None:
+    command = [sys.executable, "-m", "service.cli", "train", "--help"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False, timeout=120)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "--publish" in shown.stdout

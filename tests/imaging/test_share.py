@@ -39,6 +39,13 @@ def test_where_masks_were_empty_in_training_an_empty_one_is_usual() -> None:
     assert UsualShare.fit([1.0, 0.9]).has(1.0)
 
 
+def test_pictures_of_the_healthy_do_not_make_any_share_usual() -> None:
+    taught = [0.03, 0.05, 0.08, 0.1, 0.15]
+    with_healthy = UsualShare.fit([0.0, *taught, 0.0])
+    assert with_healthy.has(0.0)
+    assert with_healthy.most == UsualShare.fit(taught).most < 0.5
+
+
 def test_odds_are_what_counts_so_that_small_shares_are_told_apart_as_well_as_large_ones() -> None:
     one, mirrored = UsualShare.fit([0.05, 0.08]), UsualShare.fit([0.95, 0.92])
     assert one.least == pytest.approx(1 - mirrored.most)

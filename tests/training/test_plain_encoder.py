@@ -212,3 +212,12 @@ def test_a_damaged_card_is_told_of(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / CARD).write_text("{}")
     with pytest.raises(BadConfig, match=r"the encoder in .*card\.json: field"):
         origins_of(encoder=tmp_path / WEIGHTS, teacher=None)
+
+
+def test_weights_that_are_not_their_cards_are_told_of(checkpoint: Path, tmp_path: Path) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(content)
+    (tmp_path / CARD).write_bytes((checkpoint.parent / CARD).read_bytes())
+    with pytest.raises(BadConfig, match=r"the encoder in .*sha256"):
+        origins_of(encoder=tmp_path / WEIGHTS, teacher=None)

@@ -142,6 +142,8 @@ def test_a_run_goes_on_with_the_whole_network_of_a_checkpoint(tmp_path: Path) ->
     assert float((found - expected).abs().mean()) < 0.5 * float(expected.std())
     with pytest.raises(BadConfig, match=r"trained on these images, divided in another way"):
         train(_config(seed=1, **changes), tmp_path / "other", None, print, encoder_weights=weights)
+    with pytest.raises(BadConfig, match=r"weights.safetensors is of another network: al-net .*fusion_stride=2"):
+        train(_config(fusion_stride=1, **changes), tmp_path / "finer", None, print, encoder_weights=weights)
 
 
 def test_fine_tuning_needs_a_file() -> None:
