@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from service.errors import BadCheckpoint, BadConfig
+from service.errors import BadConfig
 from service.network import build
 from service.network.normalise import Normalise
 from service.store.card import Normalisation
-from service.store.checkpoint import CARD, Checkpoint
 from service.training.augment import TrainingItems
 from service.training.config import Config
 from service.training.encoder_weights import load_encoder_weights
+from service.training.origins import card_beside
 from service.training.plain_encoder import plain_encoder, settle
 from service.training.plain_network import load_network
 
@@ -90,14 +90,10 @@ def check_built_alike(file: Path, config: Config) -> None:
     """Check the card beside `file`, if there is one: options may differ that no tensor's shape tells of.
 
     Raises:
-        BadConfig: that network is another one than the configuration's; or its card cannot be read.
+        BadConfig: that network is another one than the configuration's; or as for `card_beside`.
     """
-    if not (file.parent / CARD).exists():
+    if (card := card_beside(file)) is None:
         return
-    try:
-        card = Checkpoint.read_anywhere(file.parent).card
-    except BadCheckpoint as error:
-        raise BadConfig(f"the network in {file}: {error}") from error
     own = architecture_config(config)
     other = {key: value for key, value in card.architecture_config.items() if own.get(key, value) != value}
     if card.architecture != config.architecture or other:

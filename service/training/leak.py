@@ -8,11 +8,10 @@ there the same file, or the same name within a modality, counts as the same imag
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from service.errors import BadCheckpoint, BadConfig
-from service.store.checkpoint import CARD, WEIGHTS, Checkpoint
+from service.errors import BadConfig
 from service.training.config import Config
 from service.training.dataset import Dataset
-from service.training.origins import Origin
+from service.training.origins import Origin, card_beside
 from service.training.run_folder import CHECKPOINT, SPLIT, RunFolder
 from service.training.split import Split
 from service.training.split_file import Seen, SplitFile
@@ -64,14 +63,8 @@ def origins_of(*, encoder: Path | None, teacher: Path | None) -> tuple[Origin, .
     """
     runs = [run for run in (None if encoder is None else _run_of(encoder), teacher) if run is not None]
     found = [origin for run in runs for origin in RunFolder(run).recorded_split().begun_with]
-    if encoder is not None and _run_of(encoder) is None and (encoder.parent / CARD).exists():
-        try:
-            checkpoint = Checkpoint.read_anywhere(encoder.parent)
-            if encoder.name == WEIGHTS:
-                checkpoint.read_weights()  # whose digest is the card's
-            found.append(Origin.of(checkpoint.card))
-        except BadCheckpoint as error:
-            raise BadConfig(f"the encoder in {encoder}: {error}") from error
+    if encoder is not None and _run_of(encoder) is None and (card := card_beside(encoder)) is not None:
+        found.append(Origin.of(card))
     return tuple(found)
 
 

@@ -4,9 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
+from service.errors import BadCheckpoint, BadConfig
 from service.store.card import Card, Data
+from service.store.checkpoint import CARD, WEIGHTS, Checkpoint
 from service.training.split import PARTS, Split
 
 
@@ -50,3 +53,20 @@ def parts_digest(split: Split, images: Mapping[str, str]) -> str:
     """Return the sha256 over which image files train, validate and test, whatever their names."""
     parts = [sorted(images.get(name, name) for name in getattr(split, part)) for part in PARTS]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def card_beside(file: Path) -> Card | None:
+    """Return the card of the published checkpoint in whose folder `file` lies; None if there is no card.
+
+    Raises:
+        BadConfig: the card cannot be read, or `file` is its weights and has another digest.
+    """
+    if not (file.parent / CARD).exists():
+        return None
+    try:
+        checkpoint = Checkpoint.read_anywhere(file.parent)
+        if file.name == WEIGHTS:
+            checkpoint.read_weights()
+    except BadCheckpoint as error:
+        raise BadConfig(f"the encoder in {file}: {error}") from error
+    return checkpoint.card
