@@ -73,6 +73,24 @@ def test_an_unknown_modality_is_answered_with_those_that_exist(tmp_path: Path) -
         ModelStore(tmp_path).newest("liver")
 
 
+def test_nobody_looks_into_other_folders_to_say_that_a_modality_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them may hang."""
+    _publish(tmp_path, "cell", 1)
+    asked: list[str] = []
+    versions = ModelStore.versions
+
+    def ask(store: ModelStore, modality: str) -> list[int]:
+        asked.append(modality)
+        return versions(store, modality)
+
+    monkeypatch.setattr(ModelStore, "versions", ask)
+    with pytest.raises(UnknownModality, match="it has: cell"):
+        ModelStore(tmp_path).wanted("liver")
+    assert asked == ["liver"]
+
+
 def test_an_empty_store_says_that_it_has_none(tmp_path: Path) -> None:
     with pytest.raises(UnknownModality, match="it has: none"):
         ModelStore(tmp_path).newest("retina")
