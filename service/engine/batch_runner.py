@@ -47,8 +47,12 @@ class BatchRunner(Generic[Item, Result]):
 
     @property
     def max_size(self) -> int:
-        """Most items in a batch: as constructed, or fewer since the device ran out of memory."""
+        """Most items in a batch: as constructed or widened to, or fewer since the device ran out of memory."""
         return self._max_size
+
+    def widen(self, max_size: int) -> None:
+        """Let batches hold so many items from now on, if that is more than they may now: there is room for them."""
+        self._max_size = max(self._max_size, max_size)
 
     async def answer(self, batch: Sequence[Part[Item, Result]]) -> list[Part[Item, Result]]:
         """Run the batch; return once each of its items has a result, has failed its upload, or is wanted no more.

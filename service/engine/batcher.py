@@ -120,8 +120,12 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def max_size(self) -> int:
-        """Most items in a batch: as constructed, or fewer since the device ran out of memory."""
+        """Most items in a batch: as constructed or widened to, or fewer since the device ran out of memory."""
         return self._runner.max_size
+
+    def widen(self, max_size: int) -> None:
+        """Let batches hold so many items from now on, if that is more than they may now: there is room for them."""
+        self._runner.widen(max_size)
 
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
         """Return if `submit` would queue an upload that came now, behind `ahead` others that are still on their way.

@@ -113,13 +113,13 @@ class Modality:
     @contextmanager
     def patience(self, what: str) -> Iterator[None]:
         """Wait for the store in the block, which is `what` in words; if it takes long, log and state say so."""
-        with told_after(self._slow_after_s, partial(self._say_slow, what)):
-            try:
+        try:
+            with told_after(self._slow_after_s, partial(self._say_slow, what)):
                 yield
-            finally:
-                if self._slow:
-                    log.info("%s: the store answers again", self.name)
-                self._slow = ""
+            if self._slow:
+                log.info("%s: the store answers again", self.name)
+        finally:
+            self._slow = ""
 
     async def renew(self, wanted: Wanted | AlnetError) -> None:
         """Serve what the store asks for; if it cannot be told or served, say why once, and serve on what does.
@@ -190,6 +190,8 @@ class Modality:
         log.info("%s: version %s serves%s", self.name, wanted.version, f", {did} did" if before else "")
         await self._serving.settle()
         await self._give_back()
+        if before:
+            await self._serving.widen()
 
     def _refuse(self, version: str | None, error: Exception) -> None:
         """Note why what the store asks for is not served; the log hears of it once."""

@@ -1,7 +1,7 @@
 """What answers for one modality: one version at a time, and the one before it for as long as it still owes answers."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from service.engine.image_work import Upload
@@ -9,11 +9,20 @@ from service.engine.segmenter import Segmentation, Segmenter, TileBatcher
 from service.store.card import Card
 
 
-class Version:
-    """One checkpoint that answers: its segmenter, the batcher beneath it, and the uploads that it has begun."""
+async def _wide_enough() -> None:
+    pass
 
-    def __init__(self, segmenter: Segmenter, batcher: TileBatcher) -> None:
-        self.segmenter, self.batcher = segmenter, batcher
+
+class Version:
+    """One checkpoint that answers: its segmenter, the batcher beneath it, and the uploads that it has begun.
+
+    `widen` lets its batches hold more, as far as the device has room for them by now.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, batcher: TileBatcher, widen: Callable[[], Awaitable[None]] = _wide_enough
+    ) -> None:
+        self.segmenter, self.batcher, self.widen = segmenter, batcher, widen
         self._uploads = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -85,6 +94,10 @@ class Serving:
         for old in self._versions[:-1]:
             await old.retire()
             self._versions.remove(old)
+
+    async def widen(self) -> None:
+        """Let batches of the version that serves now hold what there was no room for beside the one before it."""
+        await self._current.widen()
 
     async def close(self) -> None:
         """Answer what is queued and refuse what is still being decoded. If cancelled, all still waiting are refused."""

@@ -1,16 +1,24 @@
 """Where the engines of a fleet come from: a model store, which may ask for another version at any time, or a caller."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from service.engine.engine import Engine
 from service.engine.loading import MakeEngine, read
-from service.engine.modality import Modality
+from service.engine.modality import SLOW_AFTER_S, Modality
+from service.engine.own_thread import in_own_thread
 from service.engine.steps import Steps
-from service.errors import AlnetError
+from service.errors import AlnetError, BadCheckpoint
+from service.store.card import Card
+from service.store.checkpoint import Contents
 from service.store.model_store import ModelStore, Wanted
+
+ASK_AGAIN_S = 5.0
+"""How often the store is asked, while a version of it is slow to read, whether that is still the one to be served."""
 
 
 class Source(Protocol):
@@ -28,16 +36,20 @@ class Source(Protocol):
         """Return what builds the engine of a version: all that has to be waited for has been read.
 
         Raises:
-            BadCheckpoint: a file is missing, unreadable or damaged.
+            BadCheckpoint: a file is missing, unreadable or damaged; or it is slow to read, and no longer asked for.
         """
         ...
 
 
 class StoreSource:
-    """Reads checkpoints of a model store; `make_engine` builds their engines."""
+    """Reads checkpoints of a model store; `make_engine` builds their engines.
 
-    def __init__(self, store: ModelStore, make_engine: MakeEngine) -> None:
-        self._store, self._make_engine = store, make_engine
+    A version that takes over `slow_after_s` to read is given up once the store asks for another one: files that hang
+    must not keep those from being served that are pinned in their place.
+    """
+
+    def __init__(self, store: ModelStore, make_engine: MakeEngine, *, slow_after_s: float = SLOW_AFTER_S) -> None:
+        self._store, self._make_engine, self._slow_after_s = store, make_engine, slow_after_s
         self._seen: dict[tuple[str, str], Wanted] = {}
 
     def wanted(self, modality: str) -> Wanted:
@@ -62,8 +74,31 @@ class StoreSource:
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:
         """See `Source.read`; a store that hangs is told."""
         with modality.patience(f"reading version {version}"):
-            card, contents = await read(partial(self._store.open, modality.name, version))
+            card, contents = await self._read(modality.name, version)
         return partial(self._make_engine, card, contents)
+
+    async def _read(self, modality: str, version: str) -> tuple[Card, Contents]:
+        reading = asyncio.create_task(read(partial(self._store.open, modality, version)))
+        replaced = asyncio.create_task(self._another(modality, version))
+        try:
+            await asyncio.wait([reading, replaced], return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+            what = f"version {version} is still being read, and {replaced.result()} is asked for by now"
+            raise BadCheckpoint(what, may_pass=True)
+        finally:
+            reading.cancel()
+            replaced.cancel()
+
+    async def _another(self, modality: str, version: str) -> str:
+        """Return the version that is asked for by now, once it is another one than `version`; ask when that is slow."""
+        await asyncio.sleep(self._slow_after_s)
+        while True:
+            with suppress(AlnetError, RuntimeError):  # RuntimeError: no thread can be started
+                asked = await in_own_thread(partial(self._store.wanted, modality), "asking the model store")
+                if asked.version != version:
+                    return asked.version
+            await asyncio.sleep(ASK_AGAIN_S)
 
 
 class HandedIn:

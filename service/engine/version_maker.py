@@ -1,6 +1,7 @@
 """From what the store asks for to a version that is ready to serve."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -14,7 +15,10 @@ from service.engine.segmenter import Segmenter, TileBatcher
 from service.engine.serving import Version
 from service.engine.source import Source
 from service.engine.steps import in_turns
+from service.errors import reason
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class VersionMaker:
@@ -47,7 +51,7 @@ class VersionMaker:
             engine = await in_turns(building(), self._device)
             took = await warm_up(engine, self._device, settings.max_batch_size)
         on_batch = partial(self._on_batch, modality.name)
-        return join(
+        version = join(
             engine,
             settings,
             device=self._device,
@@ -56,6 +60,20 @@ class VersionMaker:
             took=took,
             on_batch=on_batch,
         )
+        version.widen = partial(self._widen, engine, version.batcher)
+        return version
+
+    async def _widen(self, engine: Engine, batcher: TileBatcher) -> None:
+        """Warm up once more, for batches that were too large for what memory the version before left."""
+        if batcher.max_size >= self._settings.max_batch_size:
+            return
+        async with self._building:
+            try:
+                took = await warm_up(engine, self._device, self._settings.max_batch_size)
+            except Exception as error:  # noqa: BLE001 - what it found before the swap still holds
+                log.warning("%s: batches stay as small as they are: %s", engine.card.modality, reason(error))
+                return
+        batcher.widen(max(took))
 
 
 def join(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ class Store:
         self.loads: list[str] = []
         self.outcomes: list[str] = []
         self.given_back = 0
+        self.widened: list[tuple[str, int]] = []
         self.now = 0.0
         self.modality = Modality(
             "retina",
@@ -65,7 +67,10 @@ class Store:
         self.batchers[version] = Batcher()
         nothing: Any = None
         batcher: Any = self.batchers[version]
-        return Version(nothing, batcher)
+        return Version(nothing, batcher, partial(self._widen, version))
+
+    async def _widen(self, version: str) -> None:
+        self.widened.append((version, self.given_back))
 
 
 def run(script: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
@@ -85,6 +90,16 @@ def test_a_newer_version_takes_the_place_of_the_old_one_which_is_closed() -> Non
         assert store.given_back == 2
         await store.modality.close()
         assert store.batchers["2"].closed
+
+    run(script)
+
+
+def test_batches_grow_once_the_memory_of_the_version_before_is_given_back() -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        assert store.widened == []
+        await store.ask_for("2")
+        assert store.widened == [("2", 2)]
 
     run(script)
 

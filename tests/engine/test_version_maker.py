@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from service.engine.batcher import Batcher
 from service.engine.device import Device
 from service.engine.engine import Engine
@@ -54,10 +56,12 @@ class Watched(FakeEngine):
 
 
 class Small(FakeEngine):
-    """A device whose memory has no room for more than two tiles."""
+    """A device whose memory has no room for more than `fits` tiles."""
+
+    fits = 2
 
     def predict(self, tiles: Sequence[Pixels]) -> list[Pixels]:
-        if len(tiles) > 2:
+        if len(tiles) > self.fits:
             raise MemoryError
         time.sleep(0.01)
         return super().predict(tiles)
@@ -65,6 +69,9 @@ class Small(FakeEngine):
 
 class Source:
     """Gives one engine."""
+
+    def __init__(self) -> None:
+        self.engine = Small(fake_engine_card())
 
     def wanted(self, modality: str) -> Wanted:
         raise NotImplementedError(modality)
@@ -74,7 +81,7 @@ class Source:
 
     def _build(self) -> Steps[Engine]:
         yield
-        return Small(fake_engine_card())
+        return self.engine
 
 
 def test_batches_hold_what_the_warm_up_found_room_for_and_cost_what_it_took() -> None:
@@ -83,13 +90,38 @@ def test_batches_hold_what_the_warm_up_found_room_for_and_cost_what_it_took() ->
             async with Device("network") as device:
                 settings = Settings.read({}, max_batch_size=8)
                 maker = VersionMaker(settings, Source(), device=device, pool=pool, on_batch=lambda *_: None)
-                loading = Modality(
-                    "retina", is_required=True, load=maker.make, on_checkpoint=lambda *_: None, give_back=_nothing
-                )
-                batcher = (await maker.make(loading, "1")).batcher
+                batcher = (await maker.make(_retina(maker), "1")).batcher
         assert isinstance(batcher, Batcher)
         assert batcher.max_size == 2
         assert batcher._costs.seconds(1) >= 0.01
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("fits", "hold"), [(5, 4), (100, 8), (2, 2), (1, 2), (0, 2)])
+def test_batches_grow_with_the_room_that_the_version_before_has_left(fits: int, hold: int) -> None:
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            async with Device("network") as device:
+                settings, source = Settings.read({}, max_batch_size=8), Source()
+                maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
+                version = await maker.make(_retina(maker), "1")
+                source.engine.fits = fits
+                await version.widen()
+        assert version.batcher.max_size == hold
+
+    asyncio.run(main())
+
+
+def test_a_version_that_found_room_for_all_is_not_warmed_up_again() -> None:
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            async with Device("network") as device:
+                settings, source = Settings.read({}, max_batch_size=2), Source()
+                maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
+                version = await maker.make(_retina(maker), "1")
+                await version.widen()
+        assert source.engine.batches == [1, 2]
 
     asyncio.run(main())
 
@@ -106,6 +138,10 @@ def test_what_runs_tile_by_tile_has_room_for_more_than_its_warm_up_ran() -> None
     asyncio.run(main())
 
 
+def _retina(maker: VersionMaker) -> Modality:
+    return Modality("retina", is_required=True, load=maker.make, on_checkpoint=lambda *_: None, give_back=_nothing)
+
+
 async def _nothing() -> None:
     pass
 
@@ -116,10 +152,7 @@ def test_no_two_versions_are_built_or_warmed_up_at_a_time() -> None:
         with PixelPool(1) as pool:
             async with Device("network") as device:
                 maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
-                loading = Modality(
-                    "retina", is_required=True, load=maker.make, on_checkpoint=lambda *_: None, give_back=_nothing
-                )
-                made = await asyncio.gather(*[maker.make(loading, name) for name in "123"])
+                made = await asyncio.gather(*[maker.make(_retina(maker), name) for name in "123"])
         assert len(set(made)) == 3
         return source
 
