@@ -1,5 +1,6 @@
 """Writing files so that a power cut leaves the old state or the new one, and never half of either."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -35,10 +36,16 @@ def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, owner: tuple[i
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the folder's entries written to disk: without it, a power cut can undo a rename."""
+    """Have the folder's entries written to disk: without it, a power cut can undo a rename.
+
+    Some network file systems cannot do that for a folder; they are taken at their word.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

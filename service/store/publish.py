@@ -29,6 +29,9 @@ from service.store.model_store import next_version
 from service.store.readme import card_readme
 
 DRAFT = ".draft-"
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+"""What the system says when a folder is to be renamed to one that holds anything."""
+
 STALE_AFTER_S = 24 * 3600
 FOLDER_MODE = 0o755
 TRIES = 20
@@ -43,7 +46,8 @@ def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
     Raises:
         AlreadyPublished: that version exists; it is left as it was.
         BadCheckpoint: the card is of other contents, or would not be read back as it is.
-        OSError: the disk is full or the store is not writable; nothing was published.
+        OSError: the disk is full or the store is not writable; nothing was published. Or, which the message then says,
+            all is published, but the disk would not promise to keep it.
     """
     files = _files(card, Contents(contents) if isinstance(contents, bytes) else contents)
     target = store / card.modality / card.version
@@ -53,8 +57,12 @@ def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
         _write_then_rename(store, target, files)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; nothing was published", str(target)) from error
-    sync_folder(target.parent)
-    sync_folder(store)
+    try:
+        sync_folder(target.parent)
+        sync_folder(store)
+    except OSError as error:
+        fault = f"{error.strerror}; it is published, but may be lost if the machine goes down now"
+        raise OSError(error.errno, fault, str(target)) from error
     return target
 
 
@@ -109,17 +117,24 @@ def _rename_to_new(draft: Path, target: Path) -> None:
     try:
         draft.rename(target)  # atomic, and refused by the system if the target holds anything
     except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+        if error.errno not in TAKEN:
             raise
         raise AlreadyPublished(f"{target} is published already; a new checkpoint needs a new version") from error
 
 
 def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
+    """Make a folder if there is none. It has its mode before its name: who is killed in between leaves nobody out."""
+    if folder.exists():
         return
-    folder.chmod(FOLDER_MODE)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=DRAFT))
+    draft.chmod(FOLDER_MODE)
+    try:
+        draft.rename(folder)
+    except OSError as error:
+        draft.rmdir()
+        if error.errno not in TAKEN:  # another publisher has just made it, and published
+            raise
 
 
 def _remove_stale_drafts(store: Path) -> None:

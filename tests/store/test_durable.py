@@ -1,10 +1,12 @@
 """Files that are written whole or not at all."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from service.store.durable import replace, write_new
+from service.store.durable import replace, sync_folder, write_new
 
 
 def test_a_new_file_is_written_and_never_over_another(tmp_path: Path) -> None:
@@ -36,3 +38,23 @@ def test_files_are_readable_by_everybody_whatever_their_size(tmp_path: Path) -> 
     replace(tmp_path / "b", b"")
     assert [path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())] == [0o644, 0o644]
     assert (tmp_path / "a").stat().st_size == 1 << 20
+
+
+@pytest.mark.parametrize("cannot", [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
+def test_a_file_system_that_cannot_sync_folders_is_taken_at_its_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cannot: int
+) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(cannot, os.strerror(cannot))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    sync_folder(tmp_path)
+
+
+def test_a_disk_that_fails_to_sync_a_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_folder(tmp_path)

@@ -1,5 +1,6 @@
 """Publishing: all or nothing, whoever else publishes and whatever ends it."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -95,6 +96,40 @@ def test_what_is_published_is_readable_by_all_whatever_the_umask(tmp_path: Path)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
 
 
+@pytest.mark.parametrize("chmods", range(3))
+def test_a_publisher_killed_under_any_umask_leaves_no_folder_that_others_cannot_read(
+    tmp_path: Path, chmods: int
+) -> None:
+    die = (
+        f"os.umask(0o077)\nleft = [None] * {chmods}\n"
+        "def die(event, arguments):\n"
+        "    if event == 'os.chmod' and Path(str(arguments[0])).is_dir() and not left:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    elif event == 'os.chmod' and left:\n        left.pop()\n"
+        "sys.addaudithook(die)"
+    )
+    assert _publish_elsewhere(tmp_path / "store", die, size=1000).returncode == -9
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir() and ".draft-" not in str(path)]
+    assert [path.stat().st_mode & 0o777 for path in folders] == [0o755] * len(folders)
+
+
+def test_a_disk_that_fails_once_all_is_published_is_named_and_so_is_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, make_card(), WEIGHTS)
+    sync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == tmp_path / "retina":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="it is published, but may be lost if the machine goes down now"):
+        publish(tmp_path, make_card(version="2"), WEIGHTS)
+    assert ModelStore(tmp_path).versions("retina") == [1, 2]
+
+
 def test_of_many_publishers_of_one_version_one_wins(tmp_path: Path) -> None:
     publishers = 8
     barrier = threading.Barrier(publishers)
@@ -137,8 +172,9 @@ def test_a_publisher_killed_on_the_way_leaves_only_a_draft(tmp_path: Path, event
     assert _publish_elsewhere(tmp_path, die, size=1000).returncode == -9
     assert ModelStore(tmp_path).modalities() == ["cell"]
     assert ModelStore(tmp_path).versions("retina") == []
-    drafts = [name for name in _names(tmp_path) if name.startswith(".draft-")]
-    assert len(drafts) == 1
+    left = [name for name in _names(tmp_path) if name != "cell"]
+    assert left
+    assert all(name.startswith(".draft-") for name in left)
     publish(tmp_path, make_card("retina"), WEIGHTS)
     assert Checkpoint.read(tmp_path / "retina" / "1").read_weights() == WEIGHTS
 
