@@ -15,7 +15,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from service.engine.openvino_graph import core
+from service.engine.openvino_graph import core, said
 from service.errors import EngineFailed
 from service.store.card import Card
 
@@ -50,7 +50,7 @@ class OpenVinoEngine:
             for _ in range(self.slots):
                 self._idle.put(several.create_infer_request())
         except RuntimeError as error:
-            raise EngineFailed(f"OpenVINO cannot compile the network for this CPU in {precision}") from error
+            raise EngineFailed(f"OpenVINO cannot compile the network for this CPU in {precision}") from said(error)
 
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         """Return one probability map for each tile; see `service.engine.engine.Engine.predict`."""
@@ -70,7 +70,7 @@ class OpenVinoEngine:
         try:
             request.infer({0: tile[None]}, share_inputs=True)
         except RuntimeError as error:
-            raise EngineFailed(f"{self.device} could not run an image") from error
+            raise EngineFailed(f"{self.device} could not run an image") from said(error)
         if not np.isfinite(request.get_output_tensor(1).data):
             raise EngineFailed("the network answered with NaN")
         levels: NDArray[np.uint8] = request.get_output_tensor(0).data[0].copy()  # the buffer is the next run's

@@ -16,6 +16,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
+from service.engine.memory import is_out_of_memory
 from service.errors import EngineFailed
 from service.network.normalise import Normalise
 from service.network.on_grid import on_grid
@@ -32,6 +33,19 @@ def core() -> ov.Core:
     handler (SIGTERM, or SIGCHLD of a data-loading worker) finds no stack, and Linux ends the process with SIGSEGV.
     """
     return ov.Core()
+
+
+class OpenVinoFault(Exception):
+    """What OpenVINO said."""
+
+
+def said(error: RuntimeError) -> Exception:
+    """Return what OpenVINO said, as what another error may be raised from.
+
+    It quotes names of layers, out of a checkpoint's files, which may read like a fault of CUDA's; and a RuntimeError
+    that does ends the process (service/engine/device_loss.py).
+    """
+    return error if is_out_of_memory(error) else OpenVinoFault(str(error))
 
 
 _structures: dict[str, ov.Model] = {}
@@ -90,7 +104,7 @@ def read_int8(stored: Int8Model) -> ov.Model:
     try:
         return core().read_model(stored.graph, constants)
     except RuntimeError as error:
-        raise EngineFailed(f"OpenVINO {ov.__version__} cannot read the 8-bit form") from error
+        raise EngineFailed(f"OpenVINO {ov.__version__} cannot read the 8-bit form") from said(error)
 
 
 class _PixelsToLevels(nn.Module):

@@ -14,6 +14,8 @@ VERSION = r"^[1-9][0-9]{0,5}$"
 SHA256 = r"^[0-9a-f]{64}$"
 MOST_TOLERANCE = 0.04
 """Of a probe: twice what a training job allows. A map that is one grey all over is 0.05 from that of vessels."""
+MOST_CELLS = 128
+"""Of a probe's raster, each way: eight times what a training job records, and compared in a tenth of a second."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=1e-3, le=1)]
@@ -176,8 +178,8 @@ class Probe(_Frozen):
     tolerance of more than `MOST_TOLERANCE` would let another network's answer pass.
     """
 
-    rows: int = Field(ge=1)
-    columns: int = Field(ge=1)
+    rows: int = Field(ge=1, le=MOST_CELLS)
+    columns: int = Field(ge=1, le=MOST_CELLS)
     answer: tuple[Fraction, ...]
     tolerance: float = Field(gt=0, le=MOST_TOLERANCE, description="largest allowed mean absolute difference")
 

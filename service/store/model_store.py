@@ -1,6 +1,8 @@
 """What a model store holds: `<modality>/<version>/`, versions counting up from 1. Reading only; `publish` writes."""
 
+import errno
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,6 +171,6 @@ def _named(parent: Path, pattern: str) -> list[Path]:
 def _may_be_folder(entry: Path) -> bool:
     """Return whether it is a folder; one that does not even say so (a mount that has gone) must not hide the others."""
     try:
-        return entry.is_dir()
-    except OSError:
-        return True
+        return stat.S_ISDIR(entry.stat().st_mode)  # from Python 3.14 on, Path.is_dir tells no errors
+    except OSError as error:
+        return error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}

@@ -55,14 +55,16 @@ def read_pin(store: Path, modality: str) -> str | None:
     """
     path = store / modality / PIN
     try:
-        content = read_regular(path, LARGEST_PIN_BYTES)
+        content = read_regular(path, LARGEST_PIN_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise BadCheckpoint(f"{path} links to nothing. Write it anew with `alnet models pin`") from None
         return None
     except OSError as error:
         raise BadCheckpoint(
             f"{path}: cannot be read ({error.strerror}). Check its owner, or write it anew with `alnet models pin`"
         ) from error
     version = content.decode("ascii", "replace").strip()
-    if not re.fullmatch(VERSION, version):
+    if len(content) > LARGEST_PIN_BYTES or not re.fullmatch(VERSION, version):
         raise BadCheckpoint(f"{path} holds no version. Write it with `alnet models pin`, or remove it")
     return version

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 pytest.importorskip("openvino", reason="OpenVINO is not installed: the extra cpu")
 
 from service.engine.choosing import EXACT, Wish, load_engine
+from service.engine.device_loss import why_lost
 from service.engine.engine import Engine
 from service.engine.openvino_engine import OpenVinoEngine
 from service.engine.openvino_graph import read_int8, to_openvino
@@ -129,6 +130,18 @@ def test_nan_is_an_engine_failure_alone_and_beside_others(checkpoint: Checkpoint
 def test_what_is_no_model_cannot_be_read() -> None:
     with pytest.raises(EngineFailed, match="cannot read"):
         read_int8(Int8Model(graph=b"<net", constants=b""))
+
+
+def test_names_in_a_file_are_not_taken_for_what_cuda_says() -> None:
+    port = '<port id="0" precision="FP32"><dim>1</dim></port>'
+    asked = f'<layer id="0" name="x" type="unspecified launch failure" version="opset1"><output>{port}</output></layer>'
+    result = f'<layer id="1" name="y" type="Result" version="opset1"><input>{port}</input></layer>'
+    edge = '<edge from-layer="0" from-port="0" to-layer="1" to-port="0"/>'
+    graph = f'<net name="n" version="11"><layers>{asked}{result}</layers><edges>{edge}</edges></net>'.encode()
+    with pytest.raises(EngineFailed, match="cannot read") as caught:
+        read_int8(Int8Model(graph=graph, constants=b""))
+    assert "unspecified launch failure" in str(caught.value.__cause__)
+    assert why_lost(caught.value) == ""
 
 
 def test_versions_that_come_and_go_leave_nothing_behind(checkpoint: Checkpoint) -> None:

@@ -181,6 +181,13 @@ def test_a_card_cannot_be_changed() -> None:
         make_card().threshold = 0.4
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(129, 1), (1, 129)])
+def test_a_raster_that_would_take_the_devices_thread_for_seconds_is_refused(rows: int, columns: int) -> None:
+    probe = _nested("probe", rows=rows, columns=columns, answer=[0.0] * rows * columns)
+    with pytest.raises(BadCheckpoint, match="less than or equal to 128"):
+        parse_card(_content(probe=probe))
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(65, 1), (1, 97)])
 def test_a_raster_that_is_finer_than_the_grid_is_refused_for_its_empty_cells_agree_with_anything(
     rows: int, columns: int

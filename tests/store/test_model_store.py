@@ -1,5 +1,6 @@
 """What a model store lists and opens."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -213,3 +214,26 @@ def test_the_version_before_is_the_next_older_one(tmp_path: Path) -> None:
     assert [store.before("retina", version) for version in ("10", "9", "5")] == ["9", "2", "2"]
     with pytest.raises(UnknownModality, match="no version of retina before 2; it has: 2, 9, 10"):
         store.before("retina", "2")
+
+
+def test_a_folder_whose_mount_has_gone_is_still_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _publish(tmp_path, "cell", 1)
+    _publish(tmp_path, "retina", 1)
+    ask = Path.stat
+
+    def stale(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path == tmp_path / "cell":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return ask(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", stale)
+    assert ModelStore(tmp_path).names() == ["cell", "retina"]
+
+
+def test_links_to_nothing_and_to_themselves_are_no_versions(tmp_path: Path) -> None:
+    _publish(tmp_path, "retina", 1)
+    (tmp_path / "retina" / "2").symlink_to("nothing")
+    (tmp_path / "retina" / "3").symlink_to("3")
+    (tmp_path / "retina" / "4").symlink_to("pin/under/a/file")
+    (tmp_path / "retina" / "pin").write_text("1\n")
+    assert ModelStore(tmp_path).versions("retina") == [1]

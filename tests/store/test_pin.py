@@ -39,7 +39,9 @@ def test_a_pin_is_a_readable_file_and_nothing_else_is_left(store: Path) -> None:
     assert ModelStore(store).versions("retina") == [1]
 
 
-@pytest.mark.parametrize("content", [b"", b"latest\n", b"0", b"1 2", b"../1", b"\xff", b"1" * 1000])
+@pytest.mark.parametrize(
+    "content", [b"", b"latest\n", b"0", b"1 2", b"../1", b"\xff", b"1" * 1000, b"1" + b" " * 100 + b"2"]
+)
 def test_a_pin_that_holds_no_version_is_an_error(store: Path, content: bytes) -> None:
     (store / "retina" / "pin").write_bytes(content)
     with pytest.raises(BadCheckpoint, match="retina/pin holds no version"):
@@ -50,6 +52,14 @@ def test_a_pin_that_cannot_be_read_is_an_error(store: Path) -> None:
     (store / "retina" / "pin").mkdir()
     with pytest.raises(BadCheckpoint, match="cannot be read"):
         read_pin(store, "retina")
+
+
+def test_a_pin_that_links_to_nothing_is_an_error_until_it_is_written_anew(store: Path) -> None:
+    (store / "retina" / "pin").symlink_to("pins/retina")
+    with pytest.raises(BadCheckpoint, match="retina/pin links to nothing"):
+        read_pin(store, "retina")
+    write_pin(store, "retina", "1")
+    assert read_pin(store, "retina") == "1"
 
 
 @pytest.mark.timeout(20)
