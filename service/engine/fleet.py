@@ -16,6 +16,7 @@ from service.engine.follower import NO_CHECKPOINT, Follower
 from service.engine.loading import MakeEngine
 from service.engine.memory import give_back_unused
 from service.engine.modality import Modality, ModalityState, Outcome
+from service.engine.own_thread import Reading
 from service.engine.pixel_pool import PixelPool
 from service.engine.serving import Serving
 from service.engine.source import HandedIn, StoreSource
@@ -76,6 +77,7 @@ class Fleet:
             is_over=lambda: self._device.failed is not None,
         )
         self._following: asyncio.Task[None] | None = None
+        self._device_memory = Reading(memory_held_bytes, "reading the device's memory")
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
@@ -160,8 +162,8 @@ class Fleet:
 
     @property
     def device_memory_bytes(self) -> int:
-        """The GPU memory that the networks hold; 0 on the CPU."""
-        return memory_held_bytes()
+        """The GPU memory that the networks hold; 0 on the CPU. While the driver hangs, what it was before."""
+        return self._device_memory.last()
 
     def drain(self) -> None:
         """Take no new uploads and no new versions from now on; uploads that have begun are still answered."""

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import TypeVar
 
 T = TypeVar("T")
+
+PROMPT_S = 0.02
+"""What a reading may take before whoever asks is told the one before it."""
 
 
 async def in_own_thread(work: Callable[[], T], name: str) -> T:
@@ -41,3 +44,25 @@ def told_after(seconds: float, tell: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+class Reading:
+    """A number that `read` may take for ever to return, as where a driver hangs: it is read in a thread of its own."""
+
+    def __init__(self, read: Callable[[], int], name: str, *, prompt_s: float = PROMPT_S) -> None:
+        self._read, self._name, self._prompt_s = read, name, prompt_s
+        self._last = 0
+        self._reader: Thread | None = None
+
+    def last(self) -> int:
+        """Return the number, read now; or if that takes over `prompt_s`, as it was read last, and 0 before that."""
+        if self._reader is None or not self._reader.is_alive():
+            with suppress(RuntimeError):  # no thread can be started now
+                self._reader = Thread(target=self._note, name=self._name, daemon=True)
+                self._reader.start()
+                self._reader.join(self._prompt_s)
+        return self._last
+
+    def _note(self) -> None:
+        with suppress(RuntimeError):  # as CUDA's faults are
+            self._last = self._read()

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from service.engine.own_thread import in_own_thread
+from service.engine.own_thread import Reading, in_own_thread
+from tests.waiting import until
 
 
 def test_what_it_returns_or_raises_comes_back() -> None:
@@ -28,3 +29,43 @@ def test_the_loop_ends_while_what_nobody_waits_for_hangs() -> None:
     asyncio.run(main())
     assert not mended.is_set()
     mended.set()
+
+
+def test_a_number_is_read_each_time() -> None:
+    numbers = iter([7, 8])
+    reading = Reading(lambda: next(numbers), "counting", prompt_s=60)
+    assert [reading.last(), reading.last()] == [7, 8]
+
+
+def test_a_number_that_cannot_be_read_is_what_it_was() -> None:
+    answers = iter([7])
+
+    def read() -> int:
+        try:
+            return next(answers)
+        except StopIteration:
+            raise RuntimeError("CUDA error: unspecified launch failure") from None
+
+    reading = Reading(read, "counting", prompt_s=60)
+    assert [reading.last(), reading.last()] == [7, 7]
+
+
+def test_a_number_whose_reading_hangs_is_what_it_was_and_is_read_by_one_thread_at_a_time() -> None:
+    hangs, mended = threading.Event(), threading.Event()
+
+    def read() -> int:
+        if hangs.is_set():
+            mended.wait(60)
+            return 2
+        return 1
+
+    async def main() -> None:
+        reading = Reading(read, "a number that hangs")
+        await until(lambda: reading.last() == 1)
+        hangs.set()
+        assert [reading.last() for _ in range(5)] == [1] * 5
+        assert [thread.name for thread in threading.enumerate()].count("a number that hangs") == 1
+        mended.set()
+        await until(lambda: reading.last() == 2)
+
+    asyncio.run(main())
