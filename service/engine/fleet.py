@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -44,7 +45,8 @@ class Fleet:
 
     `make_engine` builds the engines, by default as `service.engine.choosing` does; ready `engines` by modality, if
     handed in, are taken instead of a store. `on_batch` hears of every batch, with its modality; `on_modality` of every
-    modality as soon as it is known; `on_checkpoint` of every version that is served or refused.
+    modality as soon as it is known; `on_checkpoint` of every version that is served or refused. `clock` is
+    the device's.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class Fleet:
         on_batch: Callable[[str, BatchReport], None] = lambda _modality, _report: None,
         on_modality: Callable[[str], None] = lambda _modality: None,
         on_checkpoint: Callable[[str, Outcome], None] = lambda _modality, _outcome: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._on_batch, self._on_modality, self._on_checkpoint = on_batch, on_modality, on_checkpoint
         self._modalities: dict[str, Modality] = {}
         self._draining = False
@@ -82,7 +85,7 @@ class Fleet:
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         self._pool = self._stack.enter_context(PixelPool(self._settings.decode_threads or os.cpu_count() or 1))
-        self._device = await self._stack.enter_async_context(Device("network"))
+        self._device = await self._stack.enter_async_context(Device("network", clock=self._clock))
         self._stack.push_async_callback(self._close_modalities)
         self._maker = VersionMaker(
             self._settings, self._source, device=self._device, pool=self._pool, on_batch=self._on_batch

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.engine.batcher import BatchReport
 from service.engine.engine import Engine
-from service.engine.fleet import Fleet
+from service.engine.fleet import LONGEST_STEP_S, Fleet
 from service.engine.image_work import Upload
 from service.engine.modality import Refusal
 from service.engine.segmenter import Segmentation
@@ -463,6 +463,33 @@ def test_a_step_of_loading_may_take_longer_than_any_caller_may_wait_and_a_batch_
             await batch
         assert in_step == ""
         assert "stuck" in in_batch
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("timeout_s", [LONGEST_STEP_S / 2, 2 * LONGEST_STEP_S])
+def test_a_step_of_loading_that_takes_longer_than_any_does_and_any_caller_may_wait_is_stuck(timeout_s: float) -> None:
+    async def main() -> None:
+        began, gate, seconds = threading.Event(), threading.Event(), [0.0]
+
+        def step() -> None:
+            began.set()
+            gate.wait(60)
+
+        engines = {"retina": FakeEngine(fake_engine_card())}
+        async with Fleet(settings(request_timeout_s=timeout_s), engines=engines, clock=lambda: seconds[0]) as fleet:
+            await fleet.wait_loaded()
+            hanging = asyncio.create_task(fleet._device.run(step, in_background=True))
+            await until(began.is_set)
+            seconds[0] = longest_s = max(timeout_s, LONGEST_STEP_S)
+            told = [fleet.why_not_ready]
+            seconds[0] += 1
+            told += [fleet.why_not_ready]
+            gate.set()
+            await hanging
+            told += [fleet.why_not_ready]
+        stuck = f"the device is stuck: it has been busy with one step of loading for {longest_s + 1:.0f} s"
+        assert told == ["", stuck, ""]
 
     asyncio.run(main())
 

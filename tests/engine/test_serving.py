@@ -13,7 +13,7 @@ from service.engine.image_work import Upload
 from service.engine.pixel_pool import PixelPool
 from service.engine.segmenter import Segmentation, Segmenter
 from service.engine.serving import Serving, Version
-from service.errors import Overloaded, ShuttingDown
+from service.errors import DeadlineExceeded, Overloaded, ShuttingDown
 from tests.doubles import FakeEngine, draw, fake_engine_card, png
 from tests.waiting import until
 
@@ -84,6 +84,21 @@ def test_what_an_older_version_still_has_to_run_counts_against_the_queue() -> No
     asyncio.run(main())
 
 
+def test_those_still_on_their_way_count_beside_what_an_older_version_has_to_run() -> None:
+    async def main() -> None:
+        async with modality() as swapped:
+            calls = await swapped.ask(MOST, waiting=MOST - 1)
+            await swapped.serving.swap(swapped.version("2"))
+            swapped.serving.admit(None)
+            with pytest.raises(Overloaded, match=f"{MOST} uploads wait already"):
+                swapped.serving.admit(None, ahead=1)
+            swapped.gate.set()
+            await asyncio.gather(*calls)
+            swapped.serving.admit(None, ahead=MOST - 1)
+
+    asyncio.run(main())
+
+
 def test_an_older_version_that_only_runs_what_it_has_begun_takes_nobodys_place() -> None:
     async def main() -> None:
         async with modality() as swapped:
@@ -134,6 +149,20 @@ def test_an_older_version_answers_what_it_still_decodes_before_it_is_let_go() ->
             assert [(await call).card.version for call in calls] == ["1", "1"]
             await asyncio.gather(settling, *held)
             assert [version.segmenter.card.version for version in swapped.serving._versions] == ["2"]
+
+    asyncio.run(main())
+
+
+def test_a_deadline_that_has_passed_is_told_before_anything_is_queued() -> None:
+    async def main() -> None:
+        async with modality() as swapped:
+            swapped.gate.set()
+            passed = asyncio.get_running_loop().time()
+            with pytest.raises(DeadlineExceeded):
+                swapped.serving.admit(passed)
+            with pytest.raises(DeadlineExceeded):
+                await swapped.serving.segment(Upload(image=IMAGE), arrived=passed, deadline=passed)
+            assert swapped.engines[0].batches == []
 
     asyncio.run(main())
 

@@ -58,6 +58,23 @@ def test_between_two_steps_batches_have_the_device_for_four_times_as_long() -> N
     run_virtually(main)
 
 
+def test_a_step_is_in_the_background_and_never_taken_for_a_batch() -> None:
+    seconds, seen = [100.0], list[tuple[float, float]]()
+
+    async def main() -> None:
+        async with Device("d", clock=lambda: seconds[0]) as device:
+
+            def step() -> Steps[None]:
+                seconds[0] += 7
+                seen.append((device.busy_s, device.background_s))
+                yield
+
+            await in_turns(step(), device)
+        assert seen == [(0.0, 7.0)]
+
+    asyncio.run(main())
+
+
 def test_an_error_in_a_step_ends_them_and_gives_the_turn_back() -> None:
     async def main() -> None:
         async with Device("d") as device:

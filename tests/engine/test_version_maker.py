@@ -9,13 +9,17 @@ import pytest
 from service.engine.batcher import Batcher
 from service.engine.device import Device
 from service.engine.engine import Engine
+from service.engine.image_work import Upload
 from service.engine.modality import Modality
 from service.engine.pixel_pool import PixelPool
+from service.engine.segmenter import Segmentation
+from service.engine.serving import Version
 from service.engine.steps import Steps
 from service.engine.version_maker import VersionMaker, join
+from service.errors import ImageTooLarge, Overloaded
 from service.settings import Settings
 from service.store.model_store import Wanted
-from tests.doubles import FakeEngine, Pixels, fake_engine_card
+from tests.doubles import FakeEngine, Pixels, draw, fake_engine_card, png
 
 
 class Counted:
@@ -134,6 +138,41 @@ def test_what_runs_tile_by_tile_has_room_for_more_than_its_warm_up_ran() -> None
                 version = join(engine, settings, device=device, pool=pool, max_queued=8, took={1: 0.01, 4: 0.03})
         assert isinstance(version.batcher, Batcher)
         assert version.batcher.max_size == 8
+
+    asyncio.run(main())
+
+
+def test_no_wait_for_batch_mates_is_longer_than_the_setting_says() -> None:
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            async with Device("network") as device:
+                settings, engine = Settings.read({}, max_batch_wait_ms=20), FakeEngine(fake_engine_card())
+                took = {1: 1.1, 8: 1.8}  # of which a second is the same for any size: so long would it wait
+                version = join(engine, settings, device=device, pool=pool, max_queued=8, took=took)
+        assert isinstance(version.batcher, Batcher)
+        assert version.batcher._mates.give_up_at(oldest=7.0) == pytest.approx(7.02)
+
+    asyncio.run(main())
+
+
+def test_a_version_takes_as_many_uploads_and_as_large_ones_as_the_settings_say() -> None:
+    async def main() -> None:
+        settings = Settings.read({}, max_batch_size=2, max_queued=3, max_image_megapixels=0.004)
+        with PixelPool(1) as pool:
+            async with Device("network") as device:
+                maker = VersionMaker(settings, Source(), device=device, pool=pool, on_batch=lambda *_: None)
+                version = await maker.make(_retina(maker), "1")
+                async with version.batcher:
+                    version.segmenter.admit(None, ahead=2)
+                    with pytest.raises(Overloaded):
+                        version.segmenter.admit(None, ahead=3)
+                    assert (await segment(version, height=62)).height == 62
+                    with pytest.raises(ImageTooLarge):
+                        await segment(version, height=63)
+
+    async def segment(version: Version, height: int) -> Segmentation:
+        upload = Upload(image=png(draw(height=height, width=64)))
+        return await version.segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
 
     asyncio.run(main())
 
