@@ -646,6 +646,28 @@ def test_a_small_image_is_answered_while_a_large_one_waits_to_be_encoded() -> No
     run(use, engine, workers=1, max_pixels=4_000_000)
 
 
+def test_a_large_image_that_waits_to_be_encoded_comes_before_one_that_waits_to_be_decoded() -> None:
+    busy, gate, done = threading.Event(), threading.Event(), list[str]()
+    engine = FakeEngine(fake_engine_card(), gate=gate)
+
+    async def use(segmenter: Segmenter) -> None:
+        places = segmenter._pool._places
+        encoded = asyncio.create_task(segment(segmenter, LARGE))
+        await until(lambda: engine.batches == [1])
+        holder = await held(segmenter, busy, is_long=True)
+        refused = asyncio.create_task(segment(segmenter, LARGE, reference=png(mask_of(draw()))))
+        await until(lambda: len(places._begins) == 1)
+        gate.set()
+        await until(lambda: len(places._begins) + len(places._ends) == 2)
+        encoded.add_done_callback(lambda _: done.append("encoded"))
+        refused.add_done_callback(lambda _: done.append("refused once decoded"))
+        busy.set()
+        await asyncio.gather(holder, encoded, refused, return_exceptions=True)
+        assert done == ["encoded", "refused once decoded"]
+
+    run(use, engine, workers=1, max_pixels=4_000_000)
+
+
 def test_a_large_reference_beside_a_small_image_waits_with_the_large_images() -> None:
     busy = threading.Event()
 
