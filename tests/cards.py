@@ -10,6 +10,7 @@ from service.store.card import (
     Data,
     Normalisation,
     Probe,
+    Quantised,
     Scores,
     Training,
     TrainingImages,
@@ -46,6 +47,20 @@ def make_card(modality: str = "retina", **changes: Any) -> Card:
         "weights_sha256": sha256(WEIGHTS),
     }
     return Card(**(fields | changes))
+
+
+def make_quantised(graph: bytes = b"graph", constants: bytes = b"constants", **changes: Any) -> Quantised:
+    """Return what a card says of an integer form, with `changes` to its fields."""
+    fields: dict[str, Any] = {
+        "tools": {"nncf": "1"},
+        "calibration_images": 9,
+        "xml_sha256": sha256(graph),
+        "bin_sha256": sha256(constants),
+        "n": 6,
+        "iou_mean": 0.9,
+        "iou_loss": 0.0,
+    }
+    return Quantised(**(fields | changes))
 
 
 def make_scores() -> Scores:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import BadCheckpoint
-from service.store.checkpoint import Checkpoint, sha256
+from service.store.checkpoint import LARGEST_CARD_BYTES, Checkpoint, Contents, Int8Model, sha256
 from service.store.publish import publish
-from tests.cards import WEIGHTS, make_card
+from tests.cards import WEIGHTS, make_card, make_quantised
 
 
 @pytest.fixture
@@ -31,6 +31,26 @@ def test_weights_of_another_digest_are_not_handed_out(folder: Path) -> None:
         Checkpoint.read(folder).read_weights()
 
 
+def test_an_integer_form_of_which_either_file_is_damaged_is_not_handed_out(tmp_path: Path) -> None:
+    form = Int8Model(graph=b"graph", constants=b"constants")
+    folder = publish(tmp_path, make_card(int8=make_quantised()), Contents(WEIGHTS, form))
+    for name in ("int8.xml", "int8.bin", "weights.safetensors"):
+        sound = (folder / name).read_bytes()
+        (folder / name).write_bytes(sound[:-1] + b"!")
+        with pytest.raises(BadCheckpoint, match=rf"{folder}: {name} has sha256"):
+            Checkpoint.read(folder).contents()
+        (folder / name).unlink()
+        with pytest.raises(BadCheckpoint, match=f"{folder}: {name} is missing"):
+            Checkpoint.read(folder).contents()
+        (folder / name).write_bytes(sound)
+    assert Checkpoint.read(folder).contents().int8 == form
+
+
+def test_an_integer_form_that_the_card_does_not_describe_is_passed_over(folder: Path) -> None:
+    (folder / "int8.xml").write_bytes(b"graph")
+    assert Checkpoint.read(folder).contents() == Contents(WEIGHTS)
+
+
 @pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
@@ -47,6 +67,12 @@ def test_a_file_that_no_memory_holds_is_not_read(folder: Path, name: str, size: 
     with pytest.raises(BadCheckpoint, match=f"{folder}: {name} is larger than {most}") as refused:
         Checkpoint.read(folder).read_weights()
     assert not refused.value.may_pass
+
+
+def test_a_card_may_be_as_large_as_the_largest(folder: Path) -> None:
+    content = (folder / "card.json").read_bytes()
+    (folder / "card.json").write_bytes(content.ljust(LARGEST_CARD_BYTES))
+    assert Checkpoint.read(folder).card == make_card()
 
 
 @pytest.mark.parametrize("name", ["card.json", "weights.safetensors"])

@@ -2,11 +2,13 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from service.store.durable import replace, sync_folder, write_new
+from tests.store.syncs import noted_syncs
 
 
 def test_a_new_file_is_written_and_never_over_another(tmp_path: Path) -> None:
@@ -58,3 +60,33 @@ def test_a_disk_that_fails_to_sync_a_folder_is_an_error(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="Input/output error"):
         sync_folder(tmp_path)
+
+
+def test_a_new_file_is_on_the_disk_itself_as_soon_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = noted_syncs(monkeypatch, tmp_path)
+    write_new(tmp_path / "a", b"content")
+    assert syncs == [(tmp_path / "a", b"content")]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_anothers_name_and_its_name_is_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_new(tmp_path / "a", b"old")
+    syncs = noted_syncs(monkeypatch, tmp_path)
+    replace(tmp_path / "a", b"new")
+    [(draft, content), folder] = syncs
+    assert (draft.parent, draft.name.startswith(".a-"), content) == (tmp_path, True, b"new")
+    assert folder == (tmp_path, ["a"])
+
+
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    before = sorted(os.listdir("/dev/fd"))  # noqa: PTH208
+    write_new(tmp_path / "a", b"content")
+    replace(tmp_path / "a", b"content")
+    sync_folder(tmp_path)
+    with suppress(IsADirectoryError):
+        replace(tmp_path / "folder", b"content")
+    assert sorted(os.listdir("/dev/fd")) == before  # noqa: PTH208

@@ -45,7 +45,7 @@ def test_versions_are_sorted_as_numbers(tmp_path: Path) -> None:
 
 def test_what_is_no_version_is_passed_over(tmp_path: Path) -> None:
     _publish(tmp_path, "retina", 2)
-    for name in (".3", ".draft-x", "03", "0", "4-old", "latest", "-5", "٣"):
+    for name in (".3", ".draft-x", "03", "0", "4-old", "latest", "-5", "٣", "6\n"):
         (tmp_path / "retina" / name).mkdir()
     (tmp_path / "retina" / "7").write_text("a file")
     assert ModelStore(tmp_path).versions("retina") == [2]
@@ -53,7 +53,7 @@ def test_what_is_no_version_is_passed_over(tmp_path: Path) -> None:
 
 def test_what_is_no_modality_is_passed_over(tmp_path: Path) -> None:
     _publish(tmp_path, "retina", 1)
-    for name in (".git", "lost+found", "Retina", "two words"):
+    for name in (".git", "lost+found", "Retina", "two words", "cell\n"):
         (tmp_path / name / "1").mkdir(parents=True)
     (tmp_path / "skin").write_text("a file")
     assert ModelStore(tmp_path).modalities() == ["retina"]
@@ -72,6 +72,13 @@ def test_an_unknown_modality_is_answered_with_those_that_exist(tmp_path: Path) -
     _publish(tmp_path, "cell", 1)
     with pytest.raises(UnknownModality, match="no modality 'liver' in the model store; it has: cell, skin"):
         ModelStore(tmp_path).newest("liver")
+
+
+def test_a_folder_without_a_version_is_not_told_as_one_to_ask_for_instead_of_itself(tmp_path: Path) -> None:
+    _publish(tmp_path, "skin", 1)
+    (tmp_path / "cell").mkdir()
+    with pytest.raises(UnknownModality, match=r"no modality 'cell' in the model store; it has: skin$"):
+        ModelStore(tmp_path).newest("cell")
 
 
 def test_nobody_looks_into_other_folders_to_say_that_a_modality_is_unknown(

@@ -10,6 +10,7 @@ from service.store.model_store import ModelStore
 from service.store.pin import read_pin, remove_pin, write_pin
 from service.store.publish import publish
 from tests.cards import WEIGHTS, make_card
+from tests.store.syncs import noted_syncs
 
 
 @pytest.fixture
@@ -84,3 +85,11 @@ def test_an_empty_folder_in_a_pins_place_is_mended_by_a_pin_and_lifted_like_one(
     (store / "retina" / "pin").mkdir()
     assert remove_pin(store, "retina")
     assert read_pin(store, "retina") is None
+
+
+def test_a_pin_that_is_written_or_removed_stays_so_whatever_comes(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs = noted_syncs(monkeypatch, store)
+    write_pin(store, "retina", "1")
+    assert [held for _, held in syncs] == [b"1\n", ["1", "pin"]]
+    remove_pin(store, "retina")
+    assert syncs[2:] == [(store / "retina", ["1"])]

@@ -13,11 +13,14 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import AlreadyPublished, BadCheckpoint
-from service.store.checkpoint import Checkpoint, sha256
-from service.store.model_store import ModelStore
-from service.store.publish import publish
+from service.store import publish as publishing
+from service.store.card import Quantised
+from service.store.checkpoint import Checkpoint, Contents, Int8Model, sha256
+from service.store.model_store import ModelStore, next_version
+from service.store.publish import TRIES, publish, publish_next
 from service.store.readme import card_readme
-from tests.cards import WEIGHTS, make_card
+from tests.cards import WEIGHTS, make_card, make_quantised
+from tests.store.syncs import noted_syncs
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -66,6 +69,32 @@ def test_a_published_version_is_never_replaced(tmp_path: Path) -> None:
 def test_weights_that_are_not_the_cards_are_not_published(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match="these files have the sha256"):
         publish(tmp_path, make_card(), b"others")
+    assert _names(tmp_path) == []
+
+
+INT8 = Int8Model(graph=b"graph", constants=b"constants")
+
+
+def test_the_integer_form_is_published_beside_the_weights(tmp_path: Path) -> None:
+    folder = publish(tmp_path, make_card(int8=make_quantised()), Contents(WEIGHTS, INT8))
+    assert _names(folder) == ["README.md", "card.json", "int8.bin", "int8.xml", "weights.safetensors"]
+    assert Checkpoint.read(folder).contents() == Contents(WEIGHTS, INT8)
+
+
+@pytest.mark.parametrize(
+    ("described", "form"),
+    [
+        (None, INT8),
+        (make_quantised(), None),
+        (make_quantised(graph=b"another"), INT8),
+        (make_quantised(constants=b"others"), INT8),
+    ],
+)
+def test_an_integer_form_that_is_not_the_cards_is_not_published(
+    tmp_path: Path, described: Quantised | None, form: Int8Model | None
+) -> None:
+    with pytest.raises(BadCheckpoint, match="these files have the sha256"):
+        publish(tmp_path, make_card(int8=described), Contents(WEIGHTS, form))
     assert _names(tmp_path) == []
 
 
@@ -241,11 +270,73 @@ def test_a_store_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "store").read_text() == "kept"
 
 
+def test_what_stands_in_a_versions_place_and_is_none_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "retina").mkdir()
+    (tmp_path / "retina" / "1").write_text("kept")
+    with pytest.raises(NotADirectoryError, match="nothing was published"):
+        publish(tmp_path, make_card(), WEIGHTS)
+    assert (tmp_path / "retina" / "1").read_text() == "kept"
+    assert _names(tmp_path) == ["retina"]
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOTEMPTY])
+def test_a_version_that_is_there_is_told_in_whichever_way_the_system_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(_draft: Path, _target: Path) -> Path:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(AlreadyPublished):
+        publish(tmp_path, make_card(), WEIGHTS)
+
+
+def test_the_next_version_is_looked_for_until_there_is_one_that_no_other_publisher_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def next_that_is_taken(store: Path, modality: str) -> str:
+        version = next_version(store, modality)
+        asked.append(version)
+        if len(asked) <= taken:
+            publish(store, make_card(version=version), WEIGHTS)
+        return version
+
+    monkeypatch.setattr(publishing, "next_version", next_that_is_taken)
+    taken = TRIES - 1
+    assert publish_next(tmp_path, make_card(), WEIGHTS) == tmp_path / "retina" / str(TRIES)
+    asked.clear()
+    taken = TRIES + 1
+    with pytest.raises(AlreadyPublished):
+        publish_next(tmp_path, make_card(), WEIGHTS)
+    assert len(asked) == TRIES
+
+
+def test_files_are_on_the_disk_before_the_folder_takes_its_name_and_then_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = noted_syncs(monkeypatch, tmp_path)
+    folder = publish(tmp_path, make_card(), WEIGHTS)
+    names = ["weights.safetensors", "card.json", "README.md"]
+    assert [(path.name, held) for path, held in syncs[:3]] == [(name, (folder / name).read_bytes()) for name in names]
+    draft = syncs[0][0].parent
+    assert draft.name.startswith(".draft-")
+    assert syncs[3:] == [(draft, sorted(names)), (folder.parent, ["1"]), (tmp_path, ["retina"])]
+
+
 def test_drafts_of_the_dead_are_cleared_away_after_a_day(tmp_path: Path) -> None:
-    for name, age_h in ((".draft-old", 25), (".draft-new", 23), ("old", 25)):
+    for name, age_h in ((".draft-old", 24.01), (".draft-new", 23.99), ("old", 25)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "card.json").write_text("{}")
         then = time.time() - age_h * 3600
         os.utime(tmp_path / name, (then, then))
     publish(tmp_path, make_card(), WEIGHTS)
     assert _names(tmp_path) == [".draft-new", "old", "retina"]
+
+
+def test_a_draft_that_cannot_be_cleared_away_keeps_nobody_from_publishing(tmp_path: Path) -> None:
+    (tmp_path / ".draft-note").write_text("a file")
+    os.utime(tmp_path / ".draft-note", (0, 0))
+    publish(tmp_path, make_card(), WEIGHTS)
+    assert _names(tmp_path) == [".draft-note", "retina"]

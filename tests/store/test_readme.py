@@ -5,9 +5,9 @@ import re
 import pytest
 
 from service.imaging.policy import InputPolicy
-from service.store.card import INTENDED_USE, Card, IouEstimate, Quantised, TrainingMasks
+from service.store.card import INTENDED_USE, Card, IouEstimate, TrainingMasks
 from service.store.readme import card_readme, describe_input
-from tests.cards import make_card, make_scores, make_training
+from tests.cards import make_card, make_quantised, make_scores, make_training
 
 
 def test_the_readme_says_what_a_person_needs() -> None:
@@ -97,14 +97,4 @@ def test_a_score_on_few_images_is_called_that() -> None:
 
 @pytest.mark.parametrize(("loss", "said"), [(0.002, "0.9000, 0.0020 below"), (-0.0004, "0.9000, 0.0004 above")])
 def test_the_integer_form_is_above_or_below_float32(loss: float, said: str) -> None:
-    digest = "0" * 64
-    form = Quantised(
-        tools={"nncf": "1"},
-        calibration_images=9,
-        xml_sha256=digest,
-        bin_sha256=digest,
-        n=6,
-        iou_mean=0.9,
-        iou_loss=loss,
-    )
-    assert f"| {said} that of float32 |" in card_readme(make_card(int8=form))
+    assert f"| {said} that of float32 |" in card_readme(make_card(int8=make_quantised(iou_loss=loss)))

@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 from service.errors import BadConfig
 from service.training.average import WeightAverage
 from service.training.state import EpochRecord, Progress, load_state, save_state, write_atomically
+from tests.store.syncs import noted_syncs
 from tests.training.alnet_train import ENVIRONMENT
 from tests.training.full_disk import no_file_above
 
@@ -155,3 +156,11 @@ def test_a_full_disk_leaves_the_old_state_and_no_draft(tmp_path: Path) -> None:
         save_state(tmp_path / "state", network, optimizer, Progress([RECORD, RECORD]))
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     assert load_state(tmp_path / "state", *_trained(seed=1)).next_epoch == 1
+
+
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = noted_syncs(monkeypatch, tmp_path)
+    write_atomically(tmp_path / "file", b"content")
+    assert syncs == [(tmp_path / ".file.draft", b"content")]
