@@ -126,7 +126,7 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], field: str) -> None:
 def test_a_text_that_does_not_print_is_refused(field: str, holding: Callable[[str], object], text: str) -> None:
     outer, _, inner = field.partition(".")
     value = _nested(outer, **{inner: holding(text)}) if inner else holding(text)
-    with pytest.raises(BadCheckpoint, match=rf"field {field}: .* which does not print"):
+    with pytest.raises(BadCheckpoint, match=rf"field {field}: holds .* which does not print"):
         parse_card(_content(**{outer: value}))
 
 

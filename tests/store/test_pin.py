@@ -77,6 +77,12 @@ def test_a_pin_of_what_is_no_modality_cannot_be_written(store: Path) -> None:
     assert not remove_pin(store, "liver")
 
 
+def test_what_is_no_folder_has_no_pin(store: Path) -> None:
+    (store / "liver").write_text("a file")
+    assert read_pin(store, "liver") is None
+    assert not remove_pin(store, "liver")
+
+
 def test_an_empty_folder_in_a_pins_place_is_mended_by_a_pin_and_lifted_like_one(store: Path) -> None:
     (store / "retina" / "pin").mkdir()
     write_pin(store, "retina", "1")
