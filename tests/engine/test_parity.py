@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from service.engine.choosing import EXACT, load_engine
@@ -102,6 +103,15 @@ def test_a_network_that_does_not_reproduce_its_own_record_is_a_bad_checkpoint(ch
     opposite = checkpoint.card.model_copy(update={"probe": recorded.model_copy(update={"answer": answer})})
     with pytest.raises(BadCheckpoint, match="does not reproduce its recorded probe: mean difference"):
         Parity(opposite, build_network(checkpoint.card, read_state(checkpoint)))
+
+
+def test_a_network_that_answers_no_number_is_a_bad_checkpoint_and_no_failed_engine(checkpoint: Checkpoint) -> None:
+    network = build_network(checkpoint.card, read_state(checkpoint))
+    with torch.no_grad():
+        network.get_parameter("low.bias").fill_(torch.nan)
+    with pytest.raises(BadCheckpoint, match=r"^retina/1: the network answered with NaN$") as refused:
+        Parity(checkpoint.card, network)
+    assert not refused.value.may_pass
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
