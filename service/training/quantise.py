@@ -1,6 +1,8 @@
 """The 8-bit form of a published checkpoint, for OpenVINO on CPUs: calibrated, judged on test images, then published."""
 
 import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,20 +13,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from tqdm import tqdm
 
 from service.engine.choosing import EXACT, load_engine
 from service.engine.engine import Engine
 from service.engine.parity import Parity
 from service.engine.weights import build_network, read_state
-from service.errors import QuantisationLoss
+from service.errors import BadParameter, QuantisationLoss
 from service.imaging.placement import prepare
 from service.store.card import Card, Quantised
 from service.store.checkpoint import Checkpoint, Contents, Int8Model, sha256
 from service.store.publish import publish_next
-from service.training.dataset import load_image, open_dataset
+from service.training.dataset import Dataset, load_image, open_dataset
 from service.training.evaluate import chosen, evaluate
+from service.training.origins import Origin
 from service.training.pairs import Pair
 from service.training.scores import mean_and_std
+from service.training.split_file import SplitFile
 
 SEED = 0
 NOT_QUANTISED = (r".*encoder\.stages\.[01]\..*",)
@@ -61,11 +66,14 @@ def quantise(
     Raises:
         QuantisationLoss: the mean IoU falls by more than `largest_loss`, or the answer to the probe is another than the
             recorded one, so that no server would take the form; nothing is published.
-        BadDataset, BadParameter: as `service.training.evaluate.evaluate`.
+        BadParameter: `split` is not how the checkpoint's own data were divided; or as
+            `service.training.evaluate.evaluate`.
+        BadDataset: as there.
     """
     card = checkpoint.card
     dataset = open_dataset(data)
     chosen(dataset, split, "test")  # a split that cannot judge is refused before the calibration, which takes minutes
+    _check_own(card, dataset, split)
     taught = chosen(dataset, split, "train")
     tiles = calibration_tiles(card, taught, images)
     say(f"calibrating on {len(tiles)} training images")
@@ -85,6 +93,42 @@ def quantise(
     contents = Contents(checkpoint.read_weights(), model)
     folder = publish_next(store, card.model_copy(update={"int8": quantised}), contents)
     return Outcome(folder, exact, found, n)
+
+
+def _check_own(card: Card, dataset: Dataset, path: Path) -> None:
+    """Check that the split.json at `path` says how the card's own data were divided.
+
+    Cards from before they held a digest of the parts cannot tell for sure: of other data than the card's that is said
+    on stderr, of its own by `evaluate`.
+
+    Raises:
+        BadParameter: it does not: images that the checkpoint has learnt from would judge it.
+    """
+    own = f"how the data of {card.modality} {card.version}, {card.data.name}, were divided"
+    advice = f"give the split.json of its run, or write it anew: {_divided_anew(card)}"
+    recorded = SplitFile.read(path)
+    if card.data.parts_digest is None:
+        if card.data.digest != dataset.digest:
+            tqdm.write(
+                f"caution: {path} is of other data, so nothing shows that it is {own}; {advice}", file=sys.stderr
+            )
+    elif not Origin.of(card).has_split(recorded.split, recorded.images):
+        raise BadParameter(
+            f"--split {path} is not {own}: it may test with what the checkpoint has learnt from. Nothing was "
+            f"published; {advice}"
+        )
+
+
+def _divided_anew(card: Card) -> str:
+    """Return the shortest command whose run folder holds the split.json of the card's run, by what the card tells."""
+    asked = card.training.config
+    words = ["alnet", "train", "--data", "FOLDER", "--modality", card.modality, "--seed", str(card.training.seed)]
+    for option in ("fractions", "case_pattern", "folds", "fold"):
+        if (value := asked.get(option)) is not None:
+            words += ["--" + option.replace("_", "-"), *map(str, value if isinstance(value, list) else [value])]
+    if (series := asked.get("series")) is not None:
+        words.append("--series" if series else "--no-series")
+    return shlex.join([*words, "--epochs", "1", "--steps-per-epoch", "1", "--no-publish", "--run", "NEW"])
 
 
 def _judge(exact: float, found: float, n: int, largest_loss: float, *, may_use_more: bool) -> None:

@@ -1,6 +1,8 @@
 """The 8-bit form: calibrated on training images, judged on test images, published beside the same weights."""
 
 import json
+import re
+import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +16,14 @@ from service.engine.choosing import EXACT, Wish, load_engine
 from service.errors import BadCheckpoint, BadParameter, BadSettings, QuantisationLoss
 from service.store.checkpoint import INT8_CONSTANTS, INT8_GRAPH, Checkpoint
 from service.store.model_store import ModelStore
-from service.training.quantise import quantise
+from service.training.dataset import open_dataset
+from service.training.origins import parts_digest
+from service.training.quantise import _divided_anew, quantise
+from service.training.run_folder import SPLIT
 from service.training.split import Split
+from service.training.split import split as divide
+from service.training.split_file import SplitFile
+from tests.cards import make_card
 from tests.checkpoints import publish_tiny
 from tests.doubles import draw
 from tests.one_thread import one_thread
@@ -123,6 +131,55 @@ def test_a_form_that_no_server_would_take_is_not_published(store: Path, split: P
     with pytest.raises(QuantisationLoss, match="the probe is answered otherwise: mean difference"):
         quantise(checkpoint, DATA, split, tmp_path, images=2, largest_loss=1, say=lambda _: None)
     assert ModelStore(tmp_path).published("retina") == ["1"]
+
+
+def quantise_tiny(checkpoint: Checkpoint, split: Path) -> None:
+    """Quantise a checkpoint into its own store, whatever it loses by that."""
+    store = checkpoint.folder.parents[1]
+    quantise(checkpoint, DATA, split, store, images=1, largest_loss=1, say=lambda _: None)
+
+
+def test_the_split_of_another_run_is_refused_with_the_command_that_makes_the_checkpoints_own(tmp_path: Path) -> None:
+    dataset, fractions = open_dataset(DATA), (0.4, 0.2, 0.4)
+    own = divide(dataset, fractions=fractions, seed=7)
+    data = make_card().data.model_copy(
+        update={"digest": dataset.digest, "split": own.how, "parts_digest": parts_digest(own, dataset.images)}
+    )
+    training = make_card().training.model_copy(update={"config": {"fractions": list(fractions), "fold": None}})
+    checkpoint = publish_tiny(tmp_path / "store", data=data, training=training)
+    path = tmp_path / "split.json"
+    path.write_bytes(SplitFile.of(divide(dataset, fractions=fractions, seed=8), dataset, {}, "unknown").to_bytes())
+    with pytest.raises(BadParameter, match="is not how the data of retina 1, drawn, were divided: it may") as refused:
+        quantise_tiny(checkpoint, path)
+    assert ModelStore(tmp_path / "store").published("retina") == ["1"]
+
+    found = re.search(r"write it anew: alnet (train .* --run) NEW$", str(refused.value))
+    assert found is not None
+    run = tmp_path / "run"
+    small = ("--input", "stretch:32x32", "--crop", "0")
+    options = [DATA if word == "FOLDER" else word for word in shlex.split(found[1])]
+    done = CliRunner().invoke(app, [*options, str(run), *small], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    quantise_tiny(checkpoint, run / SPLIT)
+    assert ModelStore(tmp_path / "store").published("retina") == ["1", "2"]
+
+
+def test_the_command_that_makes_a_split_anew_tells_all_that_it_depends_on() -> None:
+    config = {"case_pattern": "^([0-9]+)_", "folds": 5, "fold": 2, "series": False, "fractions": [0.5, 0.2, 0.3]}
+    training = make_card().training.model_copy(update={"config": config})
+    assert _divided_anew(make_card(training=training)) == (
+        "alnet train --data FOLDER --modality retina --seed 7 --fractions 0.5 0.2 0.3 --case-pattern '^([0-9]+)_' "
+        "--folds 5 --fold 2 --no-series --epochs 1 --steps-per-epoch 1 --no-publish --run NEW"
+    )
+
+
+def test_of_an_old_card_and_other_data_it_is_said_that_nothing_shows_whose_the_split_is(
+    tmp_path: Path, split: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantise_tiny(publish_tiny(tmp_path), split)
+    said = capsys.readouterr().err
+    assert f"caution: {split} is of other data, so nothing shows that it is how the data of retina 1, drawn" in said
+    assert "alnet train --data FOLDER --modality retina --seed 7 " in said
 
 
 @pytest.fixture
