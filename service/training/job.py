@@ -19,6 +19,7 @@ from service.engine.quality import MaskRule
 from service.errors import BadConfig
 from service.store.card import Data
 from service.training.augment import TrainingItems
+from service.training.beginning import begin
 from service.training.calibrate import calibrate
 from service.training.config import Config
 from service.training.dataset import open_dataset
@@ -31,7 +32,6 @@ from service.training.initial import (
     check_built_alike,
     settle_beginning,
 )
-from service.training.leak import check_encoder_unseen, check_origins, check_unseen, inherited, origins_of
 from service.training.measure import measure
 from service.training.origins import parts_digest
 from service.training.parts import Parts, Say, Usual, read_parts, shown, study
@@ -116,7 +116,7 @@ def _run(
         say(begin_with(network, encoder_weights, whole=config.fine_tune))
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
-        _begin(config, folder, parts, encoder_weights, teacher if config.teacher else None)
+        begin(config, folder, parts, say, encoder=encoder_weights, teacher=teacher if config.teacher else None)
     usual = study(parts.train, config.input, quiet=not leads)
     job = Job(config, folder, parts, usual, fabric.device, say)
     progress = job.train(fabric, network, teacher)
@@ -247,19 +247,6 @@ class Job:
     def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
         draw_curves(progress.history, self.folder.path / "curves.png")
-
-
-def _begin(config: Config, folder: RunFolder, parts: Parts, encoder: Path | None, teacher: Path | None) -> None:
-    """Check that what the run begins with, and who teaches it, know no image that judges it; write down what it is."""
-    encoder, split = None if folder.has_begun else encoder, parts.split
-    if teacher is not None:
-        check_unseen(teacher, config, split, parts.dataset.contents, "the teacher")
-    if encoder is not None:
-        check_encoder_unseen(encoder, config, split, parts.dataset.contents)
-    origins = () if folder.has_begun else origins_of(encoder=encoder, teacher=teacher)
-    check_origins(origins, config, split, parts.dataset)
-    seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder, teacher=teacher)
-    folder.begin(config, split, parts.dataset, seen, origins)
 
 
 def _finished(config: Config, folder: RunFolder, result: Result, store: Path | None, say: Say) -> Result:

@@ -11,10 +11,12 @@ from pathlib import Path
 from service.errors import BadConfig
 from service.training.config import Config
 from service.training.dataset import Dataset
+from service.training.encoder_weights import OURS
 from service.training.origins import Origin, card_beside
 from service.training.run_folder import CHECKPOINT, SPLIT, RunFolder
 from service.training.split import Split
 from service.training.split_file import Seen, SplitFile
+from service.training.tensor_file import read_tensors
 
 SEEN_PARTS = ("train", "validation")
 NAMED = "name:"
@@ -52,6 +54,24 @@ def check_encoder_unseen(file: Path, config: Config, split: Split, images: Conte
     """
     if (run := _run_of(file)) is not None:
         check_unseen(run, config, split, images, "the encoder")
+
+
+def caution_of_unknown(file: Path, *, whole: bool = False) -> str | None:
+    """Return what there is to say of a `file` from a run of ours that no longer shows what has taught it; else None.
+
+    What others trained on ImageNet has no names of ours; a `whole` network is always one of ours.
+
+    Raises:
+        BadConfig: the file, or a card beside it, cannot be read.
+    """
+    if _run_of(file) is not None or card_beside(file) is not None:
+        return None
+    if not (whole or any(name.startswith(OURS) for name in read_tensors(file))):
+        return None
+    return (
+        f"nothing beside {file} tells which images have taught it: if any of them test or validate this run, its scores"
+        " are too good. Give the file in its run folder, or a published one in its folder, with its card"
+    )
 
 
 def origins_of(*, encoder: Path | None, teacher: Path | None) -> tuple[Origin, ...]:

@@ -20,12 +20,12 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
 from service.errors import BadConfig
 from service.network.normalise import Normalise
 from service.training.augment import TrainingItems
+from service.training.beginning import begin
 from service.training.config import Config
 from service.training.encoder_weights import OURS
 from service.training.fit import BEST, set_learning_rate
 from service.training.imitation import Imitation, Model
 from service.training.initial import begin_with, build_network, check_batch, settle_beginning
-from service.training.leak import check_encoder_unseen, check_origins, inherited, origins_of
 from service.training.loading import Batches, loaded, make_batches
 from service.training.order import EpochOrder
 from service.training.parts import Say, read_parts, study
@@ -105,12 +105,7 @@ def _pretrain(
     imitation = Imitation(network, model.encoder.widths)
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
-    encoder = None if folder.has_begun else encoder_weights
-    if encoder is not None:
-        check_encoder_unseen(encoder, config, parts.split, parts.dataset.contents)
-    origins = origins_of(encoder=encoder, teacher=None)
-    check_origins(origins, config, parts.split, parts.dataset)
-    folder.begin(config, parts.split, parts.dataset, inherited(config.modality, encoder=encoder, teacher=None), origins)
+    begin(config, folder, parts, say, encoder=encoder_weights, teacher=None)
     normalisation = study(parts.train, config.input).normalisation
     items = TrainingItems(parts.train, len(parts.train), config)
     if not folder.has_begun:

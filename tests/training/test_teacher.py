@@ -1,6 +1,7 @@
 """Distillation: what the teacher says, what the student makes of it, and which teacher would be cheating."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -8,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from service.engine.choosing import EXACT, load_engine
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
+from service.store.checkpoint import CARD, WEIGHTS
 from service.store.model_store import ModelStore
 from service.training.config import Config, configure, file_identity
 from service.training.dataset import check, open_dataset
 from service.training.fit import BEST
 from service.training.job import run as run_job
-from service.training.leak import check_encoder_unseen, check_unseen, inherited, seen_by
-from service.training.run_folder import CONFIG, SPLIT, RunFolder
+from service.training.leak import caution_of_unknown, check_encoder_unseen, check_unseen, inherited, seen_by
+from service.training.run_folder import CONFIG, RESULT, SPLIT, RunFolder
 from service.training.split import Split
 from service.training.teacher import Teacher, teacher_identity
 from tests.training.folders import mask, picture, write
@@ -217,11 +219,35 @@ def test_what_a_run_began_with_or_was_taught_by_counts_as_its_own(by: str, teach
     assert run_job(same, tmp_path / "same", None, print, encoder_weights=passed_on) is not None
 
 
-def test_a_file_outside_of_a_run_folder_is_taken_on_trust(teacher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_file_outside_of_a_run_folder_is_taken_on_trust_which_is_said_once(
+    whole: bool, teacher: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "encoder.safetensors"
     copy.write_bytes((teacher / BEST).read_bytes())
     split = _split(teacher)
     check_encoder_unseen(copy, _config(), replace(split, test=split.train), IMAGES)
+    config, said = _config(encoder_weights=file_identity(copy), fine_tune=whole, seed=1), list[str]()
+    for _ in range(2):  # the second time the run is there, and needs the file no more
+        run_job(config, tmp_path / "run", None, said.append, encoder_weights=copy)
+        (tmp_path / "run" / RESULT).unlink()
+    cautions = [line for line in said if line.startswith("caution: nothing beside")]
+    assert len(cautions) == 1
+    assert f"nothing beside {copy} tells which images have taught it" in cautions[0]
+    assert "in its run folder, or a published one in its folder, with its card" in cautions[0]
+
+
+def test_of_a_file_that_shows_what_has_taught_it_or_that_others_trained_nothing_is_said(
+    teacher: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs.safetensors"
+    save_file({"stage0.weight": torch.zeros(1)}, theirs)
+    published = teacher / "checkpoint" / "retina" / "1" / WEIGHTS
+    lone = tmp_path / "card" / WEIGHTS
+    shutil.copytree(published.parent, lone.parent)
+    assert [caution_of_unknown(file) for file in (theirs, teacher / BEST, published, lone)] == [None] * 4
+    (lone.parent / CARD).unlink()
+    assert caution_of_unknown(lone) is not None
 
 
 def test_a_teacher_of_another_grid_is_refused(teacher: Path) -> None:
