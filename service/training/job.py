@@ -33,6 +33,7 @@ from service.training.initial import (
     settle_beginning,
 )
 from service.training.measure import measure
+from service.training.nothing_found import caution_of_nothing
 from service.training.origins import parts_digest
 from service.training.parts import Parts, Say, Usual, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
@@ -128,6 +129,7 @@ def _run(
     job.draw(predictor, trained.rule)
     result = job.publish(trained, store, progress)
     folder.write_result(result)
+    _say_caution(result, say)
     return result
 
 
@@ -213,6 +215,7 @@ class Job:
             threshold=trained.threshold,
             calibration_error=test.calibration_error.after if test and test.calibration_error else None,
             expected_iou_error=test.expected_iou_error if test else None,
+            caution=self._caution(test.iou_mean if test else None, progress.best_iou),
         )
 
     def draw(self, predictor: Predictor, rule: MaskRule) -> None:
@@ -244,6 +247,12 @@ class Job:
         title = f"epoch {last.epoch + 1}/{self.config.epochs}"
         self.say(f"{title}  loss {last.loss:.4f}{iou}  {last.seconds:.1f} s  {left} left")
 
+    def _caution(self, test_iou: float | None, validation_iou: float) -> str | None:
+        dataset, split = self.parts.dataset, self.parts.split
+        if test_iou is not None and (found := caution_of_nothing(dataset, split.test, test_iou, "test")):
+            return found
+        return caution_of_nothing(dataset, split.validation, validation_iou, "validation")
+
     def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
         draw_curves(progress.history, self.folder.path / "curves.png")
@@ -254,6 +263,7 @@ def _finished(config: Config, folder: RunFolder, result: Result, store: Path | N
     if config.data != folder.recorded_config().data:
         folder.check_data(open_dataset(config.data, series=config.series))
     say(f"{folder.path} is finished already; pick another folder with --run to train anew")
+    _say_caution(result, say)
     if store is None:
         return result
     if (published := published_before(folder.path, config.modality, store)) is None:
@@ -266,6 +276,11 @@ def _finished(config: Config, folder: RunFolder, result: Result, store: Path | N
         except OSError as error:  # the checkpoint is in the store, and is found there again
             say(f"{folder.path} cannot be written ({error.strerror}): it does not say where this was published")
     return result
+
+
+def _say_caution(result: Result, say: Say) -> None:
+    if result.caution is not None:
+        say(f"caution: {result.caution}")
 
 
 def _say_nothing(_: str) -> None:

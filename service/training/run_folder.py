@@ -27,7 +27,8 @@ CHECKPOINT = "checkpoint"
 class Result:
     """What a finished run gave: its test scores (None without test images) and where its checkpoint lies.
 
-    The last three have defaults for the results of runs that were finished before there was such a field.
+    The last four have defaults for the results of runs that were finished before there was such a field. `caution` is
+    what a person should know who is to use the checkpoint, if there is anything.
     """
 
     best_epoch: int
@@ -42,6 +43,7 @@ class Result:
     threshold: float = 0.5
     calibration_error: float | None = None
     expected_iou_error: float | None = None
+    caution: str | None = None
 
     @property
     def summary(self) -> str:

@@ -119,7 +119,10 @@ def test_a_finished_run_is_neither_trained_nor_published_again(undisturbed: Run)
     result = run_job(config, undisturbed.path, undisturbed.store, said.append)
     assert result is not None
     assert result.checkpoint == str(undisturbed.store / "retina" / "1")
-    assert said == [f"{undisturbed.path} is finished already; pick another folder with --run to train anew"]
+    assert said[0] == f"{undisturbed.path} is finished already; pick another folder with --run to train anew"
+    assert said[1:] == (
+        [] if result.caution is None else [f"caution: {result.caution}"]
+    )  # of so few steps little comes
     assert {path: path.stat().st_mtime_ns for path in undisturbed.folder.rglob("*") if path.is_file()} == before
 
 
@@ -195,6 +198,27 @@ def test_validation_images_of_which_no_mask_has_foreground_are_refused(tmp_path:
     assert said[0].startswith("caution: no mask of the 2 test images has any foreground")
 
 
+@pytest.mark.parametrize(("fractions", "judge"), [((0.5, 0.25, 0.25), "test"), ((0.6, 0.4, 0), "validation")])
+def test_a_network_that_finds_nothing_is_published_with_a_caution_each_time_the_command_is_given(
+    fractions: tuple[float, float, float], judge: str, tmp_path: Path
+) -> None:
+    data = _folder(tmp_path / "data", 8)
+    for path in (data / "masks").iterdir():
+        speck = np.zeros((40, 50), np.uint8)
+        speck[20, 20] = 255
+        write(path, speck)
+    config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), fractions=fractions, crop_px=None)
+    for store in (None, tmp_path / "store"):
+        said: list[str] = []
+        result = run_job(config, tmp_path / "run", store, said.append)
+        assert result is not None
+        cautions = [line for line in said if line.startswith("caution: this network is hardly better than one that")]
+        assert len(cautions) == 1
+        assert f"{judge} images" in cautions[0]
+        assert "more --epochs" in cautions[0]
+    assert ModelStore(tmp_path / "store").published("own") == ["1"]
+
+
 def test_without_test_images_and_without_a_store_the_checkpoint_stays_in_the_run(tmp_path: Path) -> None:
     data = _folder(tmp_path / "data", 3)
     grid = InputPolicy(kind="stretch", height=32, width=32)
@@ -216,7 +240,8 @@ def test_what_a_finished_run_kept_to_itself_is_published_once_a_store_is_given(t
     for _ in range(2):
         result = run_job(config, tmp_path / "run", tmp_path / "store", said.append)
         assert result == replace(kept, checkpoint=str(tmp_path / "store" / "own" / "1"))
-    assert [line.split()[0] for line in said[1:]] == ["published", str(tmp_path / "run")]
+    told = [line.split()[0] for line in said if not line.startswith("caution")]
+    assert told == [str(tmp_path / "run"), "published", str(tmp_path / "run")]
     for name in ("other", "store", "other"):
         result = run_job(config, tmp_path / "run", tmp_path / name, said.append)
         assert result == replace(kept, checkpoint=str(tmp_path / name / "own" / "1"))
