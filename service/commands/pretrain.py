@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from service.commands import train_options as options
+from service.commands.contradictions import check_options
 from service.commands.interruption import RUN_GOES_ON, interruptible
 from service.commands.train import encoder_identity, modality_of, parse_input, parse_network_options
 
@@ -61,11 +62,12 @@ def pretrain(
     """
     from service.training.config import configure, file_identity
 
+    check_options(locals())
     name = modality_of(data, modality)
     folder = run or Path("runs") / (f"{name}-encoder" if fold is None else f"{name}-encoder-fold{fold}")
     changes = options.given(
         locals(),
-        input=parse_input(grid) if grid else None,
+        input=None if grid is None else parse_input(grid),
         network=parse_network_options(network_option) if network_option else None,
         encoder_weights=encoder_identity(encoder_weights, folder) if encoder_weights else None,
         imitates=file_identity(weights),

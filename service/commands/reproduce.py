@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from service.commands import train_options as options
+from service.commands.contradictions import check_drawn
 from service.commands.interruption import RUN_GOES_ON, interruptible
 from service.commands.networks import pick
 from service.commands.train import parse_input
@@ -70,7 +71,7 @@ def reproduce(
     shown = subject(data, modality, table or [])
     changes = options.given(
         locals(),
-        input=parse_input(grid) if grid else None,
+        input=None if grid is None else parse_input(grid),
         network=None,  # this and the folds are the experiment's, which trains many networks on many splits
         folds=None,
     )
@@ -109,10 +110,12 @@ def subject(data: str, modality: str | None, tables: list[int]) -> str:
     """Return the modality: the one that is given, or else what is drawn, or else that of the tables.
 
     Raises:
-        BadParameter: the paper has no such accuracy table, the tables are of another modality, or nothing names one.
+        BadParameter: the paper has no such accuracy table, the tables or drawn data are of another modality, or nothing
+            names one.
     """
     from service.reproduction.paper import ACCURACY_TABLES, INPUT_SIZES
 
+    check_drawn(data, modality)
     known = {table.number: table.modality for table in ACCURACY_TABLES}
     if unknown := [number for number in tables if number not in known]:
         hint = "; speed, its Table 5, is what `alnet benchmark networks` measures" if unknown[0] == 5 else ""

@@ -34,7 +34,7 @@ def robustness(
     from service.store.model_store import ModelStore
     from service.training.robustness import measure, robustness_table, write_robustness
 
-    wanted: list[str | None] = [*version] if version else [None]
+    wanted: list[str | None] = [*dict.fromkeys(version)] if version else [None]  # each one column
     checkpoints = [ModelStore(store).open(modality, one) for one in wanted]
     engines = [load_engine(checkpoint, Wish(device=device)) for checkpoint in checkpoints]
     columns = [f"{checkpoint.card.modality} {checkpoint.card.version}" for checkpoint in checkpoints]

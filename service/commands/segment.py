@@ -78,6 +78,8 @@ def segment(
         _check_table(table, files, outputs)
     settings = Settings.read(store=store, device=device)
     engine = _load(settings, modality)
+    if line := _passed_over(inputs, out):
+        typer.echo(f"alnet: {line}", err=True)
     out.mkdir(parents=True, exist_ok=True)
     if table is not None:
         _write_table(table, [])  # what cannot be written is told before the work
@@ -104,8 +106,22 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
             if file == path or (file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()):
                 found.setdefault(file.resolve(), file)
     if not found:
-        raise BadParameter(f"no images in {', '.join(map(str, inputs))}")
+        deeper = _passed_over(inputs, None)
+        raise BadParameter(f"no images in {', '.join(map(str, inputs))}{deeper and f'; {deeper}'}")
     return list(found.values())
+
+
+def _passed_over(inputs: Sequence[Path], out: Path | None) -> str:
+    """Return how many folders inside those of `inputs` are not read, nor the one for the masks; nothing if none."""
+    known = {path.resolve() for path in (*inputs, *([] if out is None else [out]))}
+    inside = [path for folder in inputs if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_dir()]
+    deeper = [path for path in inside if not path.name.startswith(".") and path.resolve() not in known]
+    if not deeper:
+        return ""
+    example = f"{deeper[0]} and {len(deeper) - 1} more" if len(deeper) > 1 else str(deeper[0])
+    return (
+        f"folders inside folders ({len(deeper)}) are passed over; name them, too, to segment what is in them: {example}"
+    )
 
 
 def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict[Path, list[Path]]:

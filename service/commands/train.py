@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.commands import train_options as options
+from service.commands.contradictions import check_drawn, check_options
 from service.commands.interruption import RUN_GOES_ON, interruptible
 from service.errors import BadParameter
 
@@ -84,17 +85,14 @@ def train(
     name = modality_of(data, modality)
     if fusion_stride is not None and architecture not in {None, "al-net"}:
         raise BadParameter(f"--fusion-stride is al-net's, not {architecture}'s")
-    if teaching is not None and teacher is None:
-        raise BadParameter(
-            "--teaching is the weight of a teacher's answers: give the teacher's run folder with --teacher"
-        )
+    check_options(locals())
     network = parse_network_options(network_option) if network_option else None
     if network is not None and "fusion_stride" in network:
         raise BadParameter("fusion_stride is an option of its own: --fusion-stride")
     folder = run or Path("runs") / (f"{name}-{preset}" if fold is None else f"{name}-{preset}-fold{fold}")
     changes = options.given(
         locals(),
-        input=parse_input(grid) if grid else None,
+        input=None if grid is None else parse_input(grid),
         network=network,
         encoder_weights=encoder_identity(encoder_weights, folder) if encoder_weights else None,
         teacher=_identity(teacher, name) if teacher else None,
@@ -107,8 +105,9 @@ def modality_of(data: str, modality: str | None) -> str:
     """Return the modality that was asked for, or that of drawn data.
 
     Raises:
-        BadParameter: neither says which it is.
+        BadParameter: neither says which it is, or they contradict each other.
     """
+    check_drawn(data, modality)
     if (name := modality or options.drawn_modality(data)) is None:
         raise BadParameter("--modality is missing: retina, cell, skin, or a name of your own")
     return name
@@ -157,18 +156,23 @@ def parse_input(text: str) -> "InputPolicy":
     `:OVERLAP`, `:plain` or `:trim`, and `:stretch` may follow, in this order.
 
     Raises:
-        BadParameter: the text is none.
+        BadParameter: the text is none, has an overlap of what are no tiles, or a side too small for any network.
         BadConfig: its sizes do not fit each other.
     """
     from pydantic import TypeAdapter
 
-    from service.imaging.policy import InputPolicy
+    from service.imaging.policy import STRIDE, InputPolicy
 
     if (found := INPUT.fullmatch(text)) is None:
         raise BadParameter(
             f"--input {text!r}: write it as fit:605x700:trim, stretch:512x512 or tile:512x512:64:plain:stretch"
         )
     said = {name: value for name, value in found.groupdict().items() if value is not None}
+    if "overlap" in said and said["kind"] != "tile":
+        raise BadParameter(f"--input {text!r}: only tiles overlap; leave :{said['overlap']} out, or write tile:…")
+    if min(int(said["height"]), int(said["width"])) < STRIDE:
+        smallest = f"{said['kind']}:{STRIDE}x{STRIDE}"
+        raise BadParameter(f"--input {text!r}: a network halves its image five times; {smallest} is the smallest")
     return TypeAdapter(InputPolicy).validate_python(said)
 
 

@@ -53,7 +53,13 @@ Seed = Annotated[
     ),
 ]
 
-Folds = Annotated[int | None, typer.Option(help="Into so many folds, instead of by --fractions.", rich_help_panel=DATA)]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        help="Into so many folds, of which --fold tests; --fractions then divide the others, train to validation.",
+        rich_help_panel=DATA,
+    ),
+]
 Fold = Annotated[int | None, typer.Option(help="Which of them is the test part, counted from 1.", rich_help_panel=DATA)]
 
 Preset = Annotated[

@@ -50,7 +50,8 @@ class InputPolicy:
     def __post_init__(self) -> None:
         """Check the sizes against each other."""
         if min(self.height, self.width) < 1 or self.overlap < 0:
-            raise BadConfig(f"input sizes must be positive: {self}")
+            sizes = f"{self.height} × {self.width} with an overlap of {self.overlap}"
+            raise BadConfig(f"input sizes must be positive, and an overlap 0 or more, not {sizes}")
         if self.kind != "fit" and (self.height % STRIDE or self.width % STRIDE):
             raise BadConfig(f"a {self.kind} grid must be a multiple of {STRIDE}: {self.height} × {self.width}")
         if 2 * self.overlap >= min(self.height, self.width):

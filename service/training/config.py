@@ -94,7 +94,9 @@ class Config(BaseModel):
         if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] <= 0 or self.fractions[1] <= 0:
             raise ValueError("fractions must be above 0 for train and validation, and sum to 1")
         if (self.fold is None) != (self.folds is None) or (self.fold or 1) > (self.folds or 1):
-            raise ValueError("fold and folds go together, and fold is at most folds")
+            raise ValueError(
+                "--folds says how many folds, --fold which of them tests: give both, --fold at most --folds"
+            )
         if self.fine_tune and self.encoder_weights is None:
             raise ValueError("fine_tune needs the file that the network begins with: give it with --encoder-weights")
         if self.coarse_epochs >= self.epochs:
@@ -227,7 +229,7 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
     """Return the configuration: the modality's own values, then the preset's, then `changes`; later ones win.
 
     Raises:
-        BadConfig: there is no such preset, or a value is out of its range.
+        BadConfig: there is no such preset, a value is out of its range, or views would be shifted out of the grid.
     """
     if preset not in PRESETS:
         raise BadConfig(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -235,7 +237,7 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
     recipe = PRESETS[preset] | (BEST.get(modality, {}) if preset == "best" else {})
     values = {"data": data, "modality": modality, "preset": preset, **own, **recipe, **changes}
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where, message = first["loc"], first["msg"].removeprefix("Value error, ")
@@ -245,6 +247,9 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
         within = "".join(f", {part}" for part in where[1:])
         name = f"{option_of(str(where[0]))}{given}{within}" if where else "configuration"
         raise BadConfig(f"{name}: {message}") from error
+    if config.shift_px > (most := min(config.input.grid)):  # here, so that what older runs recorded stays readable
+        raise BadConfig(f"--shift {config.shift_px}: the grid itself has no more than {most} pixels a side; give fewer")
+    return config
 
 
 def option_of(field: str) -> str:

@@ -54,6 +54,22 @@ def test_data_of_ones_own_needs_the_name_of_a_modality(weights: Path, tmp_path: 
     assert isinstance(_pretrain("--data", tmp_path, "--weights", weights).exception, BadParameter)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--series", "--case-pattern", "(.)"), "--series alone"),
+        (("--modality", "cell"), "drawn:retina:8 is retina, not cell"),
+        (("--input", ""), "--input ''"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    options: tuple[str, ...], message: str, weights: Path, tmp_path: Path
+) -> None:
+    ended = _pretrain("--data", "drawn:retina:8", "--weights", weights, "--run", tmp_path / "run", *options)
+    assert isinstance(ended.exception, BadParameter), ended.output
+    assert message in str(ended.exception)
+
+
 def test_missing_weights_are_an_error_before_anything_is_read(tmp_path: Path) -> None:
     ended = _pretrain("--data", "drawn:retina:8", "--weights", tmp_path / "none.pth", "--run", tmp_path / "run")
     assert isinstance(ended.exception, BadConfig)

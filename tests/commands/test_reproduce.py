@@ -75,6 +75,8 @@ def test_modality_tables_or_drawn_data_say_what_is_shown(
             "--table 6 is of retina data, not cell",
         ),
         (("--data", "drawn:heart"), BadParameter, "drawn:retina"),
+        (("--data", "drawn:cell:8", "--modality", "retina"), BadParameter, "drawn:cell:8 is cell, not retina"),
+        (("--data", "drawn:skin", "--input", ""), BadParameter, "--input ''"),
         (("--data", "nowhere", "--modality", "skin"), BadDataset, "nowhere"),
         (("--data", "drawn:skin", "--preset", "fast"), BadConfig, "paper, quick"),
         (("--data", "drawn:skin", "--input", "fit"), BadParameter, "--input"),

@@ -51,13 +51,17 @@ def test_masks_begin_at_the_threshold_of_the_card(tmp_path: Path) -> None:
     assert found == at_its_own != at_half
 
 
-def test_versions_stand_side_by_side_and_the_files_hold_the_same(store: Path, tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "out"
-    result = _robustness(store, "--version", "1", "--version", "1", "--out", out)
+def test_versions_stand_side_by_side_each_once_and_the_files_hold_the_same(tmp_path: Path) -> None:
+    store, out = tmp_path / "store", tmp_path / "deep" / "out"
+    for number in (1, 2):
+        publish_tiny(store, version=str(number))
+    result = _robustness(store, "--version", "2", "--version", "1", "--version", "2", "--out", out)
     assert result.stdout.endswith(f"table and plot: {out}\n")
     assert all(first == second for first, second in _rows(result.stdout).values())
     assert (out / "robustness.md").read_text() in result.stdout
-    assert list(json.loads((out / "robustness.json").read_text())) == list(CHANGES)
+    found = json.loads((out / "robustness.json").read_text())
+    assert list(found) == list(CHANGES)
+    assert all(list(of_one) == ["retina 2", "retina 1"] for of_one in found.values())
     assert (out / "robustness.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -93,6 +93,26 @@ def test_each_image_of_a_folder_gets_a_mask_on_its_own_grid(
     assert all(set(np.unique(mask)) <= {0, 255} for mask in found.values())
 
 
+def test_folders_inside_a_folder_are_counted_once_but_those_that_are_named_or_hold_the_masks(
+    published: Checkpoint, tmp_path: Path
+) -> None:
+    for name in ("one", "other", "named", ".hidden"):
+        (tmp_path / name).mkdir()
+        _picture(40, 40).save(tmp_path / name / f"{name}.png")
+    _picture(40, 40).save(tmp_path / "a.png")
+    result = _segment(published, tmp_path, tmp_path / "named", "--out", tmp_path / "masks")
+    assert result.stdout == f"2 of 2 masks in {tmp_path / 'masks'}\n"
+    assert result.stderr == (
+        "alnet: folders inside folders (2) are passed over; name them, too, to segment what is in them: "
+        f"{tmp_path / 'one'} and 1 more\n"
+    )
+    deep = tmp_path / "deep"
+    (deep / "only").mkdir(parents=True)
+    nothing = _segment(published, deep, "--out", tmp_path / "none")
+    assert isinstance(nothing.exception, BadParameter)
+    assert str(nothing.exception).startswith(f"no images in {deep}; folders inside folders (1) are passed over")
+
+
 def test_a_mask_is_the_one_that_the_service_gives(published: Checkpoint, images: Path, tmp_path: Path) -> None:
     result = _segment(published, images / "b.bmp", "--out", tmp_path, "--probability")
     assert result.exit_code == 0

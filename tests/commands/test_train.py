@@ -69,6 +69,20 @@ def test_sizes_that_no_network_could_take_are_refused() -> None:
         parse_input("tile:100x100")
 
 
+@pytest.mark.parametrize("text", ["fit:1x1", "fit:31x700", "stretch:0x0", "tile:32x16:4"])
+def test_a_grid_that_a_network_cannot_use_is_refused_with_the_smallest(text: str) -> None:
+    kind = text.partition(":")[0]
+    with pytest.raises(BadParameter, match=f"{kind}:32x32 is the smallest$"):
+        parse_input(text)
+    assert parse_input("fit:32x32").grid == (32, 32)
+
+
+@pytest.mark.parametrize("text", ["stretch:512x512:64", "fit:605x700:0:trim"])
+def test_an_overlap_of_what_are_no_tiles_is_refused(text: str) -> None:
+    with pytest.raises(BadParameter, match=r"only tiles overlap; leave :[0-9]+ out"):
+        parse_input(text)
+
+
 def test_network_options_are_numbers_lists_and_words() -> None:
     texts = ["encoder=resnet34", "context_channels=128", "decoder_channels=32,16"]
     assert parse_network_options(texts) == {
@@ -168,10 +182,26 @@ def test_parameters_are_named_as_fields_but_for_those_that_are_none(command: str
         (("--data", "drawn:retina", "--network-option", "fusion_stride=1"), BadParameter, "--fusion-stride"),
         (("--data", "drawn:retina", "--encoder-weights", "no.pth"), BadConfig, "no.pth cannot be read"),
         (("--data", "drawn:retina", "--teaching", "0.5"), BadParameter, "--teacher"),
+        (("--data", "drawn:retina", "--thin", "background"), BadParameter, "as --cl-dice 0.5"),
+        (("--data", "drawn:retina", "--thin", "background", "--cl-dice", "0"), BadParameter, "as --cl-dice 0.5"),
+        (
+            ("--data", "drawn:retina", "--series", "--case-pattern", "(.)"),
+            BadParameter,
+            "--series alone for one volume",
+        ),
+        (("--data", "drawn:cell:8", "--modality", "retina"), BadParameter, "drawn:cell:8 is cell, not retina"),
+        (("--data", "drawn:retina", "--input", ""), BadParameter, "--input ''"),
+        (
+            ("--data", "drawn:retina", "--shift", "1000"),
+            BadConfig,
+            "--shift 1000: the grid itself has no more than 608",
+        ),
+        (("--data", "drawn:retina", "--folds", "3"), BadConfig, "--fold which of them tests: give both"),
     ],
     ids=[
         *("no modality", "no folder", "no drawing", "preset", "epochs", "crop", "pattern", "too few"),
         *("architecture", "network option", "fusion stride", "its own option", "encoder weights", "teaching"),
+        *("thin", "thin without a weight", "series of cases", "drawn otherwise", "no input", "shift", "folds alone"),
     ],
 )
 def test_a_wrong_call_leaves_nothing_behind(
