@@ -1,6 +1,6 @@
 """The options of `alnet train`, by the panel of its help in which they stand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +10,21 @@ from service.commands.options import store_option
 from service.errors import BadParameter
 
 DATA, RECIPE, CHANGES, MACHINE, RUN = "Data", "Recipe", "Random changes of the images", "Machine", "Run"
+
+
+def path_of(option: str, what: str) -> Callable[[str | Path], Path]:
+    """Return what makes a Path of an option's text. An empty one, which Path would make the current folder, is refused.
+
+    The error is a BadParameter that asks for `what` it should be, as "a folder".
+    """
+
+    def parse(given: str | Path) -> Path:
+        if not str(given):
+            raise BadParameter(f"{option} is empty; name {what}, or leave it out")
+        return Path(given)
+
+    return parse
+
 
 Data = Annotated[
     str,
@@ -87,6 +102,9 @@ FusionStride = Annotated[
 EncoderWeights = Annotated[
     Path | None,
     typer.Option(
+        "--encoder-weights",
+        parser=path_of("--encoder-weights", "a file"),
+        metavar="PATH",
         help="What the encoder begins with: a training checkpoint of RepVGG or EfficientNet-Lite (.pth, .safetensors), "
         "best.safetensors of another run, or weights.safetensors of a published checkpoint.",
         rich_help_panel=RECIPE,
@@ -105,6 +123,8 @@ TeacherRun = Annotated[
     Path | None,
     typer.Option(
         "--teacher",
+        parser=path_of("--teacher", "a run folder"),
+        metavar="PATH",
         help="Folder of a finished run, on the same split, whose network teaches this one beside the masks.",
         rich_help_panel=RECIPE,
     ),
@@ -215,19 +235,12 @@ CacheGib = Annotated[
 ]
 
 
-def run_folder(given: str | Path) -> Path:
-    """Return the run folder that was given. Raises BadParameter for an empty one: Path makes it the current folder."""
-    if not str(given):
-        raise BadParameter("--run is empty; name a folder, or leave it out")
-    return Path(given)
-
-
 Run = Annotated[
     Path | None,
     typer.Option(
         "--run",
         "--run-folder",
-        parser=run_folder,
+        parser=path_of("--run", "a folder"),
         metavar="PATH",
         help="Run folder; runs/MODALITY-PRESET by default, and -foldN behind it for a fold. Interrupted runs go on.",
         rich_help_panel=RUN,
@@ -238,7 +251,7 @@ EncoderRun = Annotated[
     typer.Option(
         "--run",
         "--run-folder",
-        parser=run_folder,
+        parser=path_of("--run", "a folder"),
         metavar="PATH",
         help="Run folder; runs/MODALITY-encoder by default, and -foldN behind it for a fold. Interrupted runs go on.",
         rich_help_panel=RUN,
@@ -253,20 +266,17 @@ def drawn_modality(data: str) -> str | None:
     return data.split(":")[1] if data.startswith("drawn:") else None
 
 
-NONE_AT_ALL = ("steps_per_epoch", "crop_px")
-
-
 def given(parameters: Mapping[str, object], **parsed: object) -> dict[str, object]:
     """Return the changes to a configuration that were asked for, from a command's `parameters`, by its fields' names.
 
     What `configure` is told apart from them is left out; `parsed` is what takes the place of a parameter, or of one
-    of another name. None changes nothing, and 0 for one of `NONE_AT_ALL` makes it None.
+    of another name. None changes nothing, and 0 makes None of what is in `ZERO_IS`.
     """
-    from service.training.config import Config
+    from service.training.config import ZERO_IS, Config
 
     fields = Config.model_fields.keys() - {"data", "modality", "preset"}
     return {
-        name: (value or None) if name in NONE_AT_ALL else value
+        name: (value or None) if name in ZERO_IS else value
         for name, value in {**parameters, **parsed}.items()
         if name in fields and value is not None
     }

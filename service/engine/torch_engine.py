@@ -85,7 +85,9 @@ def give_back_unused_of_gpu() -> None:
     torch.cuda.empty_cache()
 
 
-def pick_device(name: str, *, setting: str = "ALNET_DEVICE=cuda", instead: str = "auto or cpu") -> torch.device:
+def pick_device(
+    name: str, *, setting: str = "--device cuda (or ALNET_DEVICE=cuda)", instead: str = "auto or cpu"
+) -> torch.device:
     """Return the device for "auto", "cpu" or "cuda".
 
     Raises:

@@ -83,11 +83,12 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def _check_values(architecture: Callable[..., nn.Module], config: Mapping[str, object]) -> None:
-    """Raise ValueError if a value is not of the kind that the architecture's signature names."""
+    """Raise ValueError if the architecture's signature has no such name, or names another kind of value for it."""
     takes = inspect.signature(architecture).parameters
     for name, value in config.items():
         if name not in takes:
-            continue  # the call itself says so
+            known = f"there are {', '.join(takes)}" if takes else "there are none"
+            raise ValueError(f"it has no option {name!r}; {known}")
         hint = takes[name].annotation
         kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
         if not any(_is_of_kind(value, kind) for kind in kinds):

@@ -19,8 +19,15 @@ def read_scores(path: Path) -> dict[str, float]:
     """
     try:
         scores = IOU_BY_KEY.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise BadParameter(f'{path} is no JSON of IoU by network, as {{"al-net": 0.7}}: {error}') from error
+    except OSError as error:
+        raise BadParameter(f"--scores {path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        where = error.errors()[0]["loc"]
+        fault = f"that of {where[0]} is none" if where else "this is none"
+        raise BadParameter(
+            f'--scores {path} must be JSON of IoU, 0 to 1, by network, as {{"al-net": 0.7}}; {fault}'
+        ) from error
     if unknown := scores.keys() - {compared.key for compared in PAPER_NETWORKS}:
-        raise BadParameter(f"{path}: the paper does not compare {', '.join(sorted(unknown))}")
+        known = ", ".join(compared.key for compared in PAPER_NETWORKS)
+        raise BadParameter(f"--scores {path}: no network {', '.join(sorted(unknown))}; there are {known}")
     return scores

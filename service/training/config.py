@@ -16,6 +16,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OF_THE_MACHINE = ("workers", "cache_gib")
 """Fields that change nothing but time and memory: a run that was interrupted may go on with others."""
 
+ZERO_IS = {"steps_per_epoch": "all views of all images", "crop_px": "the whole grid"}
+"""What 0 stands for in options whose fields then are None."""
+
 NO_NAME = "no name for a modality: up to 40 small letters, digits and hyphens, and no hyphen first, as in lung-ct"
 
 
@@ -239,17 +242,27 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where, message = first["loc"], first["msg"].removeprefix("Value error, ")
-        if where == ("modality",):
+        if error.errors()[0]["loc"] == ("modality",):
             raise BadConfig(f"modality: {modality!r} is {NO_NAME}") from error
-        given = f" {first['input']}" if isinstance(first["input"], int | float) else ""
-        within = "".join(f", {part}" for part in where[1:])
-        name = f"{option_of(str(where[0]))}{given}{within}" if where else "configuration"
-        raise BadConfig(f"{name}: {message}") from error
+        raise BadConfig(_first_fault(error)) from error
     if config.shift_px > (most := min(config.input.grid)):  # here, so that what older runs recorded stays readable
         raise BadConfig(f"--shift {config.shift_px}: the grid itself has no more than {most} pixels a side; give fewer")
     return config
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a configuration, by its option."""
+    first = error.errors()[0]
+    where, message = first["loc"], first["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"configuration: {message}"
+    field, *within = map(str, where)
+    given = f" {first['input']}" if isinstance(first["input"], int | float) else ""
+    if field == "fractions":
+        within = [f"of the {('train', 'validation', 'test')[int(number)]} images" for number in within]
+    elif field in ZERO_IS:
+        message += f"; or 0 for {ZERO_IS[field]}"
+    return f"{', '.join([option_of(field) + given, *within])}: {message}"
 
 
 def option_of(field: str) -> str:

@@ -213,11 +213,12 @@ def test_a_wrong_call_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_empty_run_folder_is_not_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("option", ["--run", "--encoder-weights", "--teacher"])
+def test_an_empty_path_is_not_the_current_folder(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = _train("--data", "drawn:retina", "--run", "", "--store", tmp_path / "store")
+    result = _train("--data", "drawn:retina", option, "", "--store", tmp_path / "store")
     assert isinstance(result.exception, BadParameter), result.output
-    assert "--run is empty" in str(result.exception)
+    assert f"{option} is empty" in str(result.exception)
     assert not list(tmp_path.iterdir())
 
 

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -369,8 +370,8 @@ def a_little_higher(checkpoint: Checkpoint, folder: Path) -> Int8Model:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 @pytest.mark.parametrize("wish", [Wish(engine="cuda-graphs"), Wish(device="cuda")])
 def test_a_missing_gpu_is_told_by_the_setting_that_asks_for_it(wish: Wish, tmp_path: Path) -> None:
-    setting = "ALNET_DEVICE=cuda" if wish.device == "cuda" else "ALNET_ENGINE=cuda-graphs"
-    with pytest.raises(BadSettings, match=f"^{setting}, but PyTorch sees no CUDA device; use auto or "):
+    setting = "--device cuda (or ALNET_DEVICE=cuda)" if wish.device == "cuda" else "ALNET_ENGINE=cuda-graphs"
+    with pytest.raises(BadSettings, match=f"^{re.escape(setting)}, but PyTorch sees no CUDA device; use auto or "):
         load_engine(publish_tiny(tmp_path), wish)
 
 

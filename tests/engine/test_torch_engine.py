@@ -237,7 +237,7 @@ def test_auto_tries_half_precision_first_on_cuda_and_float32_everywhere() -> Non
 
 @without_cuda
 def test_cuda_without_a_cuda_device_is_a_wrong_setting() -> None:
-    with pytest.raises(BadSettings, match="ALNET_DEVICE=cuda"):
+    with pytest.raises(BadSettings, match=r"^--device cuda \(or ALNET_DEVICE=cuda\), but"):
         pick_device("cuda")
 
 

@@ -151,6 +151,21 @@ def test_a_configuration_that_does_not_fit_is_an_error(config: dict[str, object]
 
 
 @pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("al-net", "there are encoder, context, decoder, "),
+        ("pyconvunet", "there are widths, narrowing"),
+        ("cenet", "there are none"),
+    ],
+)
+def test_an_option_that_an_architecture_does_not_have_is_told_with_those_that_it_has(name: str, known: str) -> None:
+    with pytest.raises(
+        BadConfig, match=f"^{name} does not take this configuration: it has no option 'colour'; {known}"
+    ):
+        build(name, colour=1)
+
+
+@pytest.mark.parametrize(
     ("name", "config"),
     [("repvgg-unet", {"widths": 8}), ("deeplabv3plus", {"context": 0}), ("pyconvunet", {"narrowing": [4]})],
 )

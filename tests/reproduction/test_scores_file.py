@@ -17,11 +17,11 @@ def test_scores_are_read_by_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("", "is no JSON of IoU by network"),
-        ("[0.7]", "is no JSON of IoU by network"),
-        ('{"al-net": 72}', "less than or equal to 1"),
-        ('{"al-net": "good"}', "valid number"),
-        ('{"al-nett": 0.7}', "the paper does not compare al-nett"),
+        ("", "must be JSON of IoU, 0 to 1, by network, .*; this is none$"),
+        ("[0.7]", "must be JSON of IoU, 0 to 1, by network, .*; this is none$"),
+        ('{"al-net": 72}', "; that of al-net is none$"),
+        ('{"al-net": "good"}', "; that of al-net is none$"),
+        ('{"al-nett": 0.7}', "no network al-nett; there are al-net, "),
     ],
 )
 def test_what_is_no_file_of_scores_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
@@ -32,5 +32,5 @@ def test_what_is_no_file_of_scores_is_refused(tmp_path: Path, content: str, comp
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadParameter, match=r"nowhere\.json"):
+    with pytest.raises(BadParameter, match=r"nowhere\.json cannot be read: No such file or directory$"):
         read_scores(tmp_path / "nowhere.json")

@@ -121,6 +121,21 @@ def test_a_value_out_of_its_range_is_named(field: str, value: object) -> None:
         configure("data", "retina", "quick", {field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps_per_epoch", -1, "--steps-per-epoch -1: .* 1; or 0 for all views of all images$"),
+        ("crop_px", 8, "--crop 8: .* 32; or 0 for the whole grid$"),
+        ("fractions", (-1.0, 1.0, 1.0), "--fractions -1.0, of the train images: .* 0$"),
+        ("fractions", (0.5, 0.5, 2.0), "--fractions 2.0, of the test images: .* 1$"),
+        ("fold", 2, "configuration: --folds says how many folds, --fold which of them tests: give both"),
+    ],
+)
+def test_what_an_option_may_be_is_told_in_its_own_words(field: str, value: object, message: str) -> None:
+    with pytest.raises(BadConfig, match=f"^{message}"):
+        configure("data", "retina", "quick", {field: value})
+
+
 def test_a_modality_that_no_store_could_hold_is_refused() -> None:
     for name in ("../retina", "My Modality"):
         with pytest.raises(BadConfig, match=f"modality: '{name}' is no name for a modality: up to 40 small letters"):
@@ -180,5 +195,5 @@ def test_a_grid_that_could_not_be_served_is_not_trained(kind: str) -> None:
 def test_options_are_named_as_the_command_has_them() -> None:
     options = {option for parameter in get_command(app).commands["train"].params for option in parameter.opts}  # type: ignore[attr-defined]
     assert {option_of(field) for field in Config.model_fields} - options == {"--network", "--imitates"}
-    with pytest.raises(BadConfig, match=r"^--crop 33: Input should be a multiple of 32$"):
+    with pytest.raises(BadConfig, match=r"^--crop 33: Input should be a multiple of 32; or 0 for the whole grid$"):
         configure("drawn:skin", "skin", "quick", {"crop_px": 33})
