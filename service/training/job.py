@@ -107,8 +107,10 @@ def _run(
     folder.check(config)
     if (result := folder.result()) is not None:
         return _finished(config, folder, result, store, say) if leads else None
-    if leads and store is not None:
-        check_store(store, config.modality)
+    if leads:
+        folder.check_writable()
+        if store is not None:
+            check_store(store, config.modality)
     network = build_network(config)  # early: what cannot be built is refused before the data are read
     check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:

@@ -83,20 +83,34 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
 
 def _passed_over(folder: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
     """Return a line for each kind of picture beside the images, in folders of their own, that was not read."""
-    lines: list[str] = []
-    for where in sorted({Path(pair.image.file).parent for pair in pairs} - {folder}):
-        inside = {path: _image_files(path) for path in sorted(where.iterdir()) if not path.name.startswith(".")}
-        files = Counter(_unpacked(path).suffix.lower() for path in where.iterdir() if path.name[0] != ".")
-        lines += (
-            f"{path} holds images ({len(images)}) that are passed over: only {where} itself is read"
-            for path, images in inside.items()
-            if images
-        )
-        lines += (
-            f"{where} holds {suffix} files ({files[suffix]}) that are passed over: save them as PNG"
-            for suffix in sorted(files.keys() & UNREAD_SUFFIXES)
-        )
-    return tuple(lines)
+    places = sorted({Path(pair.image.file).parent for pair in pairs} - {folder})
+    return tuple(line for where in places for line in _unread_pictures(where))
+
+
+def _unread_pictures(where: Path) -> list[str]:
+    """Return a line for each subfolder with images, and for each kind of picture that is not read."""
+    inside = {path: _image_files(path) for path in sorted(where.iterdir()) if not path.name.startswith(".")}
+    files = Counter(_unpacked(path).suffix.lower() for path in where.iterdir() if path.name[0] != ".")
+    lines = [
+        f"{path} holds images ({len(images)}) that are passed over: only {where} itself is read"
+        for path, images in inside.items()
+        if images
+    ]
+    lines += (
+        f"{where} holds {suffix} files ({files[suffix]}) that are passed over: save them as PNG"
+        for suffix in sorted(files.keys() & UNREAD_SUFFIXES)
+    )
+    return lines
+
+
+def _instead_of_images(where: Path) -> str:
+    """Return what a folder without images holds in their place, and what to do; nothing if there is nothing."""
+    if lines := _unread_pictures(where):
+        return f"; {lines[0]}"
+    folders = [path for path in where.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return (
+        f"; it holds folders ({len(folders)}), and only {where} itself is read: put the images there" if folders else ""
+    )
 
 
 def _stare(folder: Path) -> Layout | None:
@@ -168,7 +182,8 @@ def _images_and_masks(folder: Path) -> Layout | None:
         return None
     for subfolder in (image_folder, mask_folder):
         if not _image_files(subfolder):
-            raise BadDataset(f"{subfolder} holds no image; we read {' '.join(sorted(IMAGE_SUFFIXES))}, also as .gz")
+            read = f"we read {' '.join(sorted(IMAGE_SUFFIXES))}, also as .gz"
+            raise BadDataset(f"{subfolder} holds no image; {read}{_instead_of_images(subfolder)}")
     pairs = _pair_up(_image_files(image_folder), _image_files(mask_folder), _case_of)
     size = _size_of_slices(pairs)
     is_isbi = size == (512, 512) and len(pairs) == 30 and _is_called(folder, "isbi2012")

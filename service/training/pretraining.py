@@ -99,6 +99,7 @@ def _pretrain(
     config: Config, folder: RunFolder, fabric: Fabric, weights: Path, say: Say, *, encoder_weights: Path | None
 ) -> None:
     folder.check(config)
+    folder.check_writable()
     model, network = Model.of(weights), build_network(config)
     if config.encoder_weights and not folder.has_begun:
         say(begin_with(network, encoder_weights))

@@ -1,8 +1,10 @@
 """A run's folder: what it was asked, how it split the data, how each epoch went, and what came of it."""
 
 import csv
+import errno
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
@@ -82,6 +84,16 @@ class RunFolder:
             raise BadConfig(
                 f"{self.path} holds another run ({_difference(before, config)}); pick one with {self._option}"
             )
+
+    def check_writable(self) -> None:
+        """Check that the folder, which is there, can be written, before hours are spent on what is to lie in it.
+
+        Raises:
+            OSError: it cannot.
+        """
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            advice = f"mend that, or pick another folder with {self._option}; nothing was trained"
+            raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {advice}", str(self.path))
 
     def settle(self, config: Config, fastest: Callable[[], str]) -> Config:
         """Return the configuration with its arithmetic settled: what the run began with, or else the `fastest`.

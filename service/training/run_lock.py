@@ -63,6 +63,11 @@ def _make(folder: Path, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise BadConfig(f"{folder} is a file, or lies in one; pick a folder with {option}") from error
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+        advice = f"{folder} cannot be made there; pick another folder with {option}"
+        raise OSError(error.errno, f"{error.strerror}: {advice}", error.filename) from error
 
 
 def _opened(path: Path) -> BinaryIO:

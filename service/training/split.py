@@ -145,9 +145,8 @@ def _deal_fold(groups: Sequence[Sequence[str]], fractions: Fractions, seed: int,
     others = [[group for group in groups if group[0] not in test] for test in dealt.values()]
     shares = _training_shares(fractions)
     if min(map(len, others)) < len(shares):  # of any fold: better now than after others were trained
-        raise BadDataset(
-            f"{len(groups)} images, or groups of images that belong together, are too few for {folds} folds"
-        )
+        few = f"{len(groups)} images, or groups of images that belong together, are too few for {folds} folds"
+        raise BadDataset(f"{few}; add images, or give fewer --folds")
     return {"test": dealt[str(number)]} | _deal(others[number - 1], shares, seed)
 
 
@@ -155,7 +154,8 @@ def _deal(groups: Sequence[Sequence[str]], shares: Shares, seed: int) -> dict[st
     """Deal groups out in seeded order, large ones first, each to the part that lacks the most images."""
     if len(groups) < len(shares):
         needed = f"{len(shares)} parts need {len(shares)}"
-        raise BadDataset(f"there are {len(groups)} images, or groups of images that belong together; {needed}")
+        few = f"there are {len(groups)} images, or groups of images that belong together; {needed}"
+        raise BadDataset(f"{few}. {_advice(shares)}")
     total = sum(map(len, groups))
     dealt: dict[str, set[str]] = {part: set() for part in shares}
     shuffled = sorted(groups, key=lambda group: _shuffled(seed)(group[0]))
@@ -165,6 +165,13 @@ def _deal(groups: Sequence[Sequence[str]], shares: Shares, seed: int) -> dict[st
         neediest = max(parts, key=lambda part: shares[part] * total - len(dealt[part]))
         dealt[neediest].update(group)
     return dealt
+
+
+def _advice(shares: Shares) -> str:
+    """Return what to do where there are too few groups for each part, or fold, to have one."""
+    if "train" not in shares:
+        return "Add images, or give fewer --folds"
+    return "Add images" + (", or do without a test part: --fractions 0.7 0.3 0" if "test" in shares else "")
 
 
 def _connected(names: Sequence[str], links: Iterable[tuple[str, str]]) -> list[list[str]]:

@@ -298,6 +298,23 @@ def test_an_empty_folder_is_named(tmp_path: Path, kind: str) -> None:
         read_layout(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("inside", "advice"),
+    [
+        ("scan.dcm", r"images holds \.dcm files \(1\) that are passed over: save them as PNG$"),
+        ("p1/scan.png", r"images/p1 holds images \(1\) that are passed over: only .*images itself is read$"),
+        ("p1/day/scan.png", r"it holds folders \(1\), and only .*images itself is read: put the images there$"),
+    ],
+)
+def test_what_lies_in_the_place_of_images_is_named_with_advice(inside: str, advice: str, tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a"])
+    scan = (tmp_path / "images" / "a.png").rename(tmp_path / "a.png")
+    (tmp_path / "images" / inside).parent.mkdir(parents=True, exist_ok=True)
+    scan.rename(tmp_path / "images" / inside)
+    with pytest.raises(BadDataset, match=rf"images holds no image; we read .*; .*{advice}"):
+        read_layout(tmp_path)
+
+
 def test_volumes_of_different_length_are_named(tmp_path: Path) -> None:
     write(tmp_path / "train-volume.tif", grey(1), grey(2), grey(3))
     write(tmp_path / "train-labels.tif", mask(1), mask(2))

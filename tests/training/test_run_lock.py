@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +13,7 @@ from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.reproduction.experiment import Experiment, run_experiment
 from service.reproduction.paper import PAPER_NETWORKS
-from service.training.config import configure
+from service.training.config import Config, configure
 from service.training.job import run as run_job
 from service.training.pretraining import pretrain
 from service.training.run_lock import LOCK, held
@@ -94,3 +95,31 @@ def test_a_file_system_without_locks_is_said_and_a_run_goes_on(tmp_path: Path) -
     with held(tmp_path / "run", said.append, lock=no_locks):
         (tmp_path / "run" / "state").touch()
     assert said == [f"caution: {tmp_path / 'run'} cannot be locked (No locks available); start no other run in it"]
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, **_options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))  # root may make them everywhere
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    refused = pytest.raises(PermissionError, match="run cannot be made there; pick another folder with --out")
+    with refused, held(tmp_path / "run", print, option="--out"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        lambda config, run: run_job(config, run, None, print),
+        lambda config, run: pretrain(config, run, run / "weights.pth", print),
+    ],
+    ids=["train", "pretrain"],
+)
+def test_a_folder_that_cannot_be_written_is_refused_before_the_data_are_read(
+    job: Callable[[Config, Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = configure("no data", "retina", "quick", {"input": GRID, "crop_px": None}), tmp_path / "run"
+    run.mkdir()
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != run)  # root may write everywhere
+    with pytest.raises(PermissionError, match="mend that, or pick another folder with --run; nothing was trained"):
+        job(config, run)

@@ -74,7 +74,7 @@ def test_a_small_share_still_gets_a_image(tmp_path: Path) -> None:
 
 
 def test_too_few_images_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(BadDataset, match=r"2 images, or groups .*; 3 parts need 3"):
+    with pytest.raises(BadDataset, match=r"2 images, or groups .*; 3 parts need 3\. Add images, or .*: --fractions 0"):
         split(numbered(tmp_path, 2), fractions=FRACTIONS, seed=0)
 
 
@@ -282,10 +282,10 @@ def test_more_folds_than_slices_are_refused(tmp_path: Path) -> None:
 
 
 def test_too_few_images_for_the_folds_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(BadDataset, match=r"3 images, or groups .*; 4 parts need 4"):
+    with pytest.raises(BadDataset, match=r"3 images, or groups .*; 4 parts need 4\. Add .* fewer --folds$"):
         split(numbered(tmp_path / "p", 3), fractions=FRACTIONS, seed=0, fold=(1, 4))
     for fold in (1, 2):
-        with pytest.raises(BadDataset, match="too few for 2 folds"):
+        with pytest.raises(BadDataset, match=r"too few for 2 folds; add images, or give fewer --folds$"):
             split(numbered(tmp_path / "p", 3), fractions=FRACTIONS, seed=0, fold=(fold, 2))
     with pytest.raises(BadDataset, match="8 slices are too few for 2 folds"):
         split(series(tmp_path / "s", 8), fractions=FRACTIONS, seed=0, fold=(1, 2))
