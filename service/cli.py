@@ -1,8 +1,10 @@
 """alnet: the command line. Every command imports what it needs when it runs, so that --help is quick."""
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
+from pathlib import Path
 
 from service.commands.interruption import INTERRUPTED
 
@@ -61,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong. So is a lack of memory, and
     Ctrl-C, with code 130, where the command has nothing better to say of it.
     """
+    _open_what_is_closed()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # help has more than ASCII, which not every terminal shows
     try:
@@ -82,6 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print("alnet: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _open_what_is_closed() -> None:
+    """Let what is said go nowhere where stdout or stderr is closed (`2>&-`): Python has None there then.
+
+    The next file to be opened would get their numbers besides, and what a library in C says would lie in it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
 
 
 def _is_of_an_interrupt(error: BaseException | None) -> bool:

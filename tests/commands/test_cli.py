@@ -119,6 +119,15 @@ def test_a_file_in_the_way_is_one_line_too(capsys: pytest.CaptureFixture[str], t
     assert (ended, complained) == (2, f"alnet: {run} is a file, or lies in one; pick a folder with --run\n")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-"])
+def test_a_closed_stderr_ends_no_command(closed: str, tmp_path: Path) -> None:
+    """The pattern is looked at once the images are checked, with a progress bar where there is a terminal."""
+    train = ("-m", "service.cli", "train", "--data", "drawn:retina:8", "--case-pattern", "(", "--input", "fit:32x32")
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, *train, "--run", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
 def test_a_wrong_option_is_refused_before_torch_is_loaded() -> None:
     done = _python("-m", "service.cli", "train", "--data", "drawn:retina", "--epochs", "0")
     assert done.returncode == 2
