@@ -251,8 +251,8 @@ class Job:
 
     def _caution(self, test_iou: float | None, validation_iou: float) -> str | None:
         dataset, split = self.parts.dataset, self.parts.split
-        if test_iou is not None and (found := caution_of_nothing(dataset, split.test, test_iou, "test")):
-            return found
+        if test_iou is not None:  # at the threshold that was chosen; epochs are validated at 0.5
+            return caution_of_nothing(dataset, split.test, test_iou, "test")
         return caution_of_nothing(dataset, split.validation, validation_iou, "validation")
 
     def _record(self, progress: Progress) -> None:
