@@ -39,12 +39,12 @@ def draw_learning_curves(runs: Mapping[str, Sequence[Path]], path: Path) -> None
     for network, folders in runs.items():
         for number, curves in enumerate(map(read_curves, folders)):
             label = TITLES[network] if number == 0 else None
-            loss.plot(*_axes(curves.loss), color=COLOURS[network], label=label, linewidth=1)
+            loss.plot(*_axes(curves.loss), color=COLOURS[network], label=label, linewidth=1, marker=".")
             iou.plot(*_axes(curves.validation_iou), color=COLOURS[network], linewidth=1, marker=".")
     for axes, title in ((loss, "training loss"), (iou, "validation IoU")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(loc="outside right center")
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=100)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
@@ -21,17 +22,18 @@ TALLEST_PX = 512
 
 
 def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
-    """Draw loss, validation IoU and learning rate over the epochs into a PNG."""
+    """Draw loss, validation IoU and learning rate over the epochs into a PNG: a dot each, so that one alone shows."""
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     loss, iou, rate = figure.subplots(1, 3)
     epochs = [record.epoch + 1 for record in history]
-    loss.plot(epochs, [record.loss for record in history])
+    loss.plot(epochs, [record.loss for record in history], marker=".")
     validated = [(record.epoch + 1, record.validation_iou) for record in history if record.validation_iou is not None]
-    iou.plot([epoch for epoch, _ in validated], [value for _, value in validated])
-    rate.plot(epochs, [record.learning_rate for record in history])
+    iou.plot([epoch for epoch, _ in validated], [value for _, value in validated], marker=".")
+    rate.plot(epochs, [record.learning_rate for record in history], marker=".")
     for axes, title in ((loss, "training loss (Dice + BCE)"), (iou, "validation IoU"), (rate, "learning rate")):
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
     _write(figure, path)
 

@@ -42,6 +42,14 @@ def test_a_sample_stands_beside_its_reference_mask_and_errors(tmp_path: Path) ->
         assert picture.height == 512
 
 
+def test_a_single_epoch_is_a_dot_in_each_of_the_curves(tmp_path: Path) -> None:
+    draw_curves([EpochRecord(0, 0.1, 1.0, 0.5, 0.9, 1.0)], tmp_path / "curves.png")
+    with PillowImage.open(tmp_path / "curves.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    coloured = np.ptp(pixels, axis=2) > 60
+    assert [bool(part.any()) for part in np.array_split(coloured, 3, axis=1)] == [True, True, True]
+
+
 def test_curves_and_expected_iou_are_drawn_even_of_little(tmp_path: Path) -> None:
     draw_curves([EpochRecord(0, 0.1, 1.0, None, None, 1.0)], tmp_path / "curves.png")
     draw_expected([ImageScore("one", Agreement(0.5, 0.9, 0.7), 0.6)], tmp_path / "expected.png")
