@@ -15,7 +15,8 @@ from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
 from service.training.layouts import read_layout
-from service.training.pairs import MAX_PIXELS, MemorySource, NoMask, Pair, Source
+from service.training.pairs import MAX_PIXELS, FileSource, MemorySource, NoMask, Pair, Source
+from service.training.stamps import Stamp, stamps_of
 
 __all__ = ["Dataset", "Pair", "check", "check_learnable", "load", "load_image", "open_dataset"]
 
@@ -33,6 +34,7 @@ class Dataset:
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
     - `images`: sha256, in hex, of each pair's image as it is stored, by the pair's name.
+    - `stamps`: those of the files before they were read, by which a change since then is seen.
     - `cautions`: what there is to look at, a line each: pictures among the images that were not read, and, once `check`
       has read all, those that were turned by their EXIF orientation and whose masks were not.
     - `pixels`, `foreground`: the same of its pixels, and the share of its mask that is foreground, 0 to 1, once `check`
@@ -45,6 +47,7 @@ class Dataset:
     digest: str
     pairs_digest: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
+    stamps: Mapping[str, Stamp] = field(default_factory=dict, compare=False)
     is_numbered: bool = False
     cautions: tuple[str, ...] = ()
     pixels: Mapping[str, str] = field(default_factory=dict)
@@ -198,6 +201,7 @@ def _fault(source: Source, error: BadUpload) -> BadDataset:
 def _dataset(name: str, pairs: Sequence[Pair], *, is_series: bool) -> Dataset:
     """Return the dataset with its digests; each file is read once."""
     files: dict[str, Source] = {source.file: source for pair in pairs for source in (pair.image, pair.mask)}
+    stamps = stamps_of(file for file, source in files.items() if isinstance(source, FileSource))
     digests = {file: hashlib.sha256(source.read()).hexdigest() for file, source in files.items()}
     images = {pair.name: _of_page(digests[pair.image.file], pair.image) for pair in pairs}
     masks = {pair.name: _of_page(digests[pair.mask.file], pair.mask) for pair in pairs}
@@ -209,6 +213,7 @@ def _dataset(name: str, pairs: Sequence[Pair], *, is_series: bool) -> Dataset:
         digest=_sha256("\n".join(sorted(digests.values()))),
         pairs_digest=_sha256(together),
         images=images,
+        stamps=stamps,
     )
 
 

@@ -125,12 +125,14 @@ def fit(
     normalisation: Normalisation,
     validate: Validate,
     on_epoch: Callable[[Progress], None],
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> Progress:
     """Train to the last epoch, from where `folder`'s state left off; the best network's weights lie in BEST afterwards.
 
-    `validate` scores a predictor on the validation images; `on_epoch` sees the progress after each epoch is saved. Of
-    several processes only that of rank 0 validates and writes, while the others wait; it alone returns the whole
-    progress.
+    `validate` scores a predictor on the validation images; `on_epoch` sees the progress after each epoch is saved. If
+    `check` raises, nothing of the epoch that was just run is kept. Of several processes only that of rank 0 checks,
+    validates and writes, while the others wait; it alone returns the whole progress.
 
     The best weights are written after the state that speaks of them, which holds the same while their epoch is its
     last: a run killed between the two writes them when it goes on. So no state ever speaks of weights that are gone.
@@ -150,6 +152,7 @@ def fit(
         rate = set_learning_rate(fitting.optimizer, fitting.config, epoch)
         loss = _train_epoch(fitting, epoch, progress)
         if fitting.fabric.is_global_zero:
+            check()
             iou, accuracy = _validated(fitting, epoch, normalisation, validate)
             if iou is not None and iou > progress.best_iou:
                 progress.best_iou, progress.best_epoch = iou, epoch

@@ -3,9 +3,9 @@
 import itertools
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from service.training.augment import TrainingItems
 from service.training.beginning import begin
 from service.training.calibrate import calibrate
 from service.training.config import Config
-from service.training.dataset import open_dataset
+from service.training.finished import finished, say_caution
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
 from service.training.initial import (
     architecture_config,
@@ -38,14 +38,7 @@ from service.training.origins import parts_digest
 from service.training.parts import Parts, Say, Usual, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import agreed_precision, check_agreed, make_fabric, part
-from service.training.publication import (
-    Trained,
-    check_store,
-    describe,
-    prove_and_publish,
-    publish_kept,
-    published_before,
-)
+from service.training.publication import Trained, check_store, describe, prove_and_publish
 from service.training.resources import memory_for_a_step, memory_for_validation, room_on_disk
 from service.training.run_folder import Result, RunFolder
 from service.training.run_lock import held
@@ -53,6 +46,7 @@ from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
 from service.training.teacher import Teacher
 from service.training.tensorboard import ScalarLog
+from service.training.watch import Watch
 
 VALIDATION_RULE = MaskRule(threshold=0.5)
 """By which epochs are compared; the checkpoint's own is chosen once the best one is known."""
@@ -106,7 +100,7 @@ def _run(
     say = say if leads else _say_nothing
     folder.check(config)
     if (result := folder.result()) is not None:
-        return _finished(config, folder, result, store, say) if leads else None
+        return finished(config, folder, result, store, say) if leads else None
     if leads:
         folder.check_writable()
         if store is not None:
@@ -120,18 +114,20 @@ def _run(
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
         begin(config, folder, parts, say, encoder=encoder_weights, teacher=teacher if config.teacher else None)
+    watch = Watch(config, folder, parts.dataset)
     usual = study(parts.train, config.input, quiet=not leads)
     job = Job(config, folder, parts, usual, fabric.device, say)
-    progress = job.train(fabric, network, teacher)
+    progress = job.train(fabric, network, teacher, check=watch.check)
     part(fabric)
     if not leads:
         return None
     with memory_for_validation(config, fabric.device):
         trained, predictor = job.finish(progress)
     job.draw(predictor, trained.rule)
+    watch.check()
     result = job.publish(trained, store, progress)
     folder.write_result(result)
-    _say_caution(result, say)
+    say_caution(result, say)
     return result
 
 
@@ -146,8 +142,18 @@ class Job:
     device: torch.device
     say: Say
 
-    def train(self, fabric: Fabric, network: nn.Module, teacher: Path | None = None) -> Progress:
-        """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each."""
+    def train(
+        self,
+        fabric: Fabric,
+        network: nn.Module,
+        teacher: Path | None = None,
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> Progress:
+        """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each.
+
+        If `check` raises after an epoch, nothing of that one is kept.
+        """
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
         if not self.folder.has_begun:
             settle_beginning(network, items, self.usual.normalisation, whole=self.config.fine_tune)
@@ -160,7 +166,7 @@ class Job:
                 self._report(progress)
                 log.record(progress)
 
-            progress = fit(fitting, self.folder.path, self.usual.normalisation, self._validate, on_epoch)
+            progress = fit(fitting, self.folder.path, self.usual.normalisation, self._validate, on_epoch, check=check)
             if fabric.is_global_zero:
                 log.record(progress)  # a run killed right after its last state lacks that epoch
         return progress
@@ -258,31 +264,6 @@ class Job:
     def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
         draw_curves(progress.history, self.folder.path / "curves.png")
-
-
-def _finished(config: Config, folder: RunFolder, result: Result, store: Path | None, say: Say) -> Result:
-    """Return the result of a finished run; publish its checkpoint into `store`, unless it lies there already."""
-    if config.data != folder.recorded_config().data:
-        folder.check_data(open_dataset(config.data, series=config.series))
-    say(f"{folder.path} is finished already; pick another folder with --run to train anew")
-    _say_caution(result, say)
-    if store is None:
-        return result
-    if (published := published_before(folder.path, config.modality, store)) is None:
-        published = publish_kept(folder.path, config.modality, store)
-        say(f"published {published}")
-    if (checkpoint := str(published.absolute())) != result.checkpoint:
-        result = replace(result, checkpoint=checkpoint)
-        try:
-            folder.write_result(result)
-        except OSError as error:  # the checkpoint is in the store, and is found there again
-            say(f"{folder.path} cannot be written ({error.strerror}): it does not say where this was published")
-    return result
-
-
-def _say_caution(result: Result, say: Say) -> None:
-    if result.caution is not None:
-        say(f"caution: {result.caution}")
 
 
 def _say_nothing(_: str) -> None:

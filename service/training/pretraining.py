@@ -34,6 +34,7 @@ from service.training.resources import memory_for_a_step, room_on_disk
 from service.training.run_folder import RunFolder
 from service.training.run_lock import held
 from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
+from service.training.watch import Watch
 
 LARGEST_GRADIENT = 5.0
 """The norm to which gradients are cut: an encoder that knows nothing yet gets steep ones."""
@@ -107,13 +108,14 @@ def _pretrain(
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
     begin(config, folder, parts, say, encoder=encoder_weights, teacher=None)
+    watch = Watch(config, folder, parts.dataset, needs_masks=False)
     normalisation = study(parts.train, config.input).normalisation
     items = TrainingItems(parts.train, len(parts.train), config)
     if not folder.has_begun:
         settle_beginning(network, items, normalisation)
     normalise = Normalise(normalisation.mean, normalisation.std)
     lessons = _prepare(config, fabric, model, imitation, normalise=normalise, items=items)
-    _learn(lessons, folder, say)
+    _learn(lessons, folder, say, watch)
 
 
 def _prepare(
@@ -130,7 +132,7 @@ def _prepare(
     return _Lessons(config, fabric, model, imitation, wrapped, wrapped_optimizer, normalise, batches, order)
 
 
-def _learn(lessons: _Lessons, folder: RunFolder, say: Say) -> None:
+def _learn(lessons: _Lessons, folder: RunFolder, say: Say, watch: Watch) -> None:
     """Run the epochs that are still to run; say and write down how each went, and keep the encoder after each."""
     config, state = lessons.config, folder.path / STATE
     trained = lessons.imitation, lessons.optimizer
@@ -141,6 +143,7 @@ def _learn(lessons: _Lessons, folder: RunFolder, say: Say) -> None:
         started = time.monotonic()
         rate = set_learning_rate(lessons.optimizer, config, epoch)
         errors = _epoch(lessons, epoch)
+        watch.check()
         loss = sum(errors) / len(errors)
         progress.history.append(EpochRecord(epoch, rate, loss, None, None, time.monotonic() - started))
         write_atomically(folder.path / BEST, save(_encoder_tensors(lessons.imitation)))

@@ -99,4 +99,5 @@ class SplitFile:
             what = "names of images, or which mask belongs to which,"
         else:
             return
-        raise BadConfig(f"{what} changed since {path} was written; start anew in another folder with {option}")
+        advice = f"bring back what was there, and the run goes on, or start anew in another folder with {option}"
+        raise BadConfig(f"{what} changed since {path} was written; {advice}")

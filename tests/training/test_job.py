@@ -308,6 +308,41 @@ def test_a_full_disk_ends_the_run_with_advice_and_the_same_command_goes_on(tmp_p
     assert [line.split("  ")[0] for line in said if line.startswith("epoch")] == ["epoch 2/2"]
 
 
+def test_data_that_change_under_a_run_stop_it_and_it_goes_on_once_they_are_back(tmp_path: Path) -> None:
+    data, run = _folder(tmp_path / "data", 6), tmp_path / "run"
+    image = data / "images" / "0.png"
+    before = image.read_bytes()
+    config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), epochs=3, crop_px=None, cache_gib=0)
+
+    def say(line: str) -> None:
+        if line.startswith("epoch 1"):
+            image.touch()  # the same content
+        if line.startswith("epoch 2"):
+            write(image, picture(99, height=40, width=50))
+
+    with pytest.raises(BadConfig, match=r"the data changed since .*; bring back what was there, and the run goes on"):
+        run_job(config, run, None, say)
+    assert (run / "epochs.csv").read_text().count("\n") == 3  # none of the third epoch
+
+    image.write_bytes(before)
+    said: list[str] = []
+    assert run_job(config, run, None, said.append) is not None
+    assert [line.split()[1] for line in said if line.startswith("epoch")] == ["3/3"]
+
+
+def test_data_that_change_before_the_test_scores_are_published_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _folder(tmp_path / "data", 6)
+    config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), crop_px=None)
+    monkeypatch.setattr(  # what comes after the test
+        "service.training.job.draw_expected", lambda *_: write(data / "masks" / "0.png", mask(9, height=40, width=50))
+    )
+    with pytest.raises(BadConfig, match="the data changed since"):
+        run_job(config, tmp_path / "run", tmp_path / "store", print)
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_store_that_cannot_be_published_into_is_refused_before_the_data_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

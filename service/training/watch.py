@@ -1,0 +1,31 @@
+"""Data that change while a run learns from them: they would be none that its split and its card tell of."""
+
+from service.training.config import Config
+from service.training.dataset import Dataset, open_dataset
+from service.training.run_folder import RunFolder
+from service.training.stamps import stamps_of
+
+
+class Watch:
+    """The files of a `dataset` as they were when it was opened. `folder` is that of a run of `config` on it."""
+
+    def __init__(self, config: Config, folder: RunFolder, dataset: Dataset, *, needs_masks: bool = True) -> None:
+        self._config, self._folder, self._needs_masks = config, folder, needs_masks
+        self._stamps = dict(dataset.stamps)
+
+    def check(self) -> None:
+        """Check the data as a run that goes on does, if a file has another stamp than when it was last looked at.
+
+        One that is gone, or cannot be reached, is none that has changed: who needs it says so.
+
+        Raises:
+            BadConfig: they are others now; the run goes on once they are back.
+            BadDataset: they cannot be read any more.
+        """
+        now = stamps_of(self._stamps)
+        if all(self._stamps[file] == stamp for file, stamp in now.items()):
+            return
+        config = self._config
+        found = open_dataset(config.data, series=config.series, needs_masks=self._needs_masks)
+        self._folder.check_data(found)
+        self._stamps |= now

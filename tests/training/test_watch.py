@@ -1,0 +1,93 @@
+"""Data are watched from before they are read, and looked into again only where a file's stamp is another one."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from service.errors import BadConfig
+from service.training.config import Config, configure
+from service.training.dataset import open_dataset
+from service.training.pretraining import RECIPE, pretrain
+from service.training.run_folder import EPOCHS, RunFolder
+from service.training.split import Split
+from service.training.watch import Watch
+from tests.network.published_efficientnet import LITE0, random_weights
+from tests.training.folders import images_and_masks, mask, write
+
+SIZE = (40, 30)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return images_and_masks(tmp_path / "data", ["a", "b", "c"], size=SIZE)
+
+
+def _config(data: Path, **changes: object) -> Config:
+    return configure(str(data), "own", "quick", {"crop_px": None, **changes})
+
+
+@pytest.fixture
+def watch(data: Path, tmp_path: Path) -> Watch:
+    """That of a run which has begun."""
+    folder, dataset = RunFolder(tmp_path / "run"), open_dataset(data)
+    folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
+    return Watch(_config(data), folder, dataset)
+
+
+def test_files_with_other_stamps_but_the_same_content_are_read_once(
+    watch: Watch, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def recorded(spec: str, *, series: bool | None, needs_masks: bool) -> object:
+        opened.append(spec)
+        return open_dataset(spec, series=series, needs_masks=needs_masks)
+
+    monkeypatch.setattr("service.training.watch.open_dataset", recorded)
+    watch.check()
+    assert opened == []
+    os.utime(data / "images" / "a.png", (0, 0))
+    watch.check()
+    watch.check()
+    assert opened == [str(data)]
+
+
+def test_what_has_another_content_is_refused_until_it_is_back(watch: Watch, data: Path) -> None:
+    file = data / "masks" / "b.png"
+    before = file.read_bytes()
+    write(file, mask(9, height=SIZE[0], width=SIZE[1]))
+    for _ in range(2):
+        with pytest.raises(BadConfig, match="the data changed since"):
+            watch.check()
+    file.write_bytes(before)
+    watch.check()
+
+
+def test_a_file_that_is_gone_is_missed_by_who_needs_it_alone(watch: Watch, data: Path) -> None:
+    (data / "images" / "a.png").unlink()
+    watch.check()
+
+
+def test_a_change_while_the_data_are_read_is_one_too(data: Path, tmp_path: Path) -> None:
+    dataset, folder = open_dataset(data), RunFolder(tmp_path / "run")
+    write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))  # as while all is checked
+    folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
+    with pytest.raises(BadConfig, match="the data changed since"):
+        Watch(_config(data), folder, dataset).check()
+
+
+def test_pre_training_watches_its_images_too(data: Path, tmp_path: Path) -> None:
+    torch.save(random_weights(LITE0), tmp_path / "lite.pth")
+    small = {"blocks": [1] * 5, "widths": [8] * 5}
+    tiny = {"steps_per_epoch": 1, "batch_size": 2, "crop_px": 64, "precision": "float32", "workers": 0, "epochs": 3}
+    config = _config(data, **{**RECIPE, **tiny, "network": small})
+
+    def say(line: str) -> None:
+        if line.startswith("epoch 1"):
+            write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))
+
+    with pytest.raises(BadConfig, match="the data changed since"):
+        pretrain(config, tmp_path / "run", tmp_path / "lite.pth", say)
+    assert (tmp_path / "run" / EPOCHS).read_text().count("\n") == 2
