@@ -1,7 +1,9 @@
 """alnet: the command line. Every command imports what it needs when it runs, so that --help is quick."""
 
+import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -36,6 +38,9 @@ EXTRAS = (
 )
 USAGE_ERRORS = (BadConfig, BadParameter, BadSettings)
 
+LEADER_SPEAKS_S = 5.0
+"""How long the other processes of torchrun's wait for the first one to tell what all of them have found."""
+
 app = typer.Typer(
     name="alnet",
     help="Segment medical images with AL-Net: train a checkpoint, look at it, serve it.",
@@ -64,11 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Ctrl-C, with code 130, where the command has nothing better to say of it.
     """
     _open_what_is_closed()
+    logging.getLogger("matplotlib").setLevel(
+        logging.ERROR
+    )  # it warns of a home that it cannot write, of which we do not
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # help has more than ASCII, which not every terminal shows
     try:
         app(arguments)
     except (AlnetError, OSError) as error:
+        _let_the_leader_speak()
         print(f"alnet: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
     except ModuleNotFoundError as error:  # the serving image cannot train, and the training image cannot serve
@@ -85,6 +94,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print("alnet: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _let_the_leader_speak() -> None:
+    """Wait, in a process of torchrun's that is not the first: when that one ends in an error, torchrun ends all others.
+
+    What is wrong with the call or the data is found by all of them, and is to be told once; what only one of them finds
+    is told all the same.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
+        time.sleep(LEADER_SPEAKS_S)
 
 
 def _open_what_is_closed() -> None:

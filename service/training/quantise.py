@@ -4,7 +4,8 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -169,17 +170,28 @@ def quantised_model(card: Card, network: nn.Module, tiles: Sequence[NDArray[np.u
 
     from service.engine.openvino_graph import to_openvino  # noqa: PLC0415
 
-    model = nncf.quantize(
-        to_openvino(card, network),
-        nncf.Dataset([tile[None] for tile in tiles]),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(tiles),
-        ignored_scope=nncf.IgnoredScope(patterns=list(NOT_QUANTISED), validate=False),
-    )
+    with _progress_on_stderr():
+        model = nncf.quantize(
+            to_openvino(card, network),
+            nncf.Dataset([tile[None] for tile in tiles]),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(tiles),
+            ignored_scope=nncf.IgnoredScope(patterns=list(NOT_QUANTISED), validate=False),
+        )
     with tempfile.TemporaryDirectory() as folder:
         graph, constants = Path(folder) / "model.xml", Path(folder) / "model.bin"
         ov.serialize(model, graph, constants)
         return Int8Model(graph.read_bytes(), constants.read_bytes())
+
+
+@contextmanager
+def _progress_on_stderr() -> Iterator[None]:
+    """Let what NNCF draws on stdout, which is for results, go to stderr if that is a terminal, else nowhere."""
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        redirect_stdout(sys.stderr if sys.stderr.isatty() else nowhere),
+    ):
+        yield
 
 
 def _iou(engine: Engine, data: str, split: Path) -> tuple[float, int]:

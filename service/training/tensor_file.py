@@ -1,6 +1,7 @@
 """Tensors by name from a file of weights, whoever wrote it; nothing in it is ever run."""
 
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-        content: object = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch speaks of its own past where a file is old, or is TorchScript
+            warnings.simplefilter("ignore")
+            content: object = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
     except OSError as error:
         raise BadConfig(f"encoder weights {path} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:

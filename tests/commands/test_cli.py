@@ -128,6 +128,23 @@ def test_a_closed_stderr_ends_no_command(closed: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
+def test_a_home_that_cannot_be_written_is_not_told_of(tmp_path: Path) -> None:
+    """Matplotlib would keep its fonts there."""
+    (tmp_path / "file").touch()
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG"))}
+    train = ("-m", "service.cli", "train", "--data", "drawn:retina:8", "--case-pattern", "(", "--input", "fit:32x32")
+    done = subprocess.run(
+        [sys.executable, *train, "--run", str(tmp_path / "run")],
+        env=own | {"HOME": str(tmp_path / "file" / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("alnet: case pattern '('")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_wrong_option_is_refused_before_torch_is_loaded() -> None:
     done = _python("-m", "service.cli", "train", "--data", "drawn:retina", "--epochs", "0")
     assert done.returncode == 2

@@ -116,6 +116,13 @@ def test_an_error_ends_the_job_with_its_message_and_leaves_nothing(tmp_path: Pat
     assert not (run.path / STATE).exists()
 
 
+def test_what_all_processes_find_is_told_once(tmp_path: Path) -> None:
+    run = RunOfTwo(tmp_path)
+    refused = train(run, "--network-option", "colour=1")
+    assert refused.returncode != 0
+    assert refused.stderr.count("alnet: al-net does not take this configuration") == 1
+
+
 def test_a_folder_in_use_ends_all_processes(tmp_path: Path) -> None:
     run = RunOfTwo(tmp_path)
     with another_run(run.path):

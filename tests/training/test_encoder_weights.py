@@ -1,6 +1,7 @@
 """Encoder weights from RepVGG checkpoints, against the published training code's structure, written here once more."""
 
 import argparse
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from service.errors import BadConfig
 from service.network import build, reparameterize
 from service.network.repvgg import Encoder
 from service.training.encoder_weights import load_encoder_weights
+from service.training.tensor_file import read_tensors
 from tests.network.as_if_trained import as_if_trained
 
 A1_WIDTHS = [64, 64, 128, 256, 1280]
@@ -252,6 +254,17 @@ def test_a_file_of_another_kind_is_an_error(content: bytes, tmp_path: Path) -> N
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(BadConfig, match=r"a\.pth"):
         load_encoder_weights(build("al-net", **SMALL), tmp_path / "a.pth")
+
+
+def test_what_torch_says_of_old_kinds_of_files_is_not_told(tmp_path: Path) -> None:
+    old = tmp_path / "old.pth"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.jit.save(torch.jit.script(nn.Conv2d(1, 1, 1)), str(old))
+        said.clear()
+        with pytest.raises(BadConfig, match="neither a PyTorch checkpoint nor safetensors"):
+            read_tensors(old)
+    assert [str(warning.message) for warning in said] == []
 
 
 @pytest.mark.parametrize("safe", [True, False])
