@@ -19,17 +19,20 @@ from tqdm import tqdm
 from service.engine.choosing import EXACT, load_engine
 from service.engine.engine import Engine
 from service.engine.parity import Parity
+from service.engine.quality import MaskRule
 from service.engine.weights import build_network, read_state
 from service.errors import BadParameter, QuantisationLoss
 from service.imaging.placement import prepare
 from service.store.card import Card, Quantised
 from service.store.checkpoint import Checkpoint, Contents, Int8Model, sha256
 from service.store.publish import publish_next
+from service.training.cache import PairCache
 from service.training.dataset import Dataset, load_image, open_dataset
-from service.training.evaluate import chosen, evaluate
+from service.training.evaluate import chosen, read_pairs
 from service.training.origins import Origin
 from service.training.pairs import Pair
-from service.training.scores import mean_and_std
+from service.training.parts import shown
+from service.training.scores import mean_and_std, score
 from service.training.split_file import SplitFile
 
 SEED = 0
@@ -87,8 +90,8 @@ def quantise(
             "Nothing was published"
         )
     say("comparing on the test images")
-    exact, _ = _iou(load_engine(checkpoint, EXACT), data, split)
-    found, n = _iou(engine, data, split)
+    pairs = read_pairs(data, split, "test", [card])
+    exact, found, n = _iou(load_engine(checkpoint, EXACT), pairs), _iou(engine, pairs), len(pairs)
     _judge(exact, found, n, largest_loss, may_use_more=len(tiles) < len(taught))
     quantised = _describe(model, calibration_images=len(tiles), n=n, iou_mean=found, iou_loss=exact - found)
     contents = Contents(checkpoint.read_weights(), model)
@@ -100,7 +103,7 @@ def _check_own(card: Card, dataset: Dataset, path: Path) -> None:
     """Check that the split.json at `path` says how the card's own data were divided.
 
     Cards from before they held a digest of the parts cannot tell for sure: of other data than the card's that is said
-    on stderr, of its own by `evaluate`.
+    on stderr, of its own by `read_pairs`.
 
     Raises:
         BadParameter: it does not: images that the checkpoint has learnt from would judge it.
@@ -194,10 +197,11 @@ def _progress_on_stderr() -> Iterator[None]:
         yield
 
 
-def _iou(engine: Engine, data: str, split: Path) -> tuple[float, int]:
-    """Return the mean IoU on the split's test images, and how many they are."""
-    scores = evaluate(data, engine, split=split)
-    return mean_and_std(score.agreement.iou for score in scores)[0], len(scores)
+def _iou(engine: Engine, pairs: PairCache) -> float:
+    """Return the mean IoU on these pairs."""
+    card = engine.card
+    scores = score(shown(pairs, "scoring"), engine.predict, card.input, MaskRule.of(card))
+    return mean_and_std(found.agreement.iou for found in scores)[0]
 
 
 def _engine(card: Card, model: Int8Model) -> Engine:

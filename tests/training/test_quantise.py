@@ -183,6 +183,14 @@ def test_of_an_old_card_and_other_data_it_is_said_that_nothing_shows_whose_the_s
     assert "alnet train --data FOLDER --modality retina --seed 7 " in said
 
 
+def test_of_an_old_card_and_its_own_data_another_split_is_cautioned_of_once(
+    tmp_path: Path, split: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_card().data.model_copy(update={"digest": open_dataset(DATA).digest, "split": "seed 5"})
+    quantise_tiny(publish_tiny(tmp_path, data=data), split)
+    assert capsys.readouterr().err.count("is not how the checkpoint's own data were split") == 1
+
+
 @pytest.fixture
 def copied(store: Path, tmp_path: Path) -> Path:
     """A copy of version 2 to be damaged."""
