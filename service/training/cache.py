@@ -30,6 +30,22 @@ class PairCache:
             self._kept[index] = image, mask
         return image, mask
 
+    def fill(self) -> None:
+        """Decode the first pairs that fit, as later calls would.
+
+        Raises:
+            BadDataset: a file cannot be read any more.
+        """
+        for index in range(len(self)):
+            self(index)
+            if index not in self._kept:
+                return
+
+    @property
+    def still_to_read(self) -> list[Pair]:
+        """The pairs that are not kept: they are read from their files each time."""
+        return [pair for index, pair in enumerate(self._pairs) if index not in self._kept]
+
     def named(self) -> Iterator[tuple[str, tuple[Image, Mask]]]:
         """Yield (name, (image, mask)) of every pair, in order."""
         for index, pair in enumerate(self._pairs):

@@ -114,7 +114,7 @@ def _run(
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
         begin(config, folder, parts, say, encoder=encoder_weights, teacher=teacher if config.teacher else None)
-    watch = Watch(config, folder, parts.dataset)
+    watch = Watch(config, folder, parts.dataset, parts.caches)
     usual = study(parts.train, config.input, quiet=not leads)
     job = Job(config, folder, parts, usual, fabric.device, say)
     progress = job.train(fabric, network, teacher, check=watch.check)
@@ -154,6 +154,9 @@ class Job:
 
         If `check` raises after an epoch, nothing of that one is kept.
         """
+        if fabric.is_global_zero:
+            self.parts.validation.fill()  # now rather than when they judge: masks may be mended while a run learns
+            self.parts.test.fill()
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
         if not self.folder.has_begun:
             settle_beginning(network, items, self.usual.normalisation, whole=self.config.fine_tune)

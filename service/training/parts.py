@@ -33,6 +33,11 @@ class Parts:
     validation: PairCache
     test: PairCache
 
+    @property
+    def caches(self) -> tuple[PairCache, ...]:
+        """All three."""
+        return self.train, self.validation, self.test
+
 
 def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = True, needs_masks: bool = True) -> Parts:
     """Open and check the dataset; split it, or take the split that the run began with.

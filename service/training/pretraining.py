@@ -108,7 +108,7 @@ def _pretrain(
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
     begin(config, folder, parts, say, encoder=encoder_weights, teacher=None)
-    watch = Watch(config, folder, parts.dataset, needs_masks=False)
+    watch = Watch(config, folder, parts.dataset, parts.caches, needs_masks=False)
     normalisation = study(parts.train, config.input).normalisation
     items = TrainingItems(parts.train, len(parts.train), config)
     if not folder.has_begun:

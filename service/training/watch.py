@@ -1,5 +1,8 @@
 """Data that change while a run learns from them: they would be none that its split and its card tell of."""
 
+from collections.abc import Sequence
+
+from service.training.cache import PairCache
 from service.training.config import Config
 from service.training.dataset import Dataset, open_dataset
 from service.training.run_folder import RunFolder
@@ -7,22 +10,35 @@ from service.training.stamps import stamps_of
 
 
 class Watch:
-    """The files of a `dataset` as they were when it was opened. `folder` is that of a run of `config` on it."""
+    """The files of a `dataset` as they were when it was opened. `folder` is that of a run of `config` on it.
 
-    def __init__(self, config: Config, folder: RunFolder, dataset: Dataset, *, needs_masks: bool = True) -> None:
+    What the `caches`, through which alone the run reads, have read and keep may change: the run knows it as it was.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        dataset: Dataset,
+        caches: Sequence[PairCache],
+        *,
+        needs_masks: bool = True,
+    ) -> None:
         self._config, self._folder, self._needs_masks = config, folder, needs_masks
-        self._stamps = dict(dataset.stamps)
+        self._stamps, self._caches = dict(dataset.stamps), caches
 
     def check(self) -> None:
         """Check the data as a run that goes on does, if a file has another stamp than when it was last looked at.
 
-        One that is gone, or cannot be reached, is none that has changed: who needs it says so.
+        Only files that are still to be read are looked at. One that is gone, or cannot be reached, is none that has
+        changed: who needs it says so.
 
         Raises:
             BadConfig: they are others now; the run goes on once they are back.
             BadDataset: they cannot be read any more.
         """
-        now = stamps_of(self._stamps)
+        pairs = [pair for cache in self._caches for pair in cache.still_to_read]
+        now = stamps_of(self._stamps.keys() & {source.file for pair in pairs for source in (pair.image, pair.mask)})
         if all(self._stamps[file] == stamp for file, stamp in now.items()):
             return
         config = self._config

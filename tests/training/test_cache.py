@@ -44,3 +44,13 @@ def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     assert cache(0)[0].shape == (12, 10, 3)
     with pytest.raises(BadDataset, match=r"1\.png"):
         cache(1)
+
+
+def test_as_many_are_read_beforehand_as_are_kept(tmp_path: Path) -> None:
+    pairs = open_dataset(_data(tmp_path)).pairs
+    cache = PairCache(pairs, limit_bytes=2 * PAIR_BYTES)
+    assert cache.still_to_read == list(pairs)
+    cache.fill()
+    assert cache.still_to_read == [pairs[2]]
+    (tmp_path / "images" / "1.png").unlink()
+    assert cache(1)[0].shape == load(pairs[0])[0].shape

@@ -21,6 +21,7 @@ from service.network.repvgg import repvgg_encoder
 from service.store.checkpoint import Checkpoint
 from service.store.model_store import ModelStore
 from service.training.config import Config, configure, file_identity
+from service.training.dataset import open_dataset
 from service.training.evaluate import evaluate
 from service.training.fit import BEST
 from service.training.job import run as run_job
@@ -330,11 +331,26 @@ def test_data_that_change_under_a_run_stop_it_and_it_goes_on_once_they_are_back(
     assert [line.split()[1] for line in said if line.startswith("epoch")] == ["3/3"]
 
 
+def test_masks_may_be_mended_while_a_run_that_has_read_them_learns(tmp_path: Path) -> None:
+    data, run = _folder(tmp_path / "data", 6), tmp_path / "run"
+    digest = open_dataset(data).digest
+
+    def say(line: str) -> None:
+        if line.startswith("epoch 1"):
+            for number in range(6):
+                write(data / "masks" / f"{number}.png", mask(9, height=40, width=50))
+
+    config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), epochs=2, crop_px=None)
+    result = run_job(config, run, None, say)
+    assert result is not None
+    assert Checkpoint.read(Path(result.checkpoint)).card.data.digest == digest
+
+
 def test_data_that_change_before_the_test_scores_are_published_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = _folder(tmp_path / "data", 6)
-    config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), crop_px=None)
+    config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), crop_px=None, cache_gib=0)
     monkeypatch.setattr(  # what comes after the test
         "service.training.job.draw_expected", lambda *_: write(data / "masks" / "0.png", mask(9, height=40, width=50))
     )

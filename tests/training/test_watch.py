@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from service.errors import BadConfig
+from service.training.cache import PairCache
 from service.training.config import Config, configure
 from service.training.dataset import open_dataset
 from service.training.pretraining import RECIPE, pretrain
@@ -33,7 +34,7 @@ def watch(data: Path, tmp_path: Path) -> Watch:
     """That of a run which has begun."""
     folder, dataset = RunFolder(tmp_path / "run"), open_dataset(data)
     folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
-    return Watch(_config(data), folder, dataset)
+    return Watch(_config(data), folder, dataset, [PairCache(dataset.pairs, limit_bytes=0)])
 
 
 def test_files_with_other_stamps_but_the_same_content_are_read_once(
@@ -70,18 +71,39 @@ def test_a_file_that_is_gone_is_missed_by_who_needs_it_alone(watch: Watch, data:
     watch.check()
 
 
+def test_what_was_read_and_is_kept_may_change(data: Path, tmp_path: Path) -> None:
+    dataset, folder = open_dataset(data), RunFolder(tmp_path / "run")
+    folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
+    cache = PairCache(dataset.pairs, limit_bytes=2 * SIZE[0] * SIZE[1] * 4)
+    cache.fill()
+    watch = Watch(_config(data), folder, dataset, [cache])
+    write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))
+    watch.check()
+    write(data / "masks" / "c.png", mask(9, height=SIZE[0], width=SIZE[1]))
+    with pytest.raises(BadConfig, match="the data changed since"):
+        watch.check()
+
+
 def test_a_change_while_the_data_are_read_is_one_too(data: Path, tmp_path: Path) -> None:
     dataset, folder = open_dataset(data), RunFolder(tmp_path / "run")
     write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))  # as while all is checked
     folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
     with pytest.raises(BadConfig, match="the data changed since"):
-        Watch(_config(data), folder, dataset).check()
+        Watch(_config(data), folder, dataset, [PairCache(dataset.pairs, limit_bytes=0)]).check()
 
 
 def test_pre_training_watches_its_images_too(data: Path, tmp_path: Path) -> None:
     torch.save(random_weights(LITE0), tmp_path / "lite.pth")
     small = {"blocks": [1] * 5, "widths": [8] * 5}
-    tiny = {"steps_per_epoch": 1, "batch_size": 2, "crop_px": 64, "precision": "float32", "workers": 0, "epochs": 3}
+    tiny = {
+        "steps_per_epoch": 1,
+        "batch_size": 2,
+        "crop_px": 64,
+        "precision": "float32",
+        "workers": 0,
+        "epochs": 3,
+        "cache_gib": 0,
+    }
     config = _config(data, **{**RECIPE, **tiny, "network": small})
 
     def say(line: str) -> None:
