@@ -107,6 +107,44 @@ def test_the_refused_are_told_when_the_queue_will_be_through() -> None:
     run_virtually(main)
 
 
+def test_the_refused_are_told_whole_seconds_and_never_too_few() -> None:
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, seconds=1.25, max_size=2, max_queued=4) as batcher:
+            calls = [ask(batcher, [item]) for item in range(4)]
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded, match="try again in 3 s") as refusal:
+                batcher.admit(None)
+            assert refusal.value.retry_after_s == pytest.approx(2.5)
+            await outcomes(calls)
+
+    run_virtually(main)
+
+
+def test_what_the_refused_are_told_follows_the_last_batch_though_the_queue_is_the_same() -> None:
+    def told(batcher: Batcher[int, int]) -> float:
+        with pytest.raises(Overloaded) as refused:
+            batcher.admit(None)
+        return refused.value.retry_after_s
+
+    async def main() -> None:
+        device = Device("virtual", executor=VirtualExecutor(5.0), clock=now)
+        engine, costs = ScriptedEngine(), {1: 2.0, 2: 2.0}
+        async with Batcher(
+            engine.run, device=device, max_size=1, max_wait_s=0, max_queued=2, first_costs=costs, clock=now
+        ) as batcher:
+            calls = [ask(batcher, [0])]
+            await asyncio.sleep(0.1)
+            calls += [ask(batcher, [item]) for item in (1, 2)]
+            await asyncio.sleep(0.1)
+            assert told(batcher) == pytest.approx(4.0)
+            async with device.turns.share():  # whose turn comes once the batch has ended
+                assert now() == 5.0
+                assert told(batcher) == pytest.approx(10.0)
+            await outcomes(calls)
+
+    run_virtually(main)
+
+
 def test_behind_uploads_of_many_items_the_refused_are_told_how_long_those_take() -> None:
     async def main() -> None:
         async with serving(ScriptedEngine().run, max_queued=10) as batcher:
@@ -138,6 +176,19 @@ def test_where_decoding_takes_longest_the_refused_are_told_how_long_that_takes(i
                 batcher.admit(None, ahead=4)
             await asyncio.gather(*calls)
             assert refused.value.retry_after_s == pytest.approx(now() - asked, abs=0.2)
+
+    run_virtually(main)
+
+
+def test_of_a_batch_the_upload_that_was_decoded_for_longest_tells_whether_the_queue_stood_empty_for_it() -> None:
+    async def main() -> None:
+        async with serving(ScriptedEngine().run, seconds=0.1, max_queued=4) as batcher:
+            await batcher.submit([0])
+            await asyncio.sleep(2.0)
+            await asyncio.gather(batcher.submit([1], since=0.05), batcher.submit([2], since=2.0))
+            with pytest.raises(Overloaded) as refused:
+                batcher.admit(None, ahead=4)
+            assert refused.value.retry_after_s == pytest.approx(0.1 + 4 * 2.0 / 2)
 
     run_virtually(main)
 

@@ -326,7 +326,9 @@ def test_a_cuda_fault_is_no_poisonous_item_nothing_is_run_again_and_nobody_is_le
 
 
 @pytest.mark.parametrize("is_closed", [False, True])
-def test_a_batcher_that_fails_by_a_bug_gives_the_device_up(is_closed: bool) -> None:
+def test_a_batcher_that_fails_by_a_bug_gives_the_device_up_and_leaves_its_trace_in_the_log(
+    is_closed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         device = Device("virtual", executor=VirtualExecutor(1.0), clock=now)
 
@@ -346,6 +348,10 @@ def test_a_batcher_that_fails_by_a_bug_gives_the_device_up(is_closed: bool) -> N
             assert isinstance((await device.wait_failed()).__cause__, ZeroDivisionError)
 
     run_virtually(main)
+    [record] = caplog.records
+    assert record.message == "the batcher on virtual has failed"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
 
 
 def test_a_device_that_takes_no_work_any_more_is_lost() -> None:

@@ -20,7 +20,7 @@ from tests.engine.virtual_time import SlotsExecutor, SpendingExecutor, now, run_
 
 
 class Cores:
-    """Items are ints: their tens say for how many seconds they run on a slot; all together take one second.
+    """Items are ints: their tens say for how many seconds each runs, on a slot or alone; all together take one second.
 
     Memory holds `room` of them side by side.
     """
@@ -43,7 +43,7 @@ class Cores:
         self.begun.append((now(), item))
         if self.beside.running > self.room or self.room == 0:
             raise MemoryError
-        self.beside.spend(item // 10)
+        (self.together if self.together.is_busy else self.beside).spend(item // 10)
         if item in self.raises:
             raise self.raises[item]
         return item
@@ -209,7 +209,7 @@ def test_an_item_for_which_memory_has_no_room_beside_others_runs_again_alone_and
             ends = await outcomes([ask(batcher, [item]) for item in range(10, 18)])
             assert ends == [[item] for item in range(10, 18)]
         assert [item for _, item in cores.begun] == list(range(10, 18))
-        assert [report.failed for report in cores.reports] == [True, False]
+        assert cores.reports == [BatchReport(4, 6.0, failed=True), BatchReport(8, 4.0, failed=False)]
 
     run_virtually(main)
 
@@ -234,7 +234,7 @@ def test_how_many_run_side_by_side_from_then_on_goes_by_how_many_did_when_memory
             await outcomes([ask(batcher, [item]) for item in (10, 11)])
             cores.begun.clear()
             await outcomes([ask(batcher, [item]) for item in (12, 13, 14)])
-        assert cores.begun == [(1, 12), (2, 13), (3, 14)]
+        assert cores.begun == [(2, 12), (3, 13), (4, 14)]
 
     run_virtually(main)
 
@@ -245,7 +245,8 @@ def test_an_item_for_which_memory_has_no_room_at_all_fails_alone() -> None:
         async with cores.serving() as batcher:
             ends = await outcomes([ask(batcher, [item]) for item in (10, 11)])
             assert [type(end) for end in ends] == [EngineFailed, EngineFailed]
-            assert (await batcher.submit([12])).results == [12]
+            cores.room = 1
+            assert await outcomes([ask(batcher, [item]) for item in (12, 13)]) == [[12], [13]]
 
     run_virtually(main)
 
@@ -273,6 +274,33 @@ def test_whoever_leaves_before_a_slot_is_free_is_not_run() -> None:
             await outcomes(calls)
         assert [item for _, item in cores.begun] == [20, 21, 11]
         assert [report.size for report in cores.reports] == [3]
+
+    run_virtually(main)
+
+
+def test_a_batch_of_which_nobody_is_left_before_a_slot_is_free_hurts_nobody() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving() as batcher:
+            calls = [ask(batcher, [item]) for item in (20, 21)]
+            await asyncio.sleep(1)
+            calls.append(ask(batcher, [10]))
+            await asyncio.sleep(0.5)
+            calls[2].cancel()
+            await outcomes(calls)
+            assert (await batcher.submit([30])).results == [30]
+        assert [report.size for report in cores.reports] == [2, 1]
+
+    run_virtually(main)
+
+
+def test_what_was_dealt_out_tells_nothing_of_what_batches_cost() -> None:
+    async def main() -> None:
+        cores = Cores()
+        async with cores.serving() as batcher:
+            for _ in range(5):
+                await outcomes([ask(batcher, [item]) for item in (10, 11, 12, 13)])
+            assert batcher._costs.seconds(4) == 0.0
 
     run_virtually(main)
 
