@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.api.exchange import CALLER_LEFT, Exchange
-from service.api.protocol import HEAD_TIMEOUT_S, MOST_PIPELINED, PIECE_BYTES, REST_TIMEOUT_S, Protocol
+from service.api.protocol import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MOST_PIPELINED, PIECE_BYTES, REST_TIMEOUT_S, Protocol
 from service.api.request_context import RequestContext
-from service.api.unread import LEAST_BYTES, MOST_WAITING_BYTES, STALLED_AFTER_S
+from service.api.unread import LEAST_BYTES, MOST_WAITING_BYTES, STALLED_AFTER_S, UnreadAnswer
 from tests.engine.virtual_time import run_virtually
 from tests.waiting import until
 
@@ -214,8 +214,9 @@ def test_half_a_head_behind_a_request_does_not_break_into_its_answer() -> None:
         (b"\0garbage\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: test\r\nX-A: " + b"y" * 70_000, 431),
         (b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: test\r\n\r\n", 505),
     ],
-    ids=["no HTTP", "too long a head", "a broken body"],
+    ids=["no HTTP", "too long a head", "a broken body", "another HTTP"],
 )
 @pytest.mark.parametrize("requests", [1, 2])
 def test_what_cannot_be_parsed_is_refused_behind_the_answers_to_what_came_before(
@@ -225,6 +226,7 @@ def test_what_cannot_be_parsed_is_refused_behind_the_answers_to_what_came_before
         protocol, transport = connect(slow)
         protocol.data_received(REQUEST * requests + behind)
         protocol.data_received(REQUEST)  # of which nothing can be said any more
+        assert not protocol._intake.unparsed
         await asyncio.sleep(3 * HEAD_TIMEOUT_S * (requests + 1))
         answers = re.findall(rb"HTTP/1\.1 (\d+) ", transport.written)
         assert answers == [b"200"] * requests + [b"%d" % status]
@@ -336,6 +338,19 @@ def test_nothing_more_is_read_while_requests_stay_as_they_came_although_an_app_l
     run_virtually(main)
 
 
+def test_of_requests_that_come_with_the_end_of_a_large_body_few_are_made_at_a_time() -> None:
+    async def main() -> None:
+        protocol, _ = connect(slow)
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 50000\r\n\r\n" + b"x" * 49_999)
+        protocol.data_received(b"x" + SHORT * MANY)
+        assert protocol.pipeline
+        assert has_few_waiting(protocol)
+        protocol.connection_lost(None)
+        await asyncio.sleep(3 * HEAD_TIMEOUT_S + 1)
+
+    run_virtually(main)
+
+
 def test_a_refusal_stands_behind_thousands_of_requests() -> None:
     async def main() -> None:
         protocol, transport = connect()
@@ -415,6 +430,34 @@ def test_the_rest_of_a_body_that_was_answered_already_has_to_come_soon() -> None
     run_virtually(main)
 
 
+def test_a_connection_may_rest_though_the_end_of_its_last_body_came_by_itself() -> None:
+    async def main() -> None:
+        protocol, transport = connect(read_all)
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        protocol.data_received(b"0\r\n\r\n")
+        await asyncio.sleep(2 * HEAD_TIMEOUT_S)
+        assert transport.written.startswith(b"HTTP/1.1 200 ")
+        assert not transport.is_closing()
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_half_a_chunk_of_that_rest_is_no_head_that_is_late() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await asyncio.sleep(1)
+        protocol.data_received(b"64\r\n")
+        await asyncio.sleep(REST_TIMEOUT_S - 2)
+        assert not transport.is_closing()
+        await asyncio.sleep(3)
+        assert transport.is_closing()
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
 def test_when_that_rest_has_come_the_connection_rests_as_any_other() -> None:
     async def main() -> None:
         protocol, transport = connect()
@@ -482,6 +525,23 @@ def test_the_last_bytes_do_not_keep_a_connection_that_ends_with_its_answer(is_re
             protocol.resume_writing()
         await asyncio.sleep(STALLED_AFTER_S)
         assert transport.was_aborted()
+        protocol.connection_lost(None)
+        assert timers() == []
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize(("unsent", "is_aborted"), [(0, False), (10_000, True)])
+def test_a_refusal_that_is_not_taken_keeps_no_connection_and_one_that_is_needs_nobody_to_watch(
+    unsent: int, is_aborted: bool
+) -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        transport.unsent = unsent
+        protocol.data_received(GARBAGE)
+        assert transport.is_closing()
+        await asyncio.sleep(HEAD_TIMEOUT_S + STALLED_AFTER_S + 1)
+        assert transport.was_aborted() is is_aborted
         protocol.connection_lost(None)
         assert timers() == []
 
@@ -557,16 +617,47 @@ def test_the_last_bytes_of_an_answer_do_not_keep_a_connection_that_rests() -> No
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["goodbye", "reset"])
-@pytest.mark.parametrize("sent", [b"", REQUEST[:10], REQUEST], ids=["opened", "half a head", "answered"])
+@pytest.mark.parametrize(
+    "sent", [b"", REQUEST[:10], REQUEST, UNREAD_BODY], ids=["opened", "half a head", "answered", "half a body"]
+)
 def test_a_connection_that_is_lost_is_let_go_at_once(sent: bytes, error: Exception | None) -> None:
     async def main() -> None:
         protocol, _ = connect()
         if sent:
             protocol.data_received(sent)
         await asyncio.sleep(1)
-        assert len(timers()) == 1
+        assert timers()
         protocol.connection_lost(error)
         assert timers() == []
+
+    run_virtually(main)
+
+
+def test_nobody_watches_a_connection_that_is_lost_before_its_answer_is_taken() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(REQUEST)
+        await asyncio.sleep(1)
+        transport.unsent = 10_000
+        protocol.pause_writing()
+        assert len(UnreadAnswer.waiting) == 1
+        protocol.connection_lost(ConnectionResetError())
+        assert timers() == []
+        assert not UnreadAnswer.waiting
+
+    run_virtually(main)
+
+
+def test_of_requests_that_wait_nothing_is_kept_once_their_caller_has_left() -> None:
+    async def main() -> None:
+        protocol, _ = connect(slow)
+        protocol.data_received(SHORT * MANY)
+        assert protocol.pipeline
+        assert protocol._intake.unparsed
+        protocol.connection_lost(None)
+        assert not protocol.pipeline
+        assert not protocol._intake.unparsed
+        await asyncio.sleep(3 * HEAD_TIMEOUT_S + 1)
 
     run_virtually(main)
 
@@ -695,6 +786,7 @@ NAMED = b"GET / HTTP/1.1\r\nHost: test\r\nX-Request-ID: mine\r\n"
         (NAMED.replace(b"mine", b"not\tsane") + TOO_LONG, 431, "[0-9a-f]{32}"),
         (NAMED + b"\r\n" + REQUEST[:20], 408, "[0-9a-f]{32}"),
         (NAMED + b"\r\n" + GARBAGE, 400, "[0-9a-f]{32}"),
+        (NAMED + b"\r\n" + b"\r\n", 408, "[0-9a-f]{32}"),
     ],
 )
 def test_a_refusal_has_the_headers_of_every_answer_and_a_line_in_the_log(
@@ -718,6 +810,7 @@ def test_a_refusal_has_the_headers_of_every_answer_and_a_line_in_the_log(
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["date"] == DATE[1].decode().lower()
     assert headers["server-timing"].startswith("total;dur=")
+    assert headers["connection"] == "close"
     assert int(headers["content-length"]) == len(body)
     assert json.loads(body)["request_id"] == headers["x-request-id"]
     line = json.loads(caplog.records[-1].message)
@@ -775,6 +868,67 @@ def test_a_body_of_tens_of_thousands_of_tiny_chunks_is_refused() -> None:
 
     assert run_virtually(lambda: main(1)).startswith(b"HTTP/1.1 400 ")
     assert run_virtually(lambda: main(64)).startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_tiny_chunks_of_one_request_do_not_count_for_the_next() -> None:
+    async def main() -> bytes:
+        protocol, transport = connect(read_all)
+        for _ in range(2):
+            protocol.data_received(CHUNKED)
+            for _ in range(30):
+                protocol.data_received(b"1\r\nx\r\n" * 1000)
+                await asyncio.sleep(0)
+            protocol.data_received(b"0\r\n\r\n")
+            await asyncio.sleep(1)
+        protocol.connection_lost(None)
+        return transport.written
+
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", run_virtually(main)) == [b"200", b"200"]
+
+
+def test_what_was_counted_for_a_head_does_not_count_for_its_body() -> None:
+    async def main() -> bytes:
+        protocol, transport = connect(read_all)
+        protocol.data_received(CHUNKED[:-2] + b"X-A: " + b"y" * 60_000 + b"\r\n\r\n")
+        protocol.data_received(b"3;" + b"z" * 10_000)
+        protocol.data_received(b"\r\nabc\r\n0\r\n\r\n")
+        await asyncio.sleep(1)
+        protocol.connection_lost(None)
+        return transport.written
+
+    assert run_virtually(main).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
+def test_a_head_may_be_as_large_as_the_largest(excess: int, status: int) -> None:
+    value = b"y" * (MAX_HEAD_BYTES + excess - len(b"/path" + b"Host" + b"a" + b"X-A"))
+    assert told(b"GET /path HTTP/1.1\r\nHost: a\r\nX-A: " + value + b"\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_head_that_does_not_end_is_refused_as_soon_as_it_is_too_large() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(REQUEST[:-2] + b"X-A: ")
+        protocol.data_received(b"y" * MAX_HEAD_BYTES)
+        assert transport.written.startswith(b"HTTP/1.1 431 ")
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+def test_nobody_gets_a_tunnel() -> None:
+    assert told(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_length_of_more_digits_than_any_number_has_is_no_http() -> None:
+    assert told(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"0" * 5000 + b"\r\n\r\n").startswith(
+        b"HTTP/1.1 400 "
+    )
+
+
+def test_what_follows_the_last_chunk_is_no_header_of_the_request() -> None:
+    sent = b"POST /a HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Late: b\r\n\r\n"
+    assert told(sent).endswith(b"\r\n\r\n/a  host transfer-encoding")
 
 
 def test_of_answers_that_wait_and_fill_the_memory_the_oldest_is_given_up() -> None:
