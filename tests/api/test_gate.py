@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -268,7 +268,7 @@ async def test_a_wrong_key_costs_its_sender_and_nobody_else_any_allowance(file: 
     ("addresses", "statuses"),
     [
         (["192.0.2.1", "192.0.2.2", "192.0.2.1"], [200, 200, 429]),
-        (["2001:db8::1", "2001:db8::2:1", "2001:db8:0:1::1"], [200, 429, 200]),
+        (["2001:db8::1", "2001:db8::8000:0:0:1", "2001:db8:0:1::1"], [200, 429, 200]),
         (["::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"], [200, 429, 200]),
         (["", "no address"], [200, 429]),
     ],
@@ -278,6 +278,17 @@ async def test_without_keys_each_address_has_a_rate_of_its_own(addresses: list[s
     app = fake_app(rate_limit=1)
     async with running(app):
         assert await asked_from(app, addresses) == statuses
+
+
+async def test_callers_of_whom_no_address_is_known_share_one_rate() -> None:
+    """As those do who come over a Unix socket."""
+    app, nobody, statuses = fake_app(rate_limit=1), cast("tuple[str, int]", None), list[int]()
+    async with running(app):
+        for _ in range(2):
+            transport = httpx.ASGITransport(app=app, client=nobody)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                statuses.append((await client.get("/models")).status_code)
+    assert statuses == [200, 429]
 
 
 async def test_an_address_that_a_header_claims_is_not_believed() -> None:
