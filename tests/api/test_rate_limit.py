@@ -98,6 +98,7 @@ def test_what_is_left_is_told_in_whole_requests_and_whole_seconds() -> None:
     clock.now += NS // 2
     left = limiter.allowance("a")
     assert (left.remaining, left.full_in_s) == (2, math.ceil(2 * 2 - 0.5))
+    assert RateLimiter(7, 1, clock=clock).window_s == math.ceil(60 / 7)
 
 
 def test_the_least_recent_of_too_many_callers_is_forgotten() -> None:

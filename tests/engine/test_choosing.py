@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from service.engine.choosing import ANY, EXACT, Candidate, Wish, candidates, choices, first_sound, load_engine, loading
-from service.engine.engine import Engine
+from service.engine.engine import Engine, side_by_side
 from service.engine.half_precision import cpu_precisions
 from service.engine.parity import Parity, probe_difference, probe_tile
 from service.engine.quality import agreement
@@ -138,6 +138,25 @@ def test_descriptors_of_another_version_are_a_bad_checkpoint(tmp_path: Path) -> 
         load_engine(publish_tiny(tmp_path, training_images=other), EXACT)
 
 
+@pytest.mark.parametrize(("asked", "expected"), [(2, 2), (0, 1)])
+def test_an_engine_has_as_many_threads_as_were_asked_for(tmp_path: Path, asked: int, expected: int) -> None:
+    try:
+        load_engine(publish_tiny(tmp_path), Wish(engine="torch", device="cpu", precision="float32", threads=asked))
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(1)
+
+
+@needs_openvino
+def test_openvino_has_pytorchs_threads(tmp_path: Path) -> None:
+    try:
+        beside = side_by_side(load_engine(publish_tiny(tmp_path), Wish(engine="openvino", device="cpu", threads=3)))
+        assert beside is not None
+        assert beside.slots == 3
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_the_reference_is_float32_on_the_cpu(tmp_path: Path) -> None:
     assert load_engine(publish_tiny(tmp_path), EXACT).device == "cpu float32"
 
@@ -190,10 +209,17 @@ def test_a_gpu_that_runs_nothing_is_passed_over_and_the_cpu_serves(
     assert "does not run on cuda:99 float16 torch" in caplog.text
 
 
-def test_a_gpu_that_was_asked_for_is_not_replaced_by_the_cpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wish", [Wish(device="cuda"), Wish(engine="torch"), Wish(precision="float32")])
+def test_a_gpu_of_which_anything_was_asked_for_is_not_replaced_by_the_cpu(wish: Wish, tmp_path: Path) -> None:
     checkpoint = publish_tiny(tmp_path)
     with pytest.raises(BadCheckpoint, match="no engine"):
-        first_of(checkpoint, *on_no_gpu(checkpoint, Wish(device="cuda")))
+        first_of(checkpoint, *on_no_gpu(checkpoint, wish))
+
+
+def test_on_a_cpu_nothing_is_tried_twice(tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    tried = candidates(checkpoint.card, network_of(checkpoint), checkpoint.contents(), ANY, CPU)
+    assert len({candidate.name for candidate in tried}) == len(tried)
 
 
 def failing(error: Exception) -> Candidate:
@@ -209,9 +235,40 @@ def sound(checkpoint: Checkpoint) -> Candidate:
     return Candidate("cpu float32 torch", lambda: load_engine(checkpoint, EXACT), masks=True)
 
 
-def test_what_cannot_be_built_is_passed_over(tmp_path: Path) -> None:
+def test_what_cannot_be_built_is_passed_over_and_the_log_tells_of_that_and_of_what_serves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     checkpoint = publish_tiny(tmp_path)
-    assert first_of(checkpoint, failing(RuntimeError("no kernel")), sound(checkpoint)).device == "cpu float32"
+    engine = load_engine(checkpoint, EXACT)
+    with caplog.at_level(logging.INFO, "service.engine.choosing"):
+        served = first_of(checkpoint, failing(RuntimeError("no kernel")), Candidate("cpu", lambda: engine, masks=True))
+    assert served is engine
+    assert caplog.messages == [
+        "retina version 1 does not run on nowhere: RuntimeError: no kernel",
+        "retina version 1 runs on cpu float32",
+    ]
+
+
+def test_float32_each_building_and_each_comparison_are_steps_of_their_own(tmp_path: Path) -> None:
+    """Between two of them batches have the device."""
+    checkpoint, done = publish_tiny(tmp_path), list[str]()
+    network, engine = network_of(checkpoint), load_engine(checkpoint, EXACT)
+    network.register_forward_hook(lambda *_: done.append("float32"))
+
+    class Watched:
+        card, device = engine.card, engine.device
+
+        def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+            done.append("comparison")
+            return engine.predict(tiles)
+
+    def build() -> Engine:
+        done.append("building")
+        return Watched()
+
+    for _ in first_sound(checkpoint.card, network, [Candidate("watched", build, masks=True)]):
+        done.append("")
+    assert done == ["", "float32", "", "building", "", "comparison"]
 
 
 def test_a_lack_of_memory_is_no_fault_of_the_checkpoint_and_nothing_slower_serves_for_it(tmp_path: Path) -> None:
@@ -269,7 +326,8 @@ class Refused:
 
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         if self.fails:
-            raise EngineFailed("no such kernel") from RuntimeError("on this device")
+            fault = EngineFailed("no such kernel")
+            raise fault from RuntimeError("on this device")  # a circle: this call holds its error, which holds the call
         return [np.full(tile.shape[:2], 255, np.uint8) for tile in tiles]
 
 
@@ -353,6 +411,21 @@ def test_integers_serve_whatever_their_mask(tmp_path: Path) -> None:
     engine = to_end(loading(checkpoint.card, contents, Wish(device="cpu")))
     assert engine.device == "cpu int8 openvino"
     assert "IoU" in fault_of_mask(checkpoint, engine)
+
+
+@needs_openvino
+def test_openvino_runs_on_the_cpu_though_there_is_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    engine = load_engine(publish_tiny(tmp_path), Wish(engine="openvino", precision="float32"))
+    assert engine.device == "cpu float32 openvino"
+
+
+@needs_openvino
+def test_an_integer_form_is_for_integers_alone(tmp_path: Path) -> None:
+    checkpoint = publish_tiny(tmp_path)
+    contents = Contents(checkpoint.read_weights(), int8=Int8Model(graph=b"damaged", constants=b""))
+    asked = Wish(engine="openvino", device="cpu", precision="float32")
+    assert to_end(loading(checkpoint.card, contents, asked)).device == "cpu float32 openvino"
 
 
 def a_little_higher(checkpoint: Checkpoint, folder: Path) -> Int8Model:

@@ -171,6 +171,16 @@ def test_an_item_that_cannot_be_run_fails_alone() -> None:
     run_virtually(main)
 
 
+def test_an_error_that_is_meant_for_callers_reaches_its_own_as_it_is() -> None:
+    async def main() -> None:
+        error = EngineFailed("the network answered with NaN")
+        cores = Cores(raises={13: error})
+        async with cores.serving() as batcher:
+            assert await outcomes([ask(batcher, [item]) for item in (12, 13)]) == [[12], error]
+
+    run_virtually(main)
+
+
 class Pixels:
     """What a failed call held."""
 
@@ -198,12 +208,15 @@ def test_what_a_failed_item_held_is_free_while_its_caller_still_has_the_error() 
         gc.enable()
 
 
-def test_an_item_for_which_memory_has_no_room_beside_others_runs_again_alone_and_fewer_run_from_then_on() -> None:
+def test_an_item_for_which_memory_has_no_room_beside_others_runs_again_alone_and_fewer_run_from_then_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> None:
         cores = Cores(slots=3, room=2)
         async with cores.serving() as batcher:
-            ends = await outcomes([ask(batcher, [item]) for item in (20, 21, 22, 23)])
-            assert ends == [[20], [21], [22], [23]]
+            calls = [ask(batcher, [item]) for item in (20, 21, 22, 23)]
+            assert await outcomes(calls) == [[20], [21], [22], [23]]
+            assert (calls[2].result().queued_s, calls[2].result().ran_s) == (4.0, 2.0)
             assert [item for _, item in cores.begun] == [20, 21, 22, 23, 22]
             cores.begun.clear()
             ends = await outcomes([ask(batcher, [item]) for item in range(10, 18)])
@@ -212,6 +225,7 @@ def test_an_item_for_which_memory_has_no_room_beside_others_runs_again_alone_and
         assert cores.reports == [BatchReport(4, 6.0, failed=True), BatchReport(8, 4.0, failed=False)]
 
     run_virtually(main)
+    assert caplog.messages == ["out of memory with 3 side by side; from now on there are 2"]
 
 
 def test_an_item_that_runs_again_alone_waits_for_the_turn_of_others() -> None:
@@ -243,10 +257,11 @@ def test_an_item_for_which_memory_has_no_room_at_all_fails_alone() -> None:
     async def main() -> None:
         cores = Cores(room=0)
         async with cores.serving() as batcher:
-            ends = await outcomes([ask(batcher, [item]) for item in (10, 11)])
-            assert [type(end) for end in ends] == [EngineFailed, EngineFailed]
+            for pair in ((10, 11), (12, 13)):
+                ends = await outcomes([ask(batcher, [item]) for item in pair])
+                assert [type(end) for end in ends] == [EngineFailed, EngineFailed]
             cores.room = 1
-            assert await outcomes([ask(batcher, [item]) for item in (12, 13)]) == [[12], [13]]
+            assert await outcomes([ask(batcher, [item]) for item in (14, 15)]) == [[14], [15]]
 
     run_virtually(main)
 

@@ -35,6 +35,7 @@ def test_before_the_first_batch_the_advice_goes_by_what_batches_cost() -> None:
 
 def test_a_batch_that_is_not_full_takes_less_where_items_cost_much() -> None:
     assert place_s(drain(LINE), [1] * 4) == pytest.approx(8.0)
+    assert place_s(drain(LINE), [1] * 9) == pytest.approx(2 * 10.0)  # five and four, of which the larger tells
 
 
 def test_where_nothing_is_known_the_advice_is_one_second() -> None:
@@ -81,6 +82,13 @@ def test_for_uploads_that_are_decoded_the_time_counts_in_which_the_queue_stood_e
     for number in range(3):
         rule.record(since=0.0, arrived=5.0 * number + 3.0, ended=5.0 * number + 5.0, items=2, uploads=2)
     assert place_s(rule, [1] * 4, ahead=4) == pytest.approx(2.0 + 4 * 3.0 / 2)
+
+
+def test_for_uploads_that_came_while_a_batch_ran_the_queue_stood_empty_for_no_time() -> None:
+    rule = drain()
+    for arrived, ended in [(3.0, 5.0), (1.0, 7.0), (10.0, 12.0)]:
+        rule.record(since=0.0, arrived=arrived, ended=ended, items=2, uploads=2)
+    assert place_s(rule, [1] * 4, ahead=4) == pytest.approx(2.0 + 4 * 3.0 / 4)
 
 
 @pytest.mark.parametrize(("cost", "advice"), [(0.001, 1.0), (1000.0, 60.0)])
