@@ -38,6 +38,26 @@ async def test_while_others_come_all_wait_and_then_go_on_together() -> None:
     assert all(upload.done() for upload in uploads)
 
 
+async def test_one_round_in_which_none_comes_is_no_end() -> None:
+    lull, uploads = Lull(), list[asyncio.Task[None]]()
+    for _ in range(10):
+        lull.came()
+        uploads.append(asyncio.create_task(lull.wait("cell")))
+        await rounds(2)
+        assert not any(upload.done() for upload in uploads)
+    await asyncio.gather(*uploads)
+
+
+async def test_each_burst_waits_for_its_own_end() -> None:
+    lull = Lull()
+    for _ in range(2):
+        lull.came()
+        upload = asyncio.create_task(lull.wait("cell"))
+        await rounds(2)
+        assert not upload.done()
+        await upload
+
+
 async def test_each_modality_is_counted_by_itself() -> None:
     lull = Lull()
     uploads = [asyncio.create_task(lull.wait(modality)) for modality in ("cell", "cell", "skin")]

@@ -147,7 +147,9 @@ def _wrapped() -> EngineFailed:
 
 
 @pytest.mark.parametrize("make", [MemoryError, OutOfMemoryError, _wrapped])
-def test_out_of_memory_halves_the_batch_and_everyone_is_answered(make: type[Exception]) -> None:
+def test_out_of_memory_halves_the_batch_and_everyone_is_answered(
+    make: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
     batches: list[int] = []
 
     def run(items: Sequence[int]) -> Sequence[int]:
@@ -164,6 +166,7 @@ def test_out_of_memory_halves_the_batch_and_everyone_is_answered(make: type[Exce
 
     run_virtually(main)
     assert batches == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # tried once with 8, once with 4: what was learned is kept
+    assert caplog.messages == [f"out of memory with {n} items; batches now hold {n // 2} at most" for n in (8, 4)]
 
 
 def test_an_odd_batch_without_memory_learns_the_larger_half() -> None:

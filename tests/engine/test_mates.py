@@ -29,7 +29,9 @@ def test_nobody_is_worth_waiting_for_who_would_find_no_room() -> None:
     assert not mates().are_worth_waiting_for(100.1, oldest=100.1, waiting=4, room=4)
 
 
-@pytest.mark.parametrize(("fixed", "max_wait_s", "wait_s"), [(4.0, 100.0, 4.0), (4.0, 0.5, 0.5), (0.0, 100.0, 0.0)])
+@pytest.mark.parametrize(
+    ("fixed", "max_wait_s", "wait_s"), [(4.0, 100.0, 4.0), (4.0, 0.0625, 0.0625), (0.0, 100.0, 0.0)]
+)
 def test_no_wait_is_longer_than_the_fixed_cost_or_the_limit(fixed: float, max_wait_s: float, wait_s: float) -> None:
     rule = mates(fixed=fixed, max_wait_s=max_wait_s)
     assert rule.give_up_at(oldest=100.125) == 100.125 + wait_s
@@ -49,6 +51,10 @@ def test_those_who_need_longer_than_the_wait_may_last_are_not_worth_waiting_for(
 def test_the_device_is_not_left_idle_for_more_than_half_of_what_that_should_save(back_after: float, pays: bool) -> None:
     rule = mates(back_after=back_after)
     assert rule.are_worth_waiting_for(100.0, oldest=100.0, waiting=1, room=8) is pays
+
+
+def test_the_device_is_idle_only_since_somebody_waits() -> None:
+    assert mates(back_after=2.1).are_worth_waiting_for(100.2, oldest=100.15, waiting=1, room=8)
 
 
 @pytest.mark.parametrize(("fixed", "pays"), [(2.1, True), (1.9, False)])

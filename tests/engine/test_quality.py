@@ -9,14 +9,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.engine.quality import (
+    MaskRule,
     agreement,
+    corrected_iou,
     decidedness,
     expected_iou,
     foreground,
     level_counts,
     lowest_level,
+    plain_iou,
 )
 from service.store.card import IouEstimate
+from tests.cards import make_card
 
 Mask = NDArray[np.bool_]
 Probability = NDArray[np.uint8]
@@ -106,8 +110,26 @@ def test_a_certain_answer_is_expected_to_be_right() -> None:
     assert expected_iou(level_counts(np.zeros((2, 2), np.uint8)), 0.5) == 1.0
 
 
-def test_a_mask_where_nothing_is_likely_is_expected_to_be_wrong() -> None:
-    assert expected_iou(level_counts(np.zeros((2, 2), np.uint8)), 0.0) == 0.0
+@pytest.mark.parametrize("estimate", [None, HARD, SOFT])
+def test_a_mask_where_nothing_is_likely_is_expected_to_be_wrong(estimate: IouEstimate | None) -> None:
+    assert expected_iou(level_counts(np.zeros((2, 2), np.uint8)), 0.0, estimate) == 0.0
+
+
+def test_an_empty_mask_of_an_empty_image_is_expected_to_be_right() -> None:
+    assert plain_iou(level_counts(np.zeros((2, 2), np.uint8)), 0.5) == 1.0
+
+
+def test_however_decided_a_map_is_it_outweighs_nothing_else() -> None:
+    estimate = IouEstimate(offset=0.0, plain=1.0, decided=1.0)
+    found = corrected_iou(np.full(4, 0.5), np.array([0.0, 0.01, 0.99, 1.0]), estimate)
+    assert found == pytest.approx([0.01, 0.01, 0.99, 0.99])
+
+
+def test_a_rule_is_the_cards_but_for_what_is_asked_otherwise() -> None:
+    card = make_card(threshold=0.25, least_component=0.125)
+    assert MaskRule.of(card) == MaskRule(0.25, 0.125)
+    assert MaskRule.of(card, 0.0) == MaskRule(0.0, 0.125)
+    assert MaskRule.of(card, all_components=True) == MaskRule(0.25, 0.0)
 
 
 def test_an_empty_mask_where_something_is_likely_is_expected_to_be_wrong() -> None:

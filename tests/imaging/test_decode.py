@@ -464,6 +464,24 @@ def test_a_mask_of_more_levels_is_cut_at_half_its_range(stored: NDArray[np.gener
     assert read.mask.tolist() == [[False, False, True, True]]
 
 
+def test_a_mask_of_8_bits_is_cut_at_half_of_all_they_hold_though_it_has_less() -> None:
+    read = decode_mask(tiff(np.array([[0, 60, 120, 130]], np.uint8)), max_pixels=LIMIT)
+    assert read.mask.tolist() == [[False, False, False, True]]
+
+
+@pytest.mark.parametrize("alpha", [9, 255])
+def test_an_alpha_that_does_not_vary_is_no_mask(alpha: int) -> None:
+    read = decode_mask(tiff(np.tile(np.array([0, 0, 0, alpha], np.uint8), (3, 3, 1))), max_pixels=LIMIT)
+    assert not read.mask.any()
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_a_deep_mask_of_one_level_is_read_though_a_level_is_called_transparent(level: int) -> None:
+    deep = Image.fromarray(np.full((3, 3), level, np.uint16))
+    read = decode_mask(encoded(deep, "PNG", transparency=level), max_pixels=LIMIT)
+    assert (read.mask == (level > 0)).all()
+
+
 @pytest.mark.parametrize(("low", "high"), [(1, 2), (128, 255)])
 def test_of_two_levels_other_than_zero_the_higher_is_foreground_but_not_without_a_word(low: int, high: int) -> None:
     read = decode_mask(tiff(np.tile(np.array([low, high, low], np.uint8), (9, 1))), max_pixels=LIMIT)
