@@ -236,6 +236,10 @@ def test_negative_levels_become_black() -> None:
     assert grey(tiff(np.array([[-7, -1000]], np.int32))) == [0, 0]
 
 
+def test_negative_levels_do_not_widen_the_window_of_the_others() -> None:
+    assert grey(tiff(np.array([[-100, 0, 100, 300]], np.int32))) == [0, 0, 85, 255]
+
+
 def test_thirty_two_bit_levels_are_seen_through_a_window_of_their_own() -> None:
     assert grey(tiff(np.array([[0, 2**29, 2**30 - 1]], np.int32))) == [0, 128, 255]
 
