@@ -369,7 +369,7 @@ async def test_unknown_query_parameters_are_ignored() -> None:
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("timeout_ms", ["0", "-5", "nan", "soon"])
+@pytest.mark.parametrize("timeout_ms", ["0", "-5", "nan", "inf", "soon"])
 async def test_a_deadline_must_be_a_positive_number(timeout_ms: str) -> None:
     async with running(fake_app()) as client:
         answer = await client.post("/segment/retina", content=png(draw()), headers={"X-Request-Timeout-Ms": timeout_ms})

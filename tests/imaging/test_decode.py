@@ -473,6 +473,14 @@ def test_a_mask_of_8_bits_is_cut_at_half_of_all_they_hold_though_it_has_less() -
     assert read.mask.tolist() == [[False, False, False, True]]
 
 
+def test_the_levels_of_each_part_of_a_large_mask_count() -> None:
+    stored = np.zeros((1025, 1024), np.uint8)  # a row more than is looked at at a time
+    stored[0, 0], stored[-1, 0] = 200, 255
+    read = decode_mask(encoded(Image.fromarray(stored), "PNG"), max_pixels=stored.size)
+    assert not read.is_binary
+    assert np.argwhere(read.mask).tolist() == [[0, 0], [1024, 0]]
+
+
 @pytest.mark.parametrize("alpha", [9, 255])
 def test_an_alpha_that_does_not_vary_is_no_mask(alpha: int) -> None:
     read = decode_mask(tiff(np.tile(np.array([0, 0, 0, alpha], np.uint8), (3, 3, 1))), max_pixels=LIMIT)
