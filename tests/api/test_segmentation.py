@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 from anyio import to_thread
 from PIL import Image
+from starlette.types import Message
 
 from service.api.telemetry import Telemetry
 from service.engine.segmenter import Segmentation
 from tests.api.client import fake_app, form, parts_of, running
 from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png, poisonous, read_png
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -381,3 +384,42 @@ async def test_server_timing_lists_the_stages() -> None:
         answer = await client.post("/segment/retina", content=png(draw()))
     stages = [entry.split(";")[0].strip() for entry in answer.headers["server-timing"].split(",")]
     assert stages == ["decode", "queue", "inference", "postprocess", "total"]
+
+
+async def test_an_upload_whose_caller_hangs_up_while_it_waits_is_never_run() -> None:
+    gate, has_left = threading.Event(), asyncio.Event()
+    gate.set()
+    engine = FakeEngine(fake_engine_card("retina"), gate=gate)
+    app = fake_app([engine], max_batch_size=1)
+    upload: list[Message] = [{"type": "http.request", "body": png(draw()), "more_body": False}]
+
+    async def receive() -> Message:
+        if upload:
+            return upload.pop()
+        await has_left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_message: Message) -> None:
+        pass
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/segment/retina",
+        "query_string": b"",
+        "headers": [(b"content-type", b"image/png")],
+        "client": ("192.0.2.1", 1),
+    }
+    async with running(app) as client:
+        gate.clear()
+        warm_ups = len(engine.batches)
+        runs = asyncio.create_task(client.post("/segment/retina", content=png(draw())))
+        await until(lambda: len(engine.batches) > warm_ups)
+        waits = asyncio.create_task(app(scope, receive, send))
+        await until(lambda: parts_of(app).fleet.queued("retina") == 1)
+        has_left.set()
+        await asyncio.wait([waits], timeout=10)
+        gate.set()
+        assert (await runs).status_code == 200
+        await waits
+    assert len(engine.batches) == warm_ups + 1
