@@ -164,13 +164,15 @@ class Follower:
     async def _is_gone(self, modality: Modality) -> bool:
         """Whether nobody named the modality, and nothing is left of it in the store before any of it has served.
 
-        A store that holds nothing at all may be a volume that is away for a moment: it takes no modality away.
+        A store that holds nothing at all may be a volume that is away for a moment: it takes no modality away. It may
+        come back at any time, so the names are asked for first: those of a store that has come back tell nothing of
+        what was missed before.
         """
         if self._named is not None or modality.serving is not None:
             return False
         try:
-            held = await in_own_thread(partial(self._store.versions, modality.name), "asking the model store")
             names = await in_own_thread(self._store.names, "asking the model store")
+            held = await in_own_thread(partial(self._store.versions, modality.name), "asking the model store")
         except BadCheckpoint:
             return False  # for all that one can tell
         return not held and any(name != modality.name for name in names)

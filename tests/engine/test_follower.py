@@ -344,6 +344,42 @@ def test_what_may_be_there_still_is_not_forgotten(happens: Callable[[Store], Non
     asyncio.run(main())
 
 
+class ComingBack(Store):
+    """Goes away when it is next asked what is wanted of cell, until it has been found to hold nothing of it."""
+
+    def __init__(self, **held: list[int]) -> None:
+        super().__init__(**held)
+        self.goes_away, self.away, self.asked = False, dict[str, list[int]](), 0
+
+    def wanted(self, modality: str) -> Wanted:
+        if self.goes_away and modality == "cell":
+            self.goes_away, self.away, self.held = False, self.held, {}
+            self.faults.clear()
+        return super().wanted(modality)
+
+    def versions(self, modality: str) -> list[int]:
+        found = super().versions(modality)
+        if self.away and modality == "cell":
+            self.asked += 1
+            if self.asked == 2:  # the first was to tell which version is wanted
+                self.held, self.away = self.away, {}
+        return found
+
+
+def test_a_store_that_comes_back_while_it_is_asked_takes_no_modality_away() -> None:
+    async def main() -> None:
+        store = ComingBack(cell=[1], retina=[1])
+        store.faults["cell"] = BROKEN
+        followed = Followed(store)
+        async with followed.following():
+            await looked(store, "cell")
+            store.goes_away = True
+            await until(lambda: followed.serves("cell"))
+            assert followed.forgotten == []
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("named", [None, ["cell", "skin"]])
 def test_what_has_served_or_was_named_is_not_forgotten_though_it_is_gone(named: list[str] | None) -> None:
     async def main() -> None:
