@@ -272,6 +272,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: int) -> None:
         """Take nothing more, and answer with a problem once the requests before it have their answers."""
         self._refused_with = status
+        self._head_alarm.stop()  # it would have who takes no answer waited for anew
         self._intake.unparsed = NOTHING
         if self._is_in_body and not self.pipeline and self.cycle.response_started:
             self._close()  # the rest of a body that was answered before its end
