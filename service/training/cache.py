@@ -22,13 +22,7 @@ class PairCache:
         Raises:
             BadDataset: a file cannot be read any more.
         """
-        if index in self._kept:
-            return self._kept[index]
-        image, mask = load(self._pairs[index])
-        if (size := image.nbytes + mask.nbytes) <= self._room:
-            self._room -= size
-            self._kept[index] = image, mask
-        return image, mask
+        return self._read(index)
 
     def fill(self) -> None:
         """Decode the first pairs that fit, as later calls would.
@@ -37,7 +31,7 @@ class PairCache:
             BadDataset: a file cannot be read any more.
         """
         for index in range(len(self)):
-            self(index)
+            self._read(index)
             if index not in self._kept:
                 return
 
@@ -50,3 +44,12 @@ class PairCache:
         """Yield (name, (image, mask)) of every pair, in order."""
         for index, pair in enumerate(self._pairs):
             yield pair.name, self(index)
+
+    def _read(self, index: int) -> tuple[Image, Mask]:
+        if index in self._kept:
+            return self._kept[index]
+        image, mask = load(self._pairs[index])
+        if (size := image.nbytes + mask.nbytes) <= self._room:
+            self._room -= size
+            self._kept[index] = image, mask
+        return image, mask
