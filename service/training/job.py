@@ -152,11 +152,12 @@ class Job:
     ) -> Progress:
         """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each.
 
-        If `check` raises after an epoch, nothing of that one is kept.
+        If `check` raises after an epoch, nothing of that one is kept; it is asked before the first, too.
         """
         if fabric.is_global_zero:
             self.parts.validation.fill()  # now rather than when they judge: masks may be mended while a run learns
             self.parts.test.fill()
+            check()  # what is kept from here on is what the data were
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
         if not self.folder.has_begun:
             settle_beginning(network, items, self.usual.normalisation, whole=self.config.fine_tune)

@@ -110,6 +110,7 @@ def _pretrain(
     begin(config, folder, parts, say, encoder=encoder_weights, teacher=None)
     watch = Watch(config, folder, parts.dataset, parts.caches, needs_masks=False)
     normalisation = study(parts.train, config.input).normalisation
+    watch.check()  # what is kept from here on is what the data were
     items = TrainingItems(parts.train, len(parts.train), config)
     if not folder.has_begun:
         settle_beginning(network, items, normalisation)

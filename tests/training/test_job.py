@@ -346,6 +346,21 @@ def test_masks_may_be_mended_while_a_run_that_has_read_them_learns(tmp_path: Pat
     assert Checkpoint.read(Path(result.checkpoint)).card.data.digest == digest
 
 
+def test_masks_that_change_between_their_check_and_their_reading_are_refused_though_they_are_kept_then(
+    tmp_path: Path,
+) -> None:
+    data = _folder(tmp_path / "data", 6)
+
+    def say(line: str) -> None:
+        if line.startswith("data: "):  # once they are checked and split
+            for number in range(6):
+                write(data / "masks" / f"{number}.png", mask(9, height=40, width=50))
+
+    config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), crop_px=None)
+    with pytest.raises(BadConfig, match="the data changed since"):
+        run_job(config, tmp_path / "run", None, say)
+
+
 def test_data_that_change_before_the_test_scores_are_published_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

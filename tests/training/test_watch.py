@@ -77,6 +77,7 @@ def test_what_was_read_and_is_kept_may_change(data: Path, tmp_path: Path) -> Non
     cache = PairCache(dataset.pairs, limit_bytes=2 * SIZE[0] * SIZE[1] * 4)
     cache.fill()
     watch = Watch(_config(data), folder, dataset, [cache])
+    watch.check()
     write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))
     watch.check()
     write(data / "masks" / "c.png", mask(9, height=SIZE[0], width=SIZE[1]))
@@ -84,12 +85,29 @@ def test_what_was_read_and_is_kept_may_change(data: Path, tmp_path: Path) -> Non
         watch.check()
 
 
-def test_a_change_while_the_data_are_read_is_one_too(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit_bytes", [0, 1e9], ids=["read again each time", "kept as it is now"])
+def test_a_change_while_the_data_are_read_is_one_too(limit_bytes: float, data: Path, tmp_path: Path) -> None:
     dataset, folder = open_dataset(data), RunFolder(tmp_path / "run")
     write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))  # as while all is checked
     folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
+    cache = PairCache(dataset.pairs, limit_bytes)
+    cache.fill()
+    watch = Watch(_config(data), folder, dataset, [cache])
+    for _ in range(2):
+        with pytest.raises(BadConfig, match="the data changed since"):
+            watch.check()
+
+
+def test_what_is_kept_only_now_may_have_changed_before(data: Path, tmp_path: Path) -> None:
+    dataset, folder = open_dataset(data), RunFolder(tmp_path / "run")
+    folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
+    cache = PairCache(dataset.pairs, limit_bytes=1e9)
+    watch = Watch(_config(data), folder, dataset, [cache])
+    watch.check()
+    write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))
+    cache.fill()
     with pytest.raises(BadConfig, match="the data changed since"):
-        Watch(_config(data), folder, dataset, [PairCache(dataset.pairs, limit_bytes=0)]).check()
+        watch.check()
 
 
 def test_pre_training_watches_its_images_too(data: Path, tmp_path: Path) -> None:
