@@ -22,6 +22,7 @@ from service.training.augment import TrainingItems
 from service.training.beginning import begin
 from service.training.calibrate import calibrate
 from service.training.config import Config
+from service.training.dataset import missing_kind
 from service.training.finished import finished, say_caution
 from service.training.fit import best_predictor, fit, load_best, prepare_fitting, scoring_precision
 from service.training.initial import (
@@ -261,7 +262,8 @@ class Job:
 
     def _caution(self, test_iou: float | None, validation_iou: float) -> str | None:
         dataset, split = self.parts.dataset, self.parts.split
-        if test_iou is not None:  # at the threshold that was chosen; epochs are validated at 0.5
+        if test_iou is not None and missing_kind(dataset, split.test) != "foreground":
+            # Theirs is at the threshold that was chosen; epochs are validated at 0.5.
             return caution_of_nothing(dataset, split.test, test_iou, "test")
         return caution_of_nothing(dataset, split.validation, validation_iou, "validation")
 

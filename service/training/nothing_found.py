@@ -22,7 +22,7 @@ def caution_of_nothing(dataset: Dataset, names: Sequence[str], iou: float, what:
     1 where the reference is empty, too. Where all are, there is nothing to gain, and nothing to say.
     """
     of_empty = float(np.mean([dataset.foreground[name] == 0 for name in names]))
-    if iou >= of_empty + HARDLY * (1 - of_empty):
+    if of_empty == 1 or iou >= of_empty + HARDLY * (1 - of_empty):
         return None
     found = f"its mean IoU on the {len(names)} {what} images is {iou:.4f}, where empty masks would have {of_empty:.4f}"
     return f"this network is hardly better than one that marks nothing: {found}; {ADVICE}"

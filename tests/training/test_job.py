@@ -199,9 +199,12 @@ def test_validation_images_of_which_no_mask_has_foreground_are_refused(tmp_path:
     assert said[0].startswith("caution: no mask of the 2 test images has any foreground")
 
 
-@pytest.mark.parametrize(("fractions", "judge"), [((0.5, 0.25, 0.25), "test"), ((0.6, 0.4, 0), "validation")])
+@pytest.mark.parametrize(
+    ("fractions", "tests_are_empty", "judge"),
+    [((0.5, 0.25, 0.25), False, "test"), ((0.5, 0.25, 0.25), True, "validation"), ((0.6, 0.4, 0), False, "validation")],
+)
 def test_a_network_that_finds_nothing_is_published_with_a_caution_each_time_the_command_is_given(
-    fractions: tuple[float, float, float], judge: str, tmp_path: Path
+    fractions: tuple[float, float, float], *, tests_are_empty: bool, judge: str, tmp_path: Path
 ) -> None:
     data = _folder(tmp_path / "data", 8)
     for path in (data / "masks").iterdir():
@@ -209,6 +212,9 @@ def test_a_network_that_finds_nothing_is_published_with_a_caution_each_time_the_
         speck[20, 20] = 255
         write(path, speck)
     config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), fractions=fractions, crop_px=None)
+    if tests_are_empty:
+        for name in read_parts(config, RunFolder(tmp_path / "run"), print).split.test:
+            write(data / "masks" / f"{name}.png", np.zeros((40, 50), np.uint8))
     for store in (None, tmp_path / "store"):
         said: list[str] = []
         result = run_job(config, tmp_path / "run", store, said.append)

@@ -21,7 +21,12 @@ def test_a_mean_iou_that_empty_masks_would_nearly_have_is_cautioned_of(names: tu
 
 @pytest.mark.parametrize(
     ("names", "iou"),
-    [(("one", "other"), 0.02), (("healthy", "one"), 0.51), (("healthy", "also healthy"), 1.0)],
+    [
+        (("one", "other"), 0.02),
+        (("healthy", "one"), 0.51),
+        (("healthy", "also healthy"), 1.0),
+        (("healthy", "also healthy"), 0.5),
+    ],
 )
 def test_of_a_network_that_finds_something_or_where_there_is_nothing_it_is_not(
     names: tuple[str, ...], iou: float
