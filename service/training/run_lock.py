@@ -38,7 +38,7 @@ def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", loc
     where the file system knows no locks, `say` is told that nothing keeps others out.
 
     Raises:
-        BadConfig: another run holds it, or it is no folder; another can be given by `option`.
+        BadConfig: another run holds it, it is no folder, or its path is no UTF-8; another can be given by `option`.
         OSError: it cannot be made, or holds a lock file of somebody else's.
     """
     made = [path for path in folder.parents if not path.exists()]
@@ -59,6 +59,8 @@ def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", loc
 
 
 def _make(folder: Path, option: str) -> None:
+    if not _is_utf8(folder):  # safetensors opens no other files: the run would end once all is trained
+        raise BadConfig(f"{str(folder)!a} is no UTF-8; rename it, or pick another folder with {option}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -68,6 +70,14 @@ def _make(folder: Path, option: str) -> None:
             raise
         advice = f"{folder} cannot be made there; pick another folder with {option}"
         raise OSError(error.errno, f"{error.strerror}: {advice}", error.filename) from error
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _opened(path: Path) -> BinaryIO:

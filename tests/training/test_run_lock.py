@@ -73,6 +73,14 @@ def test_a_file_in_the_folders_place_is_told(tmp_path: Path, name: str) -> None:
         pass
 
 
+def test_a_folder_whose_path_is_no_utf8_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/K\xf6ln/run"))
+    refused = pytest.raises(BadConfig, match=r"K\\udcf6ln/run' is no UTF-8; .* another folder with --run")
+    with refused, held(folder, print):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_on_a_file_that_its_last_holder_removed_meanwhile_holds_nothing(tmp_path: Path) -> None:
     locked: list[int] = []
 
