@@ -20,9 +20,10 @@ def _data(folder: Path) -> Path:
     return folder
 
 
-def test_what_fits_is_decoded_once_and_the_rest_each_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit_bytes", [2 * PAIR_BYTES, 3 * PAIR_BYTES - 1])
+def test_what_fits_is_decoded_once_and_the_rest_each_time(limit_bytes: int, tmp_path: Path) -> None:
     pairs = open_dataset(_data(tmp_path)).pairs
-    cache = PairCache(pairs, limit_bytes=2 * PAIR_BYTES)
+    cache = PairCache(pairs, limit_bytes=limit_bytes)
     first = [cache(index) for index in range(3)]
     again = [cache(index) for index in range(3)]
     assert [one[0] is other[0] for one, other in zip(first, again, strict=True)] == [True, True, False]
@@ -52,5 +53,7 @@ def test_as_many_are_read_beforehand_as_are_kept(tmp_path: Path) -> None:
     assert cache.still_to_read == list(pairs)
     cache.fill()
     assert cache.still_to_read == [pairs[2]]
+    (tmp_path / "images" / "2.png").unlink()
+    PairCache(pairs, limit_bytes=PAIR_BYTES).fill()  # it ends with the first that does not fit
     (tmp_path / "images" / "1.png").unlink()
     assert cache(1)[0].shape == load(pairs[0])[0].shape

@@ -13,7 +13,7 @@ from service.engine.quality import MaskRule
 from service.imaging.policy import InputPolicy
 from service.store.card import Normalisation
 from service.training.cache import PairCache
-from service.training.calibrate import HIGHEST, LOWEST, PIXELS_AN_IMAGE, calibrate, fit_temperature, sample_logits
+from service.training.calibrate import PIXELS_AN_IMAGE, calibrate, fit_temperature, sample_logits
 from service.training.dataset import open_dataset
 from service.training.iou_estimate import fit_estimate
 from service.training.main_components import LEAST_COMPONENT
@@ -32,13 +32,13 @@ def test_a_known_temperature_is_recovered(temperature: float) -> None:
 
 def test_the_temperature_stays_within_its_bounds() -> None:
     logits = np.linspace(-3, 3, 100)
-    assert fit_temperature(logits, logits > 0) == pytest.approx(LOWEST, abs=1e-3)
-    assert fit_temperature(logits, logits < 0) == pytest.approx(HIGHEST, abs=1e-3)
+    assert fit_temperature(logits, logits > 0) == pytest.approx(0.25, abs=1e-3)
+    assert fit_temperature(logits, logits < 0) == pytest.approx(4, abs=1e-3)
 
 
 def test_images_without_foreground_have_a_temperature() -> None:
     temperature = fit_temperature(np.linspace(-6, -2, 100), np.zeros(100, bool))
-    assert temperature == pytest.approx(LOWEST, abs=1e-3)
+    assert temperature == pytest.approx(0.25, abs=1e-3)
 
 
 class _Red(nn.Module):
@@ -65,25 +65,37 @@ def test_sampled_logits_and_masks_are_of_the_same_pixels() -> None:
     assert np.array_equal(logits > 0, masks)
 
 
-def test_a_large_image_gives_no_more_pixels_than_it_should() -> None:
-    policy = InputPolicy(kind="stretch", height=320, width=320)
+def test_of_a_small_image_each_pixel_is_taken_once() -> None:
+    image, mask = _pair(64, 64)
+    policy = InputPolicy(kind="stretch", height=64, width=64)
+    logits, _ = sample_logits([(image, mask)], _predictor(), policy, seed=0)
+    assert np.sort(logits) == pytest.approx(np.sort((image[..., 0] / 255 - 0.5) / 0.5, axis=None), abs=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "side", "tiles"), [("stretch", 320, 1), ("tile", 160, 4)])
+def test_a_large_image_gives_no_more_pixels_than_it_should(kind: str, side: int, tiles: int) -> None:
+    policy = InputPolicy(kind=kind, height=side, width=side)  # type: ignore[arg-type]
     logits, _ = sample_logits([_pair(320, 320)] * 2, _predictor(), policy, seed=0)
-    assert PIXELS_AN_IMAGE <= len(logits) / 2 <= PIXELS_AN_IMAGE + 1
+    assert PIXELS_AN_IMAGE <= len(logits) / 2 <= PIXELS_AN_IMAGE + tiles
 
 
-def test_threshold_and_estimate_are_learnt_at_the_temperature_that_was_fitted() -> None:
-    policy = InputPolicy(kind="stretch", height=32, width=32)
+@pytest.mark.parametrize(("side", "seed", "bias"), [(32, 0, 0.0), (160, 0, 0.0), (160, 3, 0.0), (32, 0, -0.2)])
+def test_threshold_and_estimate_are_learnt_at_the_temperature_that_was_fitted(
+    side: int, seed: int, bias: float
+) -> None:
+    policy = InputPolicy(kind="stretch", height=side, width=side)
     images = PairCache(open_dataset("drawn:skin:3").pairs, 1e9)
 
     def predictor_at(temperature: float) -> Predictor:
         plain = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-        return Predictor(_Dark(), plain, temperature=temperature, device=torch.device("cpu"), dtype=torch.float32)
+        return Predictor(_Dark(bias), plain, temperature=temperature, device=torch.device("cpu"), dtype=torch.float32)
 
-    found = calibrate(images, predictor_at, policy, seed=0)
+    found = calibrate(images, predictor_at, policy, seed)
     pairs = (pair for _, pair in images.named())
-    assert found.temperature == fit_temperature(*sample_logits(pairs, predictor_at(1.0), policy, seed=0)) != 1.0
+    assert found.temperature == fit_temperature(*sample_logits(pairs, predictor_at(1.0), policy, seed)) != 1.0
     counted = count_levels(images.named(), predictor_at(found.temperature).predict, policy)
     assert found.threshold == choose_threshold(counted)
+    assert (found.threshold != 0.5) == bool(bias)
     assert found.expected_iou == fit_estimate(counted, found.threshold)
 
 
@@ -115,5 +127,9 @@ def test_stains_beside_the_lesions_are_left_out_where_enough_images_say_so(
 class _Dark(nn.Module):
     """Gives logits that are the larger the darker a pixel is: what is known of a lesion without training."""
 
+    def __init__(self, bias: float = 0.0) -> None:
+        super().__init__()
+        self.bias = bias
+
     def forward(self, image: Tensor) -> Tensor:
-        return -image.mean(dim=1, keepdim=True)
+        return self.bias - image.mean(dim=1, keepdim=True)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from service.engine.quality import level_counts
 from service.store.card import IouEstimate
-from service.training.iou_estimate import fit_estimate
+from service.training.iou_estimate import HIGHEST, LOWEST, Weights, fit_estimate
 from service.training.scores import ImageLevels, expected_iou_error, scores_of
 
 PLAIN = IouEstimate(offset=0.0, plain=1.0, decided=0.0)
@@ -52,6 +53,16 @@ def test_images_that_the_plain_estimate_gets_right_leave_it_alone() -> None:
     certain = np.repeat(np.array([0, 255], np.uint8), 50)
     images = [ImageLevels("one", level_counts(certain), level_counts(certain[50:]))] * 50
     assert fit_estimate(images, 0.5) == PLAIN
+
+
+@pytest.mark.parametrize("field", range(3))
+@pytest.mark.parametrize(("bound", "beyond"), [(LOWEST, -0.01), (HIGHEST, 0.01)], ids=["lowest", "highest"])
+def test_what_is_searched_is_what_a_card_may_hold(field: int, bound: Weights, beyond: float) -> None:
+    names, values = ("offset", "plain", "decided"), bound.tolist()
+    IouEstimate(**dict(zip(names, values, strict=True)))
+    values[field] += beyond
+    with pytest.raises(ValidationError, match=names[field]):
+        IouEstimate(**dict(zip(names, values, strict=True)))
 
 
 def test_no_image_is_expected_to_be_better_for_being_less_decided() -> None:

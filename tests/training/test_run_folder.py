@@ -219,3 +219,14 @@ def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(tmp_path: Path, data
         folder.check(_config())
         with pytest.raises(BadConfig, match=f"precision was '{recorded}' and is now 'float32'"):
             folder.check(_config(precision="float32"))
+
+
+def test_the_arithmetic_of_a_run_that_never_finished_an_epoch_or_lost_its_configuration_binds_nobody(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin(_config(precision="float32"), ONE, dataset, {})
+    assert folder.settle(_config(), lambda: "bfloat16") == _config(precision="bfloat16")
+    _begun(tmp_path, dataset)
+    (tmp_path / CONFIG).unlink()
+    assert folder.settle(_config(), lambda: "bfloat16") == _config(precision="bfloat16")

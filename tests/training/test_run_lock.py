@@ -94,6 +94,24 @@ def test_a_lock_on_a_file_that_its_last_holder_removed_meanwhile_holds_nothing(t
         assert len(locked) == 2
 
 
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_a_lock_that_another_has_is_known_by_either_error_that_systems_give(number: int, tmp_path: Path) -> None:
+    def taken(_: BinaryIO) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(BadConfig, match="in use by another run"), held(tmp_path, print, lock=taken):
+        pass
+
+
+def test_another_user_may_hold_the_folder_next_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with held(tmp_path, print):
+            assert (tmp_path / LOCK).stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
+
+
 def test_a_file_system_without_locks_is_said_and_a_run_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
 
@@ -105,12 +123,15 @@ def test_a_file_system_without_locks_is_said_and_a_run_goes_on(tmp_path: Path) -
     assert said == [f"caution: {tmp_path / 'run'} cannot be locked (No locks available); start no other run in it"]
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_cannot_be_made_is_told_with_advice(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(self: Path, **_options: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(self))  # root may make them everywhere
+        raise OSError(number, os.strerror(number), str(self))  # root may make them everywhere
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    refused = pytest.raises(PermissionError, match="run cannot be made there; pick another folder with --out")
+    refused = pytest.raises(OSError, match="run cannot be made there; pick another folder with --out")
     with refused, held(tmp_path / "run", print, option="--out"):
         pass
 

@@ -21,6 +21,8 @@ def test_a_threshold_takes_its_level_and_not_the_one_below(level: int) -> None:
 def test_the_usual_threshold_is_a_candidate() -> None:
     assert USUAL in CANDIDATES
     assert threshold_from(USUAL) == 0.5
+    assert threshold_from(min(CANDIDATES)) == pytest.approx(0.25, abs=0.002)
+    assert threshold_from(max(CANDIDATES)) == pytest.approx(0.75, abs=0.002)
 
 
 @pytest.mark.parametrize(("shift", "least", "most"), [(-1.5, 0.2, 0.35), (1.5, 0.65, 0.8)])
@@ -44,6 +46,23 @@ def test_one_image_among_four_does_not_move_it() -> None:
     images = [*[levels_of(certain, certain > 0)] * 3, levels_of(faint, faint > 0)]
     assert mean_iou(images, 0.3) > mean_iou(images, 0.5) + 0.2
     assert choose_threshold(images) == 0.5
+
+
+@pytest.mark.parametrize(("faint", "moves"), [((0, 10, 10, 20), True), ((0, 1, 19, 20), False)])
+def test_a_gain_of_more_than_two_standard_errors_moves_it(faint: tuple[int, ...], moves: bool) -> None:
+    """On average a tenth of each mask is faint: 2.4 standard errors, or 1.8 where images differ more."""
+    images = []
+    for count in faint:
+        probability = np.repeat(np.array([0, 90, 255], np.uint8), [100, count, 100 - count])
+        images.append(levels_of(probability, probability > 0))
+    assert (choose_threshold(images) < 0.5) == moves
+
+
+def test_the_first_image_counts_no_more_than_any_other() -> None:
+    faint = np.repeat(np.array([0, 90], np.uint8), 50)
+    stained = np.repeat(np.array([0, 140, 255], np.uint8), [50, 50, 100])
+    images = [levels_of(faint, faint > 0), *[levels_of(stained, stained == 255)] * 30]
+    assert choose_threshold(images) > 140 / 255
 
 
 def test_a_lone_image_does_not_move_it() -> None:

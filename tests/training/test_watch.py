@@ -15,7 +15,7 @@ from service.training.run_folder import EPOCHS, RunFolder
 from service.training.split import Split
 from service.training.watch import Watch
 from tests.network.published_efficientnet import LITE0, random_weights
-from tests.training.folders import images_and_masks, mask, write
+from tests.training.folders import images_and_masks, mask, picture, write
 
 SIZE = (40, 30)
 
@@ -64,6 +64,30 @@ def test_what_has_another_content_is_refused_until_it_is_back(watch: Watch, data
             watch.check()
     file.write_bytes(before)
     watch.check()
+
+
+def test_a_file_of_another_size_has_changed_though_its_time_is_the_same(watch: Watch, data: Path) -> None:
+    file = data / "masks" / "b.png"
+    before = file.stat()
+    write(file, mask(9, height=SIZE[0], width=SIZE[1]))
+    assert file.stat().st_size != before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(BadConfig, match="the data changed since"):
+        watch.check()
+
+
+def test_images_alone_that_were_touched_are_looked_into(tmp_path: Path) -> None:
+    for index in range(3):
+        write(tmp_path / "data" / f"{index}.png", picture(index))
+    dataset, folder = open_dataset(tmp_path / "data", needs_masks=False), RunFolder(tmp_path / "run")
+    config = _config(tmp_path / "data")
+    folder.begin(config, Split(train=("0", "1", "2"), validation=(), test=(), how="by hand"), dataset, {})
+    watch = Watch(config, folder, dataset, [PairCache(dataset.pairs, limit_bytes=0)], needs_masks=False)
+    (tmp_path / "data" / "1.png").touch()
+    watch.check()
+    write(tmp_path / "data" / "1.png", picture(9))
+    with pytest.raises(BadConfig, match="the data changed since"):
+        watch.check()
 
 
 def test_a_file_that_is_gone_is_missed_by_who_needs_it_alone(watch: Watch, data: Path) -> None:
