@@ -10,6 +10,7 @@ from service.engine.quality import level_counts
 from service.store.card import IouEstimate
 from service.training.iou_estimate import HIGHEST, LOWEST, Weights, fit_estimate
 from service.training.scores import ImageLevels, expected_iou_error, scores_of
+from tests.training.levels import levels_of
 
 PLAIN = IouEstimate(offset=0.0, plain=1.0, decided=0.0)
 
@@ -53,6 +54,13 @@ def test_images_that_the_plain_estimate_gets_right_leave_it_alone() -> None:
     certain = np.repeat(np.array([0, 255], np.uint8), 50)
     images = [ImageLevels("one", level_counts(certain), level_counts(certain[50:]))] * 50
     assert fit_estimate(images, 0.5) == PLAIN
+
+
+def test_the_mask_whose_iou_is_estimated_begins_at_the_threshold() -> None:
+    """At either the plain estimate is right, but not that at one of the IoU at the other."""
+    probability = np.repeat(np.array([102, 255], np.uint8), [300, 100])
+    images = [levels_of(probability, np.arange(400) >= 180)] * 50
+    assert fit_estimate(images, 0.3) == fit_estimate(images, 0.5) == PLAIN
 
 
 @pytest.mark.parametrize("field", range(3))

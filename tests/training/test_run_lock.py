@@ -103,6 +103,15 @@ def test_a_lock_that_another_has_is_known_by_either_error_that_systems_give(numb
         pass
 
 
+def test_a_folder_that_cannot_be_written_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(_: BinaryIO) -> None:
+        raise AssertionError("it was locked")
+
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)  # root may write everywhere
+    with held(tmp_path, print, lock=locked):
+        assert not list(tmp_path.iterdir())
+
+
 def test_another_user_may_hold_the_folder_next_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
