@@ -175,7 +175,7 @@ class Modality:
         else:
             await self._serve(version, wanted)
             return
-        await self._give_back()  # behind the handler, where nothing holds the error and what its calls held
+        await self._return_memory()  # behind the handler, where nothing holds the error and what its calls held
 
     async def _serve(self, version: Version, wanted: Wanted) -> None:
         before = self._state.version
@@ -189,9 +189,16 @@ class Modality:
         did = "another checkpoint of that number" if before == wanted.version else f"version {before}"
         log.info("%s: version %s serves%s", self.name, wanted.version, f", {did} did" if before else "")
         await self._serving.settle()
-        await self._give_back()
+        await self._return_memory()
         if before:
             await self._serving.widen()
+
+    async def _return_memory(self) -> None:
+        """Give back what has gone; if that cannot be done now, what follows is done all the same."""
+        try:
+            await self._give_back()
+        except Exception as error:  # noqa: BLE001 - such as that no thread can be started for it
+            log.warning("%s: memory that nobody needs any more is kept for now: %s", self.name, reason(error))
 
     def _refuse(self, version: str | None, error: Exception) -> None:
         """Note why what the store asks for is not served; the log hears of it once."""

@@ -39,6 +39,7 @@ class Store:
         self.loads: list[str] = []
         self.outcomes: list[str] = []
         self.given_back = 0
+        self.keeps_memory = False
         self.widened: list[tuple[str, int]] = []
         self.now = 0.0
         self.modality = Modality(
@@ -56,6 +57,8 @@ class Store:
         return self.modality.state
 
     async def _give_back(self) -> None:
+        if self.keeps_memory:
+            raise RuntimeError("can't start new thread")
         self.given_back += 1
         assert all(batcher.closed for batcher in [*self.batchers.values()][:-1]), "there is nothing to give back yet"
 
@@ -102,6 +105,19 @@ def test_batches_grow_once_the_memory_of_the_version_before_is_given_back() -> N
         assert store.widened == [("2", 2)]
 
     run(script)
+
+
+def test_where_memory_cannot_be_given_back_now_all_that_follows_is_done(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(store: Store) -> None:
+        store.keeps_memory = True
+        store.faults["1"] = REFUSED
+        assert (await store.ask_for("1", is_pinned=True)).is_pinned
+        await store.ask_for("2")
+        await store.ask_for("3")
+        assert store.widened == [("3", 0)]
+
+    run(script)
+    assert caplog.text.count("retina: memory that nobody needs any more is kept for now") == 3
 
 
 def test_what_serves_is_not_loaded_again_and_a_pin_on_it_is_noted() -> None:
