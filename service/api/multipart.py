@@ -72,6 +72,7 @@ class FormReader:
         self._is_reference_unnamed = False
         self._file: BytesIO | None = None
         self._has_ended = False
+        self._padding = 0
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -107,7 +108,9 @@ class FormReader:
             self._parser.write(piece)
         except FormParserError as error:
             raise BadMultipart(MALFORMED) from error
-        if was_padding and self._parser.state == MultipartState.BOUNDARY_PADDING:
+        is_padding = self._parser.state == MultipartState.BOUNDARY_PADDING
+        self._padding = self._padding + len(piece) if was_padding and is_padding else 0
+        if self._padding > PIECE_BYTES:
             raise BadMultipart("a boundary of the form is followed by spaces without end")
 
     def finish(self) -> tuple[bytes, bytes | None]:

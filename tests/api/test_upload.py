@@ -193,6 +193,13 @@ def test_a_body_without_a_boundary_is_refused_once_it_cannot_be_a_preamble() -> 
         read(Body(b"no boundary"), FORM)
 
 
+@pytest.mark.parametrize("size", [1, 2, 10_000])
+def test_a_few_spaces_behind_a_boundary_are_nobodys_however_they_are_cut(size: int) -> None:
+    body = form(part("image", b"12"), part("reference", b"34")).replace(b"--b0undary\r\n", b"--b0undary   \r\n")
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    assert read(Body(*chunks), FORM) == Files(b"12", b"34")
+
+
 def test_spaces_behind_a_boundary_are_refused_before_they_end() -> None:
     """The parser looks at them one by one, and would for as long as they come."""
     body = Body(part("image", b"abc") + b"--b0undary", *[b" " * 5000] * 20, complete=False)
