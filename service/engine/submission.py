@@ -8,23 +8,26 @@ T = TypeVar("T")
 
 
 def submit(executor: Executor, work: Callable[[], T]) -> Future[T]:
-    """Return the future of `work`, as `Executor.submit` does; but what is refused is not done later after all.
+    """Return the future of `work`, as `Executor.submit` does; but what is refused is not done later, nor kept.
 
-    A ThreadPoolExecutor queues work before it starts a thread for it, and leaves it there if none can be started.
+    A ThreadPoolExecutor queues work before it starts a thread for it, and leaves it there if none can be started: an
+    image, for as long as that lasts.
 
     Raises:
         RuntimeError: the executor was shut down or is broken, or no thread can be started. If another thread has begun
             with the work by then, it runs to its end, unheard.
     """
     leave: Future[None] = Future()
+    kept = [work]
 
     def with_leave() -> T:
         if not leave.set_running_or_notify_cancel():
             raise CancelledError
-        return work()
+        return kept.pop()()
 
     try:
         return executor.submit(with_leave)
     except RuntimeError:
-        leave.cancel()
+        if leave.cancel():
+            kept.clear()
         raise

@@ -258,6 +258,26 @@ def test_work_for_which_no_thread_can_be_started_is_refused_for_now_and_never_do
     asyncio.run(main())
 
 
+def test_what_a_device_refuses_is_not_kept_until_a_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tile:
+        def run(self) -> None:
+            raise AssertionError
+
+    async def main() -> None:
+        async with Device("cpu") as device:
+            start_no_thread(monkeypatch)
+            for run in (device.run_beside, device.run):
+                tile = Tile()
+                held = weakref.ref(tile)
+                with pytest.raises(Overloaded):
+                    await run(tile.run)
+                del tile
+                gc.collect()
+                assert held() is None
+
+    asyncio.run(main())
+
+
 class Broken(ThreadPoolExecutor):
     """Refuses all work, as one does whose threads have ended."""
 
