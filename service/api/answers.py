@@ -3,7 +3,6 @@
 import asyncio
 import binascii
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -55,8 +54,13 @@ async def respond(answer: Answer, representation: Representation) -> Response:
 async def _json(answer: Answer) -> bytes:
     segmentation = answer.segmentation
     if len(segmentation.mask_png) + len(segmentation.probability_png or b"") > LARGE_BYTES:
-        with suppress(RuntimeError):  # no thread can be started now: the work is done, and others may as well wait
-            return await asyncio.to_thread(_json_bytes, answer)
+        kept = [answer]
+        try:
+            return await asyncio.to_thread(lambda: _json_bytes(kept.pop()))
+        except RuntimeError:
+            pass  # no thread can be started now: the work is done, and others may as well wait
+        finally:
+            kept.clear()  # the executor keeps what it has no thread for until it has one: an answer of megabytes
     return _json_bytes(answer)
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from service.api.answers import BASE64_BYTES, LARGE_BYTES, PLACE
+from service.engine.segmenter import Segmentation
 from tests.api.client import fake_app, running
 from tests.doubles import FakeEngine, draw, fake_engine_card, png, read_png
 
@@ -26,17 +28,32 @@ async def test_large_pictures_are_whole() -> None:
 
 
 class NoThreads(ThreadPoolExecutor):
-    def submit(self, *_: object, **__: object) -> Any:
+    """Keeps what it can start no thread for, as its parent does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[object] = []
+
+    def submit(self, *work: object, **_: object) -> Any:
+        self.kept.append(work)
         raise RuntimeError("can't start new thread")
 
 
 async def test_large_pictures_are_whole_where_no_thread_can_be_started_for_them() -> None:
     pixels = draw(0, 1300, 1300)
     async with running(fake_app([FakeEngine(fake_engine_card(kind="tile"))])) as client:
-        asyncio.get_running_loop().set_default_executor(NoThreads())
+        none = NoThreads()
+        asyncio.get_running_loop().set_default_executor(none)
         answer = await client.post("/segment/retina?probability=true", content=png(pixels))
+        assert none.kept
+        assert segmentations() == []
     assert answer.status_code == 200
     assert (read_png(base64.b64decode(answer.json()["probability"]["data"])) == pixels[..., 1]).all()
+
+
+def segmentations() -> list[object]:
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) is Segmentation]
 
 
 async def test_text_that_looks_like_a_place_for_a_picture_stays_text() -> None:
