@@ -1,6 +1,7 @@
 """The server process: listens, and on SIGTERM or SIGINT answers what it has accepted before it stops."""
 
 import asyncio
+import errno
 import faulthandler
 import gc
 import logging
@@ -41,6 +42,9 @@ LAST_WORDS_S = 2.5
 EXIT_DEVICE_LOST = 70
 """The exit code of a process that has lost its device (EX_SOFTWARE): its supervisor should start another."""
 
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What the system says of an address that this machine lacks, and of a family of addresses that it does."""
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
@@ -75,18 +79,30 @@ def serve(settings: Settings, engines: Mapping[str, Engine] | None = None) -> in
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
-    """Return a socket for each address of the host; of an empty one, for all that this machine has.
+    """Return a socket for each address of the host that this machine has; of an empty one, for all that it has.
 
-    uvicorn would do so itself, but its last words do not say which address was meant.
+    A name may stand for addresses that it lacks: `localhost` is `::1`, too, where IPv6 is switched off. uvicorn would
+    do all that itself, but its last words do not say which address was meant.
 
     Raises:
         BadSettings: there is no such address here, or something listens there already.
     """
+    listeners: list[socket.socket] = []
+    lacking: OSError | None = None
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return [socket.create_server(address, family=family) for family, _, _, _, address in dict.fromkeys(found)]
+        for family, _, _, _, address in dict.fromkeys(found):
+            try:
+                listeners.append(socket.create_server(address, family=family))
+            except OSError as error:
+                if error.errno not in NOT_HERE:
+                    raise
+                lacking = error
+        if lacking is not None and not listeners:
+            raise lacking
     except (OSError, UnicodeError) as error:
         raise BadSettings(f"ALNET_HOST={host} ALNET_PORT={port}: cannot listen there: {error}") from error
+    return listeners
 
 
 def _run(server: "Server", listeners: list[socket.socket]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.api.server import _listen
 from tests.end_to_end.server_process import ROOT
 
 
@@ -33,3 +34,14 @@ def test_a_port_that_something_else_listens_on_is_named(tmp_path: Path) -> None:
     [line] = done.stderr.splitlines()
     assert line.startswith(f"alnet: ALNET_HOST=127.0.0.1 ALNET_PORT={port}: cannot listen there: ")
     assert "in use" in line
+
+
+def test_of_a_name_with_several_addresses_those_that_this_machine_has_are_listened_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lacking = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))
+    here = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [lacking, here])
+    [listener] = _listen("localhost", 0)
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
