@@ -144,16 +144,17 @@ class Fleet:
 
         Raises:
             UnknownModality: it is not served; the message lists those that are.
-            ShuttingDown: `drain` was called.
+            ShuttingDown: `drain` was called, and it is served, or nobody knows what the store has.
             NotReady: its checkpoint is loading, or could not be loaded; or nobody knows yet what the store has.
         """
-        if not self._modalities and self._follower.fault != NO_CHECKPOINT and not self._draining:
+        is_listed = bool(self._modalities) or self._follower.fault == NO_CHECKPOINT
+        if self._draining and (modality in self._modalities or not is_listed):
+            raise ShuttingDown("this replica is shutting down; another one may answer", retry_after_s=5)
+        if not is_listed:
             raise NotReady(self.why_not_ready, retry_after_s=5)
         if modality not in self._modalities:
             known = ", ".join(self._modalities) or "none: the model store is empty"
             raise UnknownModality(f"no such modality; served are: {known}")
-        if self._draining:
-            raise ShuttingDown("this replica is shutting down; another one may answer", retry_after_s=5)
         wanted = self._modalities[modality]
         if wanted.serving is None:
             raise NotReady(wanted.fault, retry_after_s=5 if wanted.state.status == "loading" else 60)

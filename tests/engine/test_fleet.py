@@ -533,6 +533,19 @@ def test_draining_refuses_new_uploads_and_answers_those_that_have_begun() -> Non
     asyncio.run(main())
 
 
+def test_draining_before_the_store_could_be_listed_calls_no_modality_unknown(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.write_bytes(b"no folder")
+
+    async def main() -> None:
+        async with Fleet(settings(store)) as fleet:
+            fleet.drain()
+            with pytest.raises(ShuttingDown):
+                fleet.segmenter("retina")
+
+    asyncio.run(main())
+
+
 def test_leaving_answers_what_runs_or_is_queued_and_refuses_what_is_still_decoded() -> None:
     async def main() -> None:
         gate, busy = threading.Event(), threading.Event()
