@@ -40,6 +40,7 @@ class Store:
         self.outcomes: list[str] = []
         self.given_back = 0
         self.keeps_memory = False
+        self.too_early: list[str] = []
         self.widened: list[tuple[str, int]] = []
         self.now = 0.0
         self.modality = Modality(
@@ -60,7 +61,7 @@ class Store:
         if self.keeps_memory:
             raise RuntimeError("can't start new thread")
         self.given_back += 1
-        assert all(batcher.closed for batcher in [*self.batchers.values()][:-1]), "there is nothing to give back yet"
+        self.too_early += [name for name, batcher in [*self.batchers.items()][:-1] if not batcher.closed]
 
     async def _load(self, _modality: Modality, version: str) -> Version:
         self.loads.append(version)
@@ -77,7 +78,9 @@ class Store:
 
 
 def run(script: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(script(Store()))
+    store = Store()
+    asyncio.run(script(store))
+    assert store.too_early == [], "there was nothing to give back yet of what still served"
 
 
 def test_a_newer_version_takes_the_place_of_the_old_one_which_is_closed() -> None:
