@@ -1,9 +1,11 @@
 """All modalities behind one server: loading, failing, serving and leaving."""
 
 import asyncio
+import gc
 import logging
 import shutil
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,14 @@ from tests.waiting import until
 
 Pixels = NDArray[np.uint8]
 BLACK = np.zeros((64, 64, 3), np.uint8)
+
+
+class Circular(FakeEngine):
+    """Refers to itself, as what a library makes may do."""
+
+    def __init__(self, card: Card) -> None:
+        super().__init__(card)
+        self.itself = self
 
 
 class Scripted(FakeEngine):
@@ -674,6 +684,30 @@ def test_an_upload_is_prepared_run_and_described_by_the_version_that_began_it(tm
         assert tasks_besides_this() == set()
 
     asyncio.run(main())
+
+
+def test_a_version_that_was_replaced_is_gone_though_its_engine_refers_to_itself(tmp_path: Path) -> None:
+    publish_fake(tmp_path, "1")
+    made: list[weakref.ref[Circular]] = []
+
+    def circular(card: Card, _contents: Contents) -> Steps[Engine]:
+        yield
+        engine = Circular(card)
+        made.append(weakref.ref(engine))
+        return engine
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=circular) as fleet:
+            await fleet.wait_loaded()
+            publish_fake(tmp_path, "2")
+            await wait_version(fleet, "2")
+            await until(lambda: made[0]() is None)
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_leaving_while_an_old_version_still_owes_an_answer_leaves_no_task(tmp_path: Path) -> None:

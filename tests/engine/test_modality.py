@@ -295,7 +295,7 @@ def test_a_refusal_is_forgotten_once_the_store_asks_for_what_serves() -> None:
     run(script)
 
 
-def test_a_store_that_cannot_say_what_it_wants_leaves_what_serves() -> None:
+def test_a_store_that_cannot_say_what_it_wants_leaves_what_serves(caplog: pytest.LogCaptureFixture) -> None:
     async def script(store: Store) -> None:
         await store.ask_for("1")
         await store.modality.renew(UnknownModality("pinned to version 9"))
@@ -307,6 +307,7 @@ def test_a_store_that_cannot_say_what_it_wants_leaves_what_serves() -> None:
         assert store.outcomes == ["served", "refused", "refused"], "between them it was well"
 
     run(script)
+    assert caplog.messages == ["retina: what the store asks for is refused, 1 serves on: pinned to version 9"] * 2
 
 
 def test_a_first_version_that_is_refused_fails_the_modality_and_one_that_serves_makes_it_count() -> None:

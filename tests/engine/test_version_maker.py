@@ -76,6 +76,7 @@ class Source:
 
     def __init__(self) -> None:
         self.engine = Small(fake_engine_card())
+        self.when_built: Callable[[], None] = lambda: None
 
     def wanted(self, modality: str) -> Wanted:
         raise NotImplementedError(modality)
@@ -84,7 +85,9 @@ class Source:
         return self._build
 
     def _build(self) -> Steps[Engine]:
-        yield
+        for _ in range(10):
+            self.when_built()
+            yield
         return self.engine
 
 
@@ -127,6 +130,27 @@ def test_a_version_that_found_room_for_all_is_not_warmed_up_again() -> None:
                 await version.widen()
         assert source.engine.batches == [1, 2]
 
+    asyncio.run(main())
+
+
+def test_batches_grow_only_once_no_other_version_is_built_or_warmed_up() -> None:
+    async def main() -> None:
+        with PixelPool(1) as pool:
+            async with Device("network") as device:
+                settings, source = Settings.read({}, max_batch_size=4), Source()
+                maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
+                first = await maker.make(_retina(maker), "1")
+                before, source.engine = source.engine, Small(fake_engine_card())
+                before.fits = source.engine.fits = 4
+                source.when_built = lambda: sizes.append(len(before.batches))
+                making = asyncio.create_task(maker.make(_retina(maker), "2"))
+                await asyncio.sleep(0)
+                await first.widen()
+                await making
+        assert sizes == [2] * 10
+        assert (before.batches, source.engine.batches) == ([1, 2, 1, 2, 4], [1, 2, 4])
+
+    sizes: list[int] = []
     asyncio.run(main())
 
 
