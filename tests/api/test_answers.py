@@ -44,7 +44,7 @@ async def test_large_pictures_are_whole_where_no_thread_can_be_started_for_them(
     async with running(fake_app([FakeEngine(fake_engine_card(kind="tile"))])) as client:
         none = NoThreads()
         asyncio.get_running_loop().set_default_executor(none)
-        answer = await client.post("/segment/retina?probability=true", content=png(pixels))
+        answer = await client.post("/segment/retina?probability=true&threshold=0", content=png(pixels))
         assert none.kept
         assert segmentations() == []
     assert answer.status_code == 200

@@ -259,12 +259,13 @@ async def test_no_probability_map_is_drawn_for_an_answer_that_has_no_place_for_i
     assert (done.probability_png is not None) == is_drawn
 
 
-async def test_png_names_the_measured_iou_of_a_reference() -> None:
+@pytest.mark.parametrize(("is_right", "iou"), [(True, "1.0000"), (False, "0.0000")])
+async def test_png_names_the_measured_iou_of_a_reference(is_right: bool, iou: str) -> None:
     pixels = draw()
-    files = form(image=png(pixels), reference=png(mask_of(pixels)))
+    files = form(image=png(pixels), reference=png(mask_of(pixels) == is_right))
     async with running(fake_app()) as client:
         answer = await client.post("/segment/retina", files=files, headers=PNG)
-    assert float(answer.headers["x-segmentation-iou-measured"]) == 1.0
+    assert answer.headers["x-segmentation-iou-measured"] == iou
 
 
 async def test_json_and_png_a_form_and_a_raw_body_all_give_the_same_mask() -> None:

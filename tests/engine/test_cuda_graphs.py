@@ -31,6 +31,7 @@ class Bench:
     spoil: str = ""
     recorded: list[tuple[int, int]] = field(default_factory=list)
     begun: list[tuple[int, int]] = field(default_factory=list)
+    at_a_time: list[int] = field(default_factory=list)
     busy: set[int] = field(default_factory=set)
 
     def predictor(self, lanes: int = 2) -> GraphPredictor:
@@ -61,6 +62,7 @@ class FakeRecording:
             raise RuntimeError("no pinned memory")
         self.bench.busy.add(self.lane)
         self.bench.begun.append((self.lane, self.size))
+        self.bench.at_a_time.append(len(self.bench.busy))
         self.tiles = [tile.copy() for tile in tiles]
 
     def end(self) -> tuple[list[Pixels], float]:
@@ -104,6 +106,16 @@ def test_portions_are_taken_by_the_lanes_in_turn() -> None:
     bench.begun.clear()
     predictor.predict(tiles(31))
     assert bench.begun == [(0, 8), (1, 8), (0, 8), (1, 4), (0, 2), (1, 1)]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_a_portion_is_begun_before_the_answers_of_the_other_lanes_are_waited_for(lanes: int) -> None:
+    bench = Bench()
+    predictor = bench.predictor(lanes)
+    predictor.predict(tiles(8))
+    bench.at_a_time.clear()
+    predictor.predict(tiles(40))
+    assert bench.at_a_time == [min(number, lanes) for number in range(1, 6)]
 
 
 def test_a_size_is_recorded_once_on_each_lane() -> None:

@@ -124,6 +124,24 @@ def test_one_who_comes_seldom_waits_for_one_turn_at_most_however_many_others_wan
     run_virtually(main)
 
 
+def test_who_comes_as_the_only_one_in_line_leaves_has_the_device_alone() -> None:
+    async def main() -> None:
+        turns = FairTurns(now)
+        before, leaves, comes, waits = (turns.share() for _ in range(4))
+        async with before:
+            left = asyncio.create_task(turns.take(leaves))
+            await asyncio.sleep(0)
+            waiting = asyncio.create_task(hold(waits, 1.0))
+        left.cancel()
+        async with comes:
+            await asyncio.sleep(1.0)
+            assert not turns._line[waits].done()
+        await waiting
+        assert now() == 2.0
+
+    run_virtually(main)
+
+
 def test_a_pause_earns_no_credit() -> None:
     async def main() -> None:
         turns = FairTurns(now)

@@ -78,6 +78,24 @@ def test_what_runs_tile_by_tile_is_warm_after_two_for_each_slot(slots: int, larg
     assert list(costs(engine, largest)) == engine.batches == expected
 
 
+def test_between_two_sizes_whoever_else_wants_the_device_has_it() -> None:
+    engine = FakeEngine(make_card())
+
+    async def main() -> list[int]:
+        sizes: list[int] = []
+        async with Device("cpu", clock=lambda: 0.0) as device:  # no turn costs anything: they alternate
+            warming = asyncio.create_task(warm_up(engine, device, 4))
+            share = device.turns.share()
+            while not warming.done():
+                async with share:
+                    sizes.append(len(engine.batches))
+                    await device.run(lambda: None)
+            await warming
+        return sizes
+
+    assert {1, 2} <= set(asyncio.run(main()))
+
+
 def test_no_room_for_a_single_tile_is_no_engine() -> None:
     with pytest.raises(MemoryError):
         costs(Preparing(room=0), 4)

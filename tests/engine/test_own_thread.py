@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from service.engine.own_thread import Reading, in_own_thread
+from tests.engine.no_threads import start_no_thread
 from tests.waiting import until
 
 
@@ -48,6 +49,16 @@ def test_a_number_that_cannot_be_read_is_what_it_was() -> None:
 
     reading = Reading(read, "counting", prompt_s=60)
     assert [reading.last(), reading.last()] == [7, 7]
+
+
+def test_a_number_for_which_no_thread_can_be_started_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([7, 8])
+    reading = Reading(lambda: next(numbers), "counting", prompt_s=60)
+    assert reading.last() == 7
+    with monkeypatch.context() as patch:
+        start_no_thread(patch)
+        assert reading.last() == 7
+    assert reading.last() == 8
 
 
 def test_a_number_whose_reading_hangs_is_what_it_was_and_is_read_by_one_thread_at_a_time() -> None:

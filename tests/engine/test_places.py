@@ -43,6 +43,7 @@ def test_who_leaves_takes_no_place_with_him(is_given: bool) -> None:
         await stays
         places.give_back()
         await places.take(ends=False)
+        assert not (await waiting(places)).done(), "it was no place that he left"
 
     asyncio.run(main())
 

@@ -435,6 +435,7 @@ def test_waiting_for_the_device_counts_as_queue_and_not_as_inference() -> None:
         held, waited = (await first).latency, (await second).latency
         assert held.inference >= 0.1
         assert waited.queue >= 0.1
+        assert waited.decode + waited.queue + waited.inference + waited.postprocess <= waited.total
 
     run(use, engine)
 
