@@ -80,6 +80,17 @@ def test_a_reader_who_stalls_holds_up_nobody_and_loses_only_what_there_is_no_roo
     assert 0 < int(caplog.messages[1].split()[5]) <= 500
 
 
+def test_lines_that_are_written_make_room_for_others(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(line_writer, "MOST_WAITING", 100)
+    for _ in range(5):
+        log(pipe.handler, *["line"] * 100)
+        assert pipe.read(100) == ["line"] * 100
+        pipe.handler.flush()
+    assert caplog.messages == []
+
+
 def test_a_file_that_someone_else_made_non_blocking_loses_nothing(pipe: Pipe) -> None:
     os.set_blocking(pipe.writing, False)
     handler = pipe.handler

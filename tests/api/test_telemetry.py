@@ -115,6 +115,14 @@ async def test_a_deadline_that_the_caller_set_is_told_from_the_servers(headers: 
     assert {name: value for name, value in counted.items() if value} == {reason: 1}
 
 
+async def test_what_is_refused_of_a_caller_in_a_hurry_has_its_own_reason() -> None:
+    async with running(fake_app()) as client:
+        await client.post("/segment/retina", content=b"no image", headers={"X-Request-Timeout-Ms": "20000"})
+        samples = await scrape(client)
+    counted = {dict(labels)["reason"]: value for (name, labels), value in samples.items() if "refused_total" in name}
+    assert {name: value for name, value in counted.items() if value} == {"unknown-image-format": 1}
+
+
 async def test_batches_are_measured_in_tiles() -> None:
     engine = FakeEngine(fake_engine_card(kind="tile"))
     async with running(fake_app([engine], max_batch_size=4)) as client:

@@ -150,6 +150,10 @@ BROKEN_FORMS = {
     ),
     "boundaries that are none": (form(part("image", b"\r\n--b0undaryx" * 5000)), FORM),
     "spaces behind a boundary": (form(part("image", b"abc") + b"--b0undary" + b" " * 100_000 + b"\r\n\r\n"), FORM),
+    "part without headers behind one that has them": (
+        form(part("image", b"abc"), part("more", b""), f"--{BOUNDARY}\r\n\r\nabc\r\n".encode()),
+        FORM,
+    ),
     "part without headers": (form(f"--{BOUNDARY}\r\n\r\nabc\r\n".encode()), FORM),
 }
 
