@@ -82,6 +82,8 @@ class LineWriter(logging.Handler):
                     self._write(piece)
             except OSError as error:
                 self._lose(len(lines), error)
+            except MemoryError:
+                self._lose(len(lines), "memory is short")
             else:
                 self._recover()
             self._done += len(lines)

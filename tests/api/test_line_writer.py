@@ -106,6 +106,25 @@ def test_a_reader_who_is_gone_is_told_of_once(pipe: Pipe, caplog: pytest.LogCapt
     assert caplog.messages == ["access lines are lost, stdout cannot be written: [Errno 32] Broken pipe"]
 
 
+def test_where_memory_runs_out_lines_are_lost_and_those_after_them_are_not(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def short(_descriptor: int, _content: memoryview) -> int:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", short)
+        log(pipe.handler, "lost")
+        pipe.handler.flush()
+    log(pipe.handler, "written")
+    assert pipe.read(1) == ["written"]
+    pipe.handler.flush()
+    assert caplog.messages == [
+        "access lines are lost, stdout cannot be written: memory is short",
+        "stdout can be written again; 1 lines were lost",
+    ]
+
+
 def test_a_stream_that_was_closed_before_the_process_began_takes_no_lines(caplog: pytest.LogCaptureFixture) -> None:
     handler = LineWriter(None, **WHAT)
     log(handler, "one", "two")

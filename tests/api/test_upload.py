@@ -84,6 +84,11 @@ def test_a_forms_files_come_out_whole_however_they_are_cut_into_chunks(size: int
     assert read(Body(*chunks), FORM) == Files(image, reference)
 
 
+@pytest.mark.parametrize("kind", ["Multipart/Form-Data", "MULTIPART/FORM-DATA ", " multipart/form-data"])
+def test_a_form_is_one_however_its_kind_is_written(kind: str) -> None:
+    assert read(Body(form(part("image", b"abc"))), f"{kind}; boundary={BOUNDARY}") == Files(b"abc")
+
+
 def test_other_parts_of_a_form_are_ignored() -> None:
     body = form(part("patient", b"x", filename=None), part("image", b"abc"), part("thumbnail", b"y"))
     assert read(Body(body), FORM) == Files(b"abc")
