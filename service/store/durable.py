@@ -8,6 +8,9 @@ from pathlib import Path
 FILE_MODE = 0o644
 """Readable by every user, whatever the umask."""
 
+DRAFT = ".draft-"
+"""How the name of what is not whole yet begins: the file's own name may be as long as the system allows."""
+
 
 def write_new(path: Path, content: bytes) -> None:
     """Write a file that does not exist yet, to the disk itself; FileExistsError if it does."""
@@ -20,7 +23,7 @@ def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, owner: tuple[i
 
     It gets `mode`, and `owner` (user and group) if one is given, before there is anything in it.
     """
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=DRAFT)
     try:
         try:
             if owner is not None:

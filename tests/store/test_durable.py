@@ -28,6 +28,12 @@ def test_a_file_is_replaced_by_another_and_not_written_into(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("眼" * 85)  # 255 bytes
+    replace(path, b"content")
+    assert path.read_bytes() == b"content"
+
+
 def test_what_cannot_be_replaced_is_left_as_it_was_without_a_draft(tmp_path: Path) -> None:
     (tmp_path / "a" / "inside").mkdir(parents=True)
     with pytest.raises(OSError, match="directory"):
@@ -77,7 +83,7 @@ def test_a_file_is_on_the_disk_before_it_takes_anothers_name_and_its_name_is_aft
     syncs = noted_syncs(monkeypatch, tmp_path)
     replace(tmp_path / "a", b"new")
     [(draft, content), folder] = syncs
-    assert (draft.parent, draft.name.startswith(".a-"), content) == (tmp_path, True, b"new")
+    assert (draft.parent, draft.name.startswith(".draft-"), content) == (tmp_path, True, b"new")
     assert folder == (tmp_path, ["a"])
 
 
