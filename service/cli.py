@@ -27,7 +27,7 @@ try:
         train,
     )
     from service.engine.memory import is_out_of_memory
-    from service.errors import AlnetError, BadConfig, BadParameter, BadSettings, reason
+    from service.errors import AlnetError, BadConfig, BadParameter, BadSettings, printable, reason
 except KeyboardInterrupt:  # in the moment before there is a command
     print("alnet: interrupted", file=sys.stderr)
     sys.exit(INTERRUPTED)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments)
     except (AlnetError, OSError) as error:
         _let_the_leader_speak()
-        print(f"alnet: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"alnet: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
     except ModuleNotFoundError as error:  # the serving image cannot train, and the training image cannot serve
         library = (error.name or str(error)).split(".")[0]

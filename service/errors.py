@@ -42,12 +42,16 @@ def in_one_line(text: str) -> str:
 
     What does not print is escaped, and the middle of one of more than `LONGEST_LINE` characters is left out.
     """
-    line = " ".join(text.split())
-    line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in line)
+    line = printable(" ".join(text.split()))
     if len(line) <= LONGEST_LINE:
         return line
     end = LONGEST_LINE // 4
     return f"{line[: LONGEST_LINE - end - 3]} … {line[-end:]}"
+
+
+def printable(text: str) -> str:
+    """Return `text` with what does not print escaped, line breaks among it."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 def first_line(error: Exception) -> str:

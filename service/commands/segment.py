@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from service.errors import AlnetError, BadParameter, FrameNeeded
+from service.errors import AlnetError, BadParameter, FrameNeeded, printable
 from service.settings import Settings
 from service.store.durable import replace as replace_file
 
@@ -61,7 +61,10 @@ def segment(
         Path | None,
         typer.Option(dir_okay=False, help="Also write a CSV file: each image's size, area, expected IoU and warnings."),
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder of checkpoints; ALNET_STORE otherwise.")] = None,
+    store: Annotated[
+        str | None,  # a Path would make the current folder of an empty one
+        typer.Option(metavar="PATH", help="Folder of checkpoints; ALNET_STORE otherwise."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,
 ) -> None:
     """Segment images; each mask is an 8-bit PNG, 0 and 255, on its image's own grid.
@@ -79,10 +82,10 @@ def segment(
     settings = Settings.read(store=store, device=device)
     engine = _load(settings, modality)
     if line := _passed_over(inputs, out):
-        typer.echo(f"alnet: {line}", err=True)
+        typer.echo(f"alnet: {printable(line)}", err=True)
     out.mkdir(parents=True, exist_ok=True)
     if table is not None:
-        _write_table(table, [])  # what cannot be written is told before the work
+        _check_writable(table)
     asked = Upload(image=b"", threshold=threshold, frame=frame, probability=probability, all_components=all_components)
     rows = asyncio.run(_segment_all(outputs, engine, settings, asked))
     if table is not None:
@@ -149,8 +152,13 @@ def _check_table(table: Path, files: Sequence[Path], outputs: Mapping[Path, Sequ
         raise BadParameter(f"--table {table} is one of the images or masks; give another file")
 
 
-def _write_table(path: Path, rows: Iterable[Row]) -> None:
+def _check_writable(path: Path) -> None:
+    """Raise OSError before the work if no table can be written there; what stands there stays until it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("ab").close()
+
+
+def _write_table(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as names of files are
         writer = csv.writer(file)
         writer.writerow(Row._fields)
@@ -182,7 +190,7 @@ async def _segment_all(
 
     def tell(file: Path, what: str) -> None:
         with tqdm.external_write_mode():
-            typer.echo(f"alnet: {file}: {what}", err=True)
+            typer.echo(f"alnet: {printable(f'{file}: {what}')}", err=True)
 
     async def one(file: Path, paths: list[Path]) -> None:
         async with places:

@@ -28,6 +28,8 @@ COMMANDS = (
     "keys",
 )
 
+PICTURES = Path(__file__).parents[2] / "docs" / "images"
+
 
 def _alnet(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
     """Return exit code, stdout and stderr of a call."""
@@ -112,6 +114,13 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert complained.count("\n") == 1
 
 
+def test_an_error_about_a_name_that_would_steer_a_terminal_is_one_line_that_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended, _, complained = _alnet(capsys, "segment", "no\x1b[2Jwhere.png", "--modality", "retina", "--out", "masks")
+    assert (ended, complained) == (2, "alnet: no\\x1b[2Jwhere.png does not exist\n")
+
+
 def test_a_file_in_the_way_is_one_line_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     run = tmp_path / "file" / "run"
@@ -177,6 +186,7 @@ def test_settings_alone_read_the_environment(name: str) -> None:
     [
         (["models", "list"], "ALNET_STORE"),
         (["evaluate", "drawn:skin", "--modality", "skin"], "ALNET_STORE"),
+        (["segment", str(PICTURES), "--modality", "skin", "--out", "masks"], "ALNET_STORE"),
         (["keys", "list"], "ALNET_API_KEYS"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],

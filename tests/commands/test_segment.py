@@ -214,6 +214,16 @@ def test_a_table_that_cannot_be_written_is_told_before_the_work(published: Check
     assert list(out.iterdir()) == []
 
 
+def test_a_table_into_a_pipe_has_one_head(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    reads, writes = os.pipe()
+    result = _segment(published, images / "a.png", "--out", tmp_path, "--table", f"/dev/fd/{writes}")
+    os.close(writes)
+    with os.fdopen(reads, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert result.exit_code == 0
+    assert [row[0] for row in rows] == ["image", str(images / "a.png")]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_a_name_that_is_no_utf_8_stands_in_the_table_as_it_is(published: Checkpoint, tmp_path: Path) -> None:
     image = tmp_path / os.fsdecode(b"caf\xe9.png")
@@ -222,6 +232,16 @@ def test_a_name_that_is_no_utf_8_stands_in_the_table_as_it_is(published: Checkpo
     table = tmp_path / "masks.csv"
     assert _segment(published, image, "--out", tmp_path / "masks", "--table", table).exit_code == 0
     assert b"/caf\xe9.png,20,20," in table.read_bytes()
+
+
+def test_a_name_that_would_break_a_line_or_steer_a_terminal_is_told_in_one_line(
+    published: Checkpoint, tmp_path: Path
+) -> None:
+    broken = tmp_path / "two  lines\n\x1b[2J.png"
+    broken.write_bytes(b"no image")
+    result = _segment(published, broken, "--out", tmp_path / "masks")
+    assert result.stderr.startswith(rf"alnet: {tmp_path}/two  lines\n\x1b[2J.png: the bytes are no image")
+    assert result.stderr.count("\n") == 1
 
 
 def test_files_that_fail_are_named_and_the_others_go_on(published: Checkpoint, images: Path, tmp_path: Path) -> None:
