@@ -11,7 +11,6 @@ from service.commands.options import Store
 from service.errors import AlnetError, UnknownModality, reason
 
 if TYPE_CHECKING:
-    from service.store.checkpoint import Checkpoint
     from service.store.model_store import ModelStore, Wanted
 
 T = TypeVar("T")
@@ -171,16 +170,16 @@ def _published(
 def _rows(models: "ModelStore", faults: list[str]) -> Iterator[tuple[str, ...]]:
     """Yield the line of every checkpoint; what is broken has one in `faults` instead."""
     for modality, version, wanted in _published(models, faults):
-        checkpoint = _unless_faulty(f"{modality} {version}", partial(models.open, modality, version), faults)
-        if checkpoint is not None:
-            yield _row(checkpoint, wanted)
+        row = _unless_faulty(f"{modality} {version}", partial(_row, models, modality, version, wanted), faults)
+        if row is not None:
+            yield row
 
 
 def _unless_faulty(what: str, ask: Callable[[], T], faults: list[str]) -> T | None:
     """Return what `ask` returns; if it fails, None, and a line on `what` and why is put into `faults`."""
     try:
         return ask()
-    except AlnetError as error:
+    except (AlnetError, OSError) as error:
         faults.append(_fault(what, error))
         return None
 
@@ -189,7 +188,8 @@ def _fault(what: str, error: Exception) -> str:
     return f"{what}: FAILED: {reason(error)}"
 
 
-def _row(checkpoint: "Checkpoint", wanted: "Wanted | None") -> tuple[str, ...]:
+def _row(models: "ModelStore", modality: str, version: str, wanted: "Wanted | None") -> tuple[str, ...]:
+    checkpoint = models.open(modality, version)
     card, test = checkpoint.card, checkpoint.card.test
     served = "no" if wanted is None or card.version != wanted.version else "pinned" if wanted.is_pinned else "yes"
     size_bytes = sum(file.stat().st_size for file in checkpoint.folder.iterdir() if file.is_file())

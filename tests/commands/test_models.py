@@ -100,6 +100,15 @@ def test_list_shows_what_is_sound_and_a_line_for_each_thing_that_is_broken(tmp_p
         assert reason in line
 
 
+def test_list_shows_the_others_beside_one_whose_size_cannot_be_told(tmp_path: Path) -> None:
+    _publish_versions(tmp_path, "1", "2")
+    (tmp_path / "retina" / "1" / "notes").symlink_to("x" * 300)  # cannot be looked at, whoever asks
+    result = _run("list", store=tmp_path)
+    _head, sound, broken = result.stdout.splitlines()
+    assert (result.exit_code, sound.split()[:3]) == (1, ["retina", "2", "yes"])
+    assert broken.startswith("retina 1: FAILED: OSError: ")
+
+
 def test_list_and_verify_tell_of_a_pin_to_a_version_that_is_not_published(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     write_pin(tmp_path, "retina", "7")
