@@ -40,9 +40,14 @@ Name = Annotated[str, typer.Argument(help="Who the key is for: letters, digits, 
 @app.command("new")
 def new_key(name: Name, *, file: KeyFile) -> None:
     """Make a key, print it this once, and write its hash into the file; a running server takes it within a second."""
-    from service.api.key_file import add_key
+    from service.api.key_file import add_key, remove_key
 
-    typer.echo(add_key(file, name))
+    key = add_key(file, name)
+    try:
+        typer.echo(key)
+    except OSError as error:
+        remove_key(file, name)  # of no use to anybody, and its name would be taken
+        raise OSError(error.errno, f"{error.strerror}; no key was made", "stdout") from error
     typer.echo(f"this key of {name} cannot be shown again: {file} holds only its hash", err=True)
 
 

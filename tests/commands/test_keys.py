@@ -1,6 +1,8 @@
 """alnet keys: new, list, revoke."""
 
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +29,16 @@ def test_new_prints_the_key_alone_on_stdout_and_keeps_its_hash(file: Path) -> No
     assert re.fullmatch(r"alnet_[A-Za-z0-9_-]{43}\n", result.stdout)
     assert "cannot be shown again" in result.stderr
     assert result.stdout.strip() not in result.stderr + file.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no device that is always full")
+def test_a_key_that_nobody_got_to_see_is_none(file: Path) -> None:
+    command = [sys.executable, "-m", "service.cli", "keys", "new", "ward-3", "--file", str(file)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.startswith("alnet: [Errno 28] No space left on device; no key was made: 'stdout'\n")
+    assert read_keys(file) == []
 
 
 def test_list_shows_names_and_days_and_nothing_that_is_secret(file: Path) -> None:
