@@ -35,12 +35,12 @@ def engines(
     from service.store.model_store import ModelStore
 
     checkpoint = ModelStore(store).current(modality)
+    out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work
     drawn = [decode(body.content, max_pixels=LARGEST_PX).pixels for body in draw_uploads(modality, 8)]
     tiles = [tile for pixels in drawn for tile in prepare(pixels, checkpoint.card.input)[1]]
     report = measure_engines(
         checkpoint, tiles, device=device, batches=batch or list(BATCHES), repeat=repeat, warm_up=warm_up
     )
-    out.mkdir(parents=True, exist_ok=True)
     (out / "engines.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (out / "engines.md").write_text(engines_table(report), encoding="utf-8")
     typer.echo(engines_table(report))

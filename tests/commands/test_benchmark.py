@@ -15,6 +15,7 @@ from service.errors import BadParameter, BadSettings
 from service.reproduction.networks_report import Report
 from service.reproduction.networks_table import networks_table
 from service.reproduction.paper import PAPER_NETWORKS
+from tests.checkpoints import publish_tiny
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 SMALL = ("--size", "64x64", "--batch", "1", "--repeat", "2", "--warm-up", "1", "--network", "al-net")
@@ -93,6 +94,15 @@ def test_a_wrong_call_starts_no_server(tmp_path: Path, arguments: list[str], mes
 def test_a_load_that_cannot_be_measured_is_refused(tmp_path: Path, option: tuple[str, str]) -> None:
     assert CliRunner().invoke(app, ["benchmark", "serve", "--out", str(tmp_path / "out"), *option]).exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["engines", "roofline"])
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(tmp_path: Path, command: str) -> None:
+    checkpoint = publish_tiny(tmp_path / "store", "cell")
+    checkpoint.weights_path.write_bytes(b"damaged")  # which a measurement would tell
+    (tmp_path / "file").touch()
+    arguments = ["--store", str(tmp_path / "store"), "--device", "cpu", "--out", str(tmp_path / "file" / "out")]
+    assert isinstance(CliRunner().invoke(app, ["benchmark", command, *arguments]).exception, NotADirectoryError)
 
 
 @pytest.mark.parametrize("name", ["networks", "engines", "roofline", "serve"])
