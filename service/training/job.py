@@ -105,7 +105,8 @@ def _run(
     if leads:
         folder.check_writable()
         if store is not None:
-            check_store(store, config.modality)
+            advice = "give another --store, or --no-publish for now; nothing was trained"
+            check_store(store, config.modality, advice)
     network = build_network(config)  # early: what cannot be built is refused before the data are read
     check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:

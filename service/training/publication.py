@@ -117,8 +117,10 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
     return card, weights
 
 
-def check_store(store: Path, modality: str) -> None:
+def check_store(store: Path, modality: str, advice: str) -> None:
     """Check that `store` could be published into, before hours are spent on what is to lie there. Nothing is written.
+
+    The `advice` is what the error says to do.
 
     Raises:
         BadCheckpoint: it cannot be listed.
@@ -128,8 +130,7 @@ def check_store(store: Path, modality: str) -> None:
     for folder in (store, store / modality):
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not os.access(nearest, os.W_OK | os.X_OK):
-            advice = "give another --store, or --no-publish for now"
-            raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {advice}; nothing was trained", str(nearest))
+            raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {advice}", str(nearest))
 
 
 def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:

@@ -32,6 +32,7 @@ from service.training.evaluate import chosen, read_pairs
 from service.training.origins import Origin
 from service.training.pairs import Pair
 from service.training.parts import shown
+from service.training.publication import check_store
 from service.training.scores import mean_and_std, score
 from service.training.split_file import SplitFile
 
@@ -73,8 +74,10 @@ def quantise(
         BadParameter: `split` is not how the checkpoint's own data were divided; or as
             `service.training.evaluate.evaluate`.
         BadDataset: as there.
+        OSError: the store cannot be written; but for a full disk, that is found before the calibration.
     """
     card = checkpoint.card
+    check_store(store, card.modality, "check its owner and permissions; nothing was calibrated")
     dataset = open_dataset(data)
     chosen(dataset, split, "test")  # a split that cannot judge is refused before the calibration, which takes minutes
     _check_own(card, dataset, split)

@@ -114,6 +114,17 @@ def test_a_split_without_test_images_is_refused_before_the_calibration(store: Pa
     assert said == []
 
 
+@pytest.mark.parametrize("refused", [".", "retina"])
+def test_a_store_that_cannot_be_written_is_refused_before_the_calibration(
+    store: Path, split: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != store / refused)  # root may write everywhere
+    said: list[str] = []
+    with pytest.raises(OSError, match="check its owner and permissions; nothing was calibrated") as failed:
+        quantise(versions(store)[0], DATA, split, store, images=1, largest_loss=1, say=said.append)
+    assert (Path(failed.value.filename), said) == (store / refused, [])
+
+
 def test_too_great_a_loss_is_told_and_nothing_is_published(store: Path, split: Path) -> None:
     before, _ = versions(store)
     said: list[str] = []
