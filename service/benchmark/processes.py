@@ -92,11 +92,12 @@ def resident_bytes(pid: int) -> int:
 class Watch:
     """What a process and its descendants use within a `with` block.
 
-    `cpu_s` is their CPU time; `peak_bytes` the most memory that they held at a time, of samples every `interval_s`.
+    `cpu_s` is their CPU time, None if the process ended before the block; `peak_bytes` the most memory that they held
+    at a time, of samples every `interval_s`.
     """
 
     def __init__(self, pid: int, interval_s: float = 0.05) -> None:
-        self.cpu_s = 0.0
+        self.cpu_s: float | None = None
         self.peak_bytes = 0
         self._pid, self._interval_s = pid, interval_s
         self._is_over = threading.Event()
@@ -112,7 +113,9 @@ class Watch:
     ) -> None:
         self._is_over.set()
         self._thread.join()
-        self.cpu_s = _cpu_s(self._pid) - self._cpu_before_s
+        after_s = _cpu_s(self._pid)
+        if self._cpu_before_s is not None and after_s is not None:
+            self.cpu_s = after_s - self._cpu_before_s
 
     def _sample(self) -> None:
         processes: list[psutil.Process] = []
@@ -145,10 +148,15 @@ def _resident(processes: Sequence[psutil.Process]) -> int:
     return total
 
 
-def _cpu_s(pid: int) -> float:
-    """Return the CPU time of the living descendants, and of those that ended before: their parents have it."""
+def _cpu_s(pid: int) -> float | None:
+    """Return the CPU time of the living descendants, and of those that ended before: their parents have it.
+
+    None if the process itself has ended.
+    """
     total = 0.0
-    for process in _tree(pid):
+    if not (processes := _tree(pid)):
+        return None
+    for process in processes:
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:

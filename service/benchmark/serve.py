@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
+import psutil
 from tqdm import tqdm
 
 from service.benchmark.bare import Bare, bare_engines
@@ -16,6 +17,7 @@ from service.benchmark.load import Load, Timing, measure_closed, measure_open
 from service.benchmark.processes import Watch, free_port, resident_bytes, running
 from service.benchmark.serve_report import Row, Served, ServeReport
 from service.benchmark.uploads import Body
+from service.errors import BadParameter
 from service.reproduction.machine import this_machine
 from service.settings import PREFIX, Settings
 
@@ -53,7 +55,7 @@ def benchmark(plan: Plan, *, log: Path) -> Iterator[ServeReport]:
 
     Raises:
         NotReady: the server does not come up.
-        BadParameter: it does not answer the uploads.
+        BadParameter: it does not answer the uploads, or there is no process `pid`.
         UnknownModality, BadCheckpoint, BadSettings, BadUpload: the limit cannot be measured.
     """
     with ExitStack() as stack:
@@ -132,6 +134,8 @@ def _started(log: Path) -> Iterator[Target]:
 
 @contextmanager
 def _running_elsewhere(plan: Plan) -> Iterator[Target]:
+    if plan.pid is not None and not psutil.pid_exists(plan.pid):
+        raise BadParameter(f"--pid {plan.pid}: there is no such process; give that of the server, or leave it out")
     yield Target((plan.url or "").rstrip("/"), plan.pid)
 
 

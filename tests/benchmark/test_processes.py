@@ -1,6 +1,7 @@
 """Servers are started, watched and ended, with all that they start."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -72,13 +73,21 @@ def test_cpu_time_and_the_peak_of_memory_are_seen() -> None:
             pass
         time.sleep(0.05)
         del block
+    assert watch.cpu_s is not None
     assert watch.cpu_s >= 0.25
     assert watch.peak_bytes >= at_rest + 80 * 2**20
 
 
-def test_a_process_that_is_gone_holds_and_uses_nothing() -> None:
+def test_a_process_that_is_gone_holds_nothing_and_what_it_used_is_not_known() -> None:
     ended = psutil.Popen([sys.executable, "-c", "pass"])
     ended.wait()
     with Watch(ended.pid) as watch:
         pass
-    assert (watch.cpu_s, watch.peak_bytes, resident_bytes(ended.pid)) == (0.0, 0, 0)
+    assert (watch.cpu_s, watch.peak_bytes, resident_bytes(ended.pid)) == (None, 0, 0)
+
+
+def test_a_process_that_ends_while_it_is_watched_has_used_no_time_that_is_known() -> None:
+    asked = psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with Watch(asked.pid) as watch:
+        asked.communicate(b"\n")
+    assert watch.cpu_s is None

@@ -90,6 +90,13 @@ def test_a_wrong_call_starts_no_server(tmp_path: Path, arguments: list[str], mes
     assert not (tmp_path / "out").exists()
 
 
+def test_a_process_that_is_not_there_is_not_measured_as_one_that_uses_nothing(tmp_path: Path) -> None:
+    nobody = ["--url", "http://127.0.0.1:9", "--pid", str(2**31 - 1), "--no-limit"]
+    result = CliRunner().invoke(app, ["benchmark", "serve", "--uploads", "1", "--out", str(tmp_path), *nobody])
+    assert isinstance(result.exception, BadParameter), result.output
+    assert "there is no such process" in str(result.exception)
+
+
 @pytest.mark.parametrize("option", [("--callers", "0"), ("--open", "0"), ("--window-s", "0"), ("--windows", "2")])
 def test_a_load_that_cannot_be_measured_is_refused(tmp_path: Path, option: tuple[str, str]) -> None:
     assert CliRunner().invoke(app, ["benchmark", "serve", "--out", str(tmp_path / "out"), *option]).exit_code == 2
