@@ -1,6 +1,7 @@
 """The bare engine, in a process of its own that stays for a whole benchmark: the limit's rounds are taken in it."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -42,7 +43,9 @@ class Bare:
 @contextmanager
 def bare_engines(settings: Settings) -> Iterator[Bare]:
     """Keep a process for the block that has nothing to do but run engines."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    # Ctrl-C reaches every process of a terminal; the command ends this one, which has nothing of its own to say.
+    with ProcessPoolExecutor(1, spawn, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         yield Bare(pool, settings)
 
 

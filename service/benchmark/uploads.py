@@ -16,13 +16,14 @@ MEDIA_TYPES = {
     ".dcm": "application/dicom",
     ".jpeg": "image/jpeg",
     ".jpg": "image/jpeg",
+    ".pbm": "image/x-portable-pixmap",
     ".pgm": "image/x-portable-pixmap",
     ".png": "image/png",
     ".ppm": "image/x-portable-pixmap",
     ".tif": "image/tiff",
     ".tiff": "image/tiff",
 }
-"""By the ending of a file's name, in lower case; files with other endings are no uploads."""
+"""By the ending of a file's name, in lower case; files with other endings, and hidden ones, are no uploads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,11 @@ def read_uploads(folder: Path) -> list[Body]:
         BadParameter: the folder has no file with the ending of an image.
         OSError: the folder or one of the files cannot be read.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in MEDIA_TYPES)
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in MEDIA_TYPES and path.name[0] != "." and path.is_file()
+    )
     if not files:
         raise BadParameter(f"{folder} has no images; they end in {', '.join(MEDIA_TYPES)}")
     return [Body(path.read_bytes(), MEDIA_TYPES[path.suffix.lower()]) for path in files]

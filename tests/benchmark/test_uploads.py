@@ -39,8 +39,9 @@ def test_a_modality_that_the_code_cannot_draw_needs_a_folder() -> None:
 
 
 def test_files_are_sent_byte_for_byte_in_the_order_of_their_names(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", "notes.txt", "c.ppm"):
+    for name in ("b.JPG", "a.png", "notes.txt", "c.ppm", "._a.png"):  # macOS puts such beside each file
         (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "masks.png").mkdir()
     assert read_uploads(tmp_path) == [
         Body(b"a.png", "image/png"),
         Body(b"b.JPG", "image/jpeg"),
