@@ -54,6 +54,13 @@ def test_a_span_counts_what_was_over_within_it_and_times_what_was_due_within_it(
     assert seen.p99_ms == pytest.approx(1400 + 0.98 * 5600)
 
 
+def test_a_moment_between_two_windows_belongs_to_one_of_them() -> None:
+    windows = [Span(0.0, 1.0), Span(1.0, 2.0)]
+    assert [window.holds(1.0) for window in windows] == [False, True]
+    late = [Sample(1.5, 2.0, "failed", 0)]
+    assert summarise(late, Span(2.0, 3.0)).failed == 1
+
+
 def test_a_span_without_answers_has_no_percentiles() -> None:
     seen = summarise([Sample(1.0, 1.1, "refused", 5)], Span(1.0, 2.0))
     assert (seen.throughput, seen.p50_ms, seen.p95_ms, seen.p99_ms) == (0.0, None, None, None)
