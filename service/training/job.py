@@ -125,9 +125,9 @@ def _run(
         return None
     with memory_for_validation(config, fabric.device):
         trained, predictor = job.finish(progress)
-    job.draw(predictor, trained.rule)
-    watch.check()
-    result = job.publish(trained, store, progress)
+        job.draw(predictor, trained.rule)
+        watch.check()
+        result = job.publish(trained, store, progress)
     folder.write_result(result)
     say_caution(result, say)
     return result

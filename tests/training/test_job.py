@@ -446,7 +446,11 @@ def test_a_network_that_cannot_be_built_is_refused_before_the_data_are_read(
 
 
 @pytest.mark.parametrize(
-    ("part", "advice"), [("prepare_fitting", "smaller --batch-size"), ("calibrate", "the same command goes on")]
+    ("part", "advice"),
+    [
+        ("prepare_fitting", "smaller --batch-size"),
+        *((part, "the same command goes on") for part in ("calibrate", "draw_samples", "prove_and_publish")),
+    ],
 )
 def test_memory_that_is_short_before_or_after_the_epochs_is_told_with_advice(
     part: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
