@@ -96,6 +96,7 @@ def test_the_calibration_error_before_is_that_at_temperature_1(parts: Parts) -> 
     assert of_card.calibration_error is not None
     assert (of_card.calibration_error.before, of_card.calibration_error.after) == (before, after)
     assert before != after
+    assert of_card.calibration_error.bins == 15
 
 
 @pytest.mark.parametrize(("limit", "flagged"), [(1e-9, 1.0), (1e9, 0.0)])

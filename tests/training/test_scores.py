@@ -92,8 +92,8 @@ def test_the_calibration_error_is_that_of_its_definition_pixel_by_pixel() -> Non
     bins.append(probability >= 14 / 15 - 1e-9)
     gaps = [chosen.sum() * abs(true[chosen].mean() - probability[chosen].mean()) for chosen in bins]
     images = [levels_of(map_, reference) for map_, reference in zip(maps, references, strict=True)]
-    assert calibration_error(images, bins=15) == pytest.approx(sum(gaps) / true.size)
-    assert calibration_error(images, bins=15) > 0.1
+    assert calibration_error(images) == pytest.approx(sum(gaps) / true.size)
+    assert calibration_error(images) > 0.1
 
 
 def test_certain_and_right_answers_are_calibrated() -> None:

@@ -152,7 +152,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_old_state_and_no_draft(tmp_path: Path) -> None:
     network, optimizer = _trained()
     save_state(tmp_path / "state", network, optimizer, Progress([RECORD]))
-    with no_file_above(500), pytest.raises(OSError, match="too large"):
+    with no_file_above(500), pytest.raises(OSError, match=f"too large: '{tmp_path / 'state'}'"):
         save_state(tmp_path / "state", network, optimizer, Progress([RECORD, RECORD]))
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     assert load_state(tmp_path / "state", *_trained(seed=1)).next_epoch == 1
