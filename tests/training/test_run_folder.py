@@ -11,14 +11,17 @@ from service.imaging.policy import InputPolicy
 from service.training.code_version import code_commit
 from service.training.config import Config, configure
 from service.training.dataset import Dataset, open_dataset
+from service.training.origins import Origin
 from service.training.run_folder import CONFIG, EPOCHS, RESULT, SPLIT, Result, RunFolder
 from service.training.split import Split
 from service.training.state import STATE, EpochRecord, Progress
+from tests.cards import make_card
 from tests.training.folders import images_and_masks
 
 A, B, C = "skin-000", "skin-001", "skin-002"
 ONE = Split(train=(A, B), validation=(C,), test=(), how="by hand")
 OTHER = Split(train=(A,), validation=(B,), test=(C,), how="by hand")
+ORIGIN = Origin.of(make_card())
 RESULT_OF_A_RUN = Result(
     best_epoch=3,
     validation_iou=0.61,
@@ -47,7 +50,7 @@ def _config(**changes: object) -> Config:
 def _begun(path: Path, dataset: Dataset, split: Split = ONE) -> RunFolder:
     """Return the folder of a run that has finished an epoch."""
     folder = RunFolder(path)
-    folder.begin(_config(), split, dataset, {"train": ("seen",)})
+    folder.begin(_config(), split, dataset, {"train": ("seen",)}, (ORIGIN,))
     (path / STATE).touch()
     return folder
 
@@ -153,6 +156,7 @@ def test_what_a_run_inherited_is_kept_when_it_goes_on(tmp_path: Path, dataset: D
     folder = _begun(tmp_path, dataset)
     folder.begin(_config(), ONE, dataset, {})
     assert folder.recorded_split().inherited == {"train": ("seen",)}
+    assert folder.recorded_split().begun_with == (ORIGIN,)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{}", '{"data_digest": "x"}'])
