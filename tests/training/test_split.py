@@ -281,6 +281,14 @@ def test_more_folds_than_slices_are_refused(tmp_path: Path) -> None:
         split(volume, fractions=FRACTIONS, seed=0, fold=(1, 13))
 
 
+def test_a_slice_fewer_than_two_folds_need_is_too_few(tmp_path: Path) -> None:
+    """Of a fold in the middle one on each side is left out, and two parts need a slice each and one between them."""
+    found = split(series(tmp_path / "ten", 10), fractions=FRACTIONS, seed=0, fold=(1, 2))
+    assert (len(found.train), len(found.validation), len(found.test)) == (2, 1, 5)
+    with pytest.raises(BadDataset, match="9 slices are too few for 2 folds"):
+        split(series(tmp_path / "nine", 9), fractions=FRACTIONS, seed=0, fold=(1, 2))
+
+
 def test_too_few_images_for_the_folds_are_counted(tmp_path: Path) -> None:
     with pytest.raises(BadDataset, match=r"3 images, or groups .*; 4 parts need 4\. Add .* fewer --folds$"):
         split(numbered(tmp_path / "p", 3), fractions=FRACTIONS, seed=0, fold=(1, 4))

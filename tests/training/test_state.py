@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim import Adam, Optimizer
@@ -115,7 +116,17 @@ def test_a_state_without_an_average_is_refused_where_one_is_to_go_on(tmp_path: P
         load_state(tmp_path / "state", network, optimizer, WeightAverage(network, 0.9))
 
 
-@pytest.mark.parametrize("content", [b"", b"no safetensors", bytes(64)], ids=["empty", "text", "zeros"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no safetensors",
+        bytes(64),
+        save({"network.weight": torch.ones(1)}),
+        save({"network.weight": torch.ones(1)}, {"of": "another program"}),
+    ],
+    ids=["empty", "text", "zeros", "weights alone", "another program's"],
+)
 def test_a_damaged_state_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "state"
     path.write_bytes(content)
