@@ -69,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Ctrl-C, with code 130, where the command has nothing better to say of it.
     """
     _open_what_is_closed()
-    logging.getLogger("matplotlib").setLevel(
-        logging.ERROR
-    )  # it warns of a home that it cannot write, of which we do not
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it cannot write
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # help has more than ASCII, which not every terminal shows
     try:

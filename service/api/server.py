@@ -9,9 +9,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -87,21 +88,30 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     Raises:
         BadSettings: there is no such address here, or something listens there already.
     """
-    listeners: list[socket.socket] = []
-    lacking: OSError | None = None
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(found):
-            try:
-                listeners.append(socket.create_server(address, family=family))
-            except OSError as error:
-                if error.errno not in NOT_HERE:
-                    raise
-                lacking = error
-        if lacking is not None and not listeners:
-            raise lacking
+        return _listeners(dict.fromkeys((family, address) for family, _, _, _, address in found))
     except (OSError, UnicodeError) as error:
         raise BadSettings(f"ALNET_HOST={host} ALNET_PORT={port}: cannot listen there: {error}") from error
+
+
+def _listeners(addresses: Iterable[tuple[socket.AddressFamily, Any]]) -> list[socket.socket]:
+    """Return a socket for each of the addresses that this machine has.
+
+    Raises:
+        OSError: it has none of them, or something listens at one already.
+    """
+    listeners: list[socket.socket] = []
+    lacking: OSError | None = None
+    for family, address in addresses:
+        try:
+            listeners.append(socket.create_server(address, family=family))
+        except OSError as error:
+            if error.errno not in NOT_HERE:
+                raise
+            lacking = error
+    if lacking is not None and not listeners:
+        raise lacking
     return listeners
 
 

@@ -24,11 +24,10 @@ from service.store.checkpoint import (
     parse_card,
     sha256,
 )
-from service.store.durable import sync_folder, write_new
+from service.store.durable import DRAFT, sync_folder, write_new
 from service.store.model_store import next_version
 from service.store.readme import card_readme
 
-DRAFT = ".draft-"
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 """What the system says when a folder is to be renamed to one that holds anything."""
 

@@ -292,13 +292,20 @@ def test_what_keeps_the_store_from_giving_modalities_is_told_once_and_so_is_that
 BROKEN = BadCheckpoint("no card")
 
 
+@asynccontextmanager
+async def following_a_broken_cell(store: Store) -> AsyncIterator[Followed]:
+    """Follow the store, of which cell cannot be loaded, from when that has been seen."""
+    store.faults["cell"] = BROKEN
+    followed = Followed(store)
+    async with followed.following():
+        await looked(store, "cell")
+        yield followed
+
+
 def test_what_is_gone_is_forgotten_once_and_not_looked_at_until_it_is_there_again() -> None:
     async def main() -> None:
         store = Store(cell=[1], retina=[1])
-        store.faults["cell"] = BROKEN
-        followed = Followed(store)
-        async with followed.following():
-            await looked(store, "cell")
+        async with following_a_broken_cell(store) as followed:
             del store.held["cell"], store.faults["cell"]
             await until(lambda: followed.forgotten == ["cell"])
             asked = store.wanted_of.count("cell")
@@ -332,10 +339,7 @@ def pinned_elsewhere(store: Store) -> None:
 def test_what_may_be_there_still_is_not_forgotten(happens: Callable[[Store], None]) -> None:
     async def main() -> None:
         store = Store(cell=[1], retina=[1])
-        store.faults["cell"] = BROKEN
-        followed = Followed(store)
-        async with followed.following():
-            await looked(store, "cell")
+        async with following_a_broken_cell(store) as followed:
             happens(store)
             del store.faults["cell"]
             await looked(store, "cell")
@@ -369,10 +373,7 @@ class ComingBack(Store):
 def test_a_store_that_comes_back_while_it_is_asked_takes_no_modality_away() -> None:
     async def main() -> None:
         store = ComingBack(cell=[1], retina=[1])
-        store.faults["cell"] = BROKEN
-        followed = Followed(store)
-        async with followed.following():
-            await looked(store, "cell")
+        async with following_a_broken_cell(store) as followed:
             store.goes_away = True
             await until(lambda: followed.serves("cell"))
             assert followed.forgotten == []

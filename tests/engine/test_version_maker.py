@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -91,13 +92,19 @@ class Source:
         return self.engine
 
 
+@asynccontextmanager
+async def makes_of(source: Source | Counted, **settings: object) -> AsyncIterator[VersionMaker]:
+    """Give what makes versions of `source`, on a device of its own."""
+    with PixelPool(1) as pool:
+        async with Device("network") as device:
+            asked = Settings.read({}, **settings)
+            yield VersionMaker(asked, source, device=device, pool=pool, on_batch=lambda *_: None)
+
+
 def test_batches_hold_what_the_warm_up_found_room_for_and_cost_what_it_took() -> None:
     async def main() -> None:
-        with PixelPool(1) as pool:
-            async with Device("network") as device:
-                settings = Settings.read({}, max_batch_size=8)
-                maker = VersionMaker(settings, Source(), device=device, pool=pool, on_batch=lambda *_: None)
-                batcher = (await maker.make(_retina(maker), "1")).batcher
+        async with makes_of(Source(), max_batch_size=8) as maker:
+            batcher = (await maker.make(_retina(maker), "1")).batcher
         assert isinstance(batcher, Batcher)
         assert batcher.max_size == 2
         assert batcher._costs.seconds(1) >= 0.01
@@ -108,13 +115,11 @@ def test_batches_hold_what_the_warm_up_found_room_for_and_cost_what_it_took() ->
 @pytest.mark.parametrize(("fits", "hold"), [(5, 4), (100, 8), (2, 2), (1, 2), (0, 2)])
 def test_batches_grow_with_the_room_that_the_version_before_has_left(fits: int, hold: int) -> None:
     async def main() -> None:
-        with PixelPool(1) as pool:
-            async with Device("network") as device:
-                settings, source = Settings.read({}, max_batch_size=8), Source()
-                maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
-                version = await maker.make(_retina(maker), "1")
-                source.engine.fits = fits
-                await version.widen()
+        source = Source()
+        async with makes_of(source, max_batch_size=8) as maker:
+            version = await maker.make(_retina(maker), "1")
+            source.engine.fits = fits
+            await version.widen()
         assert version.batcher.max_size == hold
 
     asyncio.run(main())
@@ -122,12 +127,10 @@ def test_batches_grow_with_the_room_that_the_version_before_has_left(fits: int, 
 
 def test_a_version_that_found_room_for_all_is_not_warmed_up_again() -> None:
     async def main() -> None:
-        with PixelPool(1) as pool:
-            async with Device("network") as device:
-                settings, source = Settings.read({}, max_batch_size=2), Source()
-                maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
-                version = await maker.make(_retina(maker), "1")
-                await version.widen()
+        source = Source()
+        async with makes_of(source, max_batch_size=2) as maker:
+            version = await maker.make(_retina(maker), "1")
+            await version.widen()
         assert source.engine.batches == [1, 2]
 
     asyncio.run(main())
@@ -135,18 +138,16 @@ def test_a_version_that_found_room_for_all_is_not_warmed_up_again() -> None:
 
 def test_batches_grow_only_once_no_other_version_is_built_or_warmed_up() -> None:
     async def main() -> None:
-        with PixelPool(1) as pool:
-            async with Device("network") as device:
-                settings, source = Settings.read({}, max_batch_size=4), Source()
-                maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
-                first = await maker.make(_retina(maker), "1")
-                before, source.engine = source.engine, Small(fake_engine_card())
-                before.fits = source.engine.fits = 4
-                source.when_built = lambda: sizes.append(len(before.batches))
-                making = asyncio.create_task(maker.make(_retina(maker), "2"))
-                await asyncio.sleep(0)
-                await first.widen()
-                await making
+        source = Source()
+        async with makes_of(source, max_batch_size=4) as maker:
+            first = await maker.make(_retina(maker), "1")
+            before, source.engine = source.engine, Small(fake_engine_card())
+            before.fits = source.engine.fits = 4
+            source.when_built = lambda: sizes.append(len(before.batches))
+            making = asyncio.create_task(maker.make(_retina(maker), "2"))
+            await asyncio.sleep(0)
+            await first.widen()
+            await making
         assert sizes == [2] * 10
         assert (before.batches, source.engine.batches) == ([1, 2, 1, 2, 4], [1, 2, 4])
 
@@ -181,18 +182,15 @@ def test_no_wait_for_batch_mates_is_longer_than_the_setting_says() -> None:
 
 def test_a_version_takes_as_many_uploads_and_as_large_ones_as_the_settings_say() -> None:
     async def main() -> None:
-        settings = Settings.read({}, max_batch_size=2, max_queued=3, max_image_megapixels=0.004)
-        with PixelPool(1) as pool:
-            async with Device("network") as device:
-                maker = VersionMaker(settings, Source(), device=device, pool=pool, on_batch=lambda *_: None)
-                version = await maker.make(_retina(maker), "1")
-                async with version.batcher:
-                    version.segmenter.admit(None, ahead=2)
-                    with pytest.raises(Overloaded):
-                        version.segmenter.admit(None, ahead=3)
-                    assert (await segment(version, height=62)).height == 62
-                    with pytest.raises(ImageTooLarge):
-                        await segment(version, height=63)
+        async with makes_of(Source(), max_batch_size=2, max_queued=3, max_image_megapixels=0.004) as maker:
+            version = await maker.make(_retina(maker), "1")
+            async with version.batcher:
+                version.segmenter.admit(None, ahead=2)
+                with pytest.raises(Overloaded):
+                    version.segmenter.admit(None, ahead=3)
+                assert (await segment(version, height=62)).height == 62
+                with pytest.raises(ImageTooLarge):
+                    await segment(version, height=63)
 
     async def segment(version: Version, height: int) -> Segmentation:
         upload = Upload(image=png(draw(height=height, width=64)))
@@ -211,11 +209,9 @@ async def _nothing() -> None:
 
 def test_no_two_versions_are_built_or_warmed_up_at_a_time() -> None:
     async def main() -> Counted:
-        settings, source = Settings.read({}, max_batch_size=4), Counted(versions=3, largest=4)
-        with PixelPool(1) as pool:
-            async with Device("network") as device:
-                maker = VersionMaker(settings, source, device=device, pool=pool, on_batch=lambda *_: None)
-                made = await asyncio.gather(*[maker.make(_retina(maker), name) for name in "123"])
+        source = Counted(versions=3, largest=4)
+        async with makes_of(source, max_batch_size=4) as maker:
+            made = await asyncio.gather(*[maker.make(_retina(maker), name) for name in "123"])
         assert len(set(made)) == 3
         return source
 
