@@ -63,9 +63,9 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
         let_in=gate.let_in,
         admit=lambda modality, ahead: fleet.segmenter(modality).admit(deadline=None, ahead=ahead),
     )
-    if origins := origins_of(settings.cors_origins):
-        app.add_middleware(cross_origin(origins))
-    app.add_middleware(RequestContext, is_draining=lambda: traffic.is_draining, on_answered=on_answered)
+    around = cross_origin(origins_of(settings.cors_origins))
+    app.add_middleware(around)
+    app.add_middleware(RequestContext, is_draining=lambda: traffic.is_draining, on_answered=on_answered, around=around)
     problems.install(app)
     for router in (segmentation.router, models.router, health.router, pages.router()):
         app.include_router(router)

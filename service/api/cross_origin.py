@@ -1,10 +1,11 @@
 """Viewers in browsers, on pages of other origins: which of them may call, and what they may see of an answer."""
 
 import re
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from service.errors import BadSettings
 
@@ -36,12 +37,16 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 HIGHEST_PORT = 65_535
 
 
-def cross_origin(origins: tuple[str, ...]) -> partial[Any]:
-    """Return the ASGI middleware that lets pages of these origins call, as `origins_of` gives them.
+def cross_origin(origins: tuple[str, ...]) -> Callable[[ASGIApp], ASGIApp]:
+    """Return what puts an app behind the ASGI middleware that lets pages of these origins call; of none, the app alone.
+
+    `origins` are as `origins_of` gives them.
 
     Cookies are never read, so pages send keys as any caller does. A page from the internet may reach a service in the
     network of its reader only if its origin is named.
     """
+    if not origins:
+        return lambda app: app
     return partial(
         CORSMiddleware,
         allow_origins=origins,

@@ -17,14 +17,23 @@ logger = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """ASGI middleware. `on_answered` gets each finished exchange; while `is_draining`, connections end with it."""
+    """ASGI middleware. `on_answered` gets each finished exchange; while `is_draining`, connections end with it.
+
+    `around` is what every answer of `app` passes through; the answer to a bug, which is made out here, does so, too.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, is_draining: Callable[[], bool], on_answered: Callable[[Exchange], None]
+        self,
+        app: ASGIApp,
+        *,
+        is_draining: Callable[[], bool],
+        on_answered: Callable[[Exchange], None],
+        around: Callable[[ASGIApp], ASGIApp] = lambda answer: answer,
     ) -> None:
         self._app = app
         self._is_draining = is_draining
         self._on_answered = on_answered
+        self._around = around
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and see its answer through."""
@@ -40,7 +49,7 @@ class RequestContext:
             logger.exception("request %s failed", exchange.request_id)
             if outgoing.has_begun:
                 raise  # the server then breaks the connection, so that nobody takes a part for the whole
-            await problems.internal_error(exchange)(scope, incoming, outgoing)
+            await self._around(problems.internal_error(exchange))(scope, incoming, outgoing)
         finally:
             exchange.end(scope)
             self._on_answered(exchange)

@@ -9,7 +9,7 @@ import pytest
 from service.api.cross_origin import SEEN, SENT, origins_of
 from service.api.key_file import add_key
 from service.errors import BadSettings
-from tests.api.client import fake_app, running
+from tests.api.client import fake_app, parts_of, running
 from tests.doubles import draw, png, poisonous
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +107,21 @@ async def test_a_named_origin_sees_every_kind_of_answer() -> None:
     assert all("Accept" in answer.headers["Vary"] for answer in answers[:3])
     assert "x-segmentation-model" in answers[1].headers["Access-Control-Expose-Headers"].lower()
     assert not [answer for answer in answers if "Access-Control-Allow-Credentials" in answer.headers]
+
+
+async def test_a_named_origin_sees_that_there_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    app = fake_app(cors_origins=VIEWER)
+    async with running(app) as client:
+        monkeypatch.setattr(parts_of(app).telemetry, "record_segmentation", broken)
+        answer, elsewhere = await upload(client), await upload(client, ELSEWHERE)
+    assert answer.status_code == elsewhere.status_code == 500
+    assert answer.json()["type"] == "urn:alnet:problem:internal-error"
+    assert answer.headers[ALLOWED] == VIEWER
+    assert "x-request-id" in answer.headers["Access-Control-Expose-Headers"].lower()
+    assert ALLOWED not in elsewhere.headers
 
 
 async def test_another_origin_is_answered_but_its_page_sees_nothing() -> None:
