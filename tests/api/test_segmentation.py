@@ -19,7 +19,7 @@ from starlette.types import Message
 from service.api.telemetry import Telemetry
 from service.engine.segmenter import Segmentation
 from tests.api.client import fake_app, form, parts_of, running
-from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png, poisonous, read_png
+from tests.doubles import POISON, FakeEngine, draw, fake_engine_card, mask_of, png, poisonous, read_png
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -385,6 +385,20 @@ async def test_server_timing_lists_the_stages() -> None:
         answer = await client.post("/segment/retina", content=png(draw()))
     stages = [entry.split(";")[0].strip() for entry in answer.headers["server-timing"].split(",")]
     assert stages == ["decode", "queue", "inference", "postprocess", "total"]
+
+
+async def test_no_body_travels_for_an_upload_that_cannot_be_had() -> None:
+    lost = RuntimeError("CUDA error: device-side assert triggered")
+    taken, url = list[bytes](), "/segment/retina"
+
+    async def body() -> AsyncIterator[bytes]:
+        taken.append(png(draw()))
+        yield taken[0]
+
+    async with running(fake_app([FakeEngine(fake_engine_card(), raises={POISON: lost})])) as client:
+        answers = [await client.post(url, content=png(poisonous())), await client.post(url, content=body())]
+    assert [answer.json()["type"] for answer in answers] == ["urn:alnet:problem:device-lost"] * 2
+    assert taken == []
 
 
 async def test_an_upload_whose_caller_hangs_up_while_it_waits_is_never_run() -> None:
