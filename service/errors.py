@@ -20,6 +20,7 @@ AlnetError
 │   ├── RateLimited               this caller has sent more requests than its limit allows
 │   ├── NotReady                  starting, or without that modality's checkpoint
 │   ├── ShuttingDown              this replica takes no new work
+│   ├── MemoryShort               the host has no memory for this upload at the moment
 │   ├── DeviceLost                what runs the networks is gone for good; the process ends, to be started anew
 │   └── DeadlineExceeded          the caller's deadline (or the server's) passed first
 ├── EngineFailed              the network could not be run on a sound image
@@ -153,6 +154,10 @@ class NotReady(Unavailable):
 
 class ShuttingDown(Unavailable):
     """No new work is taken: the replica is about to stop."""
+
+
+class MemoryShort(Unavailable):
+    """The host has no memory for this upload at the moment; what is on its way may soon give some back."""
 
 
 class DeviceLost(Unavailable):

@@ -434,7 +434,8 @@ def check_alert(folder: Path, name: str, at: str, series: dict[str, str], expect
 
 
 @pytest.mark.parametrize(
-    ("reason", "is_overload"), [("overloaded", True), ("rate-limited", False), ("own-deadline", False)]
+    ("reason", "is_overload"),
+    [("overloaded", True), ("memory-short", True), ("rate-limited", False), ("own-deadline", False)],
 )
 def test_a_full_queue_is_an_overload_and_a_callers_own_limits_are_none(
     tmp_path: Path, reason: str, is_overload: bool
@@ -444,7 +445,7 @@ def test_a_full_queue_is_an_overload_and_a_callers_own_limits_are_none(
         'alnet_requests_total{instance="a", modality="retina", status="429"}': "0+8x80",
         'alnet_requests_total{instance="a", modality="retina", status="200"}': "0+16x80",
     }
-    summary = "Over 5 % of the uploads to a find a queue full or run out of time."
+    summary = "Over 5 % of the uploads to a find a queue full or memory short, or run out of time."
     overload = fired(summary, instance="a", severity="warning")
     check_alert(tmp_path, "AlnetOverloaded", "15m", series, [overload] if is_overload else [])
 
@@ -456,7 +457,7 @@ def test_callers_without_a_key_do_not_hide_an_overload(tmp_path: Path) -> None:
         'alnet_requests_total{instance="a", modality="retina", status="200"}': "0+8x80",
         'alnet_requests_total{instance="a", modality="retina", status="401"}': "0+800x80",
     }
-    summary = "Over 5 % of the uploads to a find a queue full or run out of time."
+    summary = "Over 5 % of the uploads to a find a queue full or memory short, or run out of time."
     check_alert(tmp_path, "AlnetOverloaded", "15m", series, [fired(summary, instance="a", severity="warning")])
 
 

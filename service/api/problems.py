@@ -16,6 +16,8 @@ from starlette.responses import Response
 from service import errors
 from service.api.exchange import CALLER_LEFT, Exchange
 from service.api.schemas import Problem
+from service.engine.memory import release
+from service.engine.segmenter import MEMORY_SHORT
 
 MEDIA_TYPE = "application/problem+json"
 CHALLENGE = 'Bearer realm="alnet-service"'
@@ -39,6 +41,7 @@ STATUS: dict[type[errors.AlnetError], int] = {
     errors.RateLimited: 429,
     errors.NotReady: 503,
     errors.ShuttingDown: 503,
+    errors.MemoryShort: 503,
     errors.DeviceLost: 503,
     errors.DeadlineExceeded: 504,
     errors.EngineFailed: 500,
@@ -79,12 +82,17 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101
         return of_status(error.status_code, Exchange.of(request), _with_head(error.headers or {}))
 
+    async def on_want_of_memory(request: Request, error: Exception) -> Response:
+        release(error)
+        return of_error(errors.MemoryShort(MEMORY_SHORT), Exchange.of(request))
+
     async def on_hang_up(_request: Request, _error: Exception) -> Response:
         return Response(status_code=CALLER_LEFT)
 
     app.add_exception_handler(errors.AlnetError, on_alnet_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(MemoryError, on_want_of_memory)
     app.add_exception_handler(ClientDisconnect, on_hang_up)
 
 
@@ -150,7 +158,12 @@ def _response(document: Problem, headers: Mapping[str, str] | None = None) -> Re
 def _headers(error: errors.AlnetError) -> dict[str, str]:
     match error:
         case (
-            errors.Overloaded() | errors.RateLimited() | errors.NotReady() | errors.ShuttingDown() | errors.DeviceLost()
+            errors.Overloaded()
+            | errors.RateLimited()
+            | errors.NotReady()
+            | errors.ShuttingDown()
+            | errors.MemoryShort()
+            | errors.DeviceLost()
         ):
             return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
         case errors.KeyNeeded():

@@ -11,12 +11,16 @@ from service.engine.batcher import Batcher, too_late
 from service.engine.cautions import Caution
 from service.engine.engine import Engine
 from service.engine.image_work import Finished, ImageWork, Prepared, Upload
+from service.engine.memory import release
 from service.engine.pixel_pool import PixelPool
+from service.errors import MemoryShort
 from service.imaging.components import LeftOut
 from service.store.card import Card
 
 TileBatcher = Batcher[NDArray[np.uint8], NDArray[np.uint8]]
 """Tiles of uint8 (h, w, 3) in, probability maps of uint8 (h, w) out."""
+
+MEMORY_SHORT = "memory is too short for this upload now; send it again in a moment, or a smaller one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,7 @@ class Segmenter:
             BadUpload: image or reference cannot be used; found before anything is queued.
             Overloaded: as many uploads as are allowed wait or are being decoded, `ahead` others elsewhere among them.
             DeadlineExceeded: the deadline passed; raised at that moment.
+            MemoryShort: there was no memory to decode it, or to make its answer; it has given back what it had.
             ShuttingDown, DeviceLost, EngineFailed: see `Batcher.submit`.
         """
         self.admit(deadline, ahead=ahead)
@@ -99,6 +104,9 @@ class Segmenter:
                 return await self._segment(upload, arrived, deadline)
         except TimeoutError as error:
             raise too_late() from error
+        except MemoryError as error:
+            release(error)
+            raise MemoryShort(MEMORY_SHORT) from None
 
     async def _segment(self, upload: Upload, arrived: float, deadline: float | None) -> Segmentation:
         clock = time.monotonic  # the event loop's clock, but finely: uvloop's own goes in steps of a millisecond

@@ -76,15 +76,15 @@ class _Head:
 def pillows_errors() -> Iterator[None]:
     """Turn what Pillow raises in the block into a BadUpload, and let none of its warnings and logs out.
 
-    So is want of memory, and arithmetic that a file's numbers do not allow. What else our own code raises, or numpy in
-    it, is a bug, and goes its way.
+    So is arithmetic that a file's numbers do not allow. Want of memory is no fault of what has passed the limits, and
+    goes its way; so does what else our own code raises, or numpy in it: that is a bug.
     """
     try:
         with _quiet_pillow:
             yield
-    except BadUpload:
+    except (BadUpload, MemoryError):
         raise
-    except (MemoryError, PillowImage.DecompressionBombError) as error:
+    except PillowImage.DecompressionBombError as error:
         raise ImageTooLarge("the image is too large to be decoded") from error
     except Exception as error:  # on broken files Pillow raises nearly every kind there is
         if not isinstance(error, ArithmeticError) and not any(name.startswith("PIL.") for name, _ in _way_of(error)):
@@ -101,7 +101,7 @@ def typed_errors() -> Iterator[None]:
     try:
         with pillows_errors():
             yield
-    except BadUpload:
+    except (BadUpload, MemoryError):
         raise
     except Exception as error:
         *_, (module, line) = _way_of(error)

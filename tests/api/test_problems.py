@@ -1,5 +1,6 @@
 """Every error as a problem document."""
 
+import json
 import logging
 from collections.abc import Iterator
 
@@ -87,13 +88,32 @@ async def test_what_the_engine_says_stays_in_the_log(caplog: pytest.LogCaptureFi
     assert answer.headers["x-request-id"] in record.getMessage()
 
 
-@pytest.mark.parametrize("kind", [errors.Overloaded, errors.NotReady, errors.ShuttingDown, errors.DeviceLost])
+@pytest.mark.parametrize(
+    "kind", [errors.Overloaded, errors.NotReady, errors.ShuttingDown, errors.MemoryShort, errors.DeviceLost]
+)
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (1.0, "1"), (2.1, "3"), (60.0, "60")])
 async def test_who_may_come_back_is_told_when_in_whole_seconds(
     kind: type[errors.Unavailable], seconds: float, header: str
 ) -> None:
     answer = problems.of_error(kind("later", retry_after_s=seconds), Exchange("id", "POST", 0.0))
     assert answer.headers["retry-after"] == header
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (errors.Overloaded, 429),
+        (errors.RateLimited, 429),
+        (errors.NotReady, 503),
+        (errors.ShuttingDown, 503),
+        (errors.MemoryShort, 503),
+        (errors.DeviceLost, 503),
+        (errors.DeadlineExceeded, 504),
+    ],
+)
+async def test_who_cannot_be_served_now_hears_why(kind: type[errors.Unavailable], status: int) -> None:
+    answer = problems.of_error(kind("because of this"), Exchange("id", "POST", 0.0))
+    assert (answer.status_code, json.loads(bytes(answer.body))["detail"]) == (status, "because of this")
 
 
 async def test_a_deadline_that_passed_is_no_invitation_to_come_back() -> None:

@@ -7,6 +7,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,9 +147,10 @@ def test_levels_with_which_the_rule_cannot_reckon_are_a_fault_of_the_file(monkey
         pixels(rgb_png())
 
 
-def test_want_of_memory_for_the_pixels_makes_an_image_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels, "to_rgb", lambda image: np.empty(1 << 56))
-    with pytest.raises(ImageTooLarge):
+@pytest.mark.parametrize("owner", [levels, Image.Image])
+def test_want_of_memory_is_no_fault_of_an_image_within_the_limits(monkeypatch: pytest.MonkeyPatch, owner: Any) -> None:
+    monkeypatch.setattr(owner, "to_rgb" if owner is levels else "load", lambda image: np.empty(1 << 56))
+    with pytest.raises(MemoryError):
         pixels(rgb_png())
 
 
