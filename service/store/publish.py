@@ -1,7 +1,8 @@
 """Publishing a checkpoint: all of it or nothing, and never a change to what is published already.
 
 A draft is written under a hidden name inside the store and renamed into place, so that readers see the old store or the
-new one. A publisher killed on the way leaves its draft, which readers pass over and a later publish clears away.
+new one. A publisher killed on the way leaves its draft, which readers pass over and a later publish clears away; so
+does one killed while it makes the store itself, beside the store, where nothing but empty folders is cleared away.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import errno
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from service.errors import AlreadyPublished, BadCheckpoint
@@ -137,7 +138,15 @@ def _make_folder(folder: Path) -> None:
 
 
 def _remove_stale_drafts(store: Path) -> None:
-    for draft in store.glob(f"{DRAFT}*"):
-        with contextlib.suppress(FileNotFoundError):  # another publisher has just renamed its draft
+    for draft in _stale_drafts(store):
+        shutil.rmtree(draft, ignore_errors=True)
+    for draft in _stale_drafts(store.absolute().parent):
+        with contextlib.suppress(OSError):  # it is not empty, or somebody else's: no draft of a store
+            draft.rmdir()
+
+
+def _stale_drafts(folder: Path) -> Iterator[Path]:
+    for draft in folder.glob(f"{DRAFT}*"):
+        with contextlib.suppress(OSError):  # another publisher has just renamed its draft
             if time.time() - draft.stat().st_mtime > STALE_AFTER_S:
-                shutil.rmtree(draft, ignore_errors=True)
+                yield draft

@@ -340,3 +340,34 @@ def test_a_draft_that_cannot_be_cleared_away_keeps_nobody_from_publishing(tmp_pa
     os.utime(tmp_path / ".draft-note", (0, 0))
     publish(tmp_path, make_card(), WEIGHTS)
     assert _names(tmp_path) == [".draft-note", "retina"]
+
+
+def test_a_publisher_killed_while_it_makes_the_store_leaves_a_folder_beside_it_that_is_cleared_away(
+    tmp_path: Path,
+) -> None:
+    die = (
+        "def die(event, arguments):\n"
+        "    if event == 'os.rename':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(die)"
+    )
+    assert _publish_elsewhere(tmp_path / "store", die, size=10).returncode == -9
+    [left] = tmp_path.iterdir()
+    publish(tmp_path / "store", make_card(), WEIGHTS)
+    assert _names(tmp_path) == [left.name, "store"], "its publisher may be at it still"
+    os.utime(left, (0, 0))
+    publish(tmp_path / "store", make_card(version="2"), WEIGHTS)
+    assert _names(tmp_path) == ["store"]
+
+
+def test_beside_the_store_nothing_is_cleared_away_that_holds_anything(tmp_path: Path) -> None:
+    (tmp_path / ".draft-thesis").mkdir()
+    (tmp_path / ".draft-thesis" / "chapter").write_text("years of work")
+    (tmp_path / ".draft-note").write_text("")
+    (tmp_path / ".draft-link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere").mkdir()
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    before = _names(tmp_path)
+    publish(tmp_path / "store", make_card(), WEIGHTS)
+    assert _names(tmp_path) == sorted([*before, "store"])
