@@ -144,31 +144,34 @@ class Follower:
     async def _look(self, modality: Modality) -> bool:
         """Ask which version is to be served, and see to it; return False if the modality is forgotten."""
         with modality.patience("asking which version is to be served"):
-            wanted = await in_own_thread(partial(self._wanted, modality.name), "asking the model store")
+            wanted = await self._wanted(modality.name)
             is_gone = isinstance(wanted, UnknownModality) and await self._is_gone(modality)
-        if is_gone:
+        if is_gone and modality.serving is None:
             log.info("%s is gone from the model store before any version of it has served", modality.name)
             self._known.discard(modality.name)
             self._forget(modality.name)
             return False
-        await modality.renew(wanted)
+        if is_gone:
+            modality.outlive()
+        else:
+            await modality.renew(wanted)
         return True
 
-    def _wanted(self, name: str) -> Wanted | AlnetError:
-        """Return what is to be served of a modality, or why that cannot be told; runs in a thread."""
+    async def _wanted(self, name: str) -> Wanted | AlnetError:
+        """Return what is to be served of a modality, or why that cannot be told."""
         try:
-            return self._source.wanted(name)
+            return await self._source.wanted(name)
         except AlnetError as error:
             return error
 
     async def _is_gone(self, modality: Modality) -> bool:
-        """Whether nobody named the modality, and nothing is left of it in the store before any of it has served.
+        """Whether nobody named the modality, and nothing is left of it in the store.
 
         A store that holds nothing at all may be a volume that is away for a moment: it takes no modality away. It may
         come back at any time, so the names are asked for first: those of a store that has come back tell nothing of
         what was missed before.
         """
-        if self._named is not None or modality.serving is not None:
+        if self._named is not None:
             return False
         try:
             names = await in_own_thread(self._store.names, "asking the model store")

@@ -89,7 +89,7 @@ class Modality:
         self._state = ModalityState("loading")
         self._serving: Serving | None = None
         self._tried: _Tried | None = None
-        self._told = ""
+        self._told, self._outlives = "", False
 
     @property
     def state(self) -> ModalityState:
@@ -126,6 +126,7 @@ class Modality:
 
         Returns once the version that served before has answered all that it began.
         """
+        self._outlives = False
         if isinstance(wanted, AlnetError):
             self._tried = None
             self._refuse(None, wanted)
@@ -137,6 +138,13 @@ class Modality:
                 await self._try(wanted)
             is_reason = self._serving is None or wanted.version == self._state.version
             self._state = replace(self._state, is_pinned=wanted.is_pinned and is_reason)
+
+    def outlive(self) -> None:
+        """Serve on what serves, though the store asks for nothing any more; that is said once, and is no fault."""
+        if not self._outlives:
+            log.info("%s is gone from the model store; version %s serves on", self.name, self._state.version)
+        self._outlives, self._tried = True, None
+        self._state = replace(self._state, is_pinned=False, refused=None)
 
     async def close(self) -> None:
         """Answer what is queued, and end."""

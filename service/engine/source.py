@@ -1,11 +1,11 @@
 """Where the engines of a fleet come from: a model store, which may ask for another version at any time, or a caller."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from service.engine.engine import Engine
 from service.engine.loading import MakeEngine, read
@@ -17,6 +17,8 @@ from service.store.card import Card
 from service.store.checkpoint import Contents
 from service.store.model_store import ModelStore, Wanted
 
+T = TypeVar("T")
+
 ASK_AGAIN_S = 5.0
 """How often the store is asked, while a version of it is slow to read, whether that is still the one to be served."""
 
@@ -24,11 +26,12 @@ ASK_AGAIN_S = 5.0
 class Source(Protocol):
     """What a fleet asks for versions and their engines."""
 
-    def wanted(self, modality: str) -> Wanted:
-        """Return which version is to be served; may take long, and is called in a thread of its own.
+    async def wanted(self, modality: str) -> Wanted:
+        """Return which version is to be served; may take long.
 
         Raises:
             AlnetError: that cannot be told; the message says why.
+            RuntimeError: no thread can be started to ask the store.
         """
         ...
 
@@ -44,31 +47,34 @@ class Source(Protocol):
 class StoreSource:
     """Reads checkpoints of a model store; `make_engine` builds their engines.
 
-    A version that takes over `slow_after_s` to read is given up once the store asks for another one: files that hang
-    must not keep those from being served that are pinned in their place.
+    A version whose card or files take over `slow_after_s` to read is given up once the store asks for another one: what
+    hangs must not keep those from being served that are pinned in its place.
     """
 
     def __init__(self, store: ModelStore, make_engine: MakeEngine, *, slow_after_s: float = SLOW_AFTER_S) -> None:
         self._store, self._make_engine, self._slow_after_s = store, make_engine, slow_after_s
         self._seen: dict[tuple[str, str], Wanted] = {}
 
-    def wanted(self, modality: str) -> Wanted:
+    async def wanted(self, modality: str) -> Wanted:
         """See `ModelStore.wanted`; with the card, which is read only if files have changed.
 
         One that cannot be read is left to whoever loads the version; unless it is another one by a number that was
         seen before, which nobody might load.
         """
-        wanted = self._store.wanted(modality)
+        wanted = await self._asked(modality)
         seen = self._seen.get((modality, wanted.version))
         if seen is not None and seen.stamp == wanted.stamp:
             return replace(wanted, card=seen.card)
+        reading = in_own_thread(partial(self._store.open, modality, wanted.version), "reading a card")
         try:
-            found = replace(wanted, card=self._store.open(modality, wanted.version).card)
+            checkpoint = await self._unless_replaced(reading, modality, wanted.version)
         except AlnetError:
+            if (await self._asked(modality)).version != wanted.version:
+                return await self.wanted(modality)
             if seen is not None:
                 raise
             return wanted
-        self._seen[modality, wanted.version] = found
+        self._seen[modality, wanted.version] = found = replace(wanted, card=checkpoint.card)
         return found
 
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:
@@ -78,7 +84,14 @@ class StoreSource:
         return partial(self._make_engine, card, contents)
 
     async def _read(self, modality: str, version: str) -> tuple[Card, Contents]:
-        reading = asyncio.create_task(read(partial(self._store.open, modality, version)))
+        return await self._unless_replaced(read(partial(self._store.open, modality, version)), modality, version)
+
+    async def _asked(self, modality: str) -> Wanted:
+        return await in_own_thread(partial(self._store.wanted, modality), "asking the model store")
+
+    async def _unless_replaced(self, read: Coroutine[Any, Any, T], modality: str, version: str) -> T:
+        """Return what was read of a version; raise BadCheckpoint if that is slow, and another one is asked for."""
+        reading = asyncio.create_task(read)
         replaced = asyncio.create_task(self._another(modality, version))
         try:
             await asyncio.wait([reading, replaced], return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +108,7 @@ class StoreSource:
         await asyncio.sleep(self._slow_after_s)
         while True:
             with suppress(AlnetError, RuntimeError):  # RuntimeError: no thread can be started
-                asked = await in_own_thread(partial(self._store.wanted, modality), "asking the model store")
+                asked = await self._asked(modality)
                 if asked.version != version:
                     return asked.version
             await asyncio.sleep(ASK_AGAIN_S)
@@ -107,7 +120,7 @@ class HandedIn:
     def __init__(self, engines: Mapping[str, Engine]) -> None:
         self._engines = engines
 
-    def wanted(self, modality: str) -> Wanted:
+    async def wanted(self, modality: str) -> Wanted:
         """Return the version in the engine's card."""
         return Wanted(self._engines[modality].card.version, is_pinned=False, stamp=())
 

@@ -18,7 +18,7 @@ from service.engine.batcher import BatchReport
 from service.engine.engine import Engine
 from service.engine.fleet import LONGEST_STEP_S, Fleet
 from service.engine.image_work import Upload
-from service.engine.modality import Refusal
+from service.engine.modality import ModalityState, Refusal
 from service.engine.segmenter import Segmentation
 from service.engine.serving import Serving
 from service.engine.steps import Steps
@@ -301,19 +301,31 @@ def test_a_modality_that_was_asked_for_or_has_served_is_not_forgotten(tmp_path: 
     asyncio.run(main())
 
 
-def test_a_modality_that_serves_is_not_forgotten_though_nobody_named_it(tmp_path: Path) -> None:
+def test_a_modality_that_was_taken_away_serves_on_and_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     publish_fake(tmp_path, "1")
     publish(tmp_path, fake_engine_card("cell"), WEIGHTS)
 
     async def main() -> None:
         async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green) as fleet:
             await fleet.wait_loaded()
-            shutil.rmtree(tmp_path / "retina")
+            write_pin(tmp_path, "retina", "9")
             await until(lambda: fleet.states["retina"].refused is not None)
+            (tmp_path / "retina").rename(tmp_path / ".gone")
+            await until(lambda: fleet.states["retina"] == ModalityState("ready", version="1"))
             await asyncio.sleep(0.1)
             assert (await segment(fleet.segmenter("retina"), draw())).card.version == "1"
+            (tmp_path / ".gone").rename(tmp_path / "retina")
+            await until(lambda: fleet.states["retina"].refused is not None)
+            shutil.rmtree(tmp_path / "retina")
+            await until(lambda: caplog.messages.count(told) == 2)
+            assert fleet.states["retina"].refused is None
 
-    asyncio.run(main())
+    told = "retina is gone from the model store; version 1 serves on"
+    with caplog.at_level(logging.INFO, "service"):
+        asyncio.run(main())
+    assert caplog.messages.count(told) == 2
 
 
 def test_a_card_that_breaks_while_another_version_is_asked_for_is_told(tmp_path: Path) -> None:
@@ -853,9 +865,9 @@ def test_files_that_are_touched_are_not_loaded_again(tmp_path: Path) -> None:
         async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green, on_checkpoint=note) as fleet:
             await wait_version(fleet, "1")
             await until(lambda: fleet.is_ready)
-            stamped = fleet._source.wanted("retina").stamp
+            stamped = (await fleet._source.wanted("retina")).stamp
             (tmp_path / "retina/1/card.json").touch()
-            assert fleet._source.wanted("retina").stamp != stamped
+            assert (await fleet._source.wanted("retina")).stamp != stamped
             await asyncio.sleep(0.1)
             assert fleet.is_ready
 

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from service.engine.engine import Engine
 from service.engine.follower import NO_CHECKPOINT, Follower
 from service.engine.modality import SLOW_AFTER_S, Modality
+from service.engine.own_thread import in_own_thread
 from service.engine.serving import Version
 from service.engine.steps import Steps
 from service.errors import BadCheckpoint, UnknownModality
@@ -49,7 +51,10 @@ class Store(ModelStore):
             raise self.faults[modality]
         return self.held.get(modality, [])
 
-    def wanted(self, modality: str) -> Wanted:
+    async def wanted(self, modality: str) -> Wanted:  # type: ignore[override]  # a source's
+        return await in_own_thread(partial(self._wanted, modality), "asking")
+
+    def _wanted(self, modality: str) -> Wanted:
         self.asking.wait(60)
         self.wanted_of.append(modality)
         if modality in self.faults_of_wanted:
@@ -355,11 +360,11 @@ class ComingBack(Store):
         super().__init__(**held)
         self.goes_away, self.away, self.asked = False, dict[str, list[int]](), 0
 
-    def wanted(self, modality: str) -> Wanted:
+    def _wanted(self, modality: str) -> Wanted:
         if self.goes_away and modality == "cell":
             self.goes_away, self.away, self.held = False, self.held, {}
             self.faults.clear()
-        return super().wanted(modality)
+        return super()._wanted(modality)
 
     def versions(self, modality: str) -> list[int]:
         found = super().versions(modality)

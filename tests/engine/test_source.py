@@ -24,13 +24,14 @@ from tests.waiting import until
 
 
 class Watched(ModelStore):
-    """Counts the checkpoints that are opened, each as soon as the gate is open."""
+    """Counts the checkpoints that are opened, each as soon as the gate is open; those of `open_ones` are at once."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.gate, self.opened = threading.Event(), 0
         self.gate.set()
         self.asked = threading.Event()
+        self.open_ones: set[str | None] = set()
 
     def wanted(self, modality: str) -> Wanted:
         self.asked.set()
@@ -38,7 +39,7 @@ class Watched(ModelStore):
 
     def open(self, modality: str, version: str | None = None) -> Checkpoint:
         self.opened += 1
-        assert self.gate.wait(60)
+        assert version in self.open_ones or self.gate.wait(60)
         return super().open(modality, version)
 
 
@@ -82,6 +83,10 @@ def source_of(store: Watched) -> StoreSource:
     return StoreSource(store, green)
 
 
+def wanted_of(source: StoreSource) -> Wanted:
+    return asyncio.run(source.wanted("retina"))
+
+
 def test_a_store_that_hangs_while_a_checkpoint_is_read_is_told_until_it_answers(
     store: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,19 +108,19 @@ def test_a_store_that_hangs_while_a_checkpoint_is_read_is_told_until_it_answers(
 
 def test_a_card_is_read_once_however_often_it_is_asked_what_is_wanted(store: Watched) -> None:
     source = source_of(store)
-    wanted = source.wanted("retina")
+    wanted = wanted_of(source)
     assert (wanted.version, wanted.card, wanted.is_pinned) == ("1", fake_engine_card(), False)
     write_pin(store.folder, "retina", "1")
-    assert source.wanted("retina").card == fake_engine_card()
-    assert source.wanted("retina").is_pinned
+    assert wanted_of(source).card == fake_engine_card()
+    assert wanted_of(source).is_pinned
     assert store.opened == 1
 
 
 def test_a_card_is_read_again_once_a_file_has_changed(store: Watched) -> None:
     source = source_of(store)
-    source.wanted("retina")
+    wanted_of(source)
     (store.folder / "retina/1/weights.safetensors").write_bytes(b"shorter")
-    source.wanted("retina")
+    wanted_of(source)
     assert store.opened == 2
 
 
@@ -124,12 +129,12 @@ def test_a_broken_card_is_left_to_whoever_loads_it_unless_another_by_its_number_
     card = store.folder / "retina/1/card.json"
     content = card.read_text()
     card.write_text("{}")
-    assert source.wanted("retina").card is None
+    assert wanted_of(source).card is None
     card.write_text(content)
-    assert source.wanted("retina").card == fake_engine_card()
+    assert wanted_of(source).card == fake_engine_card()
     card.write_text("{}")
     with pytest.raises(BadCheckpoint):
-        source.wanted("retina")
+        wanted_of(source)
 
 
 def test_a_version_that_hangs_is_given_up_once_another_one_is_asked_for(
@@ -150,6 +155,26 @@ def test_a_version_that_hangs_is_given_up_once_another_one_is_asked_for(
     two.gate.set()
     assert "hangs" in caplog.text
     assert "answers again" not in caplog.text
+
+
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_a_card_that_hangs_is_given_up_once_another_version_is_asked_for(two: Watched, is_seen: bool) -> None:
+    async def main() -> Wanted:
+        source = StoreSource(two, green, slow_after_s=0.02)
+        if is_seen:
+            assert (await source.wanted("retina")).version == "2"
+            (two.folder / "retina/2/card.json").touch()
+        two.gate.clear()
+        two.open_ones = {"1"}
+        asking = asyncio.create_task(source.wanted("retina"))
+        write_pin(two.folder, "retina", "1")
+        wanted = await asyncio.wait_for(asking, 30)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return wanted
+
+    wanted = asyncio.run(main())
+    two.gate.set()
+    assert (wanted.version, wanted.is_pinned, wanted.card) == ("1", True, fake_engine_card())
 
 
 def test_a_version_that_is_slow_and_still_asked_for_is_waited_for(

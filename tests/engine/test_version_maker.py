@@ -30,7 +30,7 @@ class Counted:
         self._all_read, self._largest = asyncio.Barrier(versions), largest
         self.unfinished = self.most = 0
 
-    def wanted(self, modality: str) -> Wanted:
+    async def wanted(self, modality: str) -> Wanted:
         raise NotImplementedError(modality)
 
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:  # noqa: ARG002
@@ -79,7 +79,7 @@ class Source:
         self.engine = Small(fake_engine_card())
         self.when_built: Callable[[], None] = lambda: None
 
-    def wanted(self, modality: str) -> Wanted:
+    async def wanted(self, modality: str) -> Wanted:
         raise NotImplementedError(modality)
 
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:  # noqa: ARG002
