@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import gc
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,9 @@ OUT_OF_MEMORY = (
     "_ALLOCATION_FAILED",
 )
 """What a RuntimeError says of it: those of PyTorch on the CPU, CUDA and its libraries have no type of their own."""
+
+OF_NUMPY = re.compile("<ufunc .*> returned NULL without setting an exception")
+"""What Python says where numpy's loops have no memory for their buffers: numpy does not even say that it failed."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -41,6 +45,8 @@ def _says_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
+    if isinstance(error, SystemError):
+        return OF_NUMPY.fullmatch(str(error)) is not None
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 

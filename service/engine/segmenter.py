@@ -11,7 +11,7 @@ from service.engine.batcher import Batcher, too_late
 from service.engine.cautions import Caution
 from service.engine.engine import Engine
 from service.engine.image_work import Finished, ImageWork, Prepared, Upload
-from service.engine.memory import release
+from service.engine.memory import is_out_of_memory, release
 from service.engine.pixel_pool import PixelPool
 from service.errors import MemoryShort
 from service.imaging.components import LeftOut
@@ -104,7 +104,9 @@ class Segmenter:
                 return await self._segment(upload, arrived, deadline)
         except TimeoutError as error:
             raise too_late() from error
-        except MemoryError as error:
+        except (MemoryError, SystemError) as error:
+            if not is_out_of_memory(error):
+                raise
             release(error)
             raise MemoryShort(MEMORY_SHORT) from None
 

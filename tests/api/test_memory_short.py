@@ -56,6 +56,21 @@ async def test_want_of_memory_is_told_and_the_next_upload_is_answered(
     assert 'alnet_requests_total{modality="retina",status="503"} 1.0' in metrics
 
 
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("<ufunc 'greater_equal'> returned NULL without setting an exception", 503), ("bad argument", 500)],
+)
+async def test_what_numpy_does_not_call_by_its_name_is_want_of_memory_too(
+    monkeypatch: pytest.MonkeyPatch, fault: str, status: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise SystemError(fault)
+
+    monkeypatch.setattr(image_work, "foreground", fail)
+    async with running(fake_app()) as client:
+        assert (await client.post(URL, content=IMAGE)).status_code == status
+
+
 async def test_want_of_memory_for_a_reference_is_no_fault_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels, "foreground", short)
     async with running(fake_app()) as client:
