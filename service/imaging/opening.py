@@ -19,6 +19,7 @@ from PIL import Image as PillowImage
 
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
 from service.imaging import bmp, deep_tiff, netpbm, png, tiff, workload
+from service.imaging.png_rows import check_rows
 from service.imaging.quiet import QuietPillow
 
 logger = logging.getLogger(__name__)
@@ -193,9 +194,11 @@ def _png(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     def open_frame() -> PillowImage.Image:
         png.check_pixels(upload)
         image.seek(picked)
-        if image.mode == "P" and image.palette is None:
+        if image.mode == "P" and (image.palette is None or not image.palette.palette):
             raise DamagedImage("the PNG has no palette for its colours")
         _bring_key_to_eight_bits(image, depth=upload[24])
+        image.load()
+        check_rows(upload, image)
         return image
 
     return _Head(image.size, pixels, open_frame)
@@ -204,8 +207,6 @@ def _png(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
 def _bring_key_to_eight_bits(image: PillowImage.Image, *, depth: int) -> None:
     """Give the transparent level or colour, which Pillow keeps as the file has it, the scale of the pixels."""
     key = image.info.get("transparency")
-    if image.mode.startswith("I") and not isinstance(key, int | None):
-        raise DamagedImage("the PNG is grey, and its transparent level is a colour")
     if image.mode == "L" and depth < 8 and isinstance(key, int):
         image.info["transparency"] = key * 255 // (2**depth - 1)
     elif image.mode == "RGB" and depth == 16 and key is not None:

@@ -33,6 +33,7 @@ _BOMB_TIMES = 100
 _MOST_INFLATED = 2
 """So many of those chunks are looked into, which takes up to 5 ms each; others are passed over all the same."""
 
+_HEADER = b"IHDR"
 _PIXELS = frozenset({b"IDAT", b"fdAT"})
 _ORIENTATION = b"eXIf"
 _MOST_ORIENTATION_BYTES = 1 << 18
@@ -49,7 +50,7 @@ def essential(upload: bytes) -> bytes:
     """
     view, pieces, kept_from = memoryview(upload), [], 0
     compressed: list[tuple[bytes, memoryview]] = []
-    for name, start, end in _chunks(upload):
+    for name, start, end in chunks(upload):
         if name in _COMPRESSED:
             compressed.append((name, view[start + 8 : end - 4]))
         if _is_needless(name, view[start:end]):
@@ -60,9 +61,14 @@ def essential(upload: bytes) -> bytes:
 
 
 def check_pixels(upload: bytes) -> None:
-    """Raise DamagedImage if the checksum of a chunk of pixels is wrong: Pillow does not look at it."""
+    """Raise DamagedImage if the checksum of a chunk of pixels is wrong, or the header is not one and the first chunk.
+
+    Pillow does not look at those checksums, and of several headers it takes the last one's size.
+    """
     view = memoryview(upload)
-    for name, start, end in _chunks(upload):
+    for name, start, end in chunks(upload):
+        if (name == _HEADER) != (start == _SIGNATURE_BYTES):
+            raise DamagedImage("the PNG is broken: it does not begin with its one header")
         if name in _PIXELS and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise DamagedImage("the PNG is broken: the checksum of its pixels is wrong")
 
@@ -75,8 +81,12 @@ def _check(compressed: Sequence[tuple[bytes, memoryview]]) -> None:
             raise DamagedImage("the PNG has a text or profile that inflates without measure; save it without them")
 
 
-def _chunks(upload: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each chunk, and where it begins and ends; the last may end behind the file."""
+def chunks(upload: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each chunk, and where it begins and ends; the last may end behind the file.
+
+    Raises:
+        DamagedImage: there are more than any encoder writes.
+    """
     most, at = _MOST_CHUNKS + len(upload) // 1024, _SIGNATURE_BYTES
     for _ in range(most):
         if at >= len(upload):

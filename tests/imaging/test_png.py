@@ -83,6 +83,13 @@ def test_damage_in_a_later_frame_that_still_inflates_is_damage() -> None:
         decode(stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :], max_pixels=LIMIT, frame=1)
 
 
+@pytest.mark.parametrize("at", [HEADER_BYTES, -12], ids=["before the pixels", "behind them"])
+def test_a_second_header_is_damage(at: int) -> None:
+    """Pillow decodes by the last one's size."""
+    with pytest.raises(DamagedImage, match="its one header"):
+        decode(with_chunk(chunk(b"IHDR", struct.pack(">II5B", 31, 12, 8, 2, 0, 0, 0)), at), max_pixels=LIMIT)
+
+
 def test_two_profiles_and_a_bomb_behind_a_text_are_what_nobody_sends_in_good_faith() -> None:
     profile, text = (chunk(name, b"a\0\0" + zlib.compress(b"small")) for name in (b"iCCP", b"zTXt"))
     bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000)))
