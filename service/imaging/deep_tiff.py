@@ -10,6 +10,8 @@
 - Grey with alpha, plane by plane and compressed: it comes without alpha.
 - Uncompressed pictures of one sample a pixel that say their planes lie apart: it takes all of them for grey of 8 bits.
 - CIELab, and RGB with a fourth sample that has no name, plane by plane: the colours come wrong.
+- Several samples that are no colours, plane by plane: the first comes, or if they are uncompressed the last.
+- YCbCr plane by plane: what is missing or damaged comes black.
 - JPEG of 12 bits in strips of an odd width: the last column comes as 0.
 - Grey of up to 8 bits that does not say whether its 0 is white: it comes as a negative. Other readers, and Pillow with
   more bits, take 0 for black, but for fax's compressions.
@@ -42,7 +44,7 @@ from PIL.TiffImagePlugin import (
 from service.errors import DamagedImage
 from service.imaging import levels
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 1, 2
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR, _UNSIGNED, _SIGNED = 0, 1, 6, 1, 2
 _SAMPLES_TOGETHER, _PLANES_APART = 1, 2
 
 _UNCOMPRESSED, _OLD_JPEG, _JPEG, _WEBP = 1, 6, 7, 50_001
@@ -141,6 +143,10 @@ def _refuse_misread(image: TiffImageFile, bits: int) -> None:
 def _refuse_misread_planes(image: TiffImageFile) -> None:
     if image.tag_v2.get(COMPRESSION) == _OLD_JPEG:  # each strip would be looked for from the first
         raise DamagedImage("the TIFF holds an old-style JPEG plane by plane; save it deflated")
+    if len(image.getbands()) == 1 and image.tag_v2.get(SAMPLESPERPIXEL, 1) > 1:
+        raise DamagedImage("the TIFF holds several channels that are no colours; save the one that is meant as grey")
+    if image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == _YCBCR:
+        raise DamagedImage("the TIFF has YCbCr plane by plane; save it with interleaved samples, or as RGB")
     if image.mode in {"LA", "PA"}:
         raise DamagedImage("the TIFF has its alpha in a plane of its own; save it with interleaved samples")
     if image.mode == "LAB":

@@ -18,7 +18,7 @@ from service.imaging.opening import pixels_to_decode
 
 LIMIT = 1_000_000
 SHORT, LONG = 3, 4
-GREY, RGB, CMYK, LAB = 1, 2, 5, 8
+GREY, RGB, CMYK, YCBCR, LAB = 1, 2, 5, 6, 8
 FORMATS = {"u": 1, "i": 2, "f": 3}
 ORDERS = pytest.mark.parametrize("order", ["<", ">"], ids=["little endian", "big endian"])
 COMPRESSED = pytest.mark.parametrize("is_compressed", [False, True], ids=["plain", "deflated"])
@@ -159,7 +159,9 @@ def test_packed_samples_are_read_though_their_planes_are_said_to_lie_apart(
 
 @pytest.mark.parametrize("is_tiled", [False, True], ids=["strips", "tiles"])
 @COMPRESSED
-@pytest.mark.parametrize(("channels", "photometric"), [(3, LAB), (4, RGB)], ids=["LAB", "RGB and a sample"])
+@pytest.mark.parametrize(
+    ("channels", "photometric"), [(3, LAB), (4, RGB), (3, YCBCR)], ids=["LAB", "RGB and a sample", "YCbCr"]
+)
 def test_planes_that_come_in_wrong_colours_are_refused(
     channels: int, photometric: int, is_compressed: bool, is_tiled: bool
 ) -> None:
@@ -171,6 +173,27 @@ def test_planes_that_come_in_wrong_colours_are_refused(
     for refuse in (decode, pixels_to_decode):
         with pytest.raises(DamagedImage, match="save it with interleaved samples"):
             refuse(built(plane, told), max_pixels=LIMIT)
+
+
+@COMPRESSED
+@pytest.mark.parametrize(("bits", "kind"), [(8, 1), (32, 2), (32, 3)], ids=["8 bits", "32 bits", "float"])
+@pytest.mark.parametrize("photometric", [0, GREY], ids=["0 is white", "0 is black"])
+def test_of_several_channels_that_are_no_colours_none_is_taken_for_the_picture(
+    photometric: int, bits: int, kind: int, is_compressed: bool
+) -> None:
+    plane = bytes(2 * bits)
+    stored = zlib.compress(plane) if is_compressed else plane
+    told: Tags = PLAIN | {258: [bits] * 3, 259: 8 if is_compressed else 1, 262: photometric, 278: 4, 339: [kind] * 3}
+    told |= {273: [8] * 3, 277: 3, 279: [len(stored)] * 3, 284: 2, 338: [0, 0]}
+    for refuse in (decode, decode_mask, pixels_to_decode):
+        with pytest.raises(DamagedImage):
+            refuse(built(stored, told), max_pixels=LIMIT)
+
+
+def test_who_sends_several_channels_is_told_to_send_one() -> None:
+    told: Tags = PLAIN | {258: [32] * 3, 273: [8] * 3, 277: 3, 278: 4, 279: [64] * 3, 284: 2, 338: [0, 0], 339: 3}
+    with pytest.raises(DamagedImage, match="several channels"):
+        decode(built(bytes(64), told), max_pixels=LIMIT)
 
 
 def test_planes_of_colours_with_a_named_alpha_are_read() -> None:
