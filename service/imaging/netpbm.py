@@ -83,7 +83,7 @@ def _header(upload: bytes) -> _Header:
     if kind not in {b"P1", b"P4"}:
         largest, at = _number(_REAL_NUMBER if kind == b"Pf" else _WHOLE_NUMBER, upload, at)
     sane = math.isfinite(largest) and largest != 0 if kind == b"Pf" else 1 <= largest <= 65535
-    if width < 1 or height < 1 or not sane:
+    if not (width >= 1 and height >= 1 and sane):  # NaN, of what is no number, is neither
         raise DamagedImage("the Netpbm image has a header that makes no sense")
     return _Header(kind, int(width), int(height), largest, at + 1)
 
@@ -98,11 +98,16 @@ def _number(pattern: re.Pattern[bytes], upload: bytes, at: int) -> tuple[float, 
 
 
 def _raster(upload: bytes, header: _Header, dtype: str) -> NDArray[Any]:
-    """Return the binary samples, of `dtype`, in the header's shape."""
+    """Return the binary samples, of `dtype`, in the header's shape.
+
+    One byte ends the header. Where it begins Windows' line end, and there is just one byte too many, it was two.
+    """
     count = math.prod(header.shape)
-    if len(upload) - header.start < count * np.dtype(dtype).itemsize:
+    beyond = len(upload) - header.start - count * np.dtype(dtype).itemsize
+    if beyond < 0:
         raise DamagedImage("the Netpbm image is cut short: pixels are missing")
-    return np.frombuffer(upload, dtype, count, header.start).reshape(header.shape)
+    start = header.start + (beyond == 1 and upload[header.start - 1 : header.start + 1] == b"\r\n")
+    return np.frombuffer(upload, dtype, count, start).reshape(header.shape)
 
 
 def _plain(upload: bytes, header: _Header, alphabet: bytes) -> bytes:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from service.errors import DamagedImage, ImageTooLarge
 from service.imaging.decode import decode_mask
-from service.imaging.netpbm import read
+from service.imaging.netpbm import KINDS, read
 from tests.imaging.pictures import encoded, noise
 
 LIMIT = 10_000
@@ -74,8 +74,7 @@ def test_float_rows_run_upwards_in_either_byte_order(order: str) -> None:
 @pytest.mark.parametrize(
     "upload",
     [
-        b"P5",
-        b"P5 3",
+        *(kind + header for kind in KINDS for header in (b"", b" 3", b" x 3 255\n", b" 3 x 255\n")),
         b"P5 -3 4 255\n" + b"\0" * 12,
         b"P5 3 4 0\n" + b"\0" * 12,
         b"P5 3 4 65536\n" + b"\0" * 24,
@@ -97,6 +96,23 @@ def test_float_rows_run_upwards_in_either_byte_order(order: str) -> None:
 def test_nonsense_and_missing_pixels_are_damage(upload: bytes) -> None:
     with pytest.raises(DamagedImage):
         read(upload, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("header", "samples", "levels"),
+    [
+        (b"P5\r\n2 1\r\n255\r\n", b"\7\10", [7, 8]),
+        (b"P5\r\n2 1\r\n65535\r\n", b"\1\2\3\4", [258, 772]),
+        (b"P4\r\n2 1\r\n", b"\x40", [255, 0]),
+        (b"P5 2 1 255\r", b"\n\10", [10, 8]),
+        (b"P5 2 1 255\r", b"\n\10 junk", [10, 8]),
+        (b"P5 2 1 255\n", b"\r\10\n", [13, 8]),
+    ],
+    ids=["8 bits", "16 bits", "1 bit", "a sample like a line end", "and junk", "one byte behind"],
+)
+def test_a_header_may_end_with_the_line_end_of_windows(header: bytes, samples: bytes, levels: list[int]) -> None:
+    """Taken for a sample, its second byte would shift all others, and turn colours and deep levels into noise."""
+    assert np.asarray(read(header + samples, LIMIT)).ravel().tolist() == levels
 
 
 def test_size_is_checked_before_pixels_are_looked_at() -> None:
