@@ -67,8 +67,8 @@ def _bytes_of(upload: bytes, width: int, height: int) -> int:
     total = 0
     for x, y, across, down in _ADAM7 if upload[_INTERLACED_AT] else _WHOLE:
         columns, rows = -((x - width) // across), -((y - height) // down)
-        if columns > 0:
-            total += max(0, rows) * (1 + -(-columns * bits // 8))
+        if columns:
+            total += rows * (1 + -(-columns * bits // 8))
     return total
 
 

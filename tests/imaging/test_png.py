@@ -109,7 +109,7 @@ def test_an_orientation_of_millions_of_values_is_passed_over() -> None:
     """Each would become a Python object; in an Exif block of that size nobody keeps an orientation."""
     values = struct.pack(">II", 6, 1) * 4_000_000
     exif = b"MM\0*" + struct.pack(">IH", 8, 1) + struct.pack(">HHII", 0x0112, 5, 4_000_000, 26) + bytes(4) + values
-    np.testing.assert_array_equal(decode(with_chunk(chunk(b"eXIf", exif)), max_pixels=LIMIT).pixels, PIXELS)
+    assert essential(with_chunk(chunk(b"eXIf", exif))) == UPLOAD
 
 
 def test_a_png_of_nothing_else_is_not_copied() -> None:

@@ -19,10 +19,13 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(rows: bytes, size: tuple[int, int], *kind: int) -> bytes:
-    """Return a PNG of (width, height) and of this depth, colour type, 0, 0 and interlacing, with these rows."""
+def png(rows: bytes, size: tuple[int, int], *kind: int, cut: int = 0) -> bytes:
+    """Return a PNG of (width, height) and of this depth, colour type, 0, 0 and interlacing, with these rows.
+
+    Their stream ends `cut` bytes too early.
+    """
     header = chunk(b"IHDR", struct.pack(">II5B", *size, *kind))
-    deflated = zlib.compress(rows)
+    deflated = zlib.compress(rows)[: -cut or None]
     pixels = chunk(b"IDAT", deflated[:7]) + chunk(b"IDAT", deflated[7:])
     return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
 
@@ -33,12 +36,13 @@ def png(rows: bytes, size: tuple[int, int], *kind: int) -> bytes:
         ((1, 0, 0, 0, 0), [1 + 2] * 6),
         ((4, 3, 0, 0, 0), [1 + 5] * 6),
         ((8, 0, 0, 0, 0), [1 + 9] * 6),
+        ((8, 4, 0, 0, 0), [1 + 18] * 6),
         ((8, 6, 0, 0, 0), [1 + 36] * 6),
         ((16, 2, 0, 0, 0), [1 + 54] * 6),
         ((8, 0, 0, 0, 1), [1 + 2, 1 + 1, *[1 + 3] * 1, *[1 + 2] * 2, *[1 + 5] * 2, *[1 + 4] * 3, *[1 + 9] * 3]),
         ((1, 0, 0, 0, 1), [1 + 1, 1 + 1, *[1 + 1] * 1, *[1 + 1] * 2, *[1 + 1] * 2, *[1 + 1] * 3, *[1 + 2] * 3]),
     ],
-    ids=["bits", "palette", "grey", "rgba", "deep", "interlaced", "interlaced bits"],
+    ids=["bits", "palette", "grey", "grey and alpha", "rgba", "deep", "interlaced", "interlaced bits"],
 )
 def test_each_row_must_be_there(kind: tuple[int, ...], rows: list[int]) -> None:
     """The rows are black, so that what Pillow leaves out looks the same."""
@@ -87,6 +91,36 @@ def without_half_its_rows(upload: bytes, frame: int) -> bytes:
     end = at + 4 + int.from_bytes(upload[at - 4 : at])
     rows = zlib.decompress(upload[at + 4 + skipped : end])[: 8 * 17]
     return upload[: at - 4] + chunk(name, upload[at + 4 : at + 4 + skipped] + zlib.compress(rows)) + upload[end + 4 :]
+
+
+def test_a_frame_has_as_many_rows_as_it_says_itself() -> None:
+    """Pillow writes no more of a frame than differs from the one before."""
+    frames = [noise(16, 16) for _ in range(2)]
+    frames[1][2:5, 3:9] ^= 128
+    first, second = map(Image.fromarray, frames)
+    upload = encoded(first, "PNG", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(decode(upload, max_pixels=LIMIT, frame=1).pixels[..., 0], frames[1])
+
+
+def test_rows_of_a_bright_interlaced_picture_count_wherever_they_lie() -> None:
+    """The last pass has no part of the last row, if their number is odd."""
+    bright = bytes([0, *[255] * 9]) * 3
+    passes = [1 + 2, 1 + 1, 1 + 3, 1 + 2, 1 + 2, 1 + 5, 1 + 5, *[1 + 4] * 4]
+    whole = b"".join(bytes([0, *[255] * (length - 1)]) for length in passes) + bright
+    assert decode(png(whole, (9, 7), 8, 0, 0, 0, 1), max_pixels=LIMIT).pixels.all()
+    with pytest.raises(DamagedImage, match="before its last row"):
+        decode(png(whole[:-10], (9, 7), 8, 0, 0, 0, 1), max_pixels=LIMIT)
+
+
+def test_passes_without_a_pixel_have_no_rows() -> None:
+    rows = bytes(2 * 5)
+    assert decode(png(rows, (1, 5), 8, 0, 0, 0, 1), max_pixels=LIMIT).pixels.shape == (5, 1, 3)
+
+
+def test_a_stream_without_its_own_checksum_is_whole() -> None:
+    """What zlib holds back where it is asked for no more at a time counts."""
+    upload = png(bytes(2 * 32_771), (32_770, 2), 8, 0, 0, 0, 0, cut=4)
+    assert decode(upload, max_pixels=LIMIT).pixels.shape == (2, 32_770, 3)
 
 
 def test_most_pictures_are_inflated_but_once(monkeypatch: pytest.MonkeyPatch) -> None:
