@@ -35,6 +35,9 @@ _SUBDIRECTORIES = 330
 _DEPTHS = frozenset({32997, 32998})
 """ImageDepth and TileDepth: how many slices there are in one page, and in one tile. libtiff mixes them up."""
 
+_METAMORPH_PLANES = 33629
+"""UIC2: of a MetaMorph stack (STK), with a value for each of the slices, which lie one behind the other."""
+
 _REDUCED_OR_MASK = 0b101
 """Bits of NewSubfileType: a smaller version of another page, or its transparency mask."""
 
@@ -249,8 +252,14 @@ def _page(offset: int, tags: _Tags, layout: _Layout, file_bytes: int) -> Page:
         strip_rows=next(iter(sizes[_ROWS_PER_STRIP]), None),
         is_clear=all(len(told) <= 1 and all(number > 0 for number in told) for told in sizes.values()),
         is_compressed=_is_compressed(tags, layout),
-        is_volume=any(entry[0] in _DEPTHS and _number(entry, layout) != 1 for entry in tags),
+        is_volume=any(_is_of_volume(entry, layout) for entry in tags),
     )
+
+
+def _is_of_volume(entry: _Tag, layout: _Layout) -> bool:
+    """Whether a tag tells that there are several slices in the page."""
+    tag, _, values, _ = entry
+    return (tag in _DEPTHS and _number(entry, layout) != 1) or (tag == _METAMORPH_PLANES and values != 1)
 
 
 def _value_bytes(entry: _Tag, layout: _Layout, file_bytes: int) -> int:

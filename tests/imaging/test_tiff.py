@@ -14,7 +14,7 @@ from service.imaging.tiff import alone, pages
 from tests.imaging.pictures import encoded, noise
 
 LIMIT = 1_000_000
-SHORT, LONG = 3, 4
+SHORT, LONG, RATIONAL = 3, 4, 5
 
 
 def directory(tags: dict[int, tuple[int, int, int]], following: int) -> bytes:
@@ -55,6 +55,17 @@ def test_a_volume_in_one_page_is_refused(tag: str) -> None:
     with pytest.raises(DamagedImage, match="a page for each slice"):
         decode(file(tags(8, 8, **{tag: (LONG, 1, 2)})) + bytes(99), max_pixels=LIMIT)
     assert decode(file(tags(8, 8, **{tag: (LONG, 1, 1)})) + bytes(99), max_pixels=LIMIT).pixels.shape == (8, 8, 3)
+
+
+def test_a_stack_of_metamorph_is_refused_and_a_single_picture_of_it_is_read() -> None:
+    """Its slices lie one behind the other, in one page; all readers that do not know it take the first."""
+    for planes in (1, 3):
+        upload = file(tags(8, 8, t33629=(RATIONAL, planes, 8))) + bytes(99)
+        if planes == 1:
+            assert decode(upload, max_pixels=LIMIT).pixels.shape == (8, 8, 3)
+        else:
+            with pytest.raises(DamagedImage, match="a page for each slice"):
+                decode(upload, max_pixels=LIMIT)
 
 
 def test_one_strip_of_as_many_rows_as_can_be_said_is_as_large_as_the_picture() -> None:
