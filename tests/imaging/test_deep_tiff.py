@@ -385,13 +385,27 @@ def test_a_jpeg_of_12_bits_and_an_odd_width_is_refused() -> None:
     assert pixels_to_decode(built(bytes(16), PLAIN | told), max_pixels=LIMIT) > 0
     with pytest.raises(DamagedImage, match="last column"):
         pixels_to_decode(built(bytes(16), PLAIN | told | {256: 5}), max_pixels=LIMIT)
+    tiled = {tag: kept for tag, kept in (PLAIN | told).items() if tag not in {273, 278, 279}}
+    tiled |= {256: 5, 322: 16, 323: 16, 324: 8, 325: 16}
+    assert pixels_to_decode(built(bytes(16), tiled), max_pixels=LIMIT) > 0
 
 
+@pytest.mark.parametrize(
+    ("levels", "mask", "is_binary"),
+    [
+        ([0, -1, 0], [False, True, False], True),
+        ([-1, -1, -1], [True, True, True], True),
+        ([-1, 5, -1], [False, True, False], False),
+    ],
+    ids=["and 0", "alone", "and a higher one"],
+)
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
-def test_a_mask_of_0_and_a_negative_level_has_its_foreground_there(dtype: type[np.generic]) -> None:
-    read = decode_mask(tiff(np.array([[0, -1, 0]], dtype), GREY), max_pixels=LIMIT)
-    assert read.is_binary
-    assert read.mask.tolist() == [[False, True, False]]
+def test_a_negative_level_of_a_mask_is_one_like_others(
+    dtype: type[np.generic], levels: list[int], mask: list[bool], is_binary: bool
+) -> None:
+    read = decode_mask(tiff(np.array([levels], dtype), GREY), max_pixels=LIMIT)
+    assert read.is_binary is is_binary
+    assert read.mask.tolist() == [mask]
 
 
 @pytest.mark.parametrize("kind", [1, SHORT, LONG], ids=["byte", "short", "long"])
