@@ -1,6 +1,7 @@
 """Every knob of the server: read once from `ALNET_*` environment variables, then frozen.
 
-The only module that reads the environment. Field names are the variables' names without the prefix, in lower case.
+The only module that reads the environment for a server. Field names are the variables' names without the prefix, in
+lower case.
 """
 
 import os

@@ -23,8 +23,6 @@ from service.benchmark.uploads import Body
 PAUSE_S = 0.05
 """What a caller of the closed loop waits after no answer; else it would measure how fast a server says no."""
 
-ACCEPT_PNG = {"Accept": "image/png"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -65,13 +63,16 @@ def measure_closed(
     *,
     callers: int,
     timing: Timing = Timing(),
+    api_key: str | None = None,
 ) -> Load:
     """POST `bodies` in turn to `url`, from so many callers at once, until it is steady. Returns what was seen.
+
+    With an `api_key` each upload carries it, as `Authorization: Bearer`.
 
     Raises:
         BadParameter: the very first upload is not answered with 200; the message says what came instead.
     """
-    return _in_own_process(closed_loop, url, bodies, callers=callers, timing=timing)
+    return _in_own_process(closed_loop, url, bodies, callers=callers, timing=timing, api_key=api_key)
 
 
 def measure_open(
@@ -80,31 +81,41 @@ def measure_open(
     *,
     rate: float,
     timing: Timing = Timing(),
+    api_key: str | None = None,
 ) -> Load:
     """POST `bodies` in turn to `url`, `rate` of them a second at random (Poisson), until it is steady.
 
-    The arrivals are the same each time. Latencies count from the moment when an upload was due.
+    The arrivals are the same each time. Latencies count from the moment when an upload was due. `api_key`: as in
+    `measure_closed`.
 
     Raises:
         BadParameter: as `measure_closed`.
     """
-    return _in_own_process(open_loop, url, bodies, rate=rate, timing=timing)
+    return _in_own_process(open_loop, url, bodies, rate=rate, timing=timing, api_key=api_key)
 
 
-async def closed_loop(url: str, bodies: Sequence[Body], *, callers: int, timing: Timing) -> Load:
+async def closed_loop(
+    url: str, bodies: Sequence[Body], *, callers: int, timing: Timing, api_key: str | None = None
+) -> Load:
     """Do what `measure_closed` does, in this process and event loop."""
-    async with connect(url, bodies, timeout_s=timing.timeout_s, headers=ACCEPT_PNG) as sender:
+    async with connect(url, bodies, timeout_s=timing.timeout_s, headers=_headers(api_key)) as sender:
         work = [_call_again_and_again(sender) for _ in range(callers)]
         load = await _watch(sender, work, timing, _images_a_second)
     return replace(load, callers=callers)
 
 
-async def open_loop(url: str, bodies: Sequence[Body], *, rate: float, timing: Timing) -> Load:
+async def open_loop(
+    url: str, bodies: Sequence[Body], *, rate: float, timing: Timing, api_key: str | None = None
+) -> Load:
     """Do what `measure_open` does, in this process and event loop."""
     timing = replace(timing, window_s=max(timing.window_s, timing.arrivals / rate))
-    async with connect(url, bodies, timeout_s=timing.timeout_s, headers=ACCEPT_PNG) as sender:
+    async with connect(url, bodies, timeout_s=timing.timeout_s, headers=_headers(api_key)) as sender:
         load = await _watch(sender, [_follow(sender, poisson_arrivals(rate, seed=0))], timing, _share_of_due)
     return replace(load, rate=rate)
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    return {"Accept": "image/png"} | ({} if api_key is None else {"Authorization": f"Bearer {api_key}"})
 
 
 async def _call_again_and_again(sender: Sender) -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +27,7 @@ class Plan:
     """What to measure: for each modality its uploads, each number of callers, then each share of the capacity.
 
     Without a `url` a server is started with this process's environment, of which `settings` were read; otherwise `pid`
-    may name the process that serves there.
+    may name the process that serves there. `api_key` goes with each upload, and is neither printed nor written.
     """
 
     uploads: Mapping[str, Sequence[Body]]
@@ -38,6 +38,7 @@ class Plan:
     with_limit: bool = True
     url: str | None = None
     pid: int | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def benchmark(plan: Plan, *, log: Path) -> Iterator[ServeReport]:
         report = ServeReport(
             machine=this_machine(),
             url=target.url if plan.url else None,
-            settings=_changed(plan.settings),
+            settings=_changed(plan.settings) if plan.with_limit or not plan.url else {},
             timing=plan.timing,
             ready_s=target.ready_s,
             rest_bytes=target.rest_bytes,
@@ -96,12 +97,13 @@ class Loads:
         if self._bare is not None:
             device = self._bare.prepare(self._served.modality, self._bodies)
             self._served = self._served.model_copy(update={"device": device})
-        timing = self._plan.timing
+        timing, api_key = self._plan.timing, self._plan.api_key
         for callers in self._plan.callers:
-            self._add(None, partial(measure_closed, callers=callers, timing=timing))
+            self._add(None, partial(measure_closed, callers=callers, timing=timing, api_key=api_key))
             yield self._served
         for share in self._plan.shares if self._served.capacity else ():  # of nothing there is no share
-            self._add(share, partial(measure_open, rate=share * self._served.capacity, timing=timing))
+            rate = share * self._served.capacity
+            self._add(share, partial(measure_open, rate=rate, timing=timing, api_key=api_key))
             yield self._served
 
     def _add(self, share: float | None, measure: Callable[[str, Sequence[Body]], Load]) -> None:

@@ -71,7 +71,8 @@ class ServeReport(_Frozen):
     """All that was measured in one run, with the machine that it holds for.
 
     `url` is None if the server was started for the run; only then `ready_s` (from its start to /readyz 200) and
-    `rest_bytes` (its memory then) are known. `settings` are the `ALNET_` variables that differ from their defaults.
+    `rest_bytes` (its memory then) are known. `settings` are the `ALNET_` variables that differ from their defaults: of
+    the server that was started and of the bare engine; with a `url`, whose own are not known, of the engine alone.
     """
 
     machine: Machine

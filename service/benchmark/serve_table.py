@@ -29,9 +29,8 @@ def serve_table(report: ServeReport) -> str:
 
 
 def _head(report: ServeReport) -> str:
-    settings = ", ".join(f"`{name}={value}`" for name, value in report.settings.items()) or "the defaults"
     timing = report.timing
-    lines = [f"{report.machine.describe()}. Settings: {settings}."]
+    lines = [f"{report.machine.describe()}{_setup(report)}"]
     if report.ready_s is not None:
         lines.append(f"From start to `/readyz`: {report.ready_s:.1f} s.")
     if report.rest_bytes is not None:
@@ -41,6 +40,16 @@ def _head(report: ServeReport) -> str:
         f"{timing.arrivals} arrivals, if that is longer) until three in a row lie within {TOLERANCE - 1:.0%}."
     )
     return " ".join(lines)
+
+
+def _setup(report: ServeReport) -> str:
+    """Return what the server runs with; of one that was there already only its address is known."""
+    settings = ", ".join(f"`{name}={value}`" for name, value in report.settings.items()) or "the defaults"
+    if report.url is None:
+        return f". Settings: {settings}."
+    sent = f", which sent the load to `{report.url}`; what that server runs on, and its settings, are not known here."
+    has_limit = any(served.limit is not None for served in report.served)
+    return f"{sent} Settings of the limit: {settings}." if has_limit else sent
 
 
 def _section(served: Served) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from service.commands.interruption import interruptible
 from service.errors import BadParameter
+from service.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from service.benchmark.load import Timing
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 CALLERS = (1, 8, 32)
 SHARES = (0.3, 0.6, 0.9)
+KEY_VARIABLE = "BENCHMARK_API_KEY"
+"""Not one that begins with ALNET_: those set up servers, which refuse what they do not know."""
 
 
 def serve(
@@ -67,6 +70,14 @@ def serve(
     pid: Annotated[
         int | None, typer.Option(min=1, help="With --url: the server's process, for its CPU time and memory.")
     ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=KEY_VARIABLE,
+            help="Key to send with each upload, if the server asks for one; better in the variable, since other users "
+            "of this machine see command lines.",
+        ),
+    ] = None,
 ) -> None:
     """Measure the server under load: throughput, latency, refusals, CPU time and memory, beside the machine's limit.
 
@@ -76,21 +87,23 @@ def serve(
     if pid is not None and url is None:
         raise BadParameter("--pid is for a server that runs already; give its --url, too")
     chosen = _uploads(modality or ["cell"], images, uploads)
+    settings = Settings.read()
+    _check_key(api_key, is_needed=url is None and bool(settings.api_keys))
 
     from service.benchmark.serve import Plan, benchmark
     from service.benchmark.serve_folder import write
     from service.benchmark.serve_table import serve_table
-    from service.settings import Settings
 
     plan = Plan(
         uploads=chosen,
-        callers=callers or (CALLERS[:2] if quick else CALLERS),
-        shares=open_ or (SHARES[1:2] if quick else SHARES),
+        callers=list(dict.fromkeys(callers or (CALLERS[:2] if quick else CALLERS))),
+        shares=list(dict.fromkeys(open_ or (SHARES[1:2] if quick else SHARES))),
         timing=_timing(quick=quick, warm_up_s=warm_up_s, window_s=window_s, windows=windows),
-        settings=Settings.read(),
+        settings=settings,
         with_limit=limit,
         url=url,
         pid=pid,
+        api_key=api_key,
     )
     out.mkdir(parents=True, exist_ok=True)
     with interruptible(f"what was measured until then is in {out}"):
@@ -113,6 +126,20 @@ def _uploads(modalities: "list[str]", images: Path | None, count: int) -> "dict[
     if len(modalities) > 1:
         raise BadParameter("--images are of one modality; measure each with a call of its own")
     return {modalities[0]: read_uploads(images)}
+
+
+def _check_key(key: str | None, *, is_needed: bool) -> None:
+    """Check that a header can hold the key, and that there is one if the server to be started asks for it.
+
+    Raises:
+        BadParameter: it cannot, or there is none; no message has the key.
+    """
+    if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
+        raise BadParameter("--api-key is no API key: those of `alnet keys new` have letters, digits, - and _ only")
+    if key is None and is_needed:
+        raise BadParameter(
+            f"{PREFIX}API_KEYS lets the server ask for keys: give one of them with --api-key or {KEY_VARIABLE}"
+        )
 
 
 def _timing(*, quick: bool, warm_up_s: float | None, window_s: float | None, windows: int | None) -> "Timing":

@@ -16,7 +16,8 @@ BODIES = [Body(b"first", "image/png"), Body(b"second", "image/jpeg")]
 class Target:
     """Answers the nth request (counted from 0) with `statuses[n]`, and with 200 once there are no more of them.
 
-    Each takes `delay_s`; with `places` only so many are worked on at a time. `seen` has (media type, body) of each.
+    Each takes `delay_s`; with `places` only so many are worked on at a time. `seen` has (media type, body) of each,
+    `accepted` and `authorized` the headers `Accept` and `Authorization`.
     """
 
     statuses: Sequence[int] = ()
@@ -25,6 +26,7 @@ class Target:
     url: str = ""
     seen: list[tuple[str, bytes]] = field(default_factory=list)
     accepted: list[str | None] = field(default_factory=list)
+    authorized: list[str | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._free = asyncio.Semaphore(self.places)
@@ -33,6 +35,7 @@ class Target:
         number = len(self.seen)
         self.seen.append((request.content_type, await request.read()))
         self.accepted.append(request.headers.get("Accept"))
+        self.authorized.append(request.headers.get("Authorization"))
         async with self._free:
             await asyncio.sleep(self.delay_s)
         status = self.statuses[number] if number < len(self.statuses) else 200

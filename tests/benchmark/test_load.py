@@ -45,6 +45,19 @@ def test_bodies_are_sent_in_turn_as_they_are() -> None:
     _closed(target, callers=1)
     assert target.seen[:3] == [("image/png", b"first"), ("image/jpeg", b"second"), ("image/png", b"first")]
     assert set(target.accepted) == {"image/png"}
+    assert set(target.authorized) == {None}
+
+
+def test_a_key_goes_with_every_upload_of_either_loop() -> None:
+    async def run() -> Target:
+        async with listening(Target(delay_s=0.02)) as target:
+            await asyncio.to_thread(measure_closed, target.url, BODIES, callers=1, timing=SHORT, api_key="secret")
+            await asyncio.to_thread(measure_open, target.url, BODIES, rate=20.0, timing=SHORT, api_key="secret")
+            return target
+
+    target = asyncio.run(run())
+    assert set(target.authorized) == {"Bearer secret"}
+    assert set(target.accepted) == {"image/png"}
 
 
 def test_a_closed_loop_has_no_more_requests_under_way_than_callers() -> None:

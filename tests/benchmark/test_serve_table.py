@@ -1,7 +1,10 @@
 """The table of a benchmark of a server."""
 
+import pytest
+
+from service.benchmark.limit import Limit
 from service.benchmark.serve_table import serve_table
-from tests.benchmark.reports import report, row, served
+from tests.benchmark.reports import LIMIT, report, row, served
 
 
 def _cells(line: str) -> list[str]:
@@ -26,6 +29,23 @@ def test_a_table_says_where_how_and_what() -> None:
         ["8 callers", "30.0", "0.75", *times, "–", "450", *cost],
         ["open loop, 18/s (90% of capacity)", "18.0", "0.45", *times, "–", "270", *cost],
     ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "settings"), [(LIMIT, " Settings of the limit: `ALNET_THREADS=2`."), (None, "")], ids=["limit", "none"]
+)
+def test_a_server_that_was_there_is_not_said_to_have_the_settings_of_this_environment(
+    limit: Limit | None, settings: str
+) -> None:
+    elsewhere = report(served(row(16.0, callers=1), limit=limit)).model_copy(
+        update={"url": "http://far:8000", "ready_s": None, "rest_bytes": None}
+    )
+    assert serve_table(elsewhere).splitlines()[0] == (
+        "2026-01-02 03:04 UTC, commit `abc`, Some CPU, 2 cores, 2 threads; PyTorch 2.13.0, Python 3.11.7, which sent "
+        "the load to `http://far:8000`; what that server runs on, and its settings, are not known here."
+        f"{settings} Each row: 3 s to warm up, then windows of 5 s (in an open loop of 60 arrivals, if that is longer) "
+        "until three in a row lie within 10%."
+    )
 
 
 def test_what_never_became_steady_is_marked() -> None:

@@ -90,6 +90,23 @@ def test_a_wrong_call_starts_no_server(tmp_path: Path, arguments: list[str], mes
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("key", ["secret\r\nX-Role: admin", "se cret", "sécret"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_told(tmp_path: Path, key: str) -> None:
+    arguments = ["--out", str(tmp_path / "out"), "--url", "http://127.0.0.1:9", "--api-key", key]
+    result = CliRunner().invoke(app, ["benchmark", "serve", *arguments])
+    assert isinstance(result.exception, BadParameter), result.output
+    assert "cret" not in f"{result.exception}{result.output}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_server_that_would_refuse_every_upload_is_not_started(tmp_path: Path) -> None:
+    arguments = ["benchmark", "serve", "--out", str(tmp_path / "out"), "--uploads", "1"]
+    result = CliRunner().invoke(app, arguments, env={"ALNET_API_KEYS": "keys/api-keys"})
+    assert isinstance(result.exception, BadParameter), result.output
+    assert "give one of them with --api-key or BENCHMARK_API_KEY" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_process_that_is_not_there_is_not_measured_as_one_that_uses_nothing(tmp_path: Path) -> None:
     nobody = ["--url", "http://127.0.0.1:9", "--pid", str(2**31 - 1), "--no-limit"]
     result = CliRunner().invoke(app, ["benchmark", "serve", "--uploads", "1", "--out", str(tmp_path), *nobody])

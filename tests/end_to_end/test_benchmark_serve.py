@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from service.api.key_file import add_key
 from service.benchmark.serve_report import ServeReport
 from service.benchmark.serve_table import serve_table
+from service.commands.benchmark_serve import KEY_VARIABLE
 from tests.checkpoints import publish_tiny
 from tests.doubles import fake_engine_card
 from tests.end_to_end.server_process import ServerProcess
@@ -16,9 +18,9 @@ from tests.end_to_end.server_process import ServerProcess
 SHORT = ("--uploads", "2", "--warm-up-s", "0.5", "--window-s", "0.7", "--windows", "3", "--quick", "--modality", "cell")
 
 
-def _benchmark(out: Path, *arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+def _benchmark(out: Path, *arguments: str, key: str = "", **settings: object) -> "subprocess.CompletedProcess[str]":
     environ = {name: value for name, value in os.environ.items() if not name.startswith("ALNET_")}
-    environ |= {f"ALNET_{name.upper()}": str(value) for name, value in settings.items()}
+    environ |= {f"ALNET_{name.upper()}": str(value) for name, value in settings.items()} | {KEY_VARIABLE: key}
     command = [sys.executable, "-m", "service.cli", "benchmark", "serve", "--out", str(out), *SHORT, *arguments]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=240, check=False)
 
@@ -53,18 +55,24 @@ def test_a_server_of_its_own_is_measured_beside_its_limit(tmp_path: Path) -> Non
 
 
 def test_a_server_that_runs_is_measured_as_it_is(tmp_path: Path) -> None:
-    with ServerProcess("--modalities", "cell", "--delay-s", "0.05") as server:
+    key, out = add_key(tmp_path / "api-keys", "load"), tmp_path / "out"
+    with ServerProcess("--modalities", "cell", "--delay-s", "0.05", api_keys=tmp_path / "api-keys") as server:
         server.wait_ready()
-        done = _benchmark(tmp_path, "--no-limit", "--url", f"{server.url}/", "--pid", str(server.pid), "--callers", "1")
+        known = ("--no-limit", "--url", f"{server.url}/", "--pid", str(server.pid), "--callers", "1", "--callers", "1")
+        done = _benchmark(out, *known, key=key, threads=1)
         assert done.returncode == 0, done.stderr
         server.wait_ready()  # it is left running
-    report = ServeReport.model_validate_json((tmp_path / "serve.json").read_bytes())
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert set(files) == {"serve.json", "serve.md", "serve.png"}
+    assert not [one for one in (*files.values(), done.stdout.encode(), done.stderr.encode()) if key.encode() in one]
+    report = ServeReport.model_validate_json(files["serve.json"])
     assert report.ready_s is None
+    assert report.settings == {}  # ALNET_THREADS was not that server's
+    assert [row.load.callers for row in report.served[0].rows] == [1, None]
     alone = report.served[0].rows[0]
     assert alone.load.seen.p50_ms is not None
     assert alone.load.seen.p50_ms >= 50
     assert alone.cpu_s is not None
-    assert not (tmp_path / "serve.log").exists()
 
 
 def test_a_modality_that_is_not_served_is_one_clear_line(tmp_path: Path) -> None:
