@@ -30,7 +30,7 @@ def roofline(
 
     checkpoint = ModelStore(store).current(modality)
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work
-    found = [measure_roofline(checkpoint, device=device, batch=size) for size in batch or BATCHES]
+    found = [measure_roofline(checkpoint, device=device, batch=size) for size in dict.fromkeys(batch or BATCHES)]
     tables = "\n".join(map(roofline_table, found))
     (out / "roofline.json").write_text(
         "[" + ",\n".join(one.model_dump_json(indent=2) for one in found) + "]\n", encoding="utf-8"

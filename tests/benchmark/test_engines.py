@@ -48,11 +48,13 @@ def test_a_missing_engine_is_told_with_its_reason() -> None:
 
 
 def test_the_command_measures_the_baseline_and_every_engine_of_this_machine(tmp_path: Path) -> None:
-    store = publish_tiny(tmp_path / "store", "cell").folder.parents[1]
-    arguments = ["--store", str(store), "--device", "cpu", "--repeat", "2", "--warm-up", "0", "--batch", "3"]
-    result = CliRunner().invoke(app, ["benchmark", "engines", *arguments, "--out", str(tmp_path / "out")])
+    store = publish_tiny(tmp_path / "store", "nucleus").folder.parents[1]  # not one that the code draws
+    known = ["--modality", "nucleus", "--store", str(store), "--device", "cpu", "--repeat", "2", "--warm-up", "0"]
+    twice = ["--batch", "3", "--batch", "3"]
+    result = CliRunner().invoke(app, ["benchmark", "engines", *known, *twice, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     found = EnginesReport.model_validate_json((tmp_path / "out" / "engines.json").read_text())
+    assert (found.modality, found.batches) == ("nucleus", [3])
     engines = {engine.name: engine for engine in found.engines}
     places = choices(CPU, Wish(), has_int8=False, has_openvino=find_spec("openvino") is not None)
     assert list(engines) == [f"{BASELINE}, {precisions(CPU, 'auto')[0]}", *(", ".join(place) for place in places)]
