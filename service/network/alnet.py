@@ -22,6 +22,8 @@ from service.network.upsample import upsample
 
 T = TypeVar("T")
 
+HEAD_CHANNELS = 48
+
 CONTEXTS: dict[str, tuple[Callable[[int, int], nn.Module], int]] = {"lr-aspp": (LRASPP, 64), "aspp": (ASPP, 193)}
 """Context extractors and the channels with which AL-Net has the parameters of Table 3, re-parameterised."""
 
@@ -38,7 +40,7 @@ def al_net(
     widths: Sequence[int] | None = None,
     context_channels: int | None = None,
     decoder_channels: Sequence[int] | None = None,
-    head_channels: int = 48,
+    head_channels: int = HEAD_CHANNELS,
     fusion_stride: int = 2,
 ) -> nn.Module:
     """Return AL-Net, or one of the variants of its ablation study (§ 4.4, Tables 2 to 4), as it is trained.
@@ -66,6 +68,8 @@ def al_net(
     if decoder == "u":
         if fusion_stride != 2:
             raise ValueError("fusion_stride is the a-decoder's; the u-decoder fuses level by level")
+        if head_channels != HEAD_CHANNELS:
+            raise ValueError("head_channels are the a-decoder's; the u-decoder has none")
         return UNet(features, extracted, context_channels=between, decoder_channels=channels)
     return ALNet(
         features,

@@ -100,7 +100,7 @@ def _is_of_kind(value: object, kind: object) -> bool:
     if kind == Sequence[int]:
         return isinstance(value, list | tuple) and 0 < len(value) <= LONGEST and all(_is_of_kind(n, int) for n in value)
     if kind is int:
-        return isinstance(value, int) and 1 <= value <= LARGEST
+        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
     return isinstance(value, str) if kind is str else value is None
 
 

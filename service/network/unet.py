@@ -19,10 +19,15 @@ class UNetDecoder(nn.Module):
         in_channels: channels of the coarsest features.
         skips: channels of the encoder's finer features, finest first.
         channels: channels of each level's convolutions, coarsest first; as many as `skips`.
+
+    Raises:
+        ValueError: there are more of them than `skips`, or fewer.
     """
 
     def __init__(self, in_channels: int, skips: Sequence[int], channels: Sequence[int]) -> None:
         super().__init__()
+        if len(channels) != len(skips):
+            raise ValueError(f"decoder_channels are one for each of {len(skips)} levels, not {len(channels)}")
         below = (in_channels, *channels[:-1])
         self.levels = nn.ModuleList(
             nn.Sequential(ConvNormReLU(deep + skip, width, 3), ConvNormReLU(width, width, 3))

@@ -141,7 +141,10 @@ def test_an_unknown_architecture_is_named_with_those_that_exist() -> None:
         ({"context": "psp"}, "context must be lr-aspp or aspp, not 'psp'"),
         ({"decoder": "fpn"}, "decoder must be a or u, not 'fpn'"),
         ({"decoder": "u", "fusion_stride": 1}, "fusion_stride is the a-decoder's"),
-        ({"decoder": "u", "decoder_channels": [8, 8]}, ""),
+        ({"fusion_stride": True}, "fusion_stride must be a whole number from 1 to 65536, not True"),
+        ({"decoder": "u", "head_channels": 32}, "head_channels are the a-decoder's"),
+        ({"decoder": "u", "decoder_channels": [8, 8]}, "decoder_channels are one for each of 4 levels, not 2"),
+        ({"decoder": "u", "decoder_channels": [8] * 5}, "decoder_channels are one for each of 4 levels, not 5"),
     ],
     ids=str,
 )
