@@ -9,6 +9,7 @@ import typer
 from service.commands import benchmark_engines, benchmark_roofline, benchmark_serve
 from service.commands.interruption import interruptible
 from service.commands.networks import pick
+from service.commands.options import out_option
 from service.errors import BadParameter
 
 SIZES = ("512x512", "605x700")
@@ -29,9 +30,7 @@ def benchmark() -> None:
 @app.command("networks")
 def networks(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for networks.md, networks.json and networks.png.")] = Path(
-        "benchmark"
-    ),
+    out: Annotated[Path, out_option("Folder for networks.md, networks.json and networks.png.")] = Path("benchmark"),
     size: Annotated[
         list[str] | None,
         typer.Option(help="Height x width of the images; may be repeated.", show_default=" ".join(SIZES)),

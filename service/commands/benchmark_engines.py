@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from service.commands.options import Store
+from service.commands.options import Store, out_option
 
 BATCHES = (1, 8)
 LARGEST_PX = 1 << 22
@@ -23,7 +23,7 @@ def engines(
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Batches timed of each engine and size; the median counts.")] = 10,
     warm_up: Annotated[int, typer.Option(min=0, help="Batches before them that do not count.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder for engines.md and engines.json.")] = Path("benchmark"),
+    out: Annotated[Path, out_option("Folder for engines.md and engines.json.")] = Path("benchmark"),
 ) -> None:
     """Time every engine for a checkpoint, in turns, on images that the code draws: pixels in, probabilities out.
 

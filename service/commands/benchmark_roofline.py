@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.commands.options import Store
+from service.commands.options import Store, out_option
 
 BATCHES = (1, 8)
 
@@ -18,7 +18,7 @@ def roofline(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Images in a pass; may be repeated.", show_default="1 8")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for roofline.md and roofline.json.")] = Path("benchmark"),
+    out: Annotated[Path, out_option("Folder for roofline.md and roofline.json.")] = Path("benchmark"),
 ) -> None:
     """Time each stage of the network as PyTorch serves it, beside the least time that this device could take.
 

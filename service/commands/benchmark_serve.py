@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.commands.interruption import interruptible
+from service.commands.options import out_option
 from service.errors import BadParameter
 from service.settings import PREFIX, Settings
 
@@ -22,7 +23,7 @@ KEY_VARIABLE = "BENCHMARK_API_KEY"
 
 def serve(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for serve.md, serve.json, serve.png and the server's log.")] = Path(
+    out: Annotated[Path, out_option("Folder for serve.md, serve.json, serve.png and the server's log.")] = Path(
         "benchmark"
     ),
     modality: Annotated[

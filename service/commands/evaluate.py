@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from service.commands.options import Store
+from service.commands.options import Store, out_option
 
 if TYPE_CHECKING:
     from service.training.scores import ImageScore
@@ -29,7 +29,7 @@ def evaluate(
     flips: Annotated[
         bool, typer.Option("--flips", help="Average over four flips, at four times the cost; the service does not.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores.csv and an overlay an image.")] = None,
+    out: Annotated[Path | None, out_option("Folder for scores.csv and an overlay an image.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
     engine: Annotated[
         Literal["auto", "torch", "cuda-graphs", "openvino"], typer.Option(help="auto: the fastest that is installed.")

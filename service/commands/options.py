@@ -1,11 +1,32 @@
 """Options that several commands have, and that the server's settings answer where they are left out."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from service.errors import BadParameter
 from service.settings import PREFIX, Settings
+
+
+def path_of(option: str, what: str) -> Callable[[str | Path], Path]:
+    """Return what makes a Path of an option's text. An empty one, which Path would make the current folder, is refused.
+
+    The error is a BadParameter that asks for `what` it should be, as "a folder".
+    """
+
+    def parse(given: str | Path) -> Path:
+        if not str(given):
+            raise BadParameter(f"{option} is empty; name {what}, or leave it out")
+        return Path(given)
+
+    return parse
+
+
+def out_option(help_: str) -> object:
+    """Return what makes of a command's parameter the option `--out`: a folder, which the command makes."""
+    return typer.Option("--out", parser=path_of("--out", "a folder"), metavar="PATH", help=help_)
 
 
 def store_folder(given: str | Path | None = None) -> Path:

@@ -11,6 +11,7 @@ from service.commands import train_options as options
 from service.commands.contradictions import check_drawn
 from service.commands.interruption import RUN_GOES_ON, interruptible
 from service.commands.networks import pick
+from service.commands.options import out_option
 from service.commands.train import parse_input
 from service.errors import BadParameter
 
@@ -55,7 +56,7 @@ def reproduce(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Train each network so often that every image is a test image once.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the runs and tables, in a folder for each modality.")] = Path(
+    out: Annotated[Path, out_option("Folder for the runs and tables, in a folder for each modality.")] = Path(
         "runs/reproduce"
     ),
 ) -> None:

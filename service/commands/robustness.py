@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.commands.options import Store
+from service.commands.options import Store, out_option
 
 
 def robustness(
@@ -20,7 +20,7 @@ def robustness(
     part: Annotated[
         str | None, typer.Option(help="Of --split: train, validation or test, which it is if left out.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for robustness.md, .json and .png.")] = None,
+    out: Annotated[Path | None, out_option("Folder for robustness.md, .json and .png.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
 ) -> None:
     """Score a checkpoint on images as another camera, light or framing would have shown them: a line for each change.

@@ -1,29 +1,14 @@
 """The options of `alnet train`, by the panel of its help in which they stand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from service.commands.options import store_option
-from service.errors import BadParameter
+from service.commands.options import path_of, store_option
 
 DATA, RECIPE, CHANGES, MACHINE, RUN = "Data", "Recipe", "Random changes of the images", "Machine", "Run"
-
-
-def path_of(option: str, what: str) -> Callable[[str | Path], Path]:
-    """Return what makes a Path of an option's text. An empty one, which Path would make the current folder, is refused.
-
-    The error is a BadParameter that asks for `what` it should be, as "a folder".
-    """
-
-    def parse(given: str | Path) -> Path:
-        if not str(given):
-            raise BadParameter(f"{option} is empty; name {what}, or leave it out")
-        return Path(given)
-
-    return parse
 
 
 Data = Annotated[

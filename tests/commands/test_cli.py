@@ -122,6 +122,23 @@ def test_an_error_about_a_name_that_would_steer_a_terminal_is_one_line_that_prin
     assert (ended, complained) == (2, "alnet: no\\x1b[2Jwhere.png does not exist\n")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reproduce", "--data", "drawn:retina:6"],
+        ["evaluate", "nowhere", "--modality", "retina"],
+        ["robustness", "nowhere", "--modality", "retina"],
+        *(["benchmark", what] for what in ("networks", "engines", "roofline", "serve")),
+    ],
+    ids=lambda command: command[-1],
+)
+def test_results_do_not_go_to_the_current_folder_for_want_of_a_name(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = "alnet: --out is empty; name a folder, or leave it out\n"
+    assert _alnet(capsys, *command, "--out", "") == (2, "", refusal)
+
+
 def test_a_file_in_the_way_is_one_line_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     run = tmp_path / "file" / "run"
