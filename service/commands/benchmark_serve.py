@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -87,6 +88,8 @@ def serve(
     """
     if pid is not None and url is None:
         raise BadParameter("--pid is for a server that runs already; give its --url, too")
+    if url is not None:
+        _check_url(url)
     chosen = _uploads(modality or ["cell"], images, uploads)
     settings = Settings.read()
     _check_key(api_key, is_needed=url is None and bool(settings.api_keys))
@@ -127,6 +130,23 @@ def _uploads(modalities: "list[str]", images: Path | None, count: int) -> "dict[
     if len(modalities) > 1:
         raise BadParameter("--images are of one modality; measure each with a call of its own")
     return {modalities[0]: read_uploads(images)}
+
+
+def _check_url(url: str) -> None:
+    """Check that uploads can be sent to the URL, and that no password is in it, which the report would tell.
+
+    Raises:
+        BadParameter: it is no root of a server, or it has one.
+    """
+    try:
+        parts = urlsplit(url)
+        is_root = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        is_root = False
+    if "@" in url:
+        raise BadParameter("--url has a user or password in it, which the report would tell; give it without")
+    if not is_root:
+        raise BadParameter(f"--url {url!r}: write it with scheme and host, as http://host:8000")
 
 
 def _check_key(key: str | None, *, is_needed: bool) -> None:

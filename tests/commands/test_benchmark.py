@@ -90,6 +90,24 @@ def test_a_wrong_call_starts_no_server(tmp_path: Path, arguments: list[str], mes
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "url", ["", "localhost:9", "http://", "ftp://host", "http://host:x", "http://[::", "http://h:0"]
+)
+def test_an_address_that_is_none_is_told_with_an_example(tmp_path: Path, url: str) -> None:
+    result = CliRunner().invoke(app, ["benchmark", "serve", "--out", str(tmp_path / "out"), "--url", url])
+    assert isinstance(result.exception, BadParameter), result.output
+    assert f"--url {url!r}: write it with scheme and host, as http://host:8000" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_password_in_an_address_is_refused_and_not_told(tmp_path: Path) -> None:
+    url = "http://me:secret@127.0.0.1:9"
+    result = CliRunner().invoke(app, ["benchmark", "serve", "--out", str(tmp_path / "out"), "--url", url])
+    assert isinstance(result.exception, BadParameter), result.output
+    assert "secret" not in f"{result.exception}{result.output}"
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("key", ["secret\r\nX-Role: admin", "se cret", "sécret"])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_told(tmp_path: Path, key: str) -> None:
     arguments = ["--out", str(tmp_path / "out"), "--url", "http://127.0.0.1:9", "--api-key", key]
