@@ -21,7 +21,11 @@ def test_a_table_says_where_how_and_what() -> None:
         "10%."
     )
     assert "### cell" in lines
-    assert "So the limit is 40.0 images/s on 2 cores, and 40.0 ms for a lone request." in table
+    assert (
+        "8 different uploads of 200 KiB on average. Engine: cpu bfloat16. An upload takes 6.00 ms to decode and fit "
+        "and 4.00 ms to restore and encode, in one thread, and the network 30.0 ms alone, 20.0 ms in a full batch. So "
+        "the limit is 40.0 images/s on 2 cores, and 40.0 ms for a lone request."
+    ) in lines
     times = ["50.0", "100.0", "150.0"]
     cost = ["4", "2", "0.0180", "900"]
     assert [_cells(line) for line in lines[-3:]] == [
