@@ -49,7 +49,7 @@ def test_a_missing_engine_is_told_with_its_reason() -> None:
 
 def test_the_command_measures_the_baseline_and_every_engine_of_this_machine(tmp_path: Path) -> None:
     store = publish_tiny(tmp_path / "store", "nucleus").folder.parents[1]  # not one that the code draws
-    known = ["--modality", "nucleus", "--store", str(store), "--device", "cpu", "--repeat", "2", "--warm-up", "0"]
+    known = ["--modality", "nucleus", "--store", str(store), "--device", "cpu", "--repeat", "2", "--warm-up", "1"]
     twice = ["--batch", "3", "--batch", "3"]
     result = CliRunner().invoke(app, ["benchmark", "engines", *known, *twice, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
