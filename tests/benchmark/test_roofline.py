@@ -8,7 +8,8 @@ import torch
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from service.benchmark.roofline import ROUNDS, Roofline, Stage, roofline_table, seconds_of
+from service.benchmark import roofline as roofline_module
+from service.benchmark.roofline import ROUNDS, Roofline, Stage, measure_roofline, roofline_table, seconds_of
 from service.cli import app
 from service.engine.torch_engine import served_form
 from service.engine.weights import build_network, read_state
@@ -50,7 +51,15 @@ def test_a_stage_takes_at_least_the_longer_of_its_operations_and_its_bytes() -> 
 def test_the_command_finds_every_operation_of_the_network(tmp_path: Path) -> None:
     checkpoint = publish_tiny(tmp_path / "store", "cell")
     store, out = checkpoint.folder.parents[1], tmp_path / "deep" / "out"
-    arguments = ["--store", str(store), "--device", "cpu", "--batch", "1", "--batch", "3", "--out", str(out)]
+    arguments = [
+        "--store",
+        str(store),
+        "--device",
+        "cpu",
+        *("--batch", "1", "--batch", "3", "--batch", "3"),
+        "--out",
+        str(out),
+    ]
     result = CliRunner().invoke(app, ["benchmark", "roofline", *arguments])
     assert result.exit_code == 0, result.output
     found = TypeAdapter(list[Roofline]).validate_json((out / "roofline.json").read_text())
@@ -62,6 +71,19 @@ def test_the_command_finds_every_operation_of_the_network(tmp_path: Path) -> Non
         assert min(stage.moved_bytes for stage in one.stages) > 0
         assert min(stage.seconds for stage in one.stages) > 0
     assert (out / "roofline.md").read_text() in result.stdout
+
+
+def test_ceilings_and_bytes_count_what_is_read_and_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roofline_module, "seconds_of", lambda work, device: (work(), 0.5)[1])
+    monkeypatch.setattr(roofline_module, "MULTIPLIED", {"cpu": 10})
+    monkeypatch.setattr(roofline_module, "COPIED_BYTES", {"cpu": 1000})
+    found = measure_roofline(publish_tiny(tmp_path / "store", "cell"), device="cpu", batch=2)
+    assert (found.operations_s, found.bytes_s, found.whole_s) == (2 * 10**3 / 0.5, 2 * 1000 / 0.5, 0.5)
+    normalise, pixels = found.stages[0], 2 * 3 * found.grid[0] * found.grid[1]
+    size = {"float32": 4}.get(found.precision, 2)
+    assert (normalise.name, normalise.moved_bytes) == ("normalise", pixels * (1 + size) + 2 * 3 * 4)
 
 
 def test_seconds_are_those_of_the_work() -> None:
