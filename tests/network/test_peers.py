@@ -47,7 +47,9 @@ def test_dacs_branches_see_3_7_9_and_19_pixels() -> None:
 def test_dac_adds_its_branches_to_its_input() -> None:
     dac = DAC(4)
     features = torch.randn(2, 4, 14, 14)
-    torch.testing.assert_close(dac(features), features + torch.stack(dac.branches(features)).sum(0))
+    branches = torch.stack(dac.branches(features))
+    assert branches.amin((1, 2, 3, 4)).tolist() == [0.0] * 4  # each ends in a ReLU
+    torch.testing.assert_close(dac(features), features + branches.sum(0))
 
 
 def test_rmp_pools_by_2_3_5_and_6() -> None:
