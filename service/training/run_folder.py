@@ -73,16 +73,27 @@ class RunFolder:
         """Check that no epoch of another run has been finished here. Nothing is written.
 
         Raises:
-            BadConfig: the folder holds a run of another configuration; the message names the first difference.
+            BadConfig: the folder holds a run of another configuration; the message names the first difference. Or it
+                has lost the file that would tell, or the split of a run that is not at its end.
         """
-        if not self.has_begun or not (self.path / CONFIG).exists():
+        if not self.has_begun:
             return
+        self._check_not_lost(CONFIG)
+        if not (self.path / RESULT).exists():  # what is trained and scored needs no split any more
+            self._check_not_lost(SPLIT)
         before = self.recorded_config()
         if config.precision == "auto":  # that is what the run began with, whatever it was
             config = config.model_copy(update={"precision": before.precision})
         if not config.is_same_run(before):
             raise BadConfig(
                 f"{self.path} holds another run ({_difference(before, config)}); pick one with {self._option}"
+            )
+
+    def _check_not_lost(self, name: str) -> None:
+        if not (self.path / name).exists():
+            raise BadConfig(
+                f"{self.path} has lost {name}, without which nobody can tell whether this is the run that began there;"
+                f" bring it back, and the run goes on, or start anew in another folder with {self._option}"
             )
 
     def check_writable(self) -> None:
@@ -125,9 +136,9 @@ class RunFolder:
         """Return the split that the run began with, or `make` one if it has not finished an epoch. Nothing is written.
 
         Raises:
-            BadConfig: the data changed since the run began, or the file is damaged.
+            BadConfig: the data changed since the run began, or the file is missing or damaged.
         """
-        if not self.has_begun or not (self.path / SPLIT).exists():
+        if not self.has_begun:
             return make()
         self.check_data(dataset)
         return self.recorded_split().split
@@ -157,7 +168,7 @@ class RunFolder:
     @property
     def commit(self) -> str:
         """The commit of the code that the run began with; of the code that runs if it is to begin."""
-        if not self.has_begun or not (self.path / SPLIT).exists():
+        if not self.has_begun:
             return code_commit()
         return self.recorded_split().code_commit
 
@@ -169,7 +180,7 @@ class RunFolder:
         A run that goes on keeps what it had recorded of what it `inherited` and was `begun_with`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.has_begun and (self.path / SPLIT).exists():
+        if self.has_begun:
             recorded = self.recorded_split()
             inherited, begun_with = recorded.inherited, recorded.begun_with
         content = SplitFile.of(split, dataset, inherited, self.commit, begun_with)

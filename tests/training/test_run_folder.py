@@ -81,6 +81,28 @@ def test_a_finished_run_tells_its_own_configuration_alone_though_its_state_is_go
         folder.check(_config(seed=9))
 
 
+@pytest.mark.parametrize("lost", [CONFIG, SPLIT])
+def test_a_run_that_lost_what_tells_whose_it_is_does_not_go_on(lost: str, tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    content = (tmp_path / lost).read_bytes()
+    (tmp_path / lost).unlink()
+    advice = f"has lost {lost}, .*; bring it back, and the run goes on, or start anew in another folder with --run$"
+    with pytest.raises(BadConfig, match=advice):
+        folder.check(_config())
+    (tmp_path / lost).write_bytes(content)
+    folder.check(_config())
+    (tmp_path / lost).unlink()
+    (tmp_path / STATE).unlink()
+    folder.check(_config())
+
+
+def test_the_result_of_a_run_is_told_though_its_split_is_lost(tmp_path: Path, dataset: Dataset) -> None:
+    folder = _begun(tmp_path, dataset)
+    folder.write_result(RESULT_OF_A_RUN)
+    (tmp_path / SPLIT).unlink()
+    folder.check(_config())
+
+
 def test_a_run_goes_on_with_what_its_machine_bears_now(tmp_path: Path, dataset: Dataset) -> None:
     _begun(tmp_path, dataset).check(_config().model_copy(update={"workers": 3, "cache_gib": 0.5}))
 
