@@ -120,13 +120,24 @@ def _cut_fold(names: Sequence[str], fractions: Fractions, seed: int, fold: Fold)
     """
     number, folds = fold
     shares = _training_shares(fractions)
-    needed = 2 * len(shares) - 1
-    if folds > len(names) or len(names) - 2 - math.ceil(len(names) / folds) < needed:
+    around = [_outside(names, index, folds) for index in range(1, folds + 1)]
+    if (
+        folds > len(names) or min(map(len, around)) < 2 * len(shares) - 1
+    ):  # of any: better now than once some are trained
         few = f"{len(names)} slices are too few for {folds} folds with something to train between them"
         raise BadDataset(f"{few}. {NO_SLICES}")
-    start, stop = len(names) * (number - 1) // folds, len(names) * number // folds
-    around = [*names[stop + 1 :], *names[: max(start - 1, 0)]]
-    return {"test": names[start:stop]} | _cut(around, shares, seed)
+    return {"test": names[slice(*_ends(len(names), *fold))]} | _cut(around[number - 1], shares, seed)
+
+
+def _ends(count: int, number: int, folds: int) -> tuple[int, int]:
+    """Return where of `count` slices a fold's block begins and ends."""
+    return count * (number - 1) // folds, count * number // folds
+
+
+def _outside(names: Sequence[str], number: int, folds: int) -> list[str]:
+    """Return what lies behind a fold's block, then what lies before it, without the slice on each side of it."""
+    start, stop = _ends(len(names), number, folds)
+    return [*names[stop + 1 :], *names[: max(start - 1, 0)]]
 
 
 def _apportion(total: int, shares: Shares) -> dict[str, int]:
