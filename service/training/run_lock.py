@@ -43,7 +43,7 @@ def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", loc
     """
     made = [path for path in folder.parents if not path.exists()]
     _make(folder, option)
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK) and folder.exists():  # what another run removed in between is made anew
         yield
         return
     file = _locked(folder, say, option, lock)
@@ -81,18 +81,35 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open the lock file so that every user can, whose turn it may be next: the folder's mode says who may write."""
-    file = path.open("ab")
-    with contextlib.suppress(OSError):  # it is somebody else's, who has done so
-        path.chmod(0o666)
-    return file
+    """Open the lock file so that every user can, whose turn it may be next: the folder's mode says who may write.
+
+    Its folder is made anew as often as its last holder removes it in between.
+    """
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except FileNotFoundError:
+            if path.is_symlink():  # to where nothing can be made
+                raise
+            continue
+        with contextlib.suppress(OSError):  # it is somebody else's, who has done so
+            path.chmod(0o666)
+        return file
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Return whether the open file is the one that lies there now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _locked(folder: Path, say: Callable[[str], None], option: str, lock: Lock) -> BinaryIO:
     """Return the folder's lock file, locked until it is closed."""
     path = folder / LOCK
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         file = _opened(path)
         try:
             lock(file)
@@ -103,6 +120,6 @@ def _locked(folder: Path, say: Callable[[str], None], option: str, lock: Lock) -
                 raise BadConfig(f"{what}; wait for it or pick another folder with {option}") from error
             say(f"caution: {folder} cannot be locked ({error.strerror}); start no other run in it")
             return file
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if _is_at(file, path):
             return file
         file.close()  # its last holder removed it in between

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,37 @@ def test_a_lock_on_a_file_that_its_last_holder_removed_meanwhile_holds_nothing(t
     with held(tmp_path, print, lock=lock_late):
         assert (tmp_path / LOCK).exists()
         assert len(locked) == 2
+
+
+@pytest.mark.parametrize("step", ["access", "open", "stat"])
+def test_a_folder_that_its_last_holder_removes_between_two_steps_is_made_anew(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, removed, locked = tmp_path / "above" / "run", list[Path](), list[BinaryIO]()
+
+    def remove(*_: object) -> None:
+        if not removed:
+            removed.append(folder)
+            shutil.rmtree(folder.parent)
+
+    owner, name = (os, "access") if step == "access" else (Path, step)
+    plain = getattr(owner, name)
+
+    def late(path: Path, *arguments: object, **options: object) -> object:
+        if path == (folder if step == "access" else folder / LOCK) and (step != "stat" or locked):
+            remove()
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(owner, name, late)
+    with held(folder, print, lock=locked.append):
+        assert removed
+        assert os.path.samestat(os.fstat(locked[-1].fileno()), (folder / LOCK).lstat())
+
+
+def test_a_lock_file_that_is_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / LOCK).symlink_to(tmp_path / "gone" / LOCK)
+    with pytest.raises(FileNotFoundError), held(tmp_path, print):
+        pass
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
