@@ -34,6 +34,7 @@ class Dataset:
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
     - `images`: sha256, in hex, of each pair's image as it is stored, by the pair's name.
+    - `files`: sha256, in hex, of each image and mask file, unpacked, by what it is called.
     - `stamps`: those of the files before they were read, by which a change since then is seen.
     - `cautions`: what there is to look at, a line each: pictures among the images that were not read, and, once `check`
       has read all, those that were turned by their EXIF orientation and whose masks were not.
@@ -47,6 +48,7 @@ class Dataset:
     digest: str
     pairs_digest: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)
     stamps: Mapping[str, Stamp] = field(default_factory=dict, compare=False)
     is_numbered: bool = False
     cautions: tuple[str, ...] = ()
@@ -213,6 +215,7 @@ def _dataset(name: str, pairs: Sequence[Pair], *, is_series: bool) -> Dataset:
         digest=_sha256("\n".join(sorted(digests.values()))),
         pairs_digest=_sha256(together),
         images=images,
+        files=digests,
         stamps=stamps,
     )
 

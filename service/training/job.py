@@ -116,7 +116,7 @@ def _run(
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
         begin(config, folder, parts, say, encoder=encoder_weights, teacher=teacher if config.teacher else None)
-    watch = Watch(config, folder, parts.dataset, parts.caches)
+    watch = Watch(folder, parts.dataset, parts.caches)
     usual = study(parts.train, config.input, quiet=not leads)
     job = Job(config, folder, parts, usual, fabric.device, say)
     progress = job.train(fabric, network, teacher, check=watch.check)

@@ -108,7 +108,7 @@ def _pretrain(
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
     begin(config, folder, parts, say, encoder=encoder_weights, teacher=None)
-    watch = Watch(config, folder, parts.dataset, parts.caches, needs_masks=False)
+    watch = Watch(folder, parts.dataset, parts.caches)
     normalisation = study(parts.train, config.input).normalisation
     watch.check()  # what is kept from here on is what the data were
     items = TrainingItems(parts.train, len(parts.train), config)

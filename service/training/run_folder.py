@@ -17,7 +17,7 @@ from service.training.config import Config, spelt
 from service.training.dataset import Dataset
 from service.training.origins import Origin
 from service.training.split import Split
-from service.training.split_file import Seen, SplitFile
+from service.training.split_file import Seen, SplitFile, changed
 from service.training.state import STATE, EpochRecord, Progress, write_atomically
 
 CONFIG, SPLIT, EPOCHS, RESULT = "config.json", "split.json", "epochs.csv", "result.json"
@@ -150,6 +150,10 @@ class RunFolder:
             BadConfig: they changed since, or the file is missing or damaged.
         """
         self.recorded_split().check_is_of(dataset, self.path / SPLIT, self._option)
+
+    def data_changed(self, file: str) -> BadConfig:
+        """Return the error of a `file` of the data that is no longer what it was when the run split them."""
+        return changed(f"the data ({file})", self.path / SPLIT, self._option)
 
     def recorded_split(self) -> SplitFile:
         """Return how the run split its data, and what they were.

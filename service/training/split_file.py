@@ -99,5 +99,10 @@ class SplitFile:
             what = "names of images, or which mask belongs to which,"
         else:
             return
-        advice = f"bring back what was there, and the run goes on, or start anew in another folder with {option}"
-        raise BadConfig(f"{what} changed since {path} was written; {advice}")
+        raise changed(what, path, option)
+
+
+def changed(what: str, path: Path, option: str) -> BadConfig:
+    """Return the error of `what` is no longer as it was when the file at `path` was written."""
+    advice = f"bring back what was there, and the run goes on, or start anew in another folder with {option}"
+    return BadConfig(f"{what} changed since {path} was written; {advice}")

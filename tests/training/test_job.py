@@ -327,7 +327,9 @@ def test_data_that_change_under_a_run_stop_it_and_it_goes_on_once_they_are_back(
         if line.startswith("epoch 2"):
             write(image, picture(99, height=40, width=50))
 
-    with pytest.raises(BadConfig, match=r"the data changed since .*; bring back what was there, and the run goes on"):
+    with pytest.raises(
+        BadConfig, match=r"the data \(.*/0\.png\) changed since .*; bring back what was there, and the run goes on"
+    ):
         run_job(config, run, None, say)
     assert (run / "epochs.csv").read_text().count("\n") == 3  # none of the third epoch
 
@@ -363,7 +365,7 @@ def test_masks_that_change_between_their_check_and_their_reading_are_refused_tho
                 write(data / "masks" / f"{number}.png", mask(9, height=40, width=50))
 
     config = _config(data, input=InputPolicy(kind="stretch", height=32, width=32), crop_px=None)
-    with pytest.raises(BadConfig, match="the data changed since"):
+    with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
         run_job(config, tmp_path / "run", None, say)
 
 
@@ -375,7 +377,7 @@ def test_data_that_change_before_the_test_scores_are_published_are_refused(
     monkeypatch.setattr(  # what comes after the test
         "service.training.job.draw_expected", lambda *_: write(data / "masks" / "0.png", mask(9, height=40, width=50))
     )
-    with pytest.raises(BadConfig, match="the data changed since"):
+    with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
         run_job(config, tmp_path / "run", tmp_path / "store", print)
     assert not (tmp_path / "store").exists()
 

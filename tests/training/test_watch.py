@@ -10,6 +10,7 @@ from service.errors import BadConfig
 from service.training.cache import PairCache
 from service.training.config import Config, configure
 from service.training.dataset import open_dataset
+from service.training.pairs import FileSource
 from service.training.pretraining import RECIPE, pretrain
 from service.training.run_folder import EPOCHS, RunFolder
 from service.training.split import Split
@@ -34,25 +35,25 @@ def watch(data: Path, tmp_path: Path) -> Watch:
     """That of a run which has begun."""
     folder, dataset = RunFolder(tmp_path / "run"), open_dataset(data)
     folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
-    return Watch(_config(data), folder, dataset, [PairCache(dataset.pairs, limit_bytes=0)])
+    return Watch(folder, dataset, [PairCache(dataset.pairs, limit_bytes=0)])
 
 
-def test_files_with_other_stamps_but_the_same_content_are_read_once(
+def test_files_with_other_stamps_but_the_same_content_are_read_once_and_no_others(
     watch: Watch, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[str] = []
+    read, plain = list[Path](), FileSource.read
 
-    def recorded(spec: str, *, series: bool | None, needs_masks: bool) -> object:
-        opened.append(spec)
-        return open_dataset(spec, series=series, needs_masks=needs_masks)
+    def recorded(source: FileSource) -> bytes:
+        read.append(source.path)
+        return plain(source)
 
-    monkeypatch.setattr("service.training.watch.open_dataset", recorded)
+    monkeypatch.setattr(FileSource, "read", recorded)
     watch.check()
-    assert opened == []
+    assert read == []
     os.utime(data / "images" / "a.png", (0, 0))
     watch.check()
     watch.check()
-    assert opened == [str(data)]
+    assert read == [data / "images" / "a.png"]
 
 
 def test_what_has_another_content_is_refused_until_it_is_back(watch: Watch, data: Path) -> None:
@@ -60,7 +61,7 @@ def test_what_has_another_content_is_refused_until_it_is_back(watch: Watch, data
     before = file.read_bytes()
     write(file, mask(9, height=SIZE[0], width=SIZE[1]))
     for _ in range(2):
-        with pytest.raises(BadConfig, match="the data changed since"):
+        with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
             watch.check()
     file.write_bytes(before)
     watch.check()
@@ -72,7 +73,7 @@ def test_a_file_of_another_size_has_changed_though_its_time_is_the_same(watch: W
     write(file, mask(9, height=SIZE[0], width=SIZE[1]))
     assert file.stat().st_size != before.st_size
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(BadConfig, match="the data changed since"):
+    with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
         watch.check()
 
 
@@ -82,11 +83,11 @@ def test_images_alone_that_were_touched_are_looked_into(tmp_path: Path) -> None:
     dataset, folder = open_dataset(tmp_path / "data", needs_masks=False), RunFolder(tmp_path / "run")
     config = _config(tmp_path / "data")
     folder.begin(config, Split(train=("0", "1", "2"), validation=(), test=(), how="by hand"), dataset, {})
-    watch = Watch(config, folder, dataset, [PairCache(dataset.pairs, limit_bytes=0)], needs_masks=False)
+    watch = Watch(folder, dataset, [PairCache(dataset.pairs, limit_bytes=0)])
     (tmp_path / "data" / "1.png").touch()
     watch.check()
     write(tmp_path / "data" / "1.png", picture(9))
-    with pytest.raises(BadConfig, match="the data changed since"):
+    with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
         watch.check()
 
 
@@ -100,12 +101,14 @@ def test_what_was_read_and_is_kept_may_change(data: Path, tmp_path: Path) -> Non
     folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
     cache = PairCache(dataset.pairs, limit_bytes=2 * SIZE[0] * SIZE[1] * 4)
     cache.fill()
-    watch = Watch(_config(data), folder, dataset, [cache])
+    watch = Watch(folder, dataset, [cache])
     watch.check()
     write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))
     watch.check()
+    (data / "masks" / "c.png").touch()  # to be read, and what it was, whatever became of others
+    watch.check()
     write(data / "masks" / "c.png", mask(9, height=SIZE[0], width=SIZE[1]))
-    with pytest.raises(BadConfig, match="the data changed since"):
+    with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
         watch.check()
 
 
@@ -116,9 +119,9 @@ def test_a_change_while_the_data_are_read_is_one_too(limit_bytes: float, data: P
     folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
     cache = PairCache(dataset.pairs, limit_bytes)
     cache.fill()
-    watch = Watch(_config(data), folder, dataset, [cache])
+    watch = Watch(folder, dataset, [cache])
     for _ in range(2):
-        with pytest.raises(BadConfig, match="the data changed since"):
+        with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
             watch.check()
 
 
@@ -126,11 +129,11 @@ def test_what_is_kept_only_now_may_have_changed_before(data: Path, tmp_path: Pat
     dataset, folder = open_dataset(data), RunFolder(tmp_path / "run")
     folder.begin(_config(data), Split(train=("a",), validation=("b",), test=("c",), how="by hand"), dataset, {})
     cache = PairCache(dataset.pairs, limit_bytes=1e9)
-    watch = Watch(_config(data), folder, dataset, [cache])
+    watch = Watch(folder, dataset, [cache])
     watch.check()
     write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))
     cache.fill()
-    with pytest.raises(BadConfig, match="the data changed since"):
+    with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
         watch.check()
 
 
@@ -152,6 +155,6 @@ def test_pre_training_watches_its_images_too(data: Path, tmp_path: Path) -> None
         if line.startswith("epoch 1"):
             write(data / "masks" / "b.png", mask(9, height=SIZE[0], width=SIZE[1]))
 
-    with pytest.raises(BadConfig, match="the data changed since"):
+    with pytest.raises(BadConfig, match=r"the data \(.*\.png\) changed since"):
         pretrain(config, tmp_path / "run", tmp_path / "lite.pth", say)
     assert (tmp_path / "run" / EPOCHS).read_text().count("\n") == 2
