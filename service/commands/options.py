@@ -10,23 +10,33 @@ from service.errors import BadParameter
 from service.settings import PREFIX, Settings
 
 
-def path_of(option: str, what: str) -> Callable[[str | Path], Path]:
+def path_of(option: str, what: str, *, needed: bool = False) -> Callable[[str | Path], Path]:
     """Return what makes a Path of an option's text. An empty one, which Path would make the current folder, is refused.
 
-    The error is a BadParameter that asks for `what` it should be, as "a folder".
+    The error is a BadParameter that asks for `what` it should be, as "a folder", or to leave out what is not `needed`.
     """
 
     def parse(given: str | Path) -> Path:
         if not str(given):
-            raise BadParameter(f"{option} is empty; name {what}, or leave it out")
+            raise BadParameter(f"{option} is empty; name {what}{'' if needed else ', or leave it out'}")
         return Path(given)
 
     return parse
 
 
-def out_option(help_: str) -> object:
-    """Return what makes of a command's parameter the option `--out`: a folder, which the command makes."""
-    return typer.Option("--out", parser=path_of("--out", "a folder"), metavar="PATH", help=help_)
+def out_option(help_: str, *, needed: bool = False) -> object:
+    """Return what makes of a command's parameter the option `--out`: the Path of a folder, there or not.
+
+    An empty one and a file are refused by a BadParameter.
+    """
+    path = path_of("--out", "a folder", needed=needed)
+
+    def parse(given: str | Path) -> Path:
+        if (folder := path(given)).exists() and not folder.is_dir():
+            raise BadParameter(f"--out {folder} is a file; name a folder, which need not be there")
+        return folder
+
+    return typer.Option("--out", parser=parse, metavar="FOLDER", help=help_)
 
 
 def store_folder(given: str | Path | None = None) -> Path:

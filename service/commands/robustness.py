@@ -38,6 +38,8 @@ def robustness(
     checkpoints = [ModelStore(store).open(modality, one) for one in wanted]
     engines = [load_engine(checkpoint, Wish(device=device)) for checkpoint in checkpoints]
     columns = [f"{checkpoint.card.modality} {checkpoint.card.version}" for checkpoint in checkpoints]
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # now rather than after minutes
     found = measure(data, engines, split=split, part=part)
     typer.echo(robustness_table(found, columns))
     if out is not None:

@@ -4,14 +4,16 @@ import asyncio
 import csv
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from service.commands.interruption import interruptible
+from service.commands.options import out_option
 from service.errors import AlnetError, BadParameter, FrameNeeded, printable
 from service.settings import Settings
 from service.store.durable import replace as replace_file
@@ -43,7 +45,7 @@ def segment(
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     *,
     modality: Annotated[str, typer.Option(help="What the images show: retina, cell, skin, or your own.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the masks, NAME.png each.")],
+    out: Annotated[Path, out_option("Folder for the masks, NAME.png each.", needed=True)],
     threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Probability from which a pixel is foreground; the checkpoint's if left out."),
@@ -87,9 +89,10 @@ def segment(
     if table is not None:
         _check_writable(table)
     asked = Upload(image=b"", threshold=threshold, frame=frame, probability=probability, all_components=all_components)
-    rows = asyncio.run(_segment_all(outputs, engine, settings, asked))
-    if table is not None:
-        _write_table(table, [rows[file] for file in files if file in rows])
+    rows: dict[Path, Row] = {}
+    left = f"the masks until then are in {out}{'' if table is None else f', and what they are like in {table}'}"
+    with interruptible(left), _written(table, files, rows):
+        asyncio.run(_segment_all(outputs, engine, settings, asked, rows))
     typer.echo(f"{len(rows)} of {len(files)} masks in {out}{_left_out(rows.values())}")
     if len(rows) < len(files):
         raise typer.Exit(1)
@@ -158,6 +161,22 @@ def _check_writable(path: Path) -> None:
     path.open("ab").close()
 
 
+@contextmanager
+def _written(table: Path | None, files: Sequence[Path], rows: Mapping[Path, Row]) -> Iterator[None]:
+    """Write the table, if there is to be one, of the `rows` that there are when the work ends, also by Ctrl-C.
+
+    What stands there stays if there are none by then.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if table is not None and rows:
+            _write_table(table, [rows[file] for file in files if file in rows])
+        raise
+    if table is not None:
+        _write_table(table, [rows[file] for file in files if file in rows])
+
+
 def _write_table(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as names of files are
         writer = csv.writer(file)
@@ -177,14 +196,14 @@ async def _segment_all(
     engine: "Engine",
     settings: Settings,
     asked: "Upload",
-) -> dict[Path, Row]:
+    rows: dict[Path, Row],
+) -> None:
     """Segment all files, each `asked` for so, a few at a time so that batches fill.
 
-    Return the table's row of each that did not fail.
+    The table's row of each that did not fail is put into `rows` once its mask is written.
     """
     from tqdm import tqdm
 
-    rows: dict[Path, Row] = {}
     places = asyncio.Semaphore(settings.max_batch_size)
     bar = tqdm(total=len(outputs), desc="segmenting", unit="image", leave=False, disable=None)
 
@@ -208,7 +227,6 @@ async def _segment_all(
         async with _segmenter(engine, settings) as segmenter, asyncio.TaskGroup() as group:
             for file, paths in outputs.items():
                 group.create_task(one(file, paths))
-    return rows
 
 
 def _row(file: Path, answer: "Segmentation") -> Row:

@@ -10,7 +10,6 @@ from service.commands.options import path_of, store_option
 
 DATA, RECIPE, CHANGES, MACHINE, RUN = "Data", "Recipe", "Random changes of the images", "Machine", "Run"
 
-
 Data = Annotated[
     str,
     typer.Option(

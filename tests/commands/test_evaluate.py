@@ -50,6 +50,17 @@ def test_an_out_that_cannot_be_made_is_told_before_the_work(store: Path, tmp_pat
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(("out", "fault"), [("", "--out is empty"), ("file", "--out file is a file")])
+def test_an_out_that_is_no_folder_is_refused(
+    out: str, fault: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    result = _evaluate(store, "--out", out)
+    assert isinstance(result.exception, BadParameter)
+    assert str(result.exception).startswith(fault)
+
+
 def test_a_split_leaves_only_the_part_asked_for(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     split = Split(train=("retina-000",), validation=(), test=("retina-001",), how="by hand")

@@ -72,3 +72,14 @@ def test_versions_stand_side_by_side_each_once_and_the_files_hold_the_same(tmp_p
 )
 def test_what_is_not_there_is_an_error_of_its_own(store: Path, arguments: tuple[str, ...], error: type) -> None:
     assert isinstance(_robustness(store, *arguments).exception, error)
+
+
+@pytest.mark.parametrize(("name", "error"), [("", BadParameter), ("file", BadParameter), ("file/out", OSError)])
+def test_an_out_that_is_no_folder_is_told_before_the_work(
+    name: str, error: type, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    result = _robustness(store, "--out", name, data="no data")
+    assert isinstance(result.exception, error), result.exception
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from PIL import Image as PillowImage
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.commands.segment import _segment_all
+from service.commands.interruption import INTERRUPTED
+from service.commands.segment import Row, _segment_all
+from service.commands.segment import _row as row_of
 from service.engine.choosing import Wish, load_engine
 from service.engine.device import Device
 from service.engine.image_work import Upload
@@ -27,6 +30,7 @@ from service.imaging.statistics import FEATURES
 from service.settings import Settings
 from service.store.card import TrainingImages, TrainingMasks
 from service.store.checkpoint import Checkpoint
+from tests.cards import make_card
 from tests.checkpoints import publish_tiny
 from tests.doubles import FakeEngine, fake_engine_card
 
@@ -59,6 +63,11 @@ def _segment(published: Checkpoint, *arguments: str | Path, modality: str = "ret
     store = published.folder.parents[1]
     options = ["--modality", modality, "--store", str(store), "--device", "cpu"]
     return CliRunner().invoke(app, ["segment", *map(str, arguments), *options])
+
+
+def _nowhere(folder: Path) -> Checkpoint:
+    """Return a checkpoint of a store that is not there: whoever opens it fails."""
+    return Checkpoint(make_card(), folder / "none" / "retina" / "1")
 
 
 def _served(checkpoint: Checkpoint, image: bytes) -> Segmentation:
@@ -137,7 +146,9 @@ def test_every_image_of_a_folder_gets_a_mask_however_many_tiles_they_have(
 def test_an_engine_that_breaks_its_contract_gives_no_mask_that_looks_sound(images: Path, tmp_path: Path) -> None:
     engine = FakeEngine(fake_engine_card(), answers_of=(32, 64))
     outputs = {images / "a.png": [tmp_path / "a.png"]}
-    assert asyncio.run(_segment_all(outputs, engine, Settings.read({}), Upload(image=b""))) == {}
+    rows = dict[Path, Row]()
+    asyncio.run(_segment_all(outputs, engine, Settings.read({}), Upload(image=b""), rows))
+    assert rows == {}
     assert not (tmp_path / "a.png").exists()
 
 
@@ -304,10 +315,53 @@ def test_a_file_in_the_place_of_the_masks_folder_is_refused_before_anything_is_l
     images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "masks").touch()
-    none = ("--modality", "retina", "--store", str(tmp_path / "none"))
-    result = CliRunner().invoke(app, ["segment", str(images), *none, "--out", str(tmp_path / "masks")])
-    assert result.exit_code == 2
-    assert "Invalid value for '--out'" in result.stderr
+    result = _segment(_nowhere(tmp_path), images, "--out", tmp_path / "masks")
+    assert isinstance(result.exception, BadParameter)
+    assert str(result.exception).startswith(f"--out {tmp_path / 'masks'} is a file")
+
+
+def test_an_empty_out_is_not_the_current_folder(images: Path, tmp_path: Path) -> None:
+    result = _segment(_nowhere(tmp_path), images, "--out", "")
+    assert isinstance(result.exception, BadParameter)
+    assert str(result.exception) == "--out is empty; name a folder"
+
+
+def test_an_interrupted_call_leaves_the_table_of_the_masks_until_then(
+    published: Checkpoint, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[Path]()
+
+    def interrupted_at_the_second(file: Path, answer: Segmentation) -> Row:
+        told.append(file)
+        if len(told) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return row_of(file, answer)
+
+    monkeypatch.setattr("service.commands.segment._row", interrupted_at_the_second)
+    monkeypatch.setenv("ALNET_MAX_BATCH_SIZE", "1")  # one image at a time
+    out, table = tmp_path / "masks", tmp_path / "masks.csv"
+    result = _segment(published, images, "--out", out, "--table", table)
+    assert (result.exit_code, result.stdout) == (INTERRUPTED, "")
+    assert f"interrupted; the masks until then are in {out}, and what they are like in {table}" in result.stderr
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = [row["image"] for row in csv.DictReader(file)]
+    assert rows == [str(images / "a.png"), str(images / "b.bmp")]
+    assert {"a.png", "b.png"} <= {path.name for path in out.iterdir()}
+
+
+def test_a_call_interrupted_before_the_first_mask_leaves_the_table_of_another(
+    published: Checkpoint, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "masks.csv"
+    table.write_text("of another call")
+
+    async def interrupted(*_: object) -> Segmentation:
+        signal.raise_signal(signal.SIGINT)
+        return await asyncio.Future()
+
+    monkeypatch.setattr("service.commands.segment._segment_one", interrupted)
+    assert _segment(published, images, "--out", tmp_path / "masks", "--table", table).exit_code == INTERRUPTED
+    assert table.read_text() == "of another call"
 
 
 @pytest.mark.parametrize("missing", ["nowhere", "empty"])
