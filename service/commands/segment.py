@@ -211,14 +211,18 @@ async def _segment_all(
         with tqdm.external_write_mode():
             typer.echo(f"alnet: {printable(f'{file}: {what}')}", err=True)
 
+    def keep(file: Path, paths: Sequence[Path], answer: "Segmentation") -> None:
+        _write_masks(paths, answer)
+        rows[file] = _row(file, answer)  # in the same thread: Ctrl-C ends the wait for it, and not the writing
+
     async def one(file: Path, paths: list[Path]) -> None:
         async with places:
             try:
-                answer = await _segment_one(segmenter, file, paths, asked)
+                answer = await _segment_one(segmenter, file, asked)
+                await asyncio.to_thread(keep, file, paths, answer)
             except (AlnetError, OSError) as error:
                 tell(file, _told(error))
             else:
-                rows[file] = _row(file, answer)
                 for caution in answer.cautions:
                     tell(file, f"warning: {caution.message}")
         bar.update()
@@ -256,13 +260,15 @@ def _told(error: Exception) -> str:
     return line.replace("frame=", "--frame") if isinstance(error, FrameNeeded) else line
 
 
-async def _segment_one(segmenter: "Segmenter", file: Path, paths: Sequence[Path], asked: "Upload") -> "Segmentation":
+async def _segment_one(segmenter: "Segmenter", file: Path, asked: "Upload") -> "Segmentation":
     upload = replace(asked, image=await asyncio.to_thread(file.read_bytes))
-    answer = await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
+    return await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
+
+
+def _write_masks(paths: Sequence[Path], answer: "Segmentation") -> None:
     pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
     for path, png in zip(paths, pngs, strict=True):
-        await asyncio.to_thread(_write_whole, path, png)
-    return answer
+        _write_whole(path, png)
 
 
 def _write_whole(path: Path, png: bytes) -> None:

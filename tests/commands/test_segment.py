@@ -6,6 +6,8 @@ import io
 import os
 import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from typer.testing import CliRunner, Result
 from service.cli import app
 from service.commands.interruption import INTERRUPTED
 from service.commands.segment import Row, _segment_all
-from service.commands.segment import _row as row_of
+from service.commands.segment import _write_masks as written
 from service.engine.choosing import Wish, load_engine
 from service.engine.device import Device
 from service.engine.image_work import Upload
@@ -329,15 +331,16 @@ def test_an_empty_out_is_not_the_current_folder(images: Path, tmp_path: Path) ->
 def test_an_interrupted_call_leaves_the_table_of_the_masks_until_then(
     published: Checkpoint, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = list[Path]()
+    begun = list[Sequence[Path]]()
 
-    def interrupted_at_the_second(file: Path, answer: Segmentation) -> Row:
-        told.append(file)
-        if len(told) == 2:
+    def interrupted_at_the_second(paths: Sequence[Path], answer: Segmentation) -> None:
+        begun.append(paths)
+        if len(begun) == 2:
             signal.raise_signal(signal.SIGINT)
-        return row_of(file, answer)
+            time.sleep(0.2)  # by now nobody waits for this mask
+        written(paths, answer)
 
-    monkeypatch.setattr("service.commands.segment._row", interrupted_at_the_second)
+    monkeypatch.setattr("service.commands.segment._write_masks", interrupted_at_the_second)
     monkeypatch.setenv("ALNET_MAX_BATCH_SIZE", "1")  # one image at a time
     out, table = tmp_path / "masks", tmp_path / "masks.csv"
     result = _segment(published, images, "--out", out, "--table", table)
@@ -346,7 +349,7 @@ def test_an_interrupted_call_leaves_the_table_of_the_masks_until_then(
     with table.open(newline="", encoding="utf-8") as file:
         rows = [row["image"] for row in csv.DictReader(file)]
     assert rows == [str(images / "a.png"), str(images / "b.bmp")]
-    assert {"a.png", "b.png"} <= {path.name for path in out.iterdir()}
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
 
 
 def test_a_call_interrupted_before_the_first_mask_leaves_the_table_of_another(
@@ -357,9 +360,11 @@ def test_a_call_interrupted_before_the_first_mask_leaves_the_table_of_another(
 
     async def interrupted(*_: object) -> Segmentation:
         signal.raise_signal(signal.SIGINT)
-        return await asyncio.Future()
+        await asyncio.sleep(60)
+        raise AssertionError("it went on")
 
     monkeypatch.setattr("service.commands.segment._segment_one", interrupted)
+    monkeypatch.setenv("ALNET_MAX_BATCH_SIZE", "1")  # one interruption
     assert _segment(published, images, "--out", tmp_path / "masks", "--table", table).exit_code == INTERRUPTED
     assert table.read_text() == "of another call"
 
