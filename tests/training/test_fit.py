@@ -1,5 +1,6 @@
 """The loop's own parts: learning rate, loss, the device's set-up, the best weights."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +86,22 @@ def test_an_epoch_has_as_many_batches_as_it_should(steps: int | None, batches: i
     fitting = prepare_fitting(config, make_fabric(config), nn.Conv2d(3, 1, 1), _items(3, config), PLAIN)
     sizes = [len(images) for images, _ in fitting.batches]
     assert sizes == [5] * batches
+
+
+@pytest.mark.parametrize(
+    ("steps", "most"),
+    [(3, 1), (None, 2)],
+    ids=["short epochs share a pass", "each epoch is a pass of its own"],
+)
+def test_views_are_seen_equally_often_over_short_epochs_and_none_twice_in_a_whole_pass(
+    steps: int | None, most: int, tmp_path: Path
+) -> None:
+    """Of 24 views two epochs of 12 show each once; two of 20, in batches of 4 or 5, begin anew."""
+    run = Fit(config(epochs=2, steps_per_epoch=steps, batch_size=4 if steps else 5), tmp_path)
+    run.run()
+    views = [[view for epoch, _, view in run.seen if epoch == number] for number in (0, 1)]
+    assert all(len(set(epoch)) == len(epoch) for epoch in views)
+    assert max(Counter(views[0] + views[1]).values()) == most
 
 
 def test_a_whole_pass_of_too_few_views_for_one_batch_is_refused() -> None:

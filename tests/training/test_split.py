@@ -110,7 +110,13 @@ def test_a_large_group_leaves_something_for_every_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "fault"), [("patient", "has no group"), ("(", "no regular expression"), (r"^(x\d)", "no case in 'p0'")]
+    ("pattern", "fault"),
+    [
+        ("patient", "has no group"),
+        ("(", "no regular expression"),
+        (r"^(x\d)", "no case in 'p0'"),
+        (r"^(x\d)?p", "no case in 'p0'"),
+    ],
 )
 def test_a_case_pattern_that_does_not_fit_is_refused(tmp_path: Path, pattern: str, fault: str) -> None:
     with pytest.raises(BadConfig, match=fault):
