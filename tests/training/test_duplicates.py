@@ -32,10 +32,22 @@ def moved(image: Image) -> Image:
     return np.roll(image, (14, -18), (0, 1))
 
 
-def cut_closer(image: Image) -> Image:
+def moved_far(image: Image) -> Image:
+    return np.roll(image, round(len(image) * 9 / 64), 0)
+
+
+def cut_closer(image: Image, share: float = 0.06) -> Image:
     side = len(image)
-    edge = round(0.06 * side)
+    edge = round(share * side)
     return np.asarray(PillowImage.fromarray(image[edge:-edge, edge:-edge]).resize((side, side)))
+
+
+def cut_much_closer(image: Image) -> Image:
+    return cut_closer(image, 0.08)
+
+
+def turned_and_closer(image: Image) -> Image:
+    return turned(cut_closer(image, 0.03))
 
 
 def half_the_size(image: Image) -> Image:
@@ -60,7 +72,10 @@ def pairs_of(folder: Path, images: dict[str, Image]) -> tuple[Pair, ...]:
 @pytest.mark.parametrize("kind", ["retina", "cell", "skin"])
 @pytest.mark.parametrize(
     "change",
-    [as_it_is, darker_and_bluer, noisy, moved, cut_closer, half_the_size, turned, mirrored],
+    [
+        *(as_it_is, darker_and_bluer, noisy, half_the_size),
+        *(moved, moved_far, cut_closer, cut_much_closer, turned, mirrored, turned_and_closer),
+    ],
     ids=lambda change: change.__name__,
 )
 def test_a_second_version_is_found_among_others(tmp_path: Path, kind: Kind, change: Change) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from service.engine.choosing import EXACT, load_engine
 from service.engine.engine import Engine
 from service.engine.quality import MaskRule
 from service.errors import BadDataset, BadParameter
-from service.store.card import Data
+from service.store.card import Data, IouEstimate
 from service.training.dataset import load, open_dataset
 from service.training.evaluate import COLUMNS, evaluate, table
 from service.training.robustness import measure
@@ -61,6 +62,12 @@ def test_a_checkpoints_rule_is_followed_unless_every_component_is_asked_for(tmp_
     assert evaluate(str(folder), strict, all_components=True) == every
 
 
+def test_the_iou_to_expect_is_what_the_card_makes_of_an_answer(tmp_path: Path) -> None:
+    certain = IouEstimate(offset=-4, plain=0, decided=0)  # whatever the answer
+    engine = load_engine(publish_tiny(tmp_path, expected_iou=certain), EXACT)
+    assert [found.expected_iou for found in evaluate(DATA, engine)] == pytest.approx([1 / (1 + math.exp(4))] * 3)
+
+
 def test_another_threshold_gives_other_masks(engine: Engine) -> None:
     whole = evaluate(DATA, engine, threshold=0.0)
     for found, pair in zip(whole, open_dataset(DATA).pairs, strict=True):
@@ -87,13 +94,16 @@ def test_an_image_of_the_split_that_is_not_there_is_named(engine: Engine, tmp_pa
         evaluate(DATA, engine, split=_split(tmp_path / "split.json", test=("retina-007",)))
 
 
-def test_a_split_is_of_its_images_not_of_others_of_the_same_names(engine: Engine, tmp_path: Path) -> None:
+def test_a_split_is_of_its_images_not_of_others_of_the_same_names(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset = open_dataset(images_and_masks(tmp_path / "data", ["a", "b"], size=(40, 40)))
     path = tmp_path / "split.json"
     parts = Split(train=("b",), validation=(), test=("a",), how="by hand")
     path.write_bytes(SplitFile.of(parts, dataset, {}, "").to_bytes())
     write(tmp_path / "data" / "masks" / "a.png", mask(7, height=40, width=40))  # by another observer
     assert len(evaluate(str(tmp_path / "data"), engine, split=path)) == 1
+    assert capsys.readouterr().err == ""
     write(tmp_path / "data" / "images" / "a.png", picture(7, height=40, width=40))
     with pytest.raises(BadDataset, match=r"a is not the image that .*split\.json speaks of"):
         evaluate(str(tmp_path / "data"), engine, split=path)
