@@ -67,6 +67,19 @@ def test_what_is_closer_is_larger_and_margins_make_it_smaller(name: str, share: 
     assert ALL[name](image, mask)[1].mean() / mask.mean() == pytest.approx(share, rel=0.03)
 
 
+@pytest.mark.parametrize(("name", "shape"), [("half the resolution", (60, 80)), ("twice the resolution", (240, 320))])
+def test_another_resolution_keeps_the_shape_of_a_picture(name: str, shape: tuple[int, int]) -> None:
+    changed, mask = CHANGES[name](*_square())
+    assert changed.shape[:2] == mask.shape == shape
+
+
+def test_shading_grows_from_left_to_right_alike_in_all_rows() -> None:
+    image = np.full((30, 50, 3), 100, np.uint8)
+    changed, _ = CHANGES["shaded from left to right"](image, image[..., 0])
+    assert (changed == changed[0]).all()
+    assert (changed[0, 0, 0], changed[0, -1, 0]) == (50, 130)
+
+
 def test_margins_have_the_colour_of_the_border() -> None:
     changed, _ = CHANGES["margins, 0.8 of each side"](*_square())
     assert changed[0, 0].tolist() == [40, 50, 60]
