@@ -43,6 +43,27 @@ def test_jpeg_loses_more_at_lower_quality_and_keeps_the_size() -> None:
     assert lost[0] > lost[1] > lost[2] > 0
 
 
+@pytest.mark.parametrize(("strength", "worst", "not_better"), [(0.1, 92, 94), (1, 20, 30)])
+def test_a_stronger_camera_compresses_more(strength: float, worst: int, not_better: int) -> None:
+    *_, compress = random_cameras(strength)
+    image = _image()
+    lost = max((_changed(compress, image, seed) - image).abs().mean().item() for seed in range(60))
+    pixels = draw(height=48, width=64)
+    most, less = (np.abs(jpeg(pixels, quality).astype(float) - pixels).mean() for quality in (worst, not_better))
+    assert less - 1e-3 <= lost <= most + 1e-3
+
+
+@pytest.mark.parametrize(("strength", "least", "most"), [(0.2, 0.8, 1.1), (1, 0, 1.5)])
+def test_a_stronger_camera_takes_more_colour_away_than_it_adds(strength: float, least: float, most: float) -> None:
+    saturate = random_cameras(strength)[1]
+    red = torch.tensor([200.0, 100.0, 100.0])[:, None, None].expand(3, 4, 4)
+    found = [
+        ((changed[0] - changed[1]).mean() / 100).item() for changed in (_changed(saturate, red, s) for s in range(80))
+    ]
+    assert least - 1e-4 <= min(found) < least + 0.1 * strength
+    assert most - 0.1 * strength < max(found) <= most + 1e-4
+
+
 def test_what_jpeg_cannot_hold_is_cut_off_and_not_wrapped_around() -> None:
     bright = torch.full((3, 16, 16), 300.0)
     assert _changed(RandJpegd(prob=1, quality=(95, 95)), bright).min() >= 250
