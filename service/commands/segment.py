@@ -1,44 +1,27 @@
 """`alnet segment`: files or folders in, masks out, by the very code that serves uploads."""
 
 import asyncio
-import csv
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.commands.interruption import interruptible
 from service.commands.options import out_option
-from service.errors import AlnetError, BadParameter, FrameNeeded, printable
+from service.commands.segment_files import find_images, name_outputs, passed_over, write_masks
+from service.commands.segment_table import Row, check_table, check_writable, left_out, row_of, written
+from service.errors import AlnetError, FrameNeeded, printable
 from service.settings import Settings
-from service.store.durable import replace as replace_file
 
 if TYPE_CHECKING:
     from service.engine.engine import Engine
     from service.engine.image_work import Upload
     from service.engine.segmenter import Segmentation, Segmenter
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"}
-
-
-class Row(NamedTuple):
-    """What the table says of one image, in the names of the service's JSON; `warnings` are codes, spaces between."""
-
-    image: str
-    width: int
-    height: int
-    threshold: float
-    area_px: int
-    area_fraction: float
-    components_left_out: int
-    left_out_px: int
-    expected_iou: float
-    warnings: str
 
 
 def segment(
@@ -80,108 +63,22 @@ def segment(
     files = find_images(inputs)
     outputs = name_outputs(files, out, probability=probability)
     if table is not None:
-        _check_table(table, files, outputs)
+        check_table(table, files, outputs)
     settings = Settings.read(store=store, device=device)
     engine = _load(settings, modality)
-    if line := _passed_over(inputs, out):
+    if line := passed_over(inputs, out):
         typer.echo(f"alnet: {printable(line)}", err=True)
     out.mkdir(parents=True, exist_ok=True)
     if table is not None:
-        _check_writable(table)
+        check_writable(table)
     asked = Upload(image=b"", threshold=threshold, frame=frame, probability=probability, all_components=all_components)
     rows: dict[Path, Row] = {}
     left = f"the masks until then are in {out}{'' if table is None else f', and what they are like in {table}'}"
-    with interruptible(left), _written(table, files, rows):
+    with interruptible(left), written(table, files, rows):
         asyncio.run(_segment_all(outputs, engine, settings, asked, rows))
-    typer.echo(f"{len(rows)} of {len(files)} masks in {out}{_left_out(rows.values())}")
+    typer.echo(f"{len(rows)} of {len(files)} masks in {out}{left_out(rows.values())}")
     if len(rows) < len(files):
         raise typer.Exit(1)
-
-
-def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """Return the files among `inputs` and the images in its folders, sorted within each, each file once.
-
-    Raises:
-        BadParameter: a path does not exist, or nothing was found.
-    """
-    found: dict[Path, Path] = {}
-    for path in inputs:
-        if not path.exists():
-            raise BadParameter(f"{path} does not exist")
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file == path or (file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()):
-                found.setdefault(file.resolve(), file)
-    if not found:
-        deeper = _passed_over(inputs, None)
-        raise BadParameter(f"no images in {', '.join(map(str, inputs))}{deeper and f'; {deeper}'}")
-    return list(found.values())
-
-
-def _passed_over(inputs: Sequence[Path], out: Path | None) -> str:
-    """Return how many folders inside those of `inputs` are not read, nor the one for the masks; nothing if none."""
-    known = {path.resolve() for path in (*inputs, *([] if out is None else [out]))}
-    inside = [path for folder in inputs if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_dir()]
-    deeper = [path for path in inside if not path.name.startswith(".") and path.resolve() not in known]
-    if not deeper:
-        return ""
-    example = f"{deeper[0]} and {len(deeper) - 1} more" if len(deeper) > 1 else str(deeper[0])
-    return (
-        f"folders inside folders ({len(deeper)}) are passed over; name them, too, to segment what is in them: {example}"
-    )
-
-
-def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict[Path, list[Path]]:
-    """Return what each file's mask in `out` will be called, and its probability map if there is to be one.
-
-    Raises:
-        BadParameter: two images would give files of one name, or an image itself would be written over.
-    """
-    endings = [".png", ".probability.png"] if probability else [".png"]
-    outputs = {file: [out / f"{file.stem}{ending}" for ending in endings] for file in files}
-    images, taken = {file.resolve() for file in files}, dict[Path, Path]()
-    for file, paths in outputs.items():
-        for path in paths:
-            if (other := taken.setdefault(path, file)) is not file:
-                raise BadParameter(f"{other} and {file} would both give {path.name}; segment them in two calls")
-            if path.resolve() in images:
-                raise BadParameter(f"{path} is one of the images and would be written over; pick another folder --out")
-    return outputs
-
-
-def _check_table(table: Path, files: Sequence[Path], outputs: Mapping[Path, Sequence[Path]]) -> None:
-    """Raise BadParameter if the table would be written over an image, or a mask over the table."""
-    taken = {path.resolve() for path in (*files, *(path for paths in outputs.values() for path in paths))}
-    if table.resolve() in taken:
-        raise BadParameter(f"--table {table} is one of the images or masks; give another file")
-
-
-def _check_writable(path: Path) -> None:
-    """Raise OSError before the work if no table can be written there; what stands there stays until it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.open("ab").close()
-
-
-@contextmanager
-def _written(table: Path | None, files: Sequence[Path], rows: Mapping[Path, Row]) -> Iterator[None]:
-    """Write the table, if there is to be one, of the `rows` that there are when the work ends, also by Ctrl-C.
-
-    What stands there stays if there are none by then.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        if table is not None and rows:
-            _write_table(table, [rows[file] for file in files if file in rows])
-        raise
-    if table is not None:
-        _write_table(table, [rows[file] for file in files if file in rows])
-
-
-def _write_table(path: Path, rows: Iterable[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as names of files are
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
 
 
 def _load(settings: Settings, modality: str) -> "Engine":
@@ -212,8 +109,8 @@ async def _segment_all(
             typer.echo(f"alnet: {printable(f'{file}: {what}')}", err=True)
 
     def keep(file: Path, paths: Sequence[Path], answer: "Segmentation") -> None:
-        _write_masks(paths, answer)
-        rows[file] = _row(file, answer)  # in the same thread: Ctrl-C ends the wait for it, and not the writing
+        write_masks(paths, answer)
+        rows[file] = row_of(file, answer)  # in the same thread: Ctrl-C ends the wait for it, and not the writing
 
     async def one(file: Path, paths: list[Path]) -> None:
         async with places:
@@ -233,27 +130,6 @@ async def _segment_all(
                 group.create_task(one(file, paths))
 
 
-def _row(file: Path, answer: "Segmentation") -> Row:
-    return Row(
-        image=str(file),
-        width=answer.width,
-        height=answer.height,
-        threshold=answer.threshold,
-        area_px=answer.area_px,
-        area_fraction=round(answer.area_fraction, 6),
-        components_left_out=answer.left_out.components,
-        left_out_px=answer.left_out.pixels,
-        expected_iou=round(answer.expected_iou, 4),
-        warnings=" ".join(caution.code for caution in answer.cautions),
-    )
-
-
-def _left_out(rows: Iterable[Row]) -> str:
-    """Return in how many masks small components are missing, for the end of a line; nothing if in none."""
-    lacking = sum(row.components_left_out > 0 for row in rows)
-    return f"; small components are left out of {lacking} (--all-components keeps them)" if lacking else ""
-
-
 def _told(error: Exception) -> str:
     """Return what is wrong in one line; a page is picked by an option here, by a parameter in a request."""
     line = " ".join(str(error).split())
@@ -263,20 +139,6 @@ def _told(error: Exception) -> str:
 async def _segment_one(segmenter: "Segmenter", file: Path, asked: "Upload") -> "Segmentation":
     upload = replace(asked, image=await asyncio.to_thread(file.read_bytes))
     return await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
-
-
-def _write_masks(paths: Sequence[Path], answer: "Segmentation") -> None:
-    pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
-    for path, png in zip(paths, pngs, strict=True):
-        _write_whole(path, png)
-
-
-def _write_whole(path: Path, png: bytes) -> None:
-    """Write a mask, of which a full disk leaves no half; what was there before stays if it cannot be written."""
-    try:
-        replace_file(path, png)
-    except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @asynccontextmanager

@@ -12,7 +12,8 @@ from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.commands.segment import Row, _segment_all
+from service.commands.segment import _segment_all
+from service.commands.segment_table import Row
 from service.engine.image_work import Upload
 from service.errors import BadCheckpoint, BadParameter, BadSettings, UnknownModality
 from service.settings import Settings

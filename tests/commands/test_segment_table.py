@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.commands.interruption import INTERRUPTED
-from service.commands.segment import _write_masks as written
+from service.commands.segment_files import write_masks
 from service.engine.segmenter import Segmentation
 from service.errors import BadParameter
 from service.imaging.policy import InputPolicy
@@ -104,9 +104,9 @@ def test_an_interrupted_call_leaves_the_table_of_the_masks_until_then(
         if len(begun) == 2:
             signal.raise_signal(signal.SIGINT)
             time.sleep(0.2)  # by now nobody waits for this mask
-        written(paths, answer)
+        write_masks(paths, answer)
 
-    monkeypatch.setattr("service.commands.segment._write_masks", interrupted_at_the_second)
+    monkeypatch.setattr("service.commands.segment.write_masks", interrupted_at_the_second)
     monkeypatch.setenv("ALNET_MAX_BATCH_SIZE", "1")  # one image at a time
     out, table = tmp_path / "masks", tmp_path / "masks.csv"
     result = segment(published, images, "--out", out, "--table", table)

@@ -1,0 +1,82 @@
+"""The files of `alnet segment`: which images there are, what their masks are called, and how these are written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.errors import BadParameter
+from service.store.durable import replace as replace_file
+
+if TYPE_CHECKING:
+    from service.engine.segmenter import Segmentation
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"}
+
+
+def find_images(inputs: Sequence[Path]) -> list[Path]:
+    """Return the files among `inputs` and the images in its folders, sorted within each, each file once.
+
+    Raises:
+        BadParameter: a path does not exist, or nothing was found.
+    """
+    found: dict[Path, Path] = {}
+    for path in inputs:
+        if not path.exists():
+            raise BadParameter(f"{path} does not exist")
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file == path or (file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()):
+                found.setdefault(file.resolve(), file)
+    if not found:
+        deeper = passed_over(inputs, None)
+        raise BadParameter(f"no images in {', '.join(map(str, inputs))}{deeper and f'; {deeper}'}")
+    return list(found.values())
+
+
+def passed_over(inputs: Sequence[Path], out: Path | None) -> str:
+    """Return how many folders inside those of `inputs` are not read, nor the one for the masks; nothing if none."""
+    known = {path.resolve() for path in (*inputs, *([] if out is None else [out]))}
+    inside = [path for folder in inputs if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_dir()]
+    deeper = [path for path in inside if not path.name.startswith(".") and path.resolve() not in known]
+    if not deeper:
+        return ""
+    example = f"{deeper[0]} and {len(deeper) - 1} more" if len(deeper) > 1 else str(deeper[0])
+    return (
+        f"folders inside folders ({len(deeper)}) are passed over; name them, too, to segment what is in them: {example}"
+    )
+
+
+def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict[Path, list[Path]]:
+    """Return what each file's mask in `out` will be called, and its probability map if there is to be one.
+
+    Raises:
+        BadParameter: two images would give files of one name, or an image itself would be written over.
+    """
+    endings = [".png", ".probability.png"] if probability else [".png"]
+    outputs = {file: [out / f"{file.stem}{ending}" for ending in endings] for file in files}
+    images, taken = {file.resolve() for file in files}, dict[Path, Path]()
+    for file, paths in outputs.items():
+        for path in paths:
+            if (other := taken.setdefault(path, file)) is not file:
+                raise BadParameter(f"{other} and {file} would both give {path.name}; segment them in two calls")
+            if path.resolve() in images:
+                raise BadParameter(f"{path} is one of the images and would be written over; pick another folder --out")
+    return outputs
+
+
+def write_masks(paths: Sequence[Path], answer: "Segmentation") -> None:
+    """Write the mask, and behind it the probability map if the answer has one, to `paths`.
+
+    Raises:
+        OSError: one cannot be written; the message says which.
+    """
+    pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
+    for path, png in zip(paths, pngs, strict=True):
+        _write_whole(path, png)
+
+
+def _write_whole(path: Path, png: bytes) -> None:
+    """Write a mask, of which a full disk leaves no half; what was there before stays if it cannot be written."""
+    try:
+        replace_file(path, png)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
