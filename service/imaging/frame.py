@@ -9,9 +9,9 @@ from service.imaging.dim import HALF, filled
 from service.imaging.margins import SAMPLES, SMALLEST_SHARE, Box
 
 ALIKE = 4
-"""Levels, in each channel, by which pixels of a frame may differ (fewer in a dim image): JPEG blurs where it ends, and
-cameras' own dark is further apart. Where a picture of the three data sets has rows as even as that at its edge, they
-are a frame."""
+"""Levels, in each channel, by which pixels of a frame may differ: JPEG blurs where it ends, and cameras' own dark is
+further apart. Fewer around a dim picture. Where a picture of the three data sets has rows as even as that at its edge,
+they are a frame."""
 
 MOST_FRAMES = 32
 """Of one within the other; what has more is a picture of stripes, as is any that is one pixel high."""
@@ -30,21 +30,16 @@ def inside_frame(image: NDArray[np.uint8], *, worthwhile: float = 1) -> Box:
     that they are stripes. Costs next to nothing unless there is a frame.
     """
     height, width = image.shape[:2]
-    whole = 0, 0, height, width
-    box = _inside(image, ALIKE)
-    if box != whole:
-        low, high = filled(image)
-        if high - low < HALF:  # a dim picture is all alike
-            box = _inside(image, int(ALIKE * (high - low) / HALF))
-    return box if box is not None and min(box[2] / height, box[3] / width) <= worthwhile else whole
+    box = _inside(image)
+    return box if box is not None and min(box[2] / height, box[3] / width) <= worthwhile else (0, 0, height, width)
 
 
-def _inside(image: NDArray[np.uint8], alike: int) -> Box | None:
+def _inside(image: NDArray[np.uint8]) -> Box | None:
     """Return what is left once all that is alike along the edges is cut off; None if that is too little, or stripes."""
     height, width = image.shape[:2]
     box: Box = (0, 0, height, width)
     for _ in range(MOST_FRAMES):
-        if (smaller := _without_columns(image, _without_rows(image, box, alike), alike)) == box:
+        if (smaller := _without_columns(image, _without_rows(image, box))) == box:
             return box
         box = smaller
         if min(box[2] / height, box[3] / width) < SMALLEST_SHARE:
@@ -52,18 +47,31 @@ def _inside(image: NDArray[np.uint8], alike: int) -> Box | None:
     return None
 
 
-def _without_rows(image: NDArray[np.uint8], box: Box, alike: int) -> Box:
+def _without_rows(image: NDArray[np.uint8], box: Box) -> Box:
     y, x, height, width = box
     part = image[y : y + height, x : x + width]
-    above = _plain(part, alike)
-    below = _plain(part[above:][::-1], alike)
+    above, below = _plain_ends(part, ALIKE)
+    if (above or below) and (alike := _alike(part)) < ALIKE:
+        above, below = _plain_ends(part, alike)
     return y + above, x, height - above - below, width
 
 
-def _without_columns(image: NDArray[np.uint8], box: Box, alike: int) -> Box:
+def _alike(part: NDArray[np.uint8]) -> int:
+    """Return by how many levels a frame may differ of what is left: a dim picture is all alike, in any frame."""
+    low, high = filled(part)
+    return min(ALIKE, int(ALIKE * (high - low) / HALF))
+
+
+def _without_columns(image: NDArray[np.uint8], box: Box) -> Box:
     y, x, height, width = box
-    x, y, width, height = _without_rows(image.swapaxes(0, 1), (x, y, width, height), alike)
+    x, y, width, height = _without_rows(image.swapaxes(0, 1), (x, y, width, height))
     return y, x, height, width
+
+
+def _plain_ends(part: NDArray[np.uint8], alike: int) -> tuple[int, int]:
+    """Return how many rows are `_plain` at the top, and how many of the others at the bottom."""
+    above = _plain(part, alike)
+    return above, _plain(part[above:][::-1], alike)
 
 
 def _plain(part: NDArray[np.uint8], alike: int) -> int:

@@ -119,6 +119,19 @@ def test_the_frame_of_a_dim_picture_may_vary_as_much_as_its_levels_are_fewer() -
     assert inside_frame(framed) == (20, 30, 64, 64)
 
 
+@pytest.mark.parametrize("pads", [((30, 40), (50, 20)), ((30, 40), (0, 0)), ((0, 0), (30, 40))], ids=str)
+@pytest.mark.parametrize(("gain", "offset", "colour"), [(0.3, 0, 255), (0.15, 0, 126), (0.3, 130, 0)])
+def test_a_dim_picture_keeps_its_even_surround_in_a_frame_that_is_not_dim(
+    gain: float, offset: int, colour: int, pads: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    """White beside it, the picture of a lesion fills the range: its skin was taken for one more frame."""
+    y, x = np.ogrid[-100:100, -150:150]
+    skin = np.where((y / 50) ** 2 + (x / 75) ** 2 < 1, 90, 200)[..., None] + noise(200, 300, 1) % 28
+    dim = np.repeat(np.rint(offset + gain * skin), 3, axis=2).astype(np.uint8)
+    assert inside_frame(dim) == _whole(dim)
+    assert inside_frame(_framed(dim, pads, (colour,) * 3)) == (pads[0][0], pads[1][0], 200, 300)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     height=st.integers(1, 90),
