@@ -22,16 +22,13 @@ UNLIKE_SHARE = 0.02
 """A row or column belongs to the frame if no more of its pixels than this are unlike it: dust and scratches may be."""
 
 
-def inside_frame(image: NDArray[np.uint8], *, worthwhile: float = 1) -> Box:
+def inside_frame(image: NDArray[np.uint8]) -> Box:
     """Return the part of an image, uint8 (H, W, 3), that is left once what is plain along its edges is cut off.
 
-    A frame within a frame goes as well. All of the image is left if it has none, if more than a share of `worthwhile`
-    of both sides would be left, if what is left would be too small to be the picture, or if there are so many frames
-    that they are stripes. Costs next to nothing unless there is a frame.
+    A frame within a frame goes as well. All of the image is left if it has none, if what is left would be too small to
+    be the picture, or if there are so many frames that they are stripes. Costs next to nothing unless there is a frame.
     """
-    height, width = image.shape[:2]
-    box = _inside(image)
-    return box if box is not None and min(box[2] / height, box[3] / width) <= worthwhile else (0, 0, height, width)
+    return _inside(image) or (0, 0, image.shape[0], image.shape[1])
 
 
 def _inside(image: NDArray[np.uint8]) -> Box | None:

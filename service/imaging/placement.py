@@ -42,9 +42,10 @@ class Placement:
     """The sizes that an image has on its way to the network; all are (height, width) in pixels.
 
     `source` is the image's own size, `unframed` the part of it within a frame of one colour, and `inside` the part that
-    is left within all its margins (both are all of it if the policy keeps margins). `scaled` is that part's size
-    after resizing (the same for `tile`), `canvas` the size after padding. `top` and `left` are where the scaled part
-    begins on the canvas. `levels` become 0 and 255: those of a dim image.
+    is left within all its margins (both are all of it if the policy keeps margins; `inside` is, too, if margins are so
+    narrow that cutting them off would but blur it). `scaled` is that part's size after resizing (the same for `tile`),
+    `canvas` the size after padding. `top` and `left` are where the scaled part begins on the canvas. `levels` become 0
+    and 255: those of a dim picture, however narrow its margins are.
     """
 
     source: Size
@@ -59,17 +60,18 @@ class Placement:
 
 def place(image: Image, policy: InputPolicy) -> Placement:
     """Return how an image, uint8 (H, W, 3) of at least one pixel, lies on the network's grid under `policy`."""
-    source, (frame, inside) = (image.shape[0], image.shape[1]), _boxes(image, policy)
+    frame, picture = _boxes(image, policy)
+    inside = picture if _is_worthwhile(picture, image, policy) else _whole(image)
     scaled, canvas, corner = _sizes(inside[2:], policy)
     return Placement(
-        source=source,
+        source=(image.shape[0], image.shape[1]),
         unframed=frame,
         inside=inside,
         scaled=scaled,
         canvas=canvas,
         top=corner[0],
         left=corner[1],
-        levels=dim_range(_part(image, inside), also_flat=policy.levels == "stretch"),
+        levels=dim_range(_part(image, picture), also_flat=policy.levels == "stretch"),
     )
 
 
@@ -183,15 +185,24 @@ def restore(maps: Sequence[NDArray[np.uint8]], placement: Placement, policy: Inp
 
 
 def _boxes(image: Image, policy: InputPolicy) -> tuple[Box, Box]:
-    """Return the image's `unframed` and `inside` under `policy`."""
+    """Return what is left of the image within its frame, and within all its margins, that `policy` has cut off."""
     if policy.margins == "keep":
-        whole = 0, 0, image.shape[0], image.shape[1]
-        return whole, whole
-    top, left, _, _ = frame = inside_frame(image, worthwhile=1 if policy.kind == "tile" else WORTHWHILE)
+        return _whole(image), _whole(image)
+    top, left, _, _ = frame = inside_frame(image)
     if policy.margins == "plain":
         return frame, frame
     y, x, height, width = inside_margins(_part(image, frame))
     return frame, (top + y, left + x, height, width)
+
+
+def _is_worthwhile(box: Box, image: Image, policy: InputPolicy) -> bool:
+    """Whether so much lies outside of `box` that it is cut off; where nothing is resized, nothing is too little."""
+    _, _, height, width = box
+    return policy.kind == "tile" or min(height / image.shape[0], width / image.shape[1]) <= WORTHWHILE
+
+
+def _whole(image: Image) -> Box:
+    return 0, 0, image.shape[0], image.shape[1]
 
 
 def _sizes(inside: Size, policy: InputPolicy) -> tuple[Size, Size, Corner]:

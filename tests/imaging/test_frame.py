@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+from service.imaging.dim import AS_THEY_ARE
 from service.imaging.frame import ALIKE, inside_frame
 from service.imaging.margins import SMALLEST_SHARE, Box
 from service.imaging.placement import Image, place, prepare, restore, unframed
-from service.imaging.policy import InputPolicy
+from service.imaging.policy import InputPolicy, Margins
 from tests.imaging.pictures import noise
 
 COLOURS = [(0, 0, 0), (255, 255, 255), (126, 126, 126), (230, 200, 20)]
@@ -191,3 +192,30 @@ def test_dark_margins_within_a_white_frame_are_trimmed_too() -> None:
     framed = _framed(camera, ((25, 35), (15, 45)), (255, 255, 255))
     assert place(framed, replace(FIT, margins="trim")).inside == (55, 55, 150, 200)
     assert unframed(framed, place(framed, replace(FIT, margins="trim"))).shape == (200, 300, 3)
+
+
+NARROW = pytest.mark.parametrize("pads", [((1, 1), (1, 1)), ((2, 0), (0, 0)), ((0, 0), (0, 3))], ids=str)
+
+
+@NARROW
+def test_a_line_around_dark_margins_does_not_hide_them(pads: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    """It lights up every row and column that ends in it."""
+    camera = np.pad(noise(150, 200, 3) // 2 + 100, ((30, 20), (40, 60), (0, 0))) + noise(200, 300, 3) // 20
+    policy = replace(FIT, margins="trim")
+    placement = place(_framed(camera, pads, (255, 255, 255)), policy)
+    assert placement.inside == (pads[0][0] + 30, pads[1][0] + 40, 150, 200)
+    assert placement.unframed == (pads[0][0], pads[1][0], 200, 300)
+
+
+@NARROW
+@pytest.mark.parametrize("margins", ["plain", "trim"])
+def test_a_frame_that_is_too_narrow_to_go_says_nothing_of_the_picture_all_the_same(
+    margins: Margins, pads: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    """Its white hid that the picture is dim."""
+    dim, policy = noise(200, 300, 3) // 5 + 20, replace(FIT, margins=margins)
+    framed = _framed(dim, pads, (255, 255, 255))
+    placement = place(framed, policy)
+    assert placement.inside == _whole(framed)
+    assert placement.levels == place(dim, policy).levels != AS_THEY_ARE
+    np.testing.assert_array_equal(unframed(framed, placement), unframed(dim, place(dim, policy)))
