@@ -104,6 +104,14 @@ def test_network_and_descriptors_get_the_stretched_picture_without_its_frame(mar
     np.testing.assert_array_equal(unframed(framed, placement), _by(dim, also_flat=True))
 
 
+def test_dark_margins_do_not_count_to_what_a_picture_fills() -> None:
+    flat = _linear(_grey(128, 128), 100, 0.3)
+    camera = np.pad(flat, ((70, 70), (70, 70), (0, 0))) + noise(268, 268, 3) // 28  # uneven, so that it is no frame
+    placement = place(camera, replace(TILE, margins="trim"))
+    assert placement.inside == (70, 70, 128, 128)
+    assert placement.levels == dim_range(camera[70:-70, 70:-70], also_flat=True) != AS_THEY_ARE
+
+
 @settings(max_examples=30, deadline=None)
 @given(height=st.integers(1, 1100), width=st.integers(1, 1100), framed=st.booleans())
 def test_a_glimpse_has_the_descriptors_of_the_whole(height: int, width: int, framed: bool) -> None:

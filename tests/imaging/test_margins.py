@@ -110,3 +110,25 @@ def test_how_dark_is_dark_is_told_by_the_brightest_twentieth(bright_rows: int, i
     share = bright_rows * 300 / image[..., 0].size
     assert (share > 0.05) is is_trimmed
     assert inside_margins(image) == ((50, 50, 300, 300) if is_trimmed else (0, 0, 400, 400))
+
+
+@pytest.mark.parametrize("side", [95, 104, 384, 392])
+def test_what_is_left_is_neither_too_small_nor_nearly_all(side: int) -> None:
+    """A quarter of a side at least, and less than 97 % of one of them."""
+    box = 4, 4, side, side
+    assert inside_margins(_rectangle(400, 400, box)) == (box if side in {104, 384} else (0, 0, 400, 400))
+
+
+@pytest.mark.parametrize(("lit", "top"), [(6, 100), (12, 40)], ids=["1.5 %", "3 %"])
+def test_a_row_of_which_more_than_a_fiftieth_is_lit_belongs_to_the_picture(lit: int, top: int) -> None:
+    image = _rectangle(400, 400, (100, 100, 200, 200))
+    image[40:100, 190 : 190 + lit] = 100
+    assert inside_margins(image) == (top, 100, 300 - top, 200)
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_light_of_one_colour_is_light(channel: int) -> None:
+    """Fluorescence fills one channel."""
+    image = _rectangle(400, 400, (50, 60, 300, 200))
+    image[..., [other for other in range(3) if other != channel]] = 0
+    assert inside_margins(image) == (50, 60, 300, 200)

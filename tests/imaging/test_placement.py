@@ -232,6 +232,13 @@ def test_a_map_that_is_enlarged_goes_from_one_pixel_to_the_next_without_steps() 
     assert from_canvas(edge, placement)[7, 30:34].tolist() == [0, 64, 191, 255]
 
 
+def test_an_image_that_is_enlarged_goes_from_one_pixel_to_the_next_without_steps_or_overshoot() -> None:
+    policy = InputPolicy(kind="stretch", height=32, width=64)
+    edge = np.where(np.arange(32) < 16, 40, 240).astype(np.uint8)
+    image = np.broadcast_to(edge[None, :, None], (32, 32, 3)).copy()
+    assert to_canvas(image, place(image, policy))[7, 29:35, 1].tolist() == [40, 40, 90, 190, 240, 240]
+
+
 def test_where_tiles_overlap_the_nearer_one_counts_more() -> None:
     policy = InputPolicy(kind="tile", height=32, width=32, overlap=8)
     placement = place(_blank(32, 56), policy)
