@@ -20,7 +20,7 @@ from service.engine.cautions import CODES
 from service.engine.choosing import EXACT, load_engine
 from service.engine.device import Device
 from service.engine.engine import Engine
-from service.engine.image_work import Prepared, Upload
+from service.engine.image_work import ImageWork, Prepared, Upload
 from service.engine.pixel_pool import PixelPool
 from service.engine.quality import expected_iou, level_counts
 from service.engine.segmenter import Segmentation, Segmenter
@@ -39,7 +39,7 @@ from service.errors import (
 )
 from service.imaging.components import NOTHING, LeftOut
 from service.imaging.policy import InputPolicy
-from service.imaging.statistics import FEATURES
+from service.imaging.statistics import FEATURES, features
 from service.store.card import IouEstimate, TrainingImages, TrainingMasks
 from tests.checkpoints import publish_tiny
 from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png, poisonous, read_png
@@ -278,6 +278,28 @@ def test_an_image_unlike_the_training_images_is_segmented_with_a_caution() -> No
     assert got.area_px == mask_of(draw()).sum()
 
 
+def test_how_unlike_an_image_is_is_told_in_times_of_the_limit() -> None:
+    limit = 0.4 * float(np.sqrt(np.square(features(draw()) - 1).mean()))
+    (caution,) = answer(png(draw()), FakeEngine(fake_engine_card(unlike_from=limit))).cautions
+    assert "(2.5 times their limit)" in caution.message
+
+
+def test_an_unusual_share_is_told_beside_those_that_are_usual() -> None:
+    masks = TrainingMasks(least=0.65, most=0.875)
+    (caution,) = answer(png(draw()), FakeEngine(fake_engine_card(training_masks=masks))).cautions
+    share = mask_of(draw()).mean()
+    assert f"covers {100 * share:.3g}% of the picture, masks like those" in caution.message
+    assert "cover 65% to 87.5%:" in caution.message
+
+
+def test_of_a_part_of_a_picture_masks_of_more_shares_are_usual() -> None:
+    share = float(mask_of(draw(0, 32, 32)).mean())
+    masks = TrainingMasks(least=1.05 * share, most=1.3 * share)
+    tile, stretch = fake_engine_card(kind="tile", training_masks=masks), fake_engine_card(training_masks=masks)
+    assert codes(answer(png(draw(0, 32, 32)), FakeEngine(tile))) == []
+    assert codes(answer(png(draw(0, 32, 32)), FakeEngine(stretch))) == ["unlike_training_masks"]
+
+
 @pytest.mark.parametrize(
     ("least", "most", "cautions"),
     [(0.0, 1.0, []), (0.6, 1.0, ["unlike_training_masks"]), (0.0, 0.1, ["unlike_training_masks"])],
@@ -340,6 +362,24 @@ def test_a_frame_is_no_part_of_the_picture_that_a_mask_covers() -> None:
     )
     got = answer(png(whole), engine)
     assert (got.area_fraction < 0.3, codes(got)) == (True, [])
+
+
+def test_a_frame_is_no_part_of_the_picture_that_is_compared_with_the_training_images() -> None:
+    usual = TrainingImages(
+        features=FEATURES, mean=tuple(features(draw()).tolist()), scale=(0.01,) * len(FEATURES), limit=0.01
+    )
+    plain = InputPolicy(kind="stretch", height=64, width=64, margins="plain")
+    engine = FakeEngine(fake_engine_card(input=plain, training_images=usual))
+    framed = np.pad(draw(), ((40, 20), (30, 30), (0, 0)), constant_values=255)
+    assert codes(answer(png(framed), engine)) == codes(answer(png(draw()), engine)) == []
+    assert codes(answer(png(draw(1) // 2), engine)) == ["unlike_training_images"]
+
+
+@pytest.mark.parametrize(("side", "is_large"), [(20_000, False), (40_000, True)])
+def test_a_thin_image_is_large_if_its_tiles_are_large_together(side: int, is_large: bool) -> None:
+    """They are joined once the engine has answered: 40,000 pixels in a row become 2.5 million."""
+    work = ImageWork(fake_engine_card(kind="tile"), max_pixels=1_000_000)
+    assert work.before(Upload(image=png(draw(0, 1, side)))).is_large is is_large
 
 
 def test_every_caution_has_a_code_of_the_closed_set_and_a_sentence() -> None:

@@ -74,6 +74,14 @@ def test_whatever_else_there_is_comes_back_as_it_is(image: Image, also_flat: boo
     assert _by(image, also_flat=also_flat) is image
 
 
+@pytest.mark.parametrize("low", [0, 60])
+@pytest.mark.parametrize(("levels", "is_dim"), [(11, False), (12, True), (127, True), (128, False)])
+def test_dim_is_what_fills_a_dozen_levels_and_less_than_half_of_all(levels: int, is_dim: bool, low: int) -> None:
+    ramp = np.broadcast_to(np.arange(low, low + levels + 1, dtype=np.uint8)[:, None, None], (levels + 1, 40, 3))
+    assert filled(ramp) == (low, low + levels)
+    assert dim_range(ramp, also_flat=True) == ((low, low + levels) if is_dim else AS_THEY_ARE)
+
+
 def test_pale_skin_is_flat_and_not_dark() -> None:
     pale = _linear(_colours(), 130, 0.2)
     assert dim_range(pale, also_flat=False) == AS_THEY_ARE

@@ -1,5 +1,7 @@
 """Which masks are like the training masks, by the share of the picture that they cover."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +27,12 @@ def test_masks_much_like_each_other_leave_room_for_others() -> None:
     assert usual.most == pytest.approx(0.88, abs=0.01)
     assert usual.has(0.83)
     assert not any(usual.has(share) for share in (0.0, 0.5, 0.93, 1.0))
+
+
+def test_small_shares_are_told_apart_down_to_a_thousandth() -> None:
+    usual = UsualShare.fit([0.002] * 5)
+    assert usual.least == pytest.approx(0.0009, abs=0.0001)
+    assert usual.most == pytest.approx(0.0044, abs=0.0001)
 
 
 def test_masks_that_differ_widely_leave_hardly_any_share_unusual() -> None:
@@ -91,6 +99,8 @@ def test_only_where_pictures_keep_their_resolution_their_size_tells_how_much_the
     tile = InputPolicy(kind="tile", height=64, width=64, overlap=8)
     assert part_shown(place(image, tile), tile) == 0.5
     assert part_shown(place(np.tile(image, (4, 4, 1)), tile), tile) == 1
+    framed, plain = np.pad(image, ((20, 20), (0, 0), (0, 0))), replace(tile, margins="plain")
+    assert part_shown(place(framed, plain), plain) == 0.5
     stretch = InputPolicy(kind="stretch", height=64, width=64)
     assert part_shown(place(image, stretch), stretch) == 1
 
