@@ -618,7 +618,8 @@ def test_uploads_being_decoded_count_against_the_queue() -> None:
         admitted = [asyncio.create_task(segment(segmenter, png(draw(seed)))) for seed in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await segment(segmenter, png(draw()))
+            async with asyncio.timeout(10):  # not once the others are decoded
+                await segment(segmenter, png(draw()))
         busy.set()
         await asyncio.gather(holder, *admitted)
 

@@ -58,6 +58,16 @@ def predictor(network: nn.Module, *, temperature: float = 1.0, dtype: torch.dtyp
     return Predictor(network, NORMALISATION, temperature=temperature, device=CPU, dtype=dtype)
 
 
+def test_an_exact_predictor_leaves_the_network_that_it_is_made_of_alone() -> None:
+    """Training goes on with it, in its own dtype."""
+    network = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Dropout()).to(torch.bfloat16)
+    exact = Predictor.exact(network, NORMALISATION, temperature=1.0)
+    assert network.training
+    assert network[0].weight.dtype == torch.bfloat16
+    assert not exact.network.training
+    assert {weight.dtype for weight in exact.network.parameters()} == {torch.float32}
+
+
 def load_on_cpu(checkpoint: Checkpoint, precision: str = "float32") -> Engine:
     return load_engine(checkpoint, Wish(engine="torch", device="cpu", precision=precision))
 

@@ -40,7 +40,7 @@ def test_overlay_tints_the_inside_outlines_the_edge_and_leaves_the_rest() -> Non
     mask[5:15, 5:15] = 255
     drawn = overlay(image, mask, colour=(200, 0, 100), alpha=0.5)
     assert drawn[10, 10].tolist() == [150, 50, 100]
-    assert drawn[5, 10].tolist() == [200, 0, 100]
+    assert all(drawn[place].tolist() == [200, 0, 100] for place in ((5, 10), (14, 10), (10, 5), (10, 14)))
     assert drawn[2, 2].tolist() == [100, 100, 100]
     assert (image == 100).all()
 

@@ -38,6 +38,20 @@ def test_features_are_those_that_published_cards_speak_of() -> None:
     assert features(image).tolist() == pytest.approx(golden, abs=1e-4)
 
 
+def test_features_do_not_tell_rows_from_columns() -> None:
+    image = noise(64, 64, 3) // 2 + 100
+    image[:, :20] = 5
+    assert features(image.swapaxes(0, 1)) == pytest.approx(features(image))
+
+
+@pytest.mark.parametrize(("lit_rows", "is_told"), [(4, True), (1, False)], ids=["6 % lit", "1.6 % lit"])
+def test_a_small_picture_in_the_dark_has_its_own_colour(lit_rows: int, is_told: bool) -> None:
+    image = np.full((64, 64, 3), (0, 20, 0), np.uint8)
+    image[:lit_rows] = 200, 50, 50
+    red_share = float(features(image)[FEATURES.index("red_share")])
+    assert (red_share > 0.6) is is_told
+
+
 def test_the_spread_that_is_believed_of_images_all_alike_is_what_other_cameras_differ_by() -> None:
     scale = Likeness.fit(np.zeros((5, len(FEATURES)))).scale
     assert scale.tolist() == [0.06, 0.06, 0.40, 0.35, 0.25, 0.15, 0.12, 0.15]

@@ -134,6 +134,21 @@ def test_nothing_between_the_scans_of_a_jpeg_hides_them(between: bytes) -> None:
             refuse(upload + VIDEO, max_pixels=32 * 32)
 
 
+def test_a_scan_whose_marker_straddles_two_searches_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = workload.count_jpeg_scans_to_end(JPEG, workload.check_jpeg_header(JPEG))
+    assert scans > 5
+    for searched in range(1, 40):
+        monkeypatch.setattr(workload, "_SEARCHED_BYTES", searched)
+        assert workload.count_jpeg_scans_to_end(JPEG, workload.check_jpeg_header(JPEG)) == scans
+
+
+def test_how_often_a_jpeg_may_go_over_its_pixels_hangs_on_how_many_they_are() -> None:
+    workload.check_jpeg_scans(50, LIMIT, LIMIT)
+    workload.check_jpeg_scans(500, LIMIT // 10, LIMIT)
+    with pytest.raises(ImageTooLarge, match="51 times"):
+        workload.check_jpeg_scans(51, LIMIT, LIMIT)
+
+
 def test_what_looks_like_a_scan_within_a_segment_is_none() -> None:
     comment = b"\xff\xfe" + struct.pack(">H", 2002) + b"\xff\xda" * 1000
     upload = JPEG[:-2] + comment + JPEG[-2:]
