@@ -129,6 +129,18 @@ def test_what_a_proxy_says_is_not_taken_for_silence(tmp_path: Path, status: int)
     )
 
 
+REFUSALS = {
+    '{ title: "Overloaded", detail: "full", request_id: "7" }': "Overloaded: full (try again in 9 s; request 7)",
+    '{ message: "slow down" }': "HTTP status 429: The answer is not from the service itself. (try again in 9 s)",
+}
+
+
+@pytest.mark.parametrize(("body", "told"), REFUSALS.items(), ids=["the service's", "a proxy's"])
+def test_a_refusal_says_when_to_try_again(tmp_path: Path, body: str, told: str) -> None:
+    answer = f'maskAnswer = () => Response.json({body}, {{ status: 429, headers: {{ "Retry-After": "9" }} }});'
+    assert in_browser(tmp_path, 'await pick("a.png"); report(problem());', answers=answer) == told
+
+
 def test_the_mask_can_be_saved_as_it_was_sent_under_the_images_name(tmp_path: Path) -> None:
     mask = png(np.eye(4, dtype=np.bool_))
     steps = """
@@ -312,6 +324,95 @@ def test_silence_is_told(tmp_path: Path) -> None:
     silence = 'maskAnswer = () => { throw new TypeError("Failed to fetch"); };'
     told = "No answer: The service cannot be reached. Try again."
     assert in_browser(tmp_path, steps, answers=silence) == [told, ""]
+
+
+@pytest.mark.parametrize("unreadable", ["a.png", "truth.png"])
+def test_a_file_that_can_no_longer_be_read_is_not_taken_for_silence(tmp_path: Path, unreadable: str) -> None:
+    """A browser fails alike where the service is gone and where the file was changed, removed, or is a folder."""
+    steps = 'await pick("truth.png", "reference"); await pick("a.png"); report(problem());'
+    fails = f"""
+      maskAnswer = () => {{ throw new TypeError("Failed to fetch"); }};
+      const slice = File.prototype.slice;
+      File.prototype.slice = function (...range) {{
+        if (this.name === "{unreadable}") return {{ arrayBuffer: () => Promise.reject(new Error()) }};
+        return slice.apply(this, range);
+      }};
+    """
+    told = "It is a folder, or was changed, moved or removed after it was chosen. Choose it again."
+    assert in_browser(tmp_path, steps, answers=fails) == f"{unreadable} cannot be read: {told}"
+
+
+CHECKED_HEADERS = """
+const answered = window.fetch;
+let authorization;
+window.fetch = async (address, request) => {
+  authorization = new Headers(request.headers).get("Authorization");
+  return answered(address, request);
+};
+modelsAnswer = () => Response.json({ title: "Key needed", detail: "send one", status: 401 }, { status: 401 });
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"), [(" alnet_k-1 ", "Bearer alnet_k-1"), ("al…net\u200b", "Bearer al?net?"), (" ", None)]
+)
+def test_a_key_that_no_header_can_hold_is_asked_for_again(tmp_path: Path, key: str, sent: str | None) -> None:
+    steps = f'$("key").value = {json.dumps(key)}; await tell("key", "change"); report([authorization, problem()]);'
+    assert in_browser(tmp_path, steps, answers=CHECKED_HEADERS) == [sent, "Key needed: send one"]
+
+
+KEY_NEEDED = 'Response.json({ title: "Key needed", detail: "send one", status: 401 }, { status: 401 })'
+
+
+def test_a_key_that_an_upload_needs_can_be_given(tmp_path: Path) -> None:
+    steps = 'const before = $("key-label").hidden; await pick("a.png"); report([before, $("key-label").hidden]);'
+    assert in_browser(tmp_path, steps, answers=f"maskAnswer = () => {KEY_NEEDED};") == [True, False]
+
+
+def test_a_mask_asked_for_with_an_older_key_is_not_shown_beside_the_refusal_of_a_newer(tmp_path: Path) -> None:
+    steps = f"""
+      {SHOWN}
+      const answer = maskAnswer;
+      let letGo;
+      maskAnswer = () => new Promise(resolve => {{ letGo = () => resolve(answer()); }});
+      await pick("a.png");
+      modelsAnswer = () => {KEY_NEEDED};
+      await tell("key", "change");
+      letGo();
+      await settled();
+      report(shown());
+    """
+    refused = {"problem": "Key needed: send one", "status": "", "result": False, "saves": ""}
+    assert in_browser(tmp_path, steps, answers=answered()) == refused
+
+
+def test_the_refusal_of_an_older_key_does_not_hide_that_a_newer_one_is_right(tmp_path: Path) -> None:
+    steps = f"""
+      let letGo;
+      modelsAnswer = () => new Promise(resolve => {{ letGo = () => resolve({KEY_NEEDED}); }});
+      await tell("key", "change");
+      modelsAnswer = () => Response.json({{ models }});
+      await tell("key", "change");
+      letGo();
+      await settled();
+      report(problem());
+    """
+    assert in_browser(tmp_path, steps) is None
+
+
+@pytest.mark.parametrize(("frame", "drawn"), [("", ["IMG", "CANVAS"]), ("1", ["CANVAS"])])
+def test_a_mask_of_one_frame_does_not_lie_over_another(tmp_path: Path, frame: str, drawn: list[str]) -> None:
+    """Browsers show the first page of a TIFF, if any, and an animated PNG as it moves."""
+    steps = f"""
+      const loaded = load;
+      const file = "data:image/png;base64,{b64encode(png(np.eye(4, dtype=np.bool_))).decode()}";
+      load = url => loaded(url.startsWith("blob:") ? file : url);
+      await pick("a.tif");
+      $("frame").value = "{frame}";
+      await tell("frame", "change");
+      report([[...$("stage").children].map(shown => shown.tagName), $("status").textContent.includes("single frame")]);
+    """
+    assert in_browser(tmp_path, steps, answers=answered()) == [drawn, bool(frame)]
 
 
 def test_a_reference_goes_with_the_image_that_it_was_chosen_for(tmp_path: Path) -> None:
