@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from urllib.parse import urljoin
 
 import pytest
 
@@ -52,14 +53,18 @@ async def test_every_address_has_a_name_in_the_log(path: str, caplog: pytest.Log
     assert json.loads(caplog.messages[-1])["route"] == path.replace("retina", "{modality}")
 
 
+@pytest.mark.parametrize("prefix", ["", "/behind/a-proxy"])
 @pytest.mark.parametrize("path", ["/", "/docs"])
-async def test_the_addresses_that_a_page_asks_exist(path: str) -> None:
+async def test_the_addresses_that_a_page_asks_exist_wherever_a_proxy_puts_them(path: str, prefix: str) -> None:
     async with running(fake_app()) as client:
         page = (await client.get(path)).text
-        asked = set(re.findall(r"""(?:ask\(|fetch\(|href=)["'](/[^"'$]*)["']""", page))
-        statuses = {address: (await client.get(address)).status_code for address in asked}
-    assert asked
-    assert set(statuses.values()) == {200}
+        named = re.findall(r"""(?:ask\(|fetch\(|href=)["'`]([^"'`$:]+)["'`$]""", page)
+        asked = {urljoin(prefix + path, address) for address in named}
+        assert [address for address in asked if not address.startswith(f"{prefix}/")] == []
+        posted = {f"{prefix}/segment/"} & asked
+        statuses = {(await client.get(address.removeprefix(prefix))).status_code for address in asked - posted}
+    assert bool(posted) == (path == "/")
+    assert statuses == {200}
 
 
 async def test_every_control_of_the_page_has_a_label() -> None:
