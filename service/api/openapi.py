@@ -176,10 +176,12 @@ SEGMENT_EXTRA: Json = {
 }
 
 
+METRICS_TYPES = ("text/plain", "application/openmetrics-text")
+
 _MEASURED: Responses = {
     200: {
         "description": "Prometheus' text format, or OpenMetrics if the scraper prefers it.",
-        "content": {"text/plain": {"schema": {"type": "string"}}},
+        "content": {media_type: {"schema": {"type": "string"}} for media_type in METRICS_TYPES},
     }
 }
 METRICS_RESPONSES: Responses = _MEASURED | problems_of()

@@ -80,6 +80,15 @@ def test_every_representation_is_described(segment: Json) -> None:
     assert set(segment["responses"]["200"]["content"]) == {str(one) for one in Representation}
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text; version=1.0.0"])
+async def test_every_format_of_the_metrics_is_described(accept: str, document: Json) -> None:
+    async with running(fake_app()) as client:
+        answer = await client.get("/metrics", headers={"Accept": accept})
+    described = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert answer.headers["Content-Type"].partition(";")[0] in described
+
+
 def test_every_status_that_an_error_can_have_has_an_example_of_each_of_its_kinds(segment: Json) -> None:
     for kind, status in problems.STATUS.items():
         if status in {401, 500}:
