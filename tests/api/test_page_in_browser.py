@@ -443,6 +443,19 @@ def test_once_an_image_is_dropped_no_other_is_named(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_that_misses_the_field_does_not_replace_the_page(tmp_path: Path) -> None:
+    steps = """
+      const options = { dataTransfer: holding("a.png"), bubbles: true, cancelable: true };
+      const isTaken = (target, name) => !target.dispatchEvent(new DragEvent(name, options));
+      const targets = [document.body, $("status"), $("reference"), $("drop")];
+      const taken = targets.map(target => ["dragover", "drop"].map(name => isTaken(target, name)));
+      report({ taken, sent: asked.slice(1) });
+    """
+    reported = in_browser(tmp_path, steps)
+    assert reported["taken"] == [[True, True], [True, True], [False, False], [True, True]]
+    assert reported["sent"] == ["POST segment/cell"]  # for the field alone
+
+
 @pytest.mark.parametrize(
     ("components", "told"),
     [(0, "interior: 4 px, 25.0 %"), (1, "a smaller part of 3 px left out"), (2, "2 smaller parts of 3 px left out")],
