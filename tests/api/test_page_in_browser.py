@@ -319,26 +319,32 @@ def test_an_answer_that_the_page_cannot_read_is_not_taken_for_silence(tmp_path: 
     assert in_browser(tmp_path, steps, answers=answer) == ["Not shown: This page cannot show the answer.", ""]
 
 
-def test_silence_is_told(tmp_path: Path) -> None:
-    steps = 'await pick("a.png"); report([problem(), $("status").textContent]);'
-    silence = 'maskAnswer = () => { throw new TypeError("Failed to fetch"); };'
-    told = "No answer: The service cannot be reached. Try again."
-    assert in_browser(tmp_path, steps, answers=silence) == [told, ""]
+def silence(unreadable: str) -> str:
+    """Return the script that answers nothing, and of files, which are not truly read, fails on the one of that name.
 
-
-@pytest.mark.parametrize("unreadable", ["a.png", "truth.png"])
-def test_a_file_that_can_no_longer_be_read_is_not_taken_for_silence(tmp_path: Path, unreadable: str) -> None:
-    """A browser fails alike where the service is gone and where the file was changed, removed, or is a folder."""
-    steps = 'await pick("truth.png", "reference"); await pick("a.png"); report(problem());'
-    fails = f"""
+    True reading would take time that does not pass in a browser whose clock is virtual.
+    """
+    return f"""
       maskAnswer = () => {{ throw new TypeError("Failed to fetch"); }};
       File.prototype.slice = function () {{
         const read = this.name === "{unreadable}" ? Promise.reject(new Error()) : Promise.resolve();
         return {{ arrayBuffer: () => read }};
       }};
     """
+
+
+def test_silence_is_told(tmp_path: Path) -> None:
+    steps = 'await pick("a.png"); report([problem(), $("status").textContent]);'
+    told = "No answer: The service cannot be reached. Try again."
+    assert in_browser(tmp_path, steps, answers=silence("")) == [told, ""]
+
+
+@pytest.mark.parametrize("unreadable", ["a.png", "truth.png"])
+def test_a_file_that_can_no_longer_be_read_is_not_taken_for_silence(tmp_path: Path, unreadable: str) -> None:
+    """A browser fails alike where the service is gone and where the file was changed, removed, or is a folder."""
+    steps = 'await pick("truth.png", "reference"); await pick("a.png"); report(problem());'
     told = "It is a folder, or was changed, moved or removed after it was chosen. Choose it again."
-    assert in_browser(tmp_path, steps, answers=fails) == f"{unreadable} cannot be read: {told}"
+    assert in_browser(tmp_path, steps, answers=silence(unreadable)) == f"{unreadable} cannot be read: {told}"
 
 
 CHECKED_HEADERS = """
