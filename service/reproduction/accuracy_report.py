@@ -7,12 +7,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from service.errors import BadCheckpoint, BadConfig
+from service.reproduction.learning_curves import read_curves
 from service.reproduction.paper import Spread
 from service.store.card import Data
 from service.store.checkpoint import Checkpoint
 from service.store.model_store import ModelStore
 from service.training.config import Config
-from service.training.run_folder import RunFolder
+from service.training.run_folder import SPLIT, RunFolder
 
 
 class _Frozen(BaseModel):
@@ -87,11 +88,12 @@ def read_finished(path: Path) -> FinishedRun | None:
     """Return what the run in the folder `path` gave; None while it is not finished.
 
     Raises:
-        BadConfig: the run had no test images.
+        BadConfig: the run had no test images; or a file that tables and pictures are made of is lost or damaged.
         BadCheckpoint: its checkpoint is broken.
     """
     if RunFolder(path).result() is None:
         return None
+    _check_kept(path)
     card = trial_checkpoint(path).card
     if card.test is None:
         raise BadConfig(f"{path} had no test images; give the test part a share of the images")
@@ -109,6 +111,18 @@ def read_finished(path: Path) -> FinishedRun | None:
         commit=card.training.commit,
         torch=card.training.versions["torch"],
     )
+
+
+def _check_kept(path: Path) -> None:
+    """Check what is drawn of a finished run beside its checkpoint, while its own network alone has to fail by it.
+
+    Raises:
+        BadConfig: its split or the file of its epochs is lost or damaged.
+    """
+    if not (path / SPLIT).exists():
+        raise BadConfig(f"{path} has lost {SPLIT}, which images tested it; bring it back, or remove the folder")
+    RunFolder(path).recorded_split()
+    read_curves(path)
 
 
 def trial_checkpoint(path: Path) -> Checkpoint:

@@ -40,7 +40,7 @@ def network_row(score: NetworkScore, paper: Accuracy | None) -> str:
     """Return one network's line of Markdown, its figures beside those that the paper prints."""
     title = TITLES[score.network]
     if score.failure is not None:
-        return _line([title, f"failed: {score.failure.partition(':')[0]}", *[""] * (len(COLUMNS) - 2)])
+        return _line([title, f"failed: {_escaped(score.failure)}", *[""] * (len(COLUMNS) - 2)])
     cells = [title, _spread(score.accuracy), _spread(paper.accuracy if paper else None)]
     cells += [_spread(score.iou), _spread(paper.iou if paper else None)]
     cells += [f"{score.parameters / 1e6:.2f}", f"{SPEED[score.network].parameters_m:.2f}", f"{score.minutes:.1f}"]
@@ -111,6 +111,11 @@ def _rule(columns: tuple[str, ...]) -> list[str]:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _escaped(sentence: str) -> str:
+    """Return what stands for the sentence in a cell: a bar or the end of a line would end it."""
+    return " ".join(sentence.split()).replace("|", r"\|")
 
 
 def _spread(spread: Spread | None) -> str:

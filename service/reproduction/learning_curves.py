@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from service.errors import BadConfig
 from service.reproduction.networks_plot import COLOURS
 from service.reproduction.networks_report import TITLES
 from service.training.run_folder import EPOCHS
@@ -23,13 +24,25 @@ class Curves:
 
 
 def read_curves(run: Path) -> Curves:
-    """Return the curves of the run in the folder `run`, as far as it has come."""
-    with (run / EPOCHS).open(newline="", encoding="utf-8") as file:
-        rows = list(enumerate(csv.DictReader(file), start=1))  # files of older runs count them from 0
-    return Curves(
-        loss=[(epoch, float(row["loss"])) for epoch, row in rows],
-        validation_iou=[(epoch, float(row["validation_iou"])) for epoch, row in rows if row["validation_iou"]],
-    )
+    """Return the curves of the run in the folder `run`, as far as it has come.
+
+    Raises:
+        BadConfig: the file of its epochs is lost or damaged.
+    """
+    advice = "remove result.json there, and the run finishes again"
+    try:
+        with (run / EPOCHS).open(newline="", encoding="utf-8") as file:
+            rows = list(enumerate(csv.DictReader(file), start=1))  # files of older runs count them from 0
+        return Curves(
+            loss=[(epoch, float(row["loss"])) for epoch, row in rows],
+            validation_iou=[(epoch, float(row["validation_iou"])) for epoch, row in rows if row["validation_iou"]],
+        )
+    except FileNotFoundError as error:
+        raise BadConfig(f"{run} has lost {EPOCHS}, how its epochs went; {advice}") from error
+    except OSError as error:
+        raise BadConfig(f"{run / EPOCHS} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise BadConfig(f"{run / EPOCHS} is damaged; {advice}") from error
 
 
 def draw_learning_curves(runs: Mapping[str, Sequence[Path]], path: Path) -> None:

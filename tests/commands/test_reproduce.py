@@ -113,7 +113,7 @@ def test_where_every_network_fails_the_table_says_why_and_the_exit_code_is_1(tmp
     assert result.exit_code == 1
     row = result.stdout.splitlines()[-1]
     assert result.stdout == f"{heading()}\n{row}\n"
-    assert row.startswith("| AL-Net | failed: the loss is nan in epoch 1 |")
+    assert row.startswith("| AL-Net | failed: the loss is nan in epoch 1: start anew ")
     table = (tmp_path / "retina" / "table.md").read_text()
     assert row in table.splitlines()
     given = "alnet reproduce --data drawn:retina:6 --network al-net --input fit:64x64 --epochs 2 --steps-per-epoch 3"

@@ -1,6 +1,8 @@
 """A whole reproduction, small: every network alike, nothing twice, what fails is said."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from service.reproduction.experiment import Experiment, run_experiment
 from service.reproduction.paper import Compared
 from service.reproduction.scores_file import read_scores
 from service.training.config import Config
-from service.training.run_folder import CONFIG, SPLIT
+from service.training.run_folder import CONFIG, EPOCHS, RESULT, SPLIT
 from tests.one_thread import one_thread
 from tests.reproduction.experiments import NETWORKS, make_experiment
 from tests.training.folders import images_and_masks, mask, picture
@@ -106,6 +108,40 @@ def test_other_data_are_refused_before_anything_is_trained(tmp_path: Path) -> No
     with pytest.raises(BadConfig, match=message):
         list(run_experiment(both, print))
     assert not (tmp_path / "retina" / "al-net-u").exists()
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        (EPOCHS, r"al-net has lost epochs\.csv, .*; remove result\.json there, and the run finishes again"),
+        (SPLIT, r"al-net has lost split\.json, .*; bring it back, or remove the folder"),
+    ],
+)
+def test_a_finished_run_that_lost_a_file_fails_alone(
+    experiment: Experiment, scores: list[NetworkScore], tmp_path: Path, lost: str, message: str
+) -> None:
+    folder = Path(shutil.copytree(experiment.folder, tmp_path / "retina"))
+    (folder / "al-net" / lost).unlink()
+    moved = make_experiment(folder, NETWORKS["al-net"], NETWORKS["al-net-u"])
+    broken, whole = run_experiment(moved, lambda _: None)
+    assert re.search(message, str(broken.failure))
+    assert whole == scores[2]
+    report = AccuracyReport(command="alnet", recipe=moved.recipe, folds=None, networks=(broken, whole))
+    write(report, moved)
+    draw_pictures(report, moved)
+    assert (folder / "pictures.png").exists()
+
+
+def test_epochs_that_were_lost_are_there_again_once_the_run_has_finished_again(
+    experiment: Experiment, scores: list[NetworkScore], tmp_path: Path
+) -> None:
+    run = shutil.copytree(experiment.folder, tmp_path / "retina") / "al-net"
+    epochs = (run / EPOCHS).read_bytes()
+    for name in (EPOCHS, RESULT):
+        (run / name).unlink()
+    (again,) = run_experiment(make_experiment(run.parent, NETWORKS["al-net"]), lambda _: None)
+    assert again == scores[0]
+    assert (run / EPOCHS).read_bytes() == epochs
 
 
 def test_folds_test_every_image_once_and_are_scored_together(tmp_path: Path) -> None:

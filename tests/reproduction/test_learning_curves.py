@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import pytest
 from PIL import Image as PillowImage
 
+from service.errors import BadConfig
 from service.reproduction.learning_curves import draw_learning_curves, read_curves
 from service.training.run_folder import EPOCHS, RunFolder
 from service.training.state import EpochRecord, Progress
@@ -29,6 +31,16 @@ def test_curves_of_older_runs_whose_epochs_were_written_from_zero_are_the_same(t
     older = [f"{number},{line.partition(',')[2]}" for number, line in enumerate(lines)]
     file.write_text("\n".join([head, *older, ""]))
     assert read_curves(path) == curves
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"epoch,loss\n1,0.5\n", b"epoch,loss,validation_iou\n1,much,0.5\n", b"\xff\xfe"],
+)
+def test_a_damaged_file_of_epochs_is_told_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    (run(tmp_path / "run") / EPOCHS).write_bytes(content)
+    with pytest.raises(BadConfig, match=r"run/epochs\.csv is damaged; remove result\.json there, and the run finishes"):
+        read_curves(tmp_path / "run")
 
 
 def test_all_runs_are_drawn_into_one_plot(tmp_path: Path) -> None:
