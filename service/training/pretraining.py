@@ -138,6 +138,8 @@ def _learn(lessons: _Lessons, folder: RunFolder, say: Say, watch: Watch) -> None
     config, state = lessons.config, folder.path / STATE
     trained = lessons.imitation, lessons.optimizer
     progress = load_state(state, *trained) if state.exists() else Progress()
+    if progress.history:
+        folder.write_epochs(progress)  # again: a run killed right after its last state lacks that epoch's line
     if progress.history and not (folder.path / BEST).exists():  # someone has moved it
         write_atomically(folder.path / BEST, save(_encoder_tensors(lessons.imitation)))
     for epoch in range(progress.next_epoch, config.epochs):

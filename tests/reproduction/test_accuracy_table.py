@@ -58,6 +58,13 @@ def test_an_ablation_has_no_accuracy_in_the_paper() -> None:
     assert (row.accuracy, row.iou) == (None, Spread(0.8960, 0.0147))
 
 
+def test_beside_a_network_of_several_tables_stands_the_row_that_tells_most() -> None:
+    row = paper_row("al-net", "cell")
+    assert row is not None
+    assert row.accuracy == Spread(0.9406, 0.0148)
+    assert paper_row("al-net-aspp", "skin") is None
+
+
 def test_the_head_says_how_the_figures_came_to_be() -> None:
     head = accuracy_tables(report("retina", make_score("al-net", make_run()))).split("## ")[0]
     for said in ("`alnet reproduce`", "`quick`", "STARE; 10 training, 4 validation and 6 test images", "a GPU"):
@@ -65,6 +72,15 @@ def test_the_head_says_how_the_figures_came_to_be() -> None:
     assert "`0123456789ab`" in head
     assert "a smaller budget than the paper's" in head
     assert "which these data are not" not in head
+
+
+def test_the_head_tells_of_the_first_folds_images_and_each_machine_once() -> None:
+    other = make_run().data.model_copy(update={"n_train": 11, "n_validation": 3})
+    runs = (make_run(folder="fold-1"), make_run(folder="fold-2", data=other), make_run(folder="fold-3", device="a CPU"))
+    head = accuracy_tables(report("retina", make_score("al-net", *runs), folds=3)).split("## ")[0]
+    assert "STARE; 10 training, 4 validation and 6 test images in the first fold" in head
+    assert "Trained on: a GPU, a CPU\n" in head
+    assert "The paper's: 150 epochs of 10 images" in head
 
 
 def test_other_data_than_the_papers_are_pointed_out() -> None:

@@ -1,10 +1,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from service.reproduction.gallery import choose_examples
+from service.engine.quality import agreement
+from service.reproduction import gallery
+from service.reproduction.gallery import Example, choose_examples, draw_gallery
 from service.training.dataset import Dataset, open_dataset
+from service.training.pictures import errors
 from service.training.run_folder import SPLIT
 from service.training.split import Split
 
@@ -38,3 +42,25 @@ def test_few_test_images_make_few_examples(tmp_path: Path, dataset: Dataset) -> 
     examples = choose_examples(dataset, [run(tmp_path / "run", [3, 4])], 3)
     assert [example.name for example in examples] == ["skin-003", "skin-004"]
     assert all(example.image.shape[:2] == example.reference.shape for example in examples)
+
+
+def test_a_row_shows_image_reference_and_the_errors_of_each_networks_mask_with_its_iou(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random, shown = np.random.default_rng(0), []
+    examples = [
+        Example(name, random.integers(0, 256, (30, 40, 3), np.uint8), random.integers(0, 2, (30, 40), np.uint8), 0)
+        for name in ("one", "other")
+    ]
+    found = {folder: [random.random((30, 40)) > 0.5 for _ in examples] for folder in (Path("a"), Path("b"))}
+    monkeypatch.setattr(gallery, "_masks", lambda _, folders: iter(found[folders[0]]))
+    monkeypatch.setattr(gallery, "_show", lambda _, pixels, note: shown.append((pixels.tobytes(), note)))
+    draw_gallery(examples, {"al-net": [Path("a")], "cenet": [Path("b")]}, tmp_path / "pictures.png")
+    for number, example in enumerate(examples):
+        assert (example.image.tobytes(), example.name) in shown
+        assert (np.repeat(255 * example.reference[..., None], 3, axis=2).tobytes(), "") in shown
+        for masks in found.values():
+            iou = agreement(masks[number], example.reference > 0).iou
+            picture = errors(example.image, masks[number], example.reference)
+            assert (picture.tobytes(), f"IoU {iou:.3f}") in shown
+    assert len(shown) == 8

@@ -1,6 +1,8 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
 from service.errors import BadConfig
@@ -48,3 +50,17 @@ def test_all_runs_are_drawn_into_one_plot(tmp_path: Path) -> None:
     draw_learning_curves(runs, tmp_path / "curves.png")
     with PillowImage.open(tmp_path / "curves.png") as picture:
         assert picture.size == (1100, 400)
+
+
+def test_each_run_has_a_line_for_its_loss_and_one_for_its_iou_and_each_network_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    runs = {"al-net": [run(tmp_path / "fold-1"), run(tmp_path / "fold-2")], "cenet": [run(tmp_path / "cenet")]}
+    draw_learning_curves(runs, tmp_path / "curves.png")
+    loss, iou = drawn[0].axes
+    assert [np.asarray(line.get_ydata()).tolist() for line in loss.lines] == [[1.0, 0.9, 0.8]] * 3
+    assert [np.asarray(line.get_ydata()).tolist() for line in iou.lines] == [[0.1, 0.3]] * 3
+    assert len({line.get_color() for line in loss.lines}) == 2
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["AL-Net", "CE-Net"]

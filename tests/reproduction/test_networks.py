@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from service.engine.predictor import Predictor
+from service.engine.torch_engine import precisions
 from service.network import build, count_parameters
 from service.reproduction.networks import NORMALISATION, Contender, benchmark, devices, measure_in_turn
 from service.reproduction.networks_report import Setting
@@ -39,6 +40,14 @@ def test_al_net_is_measured_before_and_after_reparameterisation() -> None:
     assert len(training.times_ms) == len(served.times_ms) == 3
     assert min(training.times_ms + served.times_ms) > 0
     assert training.setting == served.setting == SETTING
+
+
+def test_a_variant_of_al_net_is_measured_as_it_is_served_alone() -> None:
+    variant = Compared("al-net-u", "AL-Net, U-Decoder", "al-net", TINY)
+    (report,) = benchmark([variant], places=[CPU], precision="auto", sizes=[(32, 32)], batches=[1], warm_up=0, repeat=1)
+    (measured,) = report.measurements
+    assert measured.form == "served"
+    assert measured.setting.precision == precisions(CPU, "auto")[0]
 
 
 def test_each_size_and_batch_adds_to_the_report() -> None:

@@ -160,6 +160,37 @@ def test_image_and_mask_change_together(changes: dict[str, object]) -> None:
         assert set(mask.flatten().tolist()) <= {0.0, 1.0}
 
 
+def _bar(height: int, width: int) -> Array:
+    """Return an image of the grid's size, dark but for a bar in its middle."""
+    image = np.full((64, 96, 3), 20, np.uint8)
+    image[32 - height // 2 : 32 + height // 2, 48 - width // 2 : 48 + width // 2] = 250
+    return image
+
+
+def _masks(image: Array, **changes: object) -> list[Array]:
+    items = TrainingItems(lambda _: (image, _mask_of(image)), 1, _config(**changes))
+    return [items[0, position, 0][1][0].numpy().astype(np.uint8) for position in range(120)]
+
+
+def test_turns_are_as_far_as_asked_either_way() -> None:
+    turns = []
+    for mask in _masks(_bar(4, 60), rotation_deg=30):
+        y, x = np.nonzero(mask)
+        down, both, across = np.cov(y, x)[[0, 0, 1], [0, 1, 1]]
+        turns.append(np.degrees(0.5 * np.arctan2(2 * both, across - down)))
+    assert -31 < min(turns) < -25
+    assert 25 < max(turns) < 31
+    assert abs(np.median(turns)) < 8
+
+
+def test_each_axis_is_stretched_on_its_own_as_far_as_asked() -> None:
+    masks = _masks(_bar(20, 20), scale=0.4)
+    sides = np.array([(mask.any(axis=1).sum(), mask.any(axis=0).sum()) for mask in masks]) / 20
+    assert sides.min(axis=0) == pytest.approx([1 / 1.4] * 2, abs=0.07)
+    assert sides.max(axis=0) == pytest.approx([1 / 0.6] * 2, abs=0.17)
+    assert -0.3 < np.corrcoef(sides.T).min() < 0.3
+
+
 def test_an_elastic_deformation_moves_what_a_crop_alone_would_show() -> None:
     deformed, plain = _items(elastic_px=8), _items()
     assert not torch.equal(deformed[0, 0, 0][0], plain[0, 0, 0][0])
@@ -179,6 +210,53 @@ def test_light_blur_and_camera_change_the_image_alone(changes: dict[str, object]
         differ += not torch.equal(changed[key][0], plain[key][0])
         assert 0 <= changed[key][0].min() <= changed[key][0].max() <= 255
     assert differ > least
+
+
+def _lights(image: NDArray[np.float32], **changes: object) -> NDArray[np.float64]:
+    """Return what 300 seeds make of the image, (300, 3, h, w)."""
+    change, found = random_changes(_config(**changes)), []
+    assert change is not None
+    for seed in range(300):
+        change.set_random_state(seed)
+        item = change({"image": torch.from_numpy(image.copy()), "mask": torch.zeros(1, *image.shape[1:])})
+        found.append(item["image"].as_subclass(torch.Tensor).double().numpy())
+    return np.stack(found)
+
+
+def test_colour_is_gain_and_offset_of_each_channel_gamma_of_all_and_noise_as_far_as_asked() -> None:
+    ramp = np.broadcast_to(np.linspace(80, 140, 31, dtype=np.float32), (3, 32, 31))
+    found = _lights(ramp, colour=0.5)
+    rows = found.mean(axis=2)
+    low, middle, high = rows[..., 0], rows[..., 15], rows[..., 30]
+    noise = np.diff(found, axis=2).std(axis=(1, 2, 3)) / np.sqrt(2)
+    assert 0.2 < (noise > 0.1).mean() < 0.4
+    assert 11 < noise.max() < 13.5
+    quiet = noise < 0.1
+    gain = (high - low)[quiet] / 60
+    offset, bend = low[quiet] - 80 * gain, ((middle - low) / (high - low))[quiet, 0]
+    assert (gain.min(), gain.max()) == pytest.approx((0.5, 1.5), abs=0.05)
+    assert (offset.min(), offset.max()) == pytest.approx((-32, 32), abs=3)
+    assert (bend.min(), bend.max()) == pytest.approx((0.25, 0.71), abs=0.03)
+    assert np.ptp(gain, axis=1).max() > 0.4
+    assert np.ptp(offset, axis=1).max() > 20
+
+
+def test_shading_is_drawn_for_three_views_in_ten_lighter_or_darker() -> None:
+    means = _lights(np.full((3, 32, 32), 100, np.float32), illumination=0.3).mean(axis=(1, 2, 3))
+    assert 0.2 < (np.abs(means - 100) > 0.1).mean() < 0.4
+    assert means.min() < 80
+    assert means.max() > 120
+
+
+def test_one_view_in_five_is_blurred_as_far_as_asked() -> None:
+    dot = np.zeros((3, 41, 41), np.float32)
+    dot[:, 20, 20] = 200
+    found = _lights(dot, blur_px=3)[:, 0]
+    away = np.arange(-20, 21) ** 2
+    down, across = (np.sqrt((found.sum(axis=axis) * away).sum(axis=1) / found.sum(axis=(1, 2))) for axis in (2, 1))
+    assert 0.1 < (down > 0.2).mean() < 0.3
+    assert 2.4 < down.max() < 3.1
+    assert 2.4 < across.max() < 3.1
 
 
 @pytest.mark.parametrize(("crop", "size"), [(None, (64, 96)), (32, (32, 32)), (96, (64, 96)), (512, (64, 96))])

@@ -82,6 +82,54 @@ def test_a_picture_within_margins_keeps_at_least_half_of_each_side() -> None:
         assert columns >= LEAST_SHARE * 32 - 1
 
 
+def _framed_whole(seed: int) -> Tensor:
+    """Return what is left of a mask of all of a picture, (1, 81, 121)."""
+    frame = RandFramed(prob=1)
+    frame.set_random_state(seed)
+    return frame({"image": LESION.expand(3, 81, 121), "mask": torch.ones(1, 81, 121)})["mask"]
+
+
+def _extents(mask: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Return the middle and the half of what a mask reaches down and across, in half sides; and whether it fills it."""
+    reached = [mask.amax(dim=(0, axis)).nonzero() for axis in (2, 1)]
+    sides = torch.tensor(mask.shape[1:])
+    first, last = (torch.tensor([float(f(part)) for part in reached]) / (sides - 1) * 2 - 1 for f in (min, max))
+    return (first + last) / 2, (last - first) / 2, bool(mask.sum() == len(reached[0]) * len(reached[1]))
+
+
+def test_a_round_field_of_view_is_narrower_than_the_picture_or_wider_and_never_shows_all_of_it() -> None:
+    fields = [_extents(_framed_whole(seed)) for seed in range(300)]
+    round_ones = [(middle, half) for middle, half, fills in fields if not fills]
+    narrow = [(middle, half) for middle, half in round_ones if half.max() < 0.97]
+    assert len(round_ones) > 120
+    assert 0.4 < 1 - len(narrow) / len(round_ones) < 0.9
+    middles, halves = (torch.stack(part) for part in zip(*narrow, strict=True))
+    assert 0.78 < halves.min() < 0.87
+    assert 0.05 < middles.abs().max() < 0.13
+    assert 0.03 < (halves[:, 0] - halves[:, 1]).abs().max() < 0.2
+
+
+def test_a_page_may_be_of_the_colour_that_most_of_the_border_has_but_not_of_one_sides() -> None:
+    image = LESION.expand(3, 40, 60).clone()
+    most, one = (30.0, 200.0, 60.0), (250.0, 250.0, 90.0)
+    image[:, :, :2] = image[:, :, -2:] = image[:, -2:] = torch.tensor(most)[:, None, None]
+    image[:, :2] = torch.tensor(one)[:, None, None]
+    frame, pages = RandFramed(prob=1), set()
+    for seed in SEEDS:
+        frame.set_random_state(seed)
+        item = frame({"image": image, "mask": torch.ones(1, 40, 60)})
+        pages |= set(map(tuple, item["image"][:, item["mask"][0] == 0].T.tolist()))
+    assert most in pages
+    assert one not in pages
+
+
+def test_a_picture_within_margins_changes_its_proportions_but_little() -> None:
+    halves = [half for _, half, fills in map(_extents, map(_framed_whole, range(120))) if fills and half.max() < 1]
+    ratios = torch.stack(halves)[:, 0] / torch.stack(halves)[:, 1]
+    assert 0.8 < ratios.min() < 0.95
+    assert 1.05 < ratios.max() < 1.25
+
+
 def test_both_kinds_of_frame_occur_and_pages_are_dark_light_and_coloured() -> None:
     corners = [_framed(seed)[0][:, 0, 0] for seed in SEEDS]
     assert any(corner.max() <= DARK for corner in corners)

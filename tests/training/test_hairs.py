@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from service.training.drawing.brush import Plane
 from service.training.hairs import RandHairsd, hairs
 
 SEEDS = range(40)
@@ -55,6 +56,45 @@ def test_hairs_are_dark_or_fair() -> None:
     shifts = [float(_haired(seed)[0].mean() - SKIN.mean()) for seed in range(100)]
     assert min(shifts) < -20
     assert max(shifts) > 0
+
+
+def test_one_picture_in_five_has_fair_hairs_and_dark_ones_are_black_to_brown() -> None:
+    shifts, tints = [], []
+    for seed in range(200):
+        image = _haired(seed)[0]
+        hair = image.flatten(1)[:, (image - SKIN).abs().sum(dim=0).argmax()]
+        shifts.append(float(hair[1] - SKIN[1]))
+        tints.append(float(hair[0] - hair[2]))
+    assert 0.1 < np.mean(np.array(shifts) > 0) < 0.3
+    assert 10 < max(tints) < 100
+
+
+def test_few_hairs_are_as_likely_as_many() -> None:
+    shares = [_hidden(_haired(seed, size=(128, 128))[0]) for seed in range(100)]
+    assert 0.4 < np.mean(np.array(shares) < 0.1) < 0.75
+
+
+def _coherence(plane: Plane) -> float:
+    """Return how much all edges go one way: 1, all do, to 0."""
+    down, across = np.gradient(plane)
+    axis = np.hypot((across**2 - down**2).sum(), 2 * (across * down).sum())
+    return float(axis / (across**2 + down**2).sum())
+
+
+def test_hairs_go_roughly_one_way_in_most_pictures() -> None:
+    found = [_coherence(hairs(np.random.default_rng(seed), 128, 30)) for seed in range(30)]
+    assert np.median(found) > 0.3
+    assert min(found) < 0.3
+
+
+def test_some_hairs_are_bent() -> None:
+    aside = []
+    for seed in range(60):
+        places = np.argwhere(hairs(np.random.default_rng(seed), 128, 1) > 0.1) / 128
+        if len(places) > 50:  # else it lies outside, but for its end
+            aside.append(np.sqrt(np.linalg.eigvalsh(np.cov(places.T))[0]))
+    assert min(aside) < 0.01
+    assert max(aside) > 0.03
 
 
 def test_hairs_reach_every_part_of_a_picture_that_is_not_square() -> None:

@@ -186,6 +186,16 @@ def test_an_encoder_that_was_moved_away_is_there_again(weights: Path, tmp_path: 
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
+def test_epochs_that_were_not_written_before_a_run_was_killed_are_told_when_it_is_asked_again(
+    weights: Path, tmp_path: Path
+) -> None:
+    epochs = pretrain(_config(epochs=2), tmp_path / "run", weights, print).parent / EPOCHS
+    whole = epochs.read_text()
+    epochs.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    pretrain(_config(epochs=2), tmp_path / "run", weights, print)
+    assert epochs.read_text() == whole
+
+
 def test_batches_that_are_too_small_are_refused_before_the_data_are_read(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="--batch-size 2"):
         pretrain(_config(data="no folder", batch_size=1, crop_px=32), tmp_path / "run", weights, print)
