@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from service.errors import BadDataset
 from service.training.layouts import Layout, read_layout
@@ -24,9 +25,11 @@ def test_stare_takes_the_first_observer_and_ignores_the_second(
         write(tmp_path / folders[0] / f"im{number:04}{suffix}", picture(number))
         write(tmp_path / folders[1] / f"im{number:04}.ah{suffix}", mask(number))
         write(tmp_path / folders[1] / f"im{number:04}.vk{suffix}", mask(number))
+    write(tmp_path / "elsewhere" / "im0002.png", picture(2))
     layout = read_layout(tmp_path)
     assert (layout.name, names(layout), layout.is_series) == ("STARE", ["im0001", "im0044"], False)
     assert layout.pairs[0].mask.file.endswith(f"im0001.ah{suffix}")
+    assert layout.passed_over == ()
 
 
 def test_two_volumes_are_a_series_of_their_pages(tmp_path: Path) -> None:
@@ -70,6 +73,11 @@ def test_thirty_numbered_pages_of_512_are_isbi_where_the_folder_says_so(tmp_path
         write(folder / "images" / f"{number}.png", page)
         write(folder / "masks" / f"{number}.png", page)
     assert read_layout(folder).name == "ISBI 2012"
+    for kind in ("images", "masks"):
+        write(folder / kind / "30.png", page)
+    assert read_layout(folder).name == "ISBI-2012"
+    for kind in ("images", "masks"):
+        (folder / kind / "30.png").unlink()
     assert read_layout(folder.rename(tmp_path / "liver")).name == "liver"
 
 
@@ -87,6 +95,11 @@ def a_coloured_page(folder: Path) -> None:
     write(folder / "images" / "1.png", picture(1))
 
 
+def pages_of_a_palette_of_colours(folder: Path) -> None:
+    for number in range(3):
+        PillowImage.fromarray(picture(number)).quantize(9).save(folder / "images" / f"{number}.png")
+
+
 def a_page_of_another_size(folder: Path) -> None:
     write(folder / "images" / "1.png", grey(1, height=20))
 
@@ -96,14 +109,15 @@ def only_two_pages(folder: Path) -> None:
         (folder / kind / "2.png").unlink()
 
 
-@pytest.mark.parametrize(
-    "change", [a_gap_of_more_than_are_there, one_number_twice, a_coloured_page, a_page_of_another_size, only_two_pages]
-)
+NUMBERED = [a_gap_of_more_than_are_there, a_coloured_page, pages_of_a_palette_of_colours, a_page_of_another_size]
+
+
+@pytest.mark.parametrize("change", [*NUMBERED, one_number_twice, only_two_pages])
 def test_numbered_images_are_no_series_with(tmp_path: Path, change: Callable[[Path], None]) -> None:
     change(slices(tmp_path, 3))
     layout = read_layout(tmp_path)
     assert not layout.is_series
-    assert layout.is_numbered == (change in {a_gap_of_more_than_are_there, a_coloured_page, a_page_of_another_size})
+    assert layout.is_numbered == (change in NUMBERED)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +191,7 @@ def test_other_files_lying_about_are_ignored(tmp_path: Path) -> None:
     for name in ("README.md", "images/Thumbs.db", "images/._a.png", "images/.hidden.png", "masks/.DS_Store"):
         (tmp_path / name).write_bytes(b"no picture")
     (tmp_path / "images" / "more").mkdir()
+    (tmp_path / "images" / "notes.txt").symlink_to("nowhere.txt")
     assert names(read_layout(tmp_path)) == ["a"]
 
 

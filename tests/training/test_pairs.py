@@ -27,6 +27,7 @@ def test_a_file_over_the_limit_is_refused(tmp_path: Path, name: str) -> None:
     path.write_bytes(gzip.compress(bytes(100_001)) if name.endswith("gz") else bytes(100_001))
     with pytest.raises(BadDataset, match=rf"{name} holds more than 100,000 bytes"):
         FileSource(path).read(limit_bytes=100_000)
+    assert len(FileSource(path).read(limit_bytes=100_001)) == 100_001
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

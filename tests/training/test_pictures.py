@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
@@ -48,6 +50,31 @@ def test_a_single_epoch_is_a_dot_in_each_of_the_curves(tmp_path: Path) -> None:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     coloured = np.ptp(pixels, axis=2) > 60
     assert [bool(part.any()) for part in np.array_split(coloured, 3, axis=1)] == [True, True, True]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are written, none of them to a file."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    return figures
+
+
+def test_curves_count_epochs_from_one_and_leave_out_what_was_not_validated(drawn: list[Figure], tmp_path: Path) -> None:
+    validated = (0.5, None, 0.7)
+    draw_curves([EpochRecord(n, 0.1 / (n + 1), 2.0 - n, iou, iou, 1.0) for n, iou in enumerate(validated)], tmp_path)
+    points = [np.asarray(axes.lines[0].get_xydata()).tolist() for axes in drawn[0].axes]
+    assert points[:2] == [[[1, 2.0], [2, 1.0], [3, 0.0]], [[1, 0.5], [3, 0.7]]]
+    assert points[2] == [[1, 0.1], [2, 0.05], [3, 0.1 / 3]]
+
+
+def test_the_expected_iou_stands_over_the_true_one(drawn: list[Figure], tmp_path: Path) -> None:
+    one, other = Agreement(0.5, 0.9, 0.7), Agreement(0.8, 0.9, 0.9)
+    draw_expected([ImageScore("one", one, 0.6), ImageScore("other", other, 0.5)], tmp_path)
+    (axes,) = drawn[0].axes
+    assert np.asarray(axes.collections[0].get_offsets()).tolist() == [[0.5, 0.6], [0.8, 0.5]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("true IoU", "expected IoU")
+    assert axes.get_title() == "2 test images, mean absolute error 0.200"
 
 
 def test_curves_and_expected_iou_are_drawn_even_of_little(tmp_path: Path) -> None:
