@@ -120,7 +120,8 @@ def _check_kept(path: Path) -> None:
         BadConfig: its split or the file of its epochs is lost or damaged.
     """
     if not (path / SPLIT).exists():
-        raise BadConfig(f"{path} has lost {SPLIT}, which images tested it; bring it back, or remove the folder")
+        advice = "bring it back, or remove the folder, and it is trained anew"
+        raise BadConfig(f"{path} has lost {SPLIT}, which tells the images that test it; {advice}")
     RunFolder(path).recorded_split()
     read_curves(path)
 

@@ -38,7 +38,7 @@ def read_curves(run: Path) -> Curves:
             validation_iou=[(epoch, float(row["validation_iou"])) for epoch, row in rows if row["validation_iou"]],
         )
     except FileNotFoundError as error:
-        raise BadConfig(f"{run} has lost {EPOCHS}, how its epochs went; {advice}") from error
+        raise BadConfig(f"{run} has lost {EPOCHS}, which tells how its epochs went; {advice}") from error
     except OSError as error:
         raise BadConfig(f"{run / EPOCHS} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:
