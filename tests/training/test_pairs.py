@@ -8,12 +8,20 @@ from service.training.pairs import FileSource
 
 
 def test_a_gzipped_file_is_unpacked(tmp_path: Path) -> None:
-    path = tmp_path / "a.ppm.gz"
-    path.write_bytes(gzip.compress(b"pixels"))
-    assert FileSource(path).read() == b"pixels"
+    for name in ("a.ppm.gz", "b.PPM.GZ"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(b"pixels"))
+        assert FileSource(path).read() == b"pixels"
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(bytes(range(256)))[:-30]], ids=["other", "cut short"])
+ZIPPED = gzip.compress(bytes(range(256)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", ZIPPED[:-30], ZIPPED[:10] + b"\xff" * 9 + ZIPPED[19:]],
+    ids=["other", "cut short", "garbled"],
+)
 def test_a_damaged_gzip_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.ppm.gz"
     path.write_bytes(content)

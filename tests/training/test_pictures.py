@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from service.engine.quality import Agreement, MaskRule
+from service.imaging.encode import overlay
 from service.imaging.policy import InputPolicy
 from service.training.pictures import MISSED, RIGHT, WRONG, draw_curves, draw_expected, draw_samples, errors
 from service.training.scores import ImageScore
@@ -38,6 +39,8 @@ def test_a_sample_stands_beside_its_reference_mask_and_errors(tmp_path: Path) ->
         pixels = np.asarray(picture)
     assert pixels.shape == (40, 120, 3)
     assert np.array_equal(pixels[:, :30], image)
+    assert np.array_equal(pixels[:, 30:60], overlay(image, np.ones((40, 30), np.uint8)))
+    assert np.array_equal(pixels[:, 60:90], overlay(image, (image[..., 0] > 127).astype(np.uint8)))
     found = np.where((image[..., :1] > 127), RIGHT, MISSED)
     assert np.array_equal(pixels[:, 90:], found)
     with PillowImage.open(tmp_path / "samples" / "tall.png") as picture:

@@ -20,7 +20,7 @@ from service.imaging.share import UsualShare
 from service.imaging.statistics import FEATURES, Likeness
 from service.network import build
 from service.store.card import Data, IouEstimate, Normalisation, TrainingMasks
-from service.store.checkpoint import Checkpoint, sha256
+from service.store.checkpoint import CARD, Checkpoint, sha256
 from service.store.model_store import ModelStore
 from service.store.publish import publish_next
 from service.training.config import configure
@@ -139,6 +139,16 @@ def test_proving_again_after_an_interruption_starts_afresh_and_publishes_once(tm
         folder = prove_and_publish(card, weights, tmp_path / "store", tmp_path / "run", _scoring(0.0))
         assert folder == tmp_path / "store" / "retina" / "1"
     assert ModelStore(tmp_path / "store").published("retina") == ["1"]
+
+
+def test_a_broken_version_in_the_store_stops_nobody_and_hides_nothing(tmp_path: Path) -> None:
+    card, weights = describe(_trained(test=None))
+    broken = tmp_path / "store" / "retina" / "1"
+    broken.mkdir(parents=True)
+    (broken / CARD).write_text("no card")
+    for _ in range(2):
+        folder = prove_and_publish(card, weights, tmp_path / "store", tmp_path / "run", _scoring(0.0))
+        assert folder == tmp_path / "store" / "retina" / "2"
 
 
 @pytest.mark.parametrize(
