@@ -157,7 +157,8 @@ def test_a_broken_version_in_the_store_stops_nobody_and_hides_nothing(tmp_path: 
     ids=["trained once more", "another label"],
 )
 def test_another_run_is_published_though_its_weights_are_the_same(tmp_path: Path, changes: dict[str, Any]) -> None:
-    for version, trained in (("1", _trained(test=None)), ("2", _trained(test=None, **changes))):
+    first = _trained(test=None)
+    for version, trained in (("1", first), ("2", replace(first, **changes))):
         card, weights = describe(trained)
         folder = prove_and_publish(card, weights, tmp_path / "store", tmp_path / "run", _scoring(0.0))
         assert folder == tmp_path / "store" / "retina" / version
