@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,15 @@ def test_a_name_that_is_no_utf_8_stands_in_the_table_as_it_is(published: Checkpo
     assert b"/caf\xe9.png,20,20," in table.read_bytes()
 
 
+@pytest.fixture
+def can_be_interrupted() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C, and tests of it inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("can_be_interrupted")
 def test_an_interrupted_call_leaves_the_table_of_the_masks_until_then(
     published: Checkpoint, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +127,7 @@ def test_an_interrupted_call_leaves_the_table_of_the_masks_until_then(
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
 
 
+@pytest.mark.usefixtures("can_be_interrupted")
 def test_a_call_interrupted_before_the_first_mask_leaves_the_table_of_another(
     published: Checkpoint, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
