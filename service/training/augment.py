@@ -31,14 +31,12 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
 from service.imaging.placement import Image, Mask, Placement, mask_to_canvas, place, to_canvas
 from service.training.cameras import random_cameras
 from service.training.config import Config
+from service.training.elastic import elastic
 from service.training.frames import RandFramed
 from service.training.hairs import RandHairsd
 
 VIEWS = 8
 """Each image counts eightfold: itself and its flips, horizontal, vertical and diagonal (paper, § 4.1)."""
-
-ELASTIC_SPACING_PX = (32, 32)
-"""Distance between the points that an elastic deformation moves."""
 
 Load = Callable[[int], tuple[Image, Mask]]
 
@@ -163,7 +161,7 @@ def _random_place(config: Config) -> RandAffined | Rand2DElasticd:
         "padding_mode": "reflection",
     }
     if config.elastic_px:
-        return Rand2DElasticd(spacing=ELASTIC_SPACING_PX, magnitude_range=(0, config.elastic_px), **place)
+        return elastic(config.elastic_px, **place)
     return RandAffined(cache_grid=False, **place)
 
 
