@@ -121,9 +121,8 @@ def _cut_fold(names: Sequence[str], fractions: Fractions, seed: int, fold: Fold)
     number, folds = fold
     shares = _training_shares(fractions)
     around = [_outside(names, index, folds) for index in range(1, folds + 1)]
-    if (
-        folds > len(names) or min(map(len, around)) < 2 * len(shares) - 1
-    ):  # of any: better now than once some are trained
+    least = min(map(len, around))  # of any fold: better refused now than once some are trained
+    if folds > len(names) or least < 2 * len(shares) - 1:
         few = f"{len(names)} slices are too few for {folds} folds with something to train between them"
         raise BadDataset(f"{few}. {NO_SLICES}")
     return {"test": names[slice(*_ends(len(names), *fold))]} | _cut(around[number - 1], shares, seed)
