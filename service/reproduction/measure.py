@@ -74,7 +74,8 @@ def _peak_on_cuda(run: Callable[[], object], device: torch.device) -> int:
 
 
 def _peak_on_cpu(run: Callable[[], object]) -> int:
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # There is one cycle only; without `acc_events` PyTorch 2.11 warns that those before it are forgotten.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         run()
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
