@@ -13,8 +13,8 @@ DATA, RECIPE, CHANGES, MACHINE, RUN = "Data", "Recipe", "Random changes of the i
 Data = Annotated[
     str,
     typer.Option(
-        help="Folder with images/ and masks/ (or STARE, ISBI 2012, ISIC 2018 as shipped), or drawn:retina, "
-        "drawn:cell, drawn:skin: images that the code draws.",
+        help="Folder with images/ and masks/ (or STARE, ISBI 2012, ISIC 2018 as shipped, or any with a table "
+        "pairs.csv), or drawn:retina, drawn:cell, drawn:skin: images that the code draws.",
         rich_help_panel=DATA,
     ),
 ]

@@ -14,6 +14,7 @@ from service.errors import BadDataset, BadUpload, FrameNeeded
 from service.imaging.decode import Decoded, DecodedMask, decode, decode_mask
 from service.imaging.placement import Image, Mask
 from service.training.drawn import Kind, draw
+from service.training.gif_mask import without_gif
 from service.training.layouts import read_layout
 from service.training.pairs import MAX_PIXELS, FileSource, MemorySource, NoMask, Pair, Source
 from service.training.stamps import Stamp, stamps_of
@@ -184,7 +185,7 @@ def _decode_both(pair: Pair) -> tuple[Decoded, DecodedMask]:
         return image, DecodedMask(np.zeros(image.pixels.shape[:2], np.bool_), is_binary=True)
     content = pair.mask.read()
     try:
-        decoded = decode_mask(content, max_pixels=MAX_PIXELS, frame=pair.mask.frame)
+        decoded = decode_mask(without_gif(content), max_pixels=MAX_PIXELS, frame=pair.mask.frame)
     except BadUpload as error:
         raise _fault(pair.mask, error) from error
     (height, width), (mask_height, mask_width) = image.pixels.shape[:2], decoded.mask.shape

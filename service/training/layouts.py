@@ -16,15 +16,19 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from service.errors import BadDataset, BadUpload, FrameNeeded
-from service.imaging import tiff
 from service.imaging.decode import decode
 from service.imaging.opening import typed_errors
 from service.store.card import printable
-from service.training.pairs import MAX_PIXELS, FileSource, NoMask, Pair
+from service.training import gif_mask
+from service.training.listed import TABLE, read_listed
+from service.training.pairs import MAX_PIXELS, FileSource, NoMask, Pair, unpacked
+from service.training.volumes import SUFFIXES, pages_as_pairs
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
 UNREAD_SUFFIXES = frozenset({".dcm", ".gif", ".webp", ".jp2", ".avif", ".heic", ".nii", ".npy", ".mha", ".svs", ".czi"})
 """Of pictures in formats that are not read."""
+
+MASK_SUFFIXES = IMAGE_SUFFIXES | {gif_mask.SUFFIX}
 
 MASK_WORDS = ("mask", "segmentation", "seg", "label", "labels", "gt", "groundtruth", "manual")
 """What may follow an image's name in its mask's, after `_`, `-` or a full stop, in small letters or large."""
@@ -33,7 +37,8 @@ LAYOUTS = (
     "images/NAME.png with masks/NAME.png (or NAME_mask.png and the like); "
     "STARE: stare-images/NAME.ppm with labels-ah/NAME.ah.ppm; "
     "ISBI 2012: train-volume.tif with train-labels.tif; "
-    "ISIC 2018: ISIC2018_Task1-2_Training_Input/ with ISIC2018_Task1_Training_GroundTruth/"
+    "ISIC 2018: ISIC2018_Task1-2_Training_Input/ with ISIC2018_Task1_Training_GroundTruth/; "
+    "any other: pairs.csv with a line image,mask and a line for each pair below it"
 )
 
 
@@ -56,14 +61,14 @@ class Layout:
 
 
 def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
-    """Return the pairs in `folder`, by the first layout that fits.
+    """Return the pairs in `folder`: those that its `pairs.csv` names, or else by the first layout that fits.
 
     Unless one `needs_masks`, a folder that fits none may hold images alone, itself or in `images/`.
 
     Raises:
         BadDataset: the folder does not exist, is laid out in no way that we know, holds no pair, or has an image
-            without a mask, a mask without an image, two files of one name, a link to nothing, or a name that is no
-            UTF-8; the message names the file.
+            without a mask, a mask without an image, two files of one name, a link to nothing, a name that is no
+            UTF-8, or a `pairs.csv` that `read_listed` cannot read; the message names the file.
     """
     if not folder.is_dir():
         raise BadDataset(
@@ -72,6 +77,8 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
     if not _prints(folder.resolve().name):
         raise BadDataset(f"the folder's name {folder.resolve().name!a} is no UTF-8, or does not print; rename it")
     try:
+        if listed := _listed(folder, needs_masks=needs_masks):
+            return listed
         for layout in PAIRED if needs_masks else (*PAIRED, _images_alone):
             if found := layout(folder):
                 return replace(found, passed_over=_passed_over(folder, found.pairs))
@@ -79,6 +86,19 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
         raise BadDataset(f"{folder} cannot be listed: {error}") from error
     alone = "" if needs_masks else "; or images alone, in the folder itself or in images/"
     raise BadDataset(f"{folder} is laid out in no way that we know; known are {LAYOUTS}{alone}")
+
+
+def _listed(folder: Path, *, needs_masks: bool) -> Layout | None:
+    """Pairs that `pairs.csv` names: what it does not name is not meant. Volumes are a series, and slices by their names."""
+    listed = read_listed(folder)
+    if listed is None:
+        return None
+    for pair in listed.pairs:
+        if needs_masks and isinstance(pair.mask, NoMask):
+            raise BadDataset(f"{folder / TABLE} gives {pair.image} no mask; name one, or remove its line")
+    pairs = tuple(sorted(listed.pairs, key=lambda pair: _natural(pair.name)))
+    is_series = listed.has_volumes or _size_of_slices(pairs) is not None
+    return Layout(folder.resolve().name, pairs, is_series=is_series, is_numbered=_numbers(pairs) is not None)
 
 
 def _passed_over(folder: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
@@ -90,7 +110,7 @@ def _passed_over(folder: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
 def _unread_pictures(where: Path) -> list[str]:
     """Return a line for each subfolder with images, and for each kind of picture that is not read."""
     inside = {path: _image_files(path) for path in sorted(where.iterdir()) if not path.name.startswith(".")}
-    files = Counter(_unpacked(path).suffix.lower() for path in where.iterdir() if path.name[0] != ".")
+    files = Counter(unpacked(path).suffix.lower() for path in where.iterdir() if path.name[0] != ".")
     lines = [
         f"{path} holds images ({len(images)}) that are passed over: only {where} itself is read"
         for path, images in inside.items()
@@ -134,7 +154,7 @@ def _isbi2012(folder: Path) -> Layout | None:
     Their pages as single files are met by `_images_and_masks`. `test-volume.tif` has no labels and is ignored.
     """
     stems = ("train-volume", "train-labels")
-    tiffs = (path for path in _image_files(folder) if _unpacked(path).suffix.lower() in {".tif", ".tiff"})
+    tiffs = (path for path in _image_files(folder) if unpacked(path).suffix.lower() in SUFFIXES)
     volumes = {_stem(path): path for path in tiffs if _stem(path) in stems}
     if not volumes:
         return None
@@ -142,15 +162,7 @@ def _isbi2012(folder: Path) -> Layout | None:
         if stem not in volumes:
             raise BadDataset(f"{folder} lacks {stem}.tif beside {next(iter(volumes.values())).name}")
     image, mask = (volumes[stem] for stem in stems)
-    n, n_masks = _count_pages(image), _count_pages(mask)
-    if n != n_masks:
-        raise BadDataset(f"{image} has {n} pages, but {mask.name} has {n_masks}; both must have the same")
-    digits = max(2, len(str(n - 1)))
-    pages = (
-        Pair(name=f"slice-{page:0{digits}}", image=FileSource(image, page), mask=FileSource(mask, page))
-        for page in range(n)
-    )
-    return Layout("ISBI 2012", tuple(pages), is_series=True)
+    return Layout("ISBI 2012", tuple(pages_as_pairs("slice", image, mask)), is_series=True)
 
 
 def _isic2018(folder: Path) -> Layout | None:
@@ -180,11 +192,12 @@ def _images_and_masks(folder: Path) -> Layout | None:
     image_folder, mask_folder = _subfolder(folder, "images"), _subfolder(folder, "masks")
     if image_folder is None or mask_folder is None:
         return None
-    for subfolder in (image_folder, mask_folder):
-        if not _image_files(subfolder):
+    images, masks = _image_files(image_folder), _image_files(mask_folder, MASK_SUFFIXES)
+    for subfolder, found in ((image_folder, images), (mask_folder, masks)):
+        if not found:
             read = f"we read {' '.join(sorted(IMAGE_SUFFIXES))}, also as .gz"
             raise BadDataset(f"{subfolder} holds no image; {read}{_instead_of_images(subfolder)}")
-    pairs = _pair_up(_image_files(image_folder), _image_files(mask_folder), _case_of)
+    pairs = _pair_up(images, masks, _case_of)
     size = _size_of_slices(pairs)
     is_isbi = size == (512, 512) and len(pairs) == 30 and _is_called(folder, "isbi2012")
     name = "ISBI 2012" if is_isbi else folder.resolve().name
@@ -242,7 +255,7 @@ def _missing_mask(case: str, image_of: Mapping[str, Path], mask_of: Mapping[str,
 def _check_links(folders: Iterable[Path]) -> None:
     """Raise BadDataset if an image in these folders is a link to nothing: its partner may be one, too."""
     for path in (path for folder in sorted(folders) for path in sorted(folder.iterdir())):
-        if _is_link_to_nothing(path) and _unpacked(path).suffix.lower() in IMAGE_SUFFIXES:
+        if _is_link_to_nothing(path) and unpacked(path).suffix.lower() in IMAGE_SUFFIXES:
             raise BadDataset(f"{path} is a link to what is not there: mend it, or remove it and its partner")
 
 
@@ -252,7 +265,7 @@ def _unread(folders: Iterable[Path], case: str, case_of: Callable[[str], str]) -
     for path in (path for path in files if case_of(_composed(path)) == case):
         if _is_link_to_nothing(path):
             return f"{path} is a link to what is not there: mend the link"
-        if path.is_file() and _unpacked(path).suffix.lower() not in IMAGE_SUFFIXES:
+        if path.is_file() and unpacked(path).suffix.lower() not in IMAGE_SUFFIXES:
             return f"{path} is in a format that is not read: save it as PNG"
     return None
 
@@ -304,15 +317,6 @@ def _is_called(folder: Path, name: str) -> bool:
     return name in re.sub("[^a-z0-9]", "", folder.resolve().name.lower())
 
 
-def _count_pages(path: Path) -> int:
-    content = FileSource(path).read()
-    try:
-        with typed_errors():
-            return len(tiff.pages(content))
-    except BadUpload as error:
-        raise BadDataset(f"{path}: {error}") from error
-
-
 def _size_of_grey(path: Path) -> tuple[int, int] | None:
     """Return (width, height) of an image that is grey, be it stored as colour; None of any other."""
     content = FileSource(path).read()
@@ -331,11 +335,11 @@ def _is_grey(content: bytes) -> bool:
     return bool(np.all(pixels == pixels[..., :1]))
 
 
-def _image_files(folder: Path | None) -> list[Path]:
+def _image_files(folder: Path | None, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     if folder is None or not folder.is_dir():
         return []
     files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    images = sorted(path for path in files if _unpacked(path).suffix.lower() in IMAGE_SUFFIXES)
+    images = sorted(path for path in files if unpacked(path).suffix.lower() in suffixes)
     for path in images:
         if not _is_utf_8(path.name):
             raise BadDataset(f"{str(path)!a} has a name that is no UTF-8: rename it and its partner")
@@ -365,16 +369,12 @@ def _subfolder(folder: Path, name: str) -> Path | None:
 
 
 def _stem(path: Path) -> str:
-    return _unpacked(path).stem
+    return unpacked(path).stem
 
 
 def _composed(path: Path) -> str:
     """Return the stem by which an image finds its mask: some systems write é as one character, others as two."""
     return unicodedata.normalize("NFC", _stem(path))
-
-
-def _unpacked(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

@@ -277,9 +277,9 @@ def test_an_accent_may_be_written_otherwise_in_the_name_of_the_mask(tmp_path: Pa
 def test_what_is_there_in_a_format_that_is_not_read_is_not_called_missing(tmp_path: Path) -> None:
     images_and_masks(tmp_path, ["a", "b"])
     (tmp_path / "masks" / "b.png").unlink()
-    gif = tmp_path / "masks" / "b_mask.gif"
-    gif.touch()
-    with pytest.raises(BadDataset, match=rf"images/b\.png has no mask; {gif} is in a format that is not read: save it"):
+    unread = tmp_path / "masks" / "b_mask.npy"
+    unread.touch()
+    with pytest.raises(BadDataset, match=rf"images/b\.png has no mask; {unread} is in a format that is not read: save"):
         read_layout(tmp_path)
     write(tmp_path / "masks" / "b.png", mask(1))
     (tmp_path / "images" / "b.png").rename(tmp_path / "images" / "b.webp")

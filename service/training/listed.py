@@ -1,0 +1,123 @@
+"""Pairs that a table names, so that images and masks can lie and be called as they are."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import BadDataset
+from service.store.card import printable
+from service.training.pairs import FileSource, NoMask, Pair, unpacked
+from service.training.volumes import SUFFIXES, count_pages, pages_as_pairs
+
+TABLE = "pairs.csv"
+IMAGE, MASK, NAME = "image", "mask", "name"
+"""The columns that are read; any others may be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the table names, in its order; `has_volumes` if one of its files is a TIFF of several pages."""
+
+    pairs: tuple[Pair, ...]
+    has_volumes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the table; its `name` is the image's, without suffix, where the table gives none."""
+
+    where: str
+    image: Path
+    mask: Path | None
+    name: str
+
+
+def read_listed(folder: Path) -> Listed | None:
+    """Return the pairs that `pairs.csv` in `folder` names, None if there is no such file.
+
+    Its first line names the columns: `image` and `mask`, files from `folder` on, and `name`, which may be left out.
+    They are parted by commas, semicolons or tabs. A row without a mask has `NoMask`. TIFFs of several pages give a pair
+    for each page.
+
+    Raises:
+        BadDataset: the table cannot be read, lacks a column, names a file that is not there, or has no row or two of
+            one name; the message names the line.
+    """
+    table = folder / TABLE
+    if not table.is_file():
+        return None
+    pairs: dict[str, Pair] = {}
+    for row in _rows(table):
+        for pair in _pairs_of(row):
+            if pair.name in pairs:
+                rule = f"give each another in a column {NAME}"
+                raise BadDataset(f"{row.where}: {pairs[pair.name].image} is called {pair.name}, too; {rule}")
+            pairs[pair.name] = pair
+    if not pairs:
+        raise BadDataset(f"{table} names no image; it needs a line for each, below {IMAGE},{MASK}")
+    return Listed(tuple(pairs.values()), any(pair.image.frame is not None for pair in pairs.values()))
+
+
+def _rows(table: Path) -> Iterator[_Row]:
+    text = _text(table)
+    heading = text.partition("\n")[0]
+    delimiter = max(",;\t", key=heading.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        if IMAGE not in reader.fieldnames:
+            rule = f"its first line is to name the columns, {IMAGE},{MASK} (docs/training.md)"
+            raise BadDataset(f"{table} has no column {IMAGE}: {rule}; call it otherwise if it is no table of pairs")
+        for cells in reader:
+            where = f"{table}, line {reader.line_num}"
+            if None in cells:
+                raise BadDataset(
+                    f"{where}: there are more cells than columns; put names that hold {delimiter!r} in quotes"
+                )
+            if any(cells.values()):
+                yield _row(table.parent, where, {column: (cell or "").strip() for column, cell in cells.items()})
+    except csv.Error as error:
+        raise BadDataset(f"{table}, line {reader.reader.line_num}: {error}") from error
+
+
+def _text(table: Path) -> str:
+    try:
+        return FileSource(table).read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadDataset(f"{table} is no UTF-8; save it as CSV UTF-8") from error
+
+
+def _row(folder: Path, where: str, cells: dict[str, str]) -> _Row:
+    if not cells[IMAGE]:
+        raise BadDataset(f"{where}: there is no {IMAGE}")
+    image, mask = (_file(folder, where, cells.get(column, "")) for column in (IMAGE, MASK))
+    assert image is not None  # noqa: S101 - its cell is not empty
+    return _Row(where, image, mask, _checked(where, cells.get(NAME) or unpacked(image).stem))
+
+
+def _file(folder: Path, where: str, cell: str) -> Path | None:
+    """Return the file that a cell names, None if it is empty."""
+    path = folder / cell
+    if cell and not path.is_file():
+        raise BadDataset(f"{where}: {path} is not there; files are named from {folder} on")
+    return path if cell else None
+
+
+def _checked(where: str, name: str) -> str:
+    """Return a name that can be a file's, as pictures of a run are called by it."""
+    try:
+        printable(name)
+    except ValueError as error:
+        raise BadDataset(f"{where}: the name {name!a} {error}") from error
+    if name in {".", ".."} or "/" in name or "\\" in name:
+        raise BadDataset(f"{where}: {name!r} can be no file's name, and pictures are called by it")
+    return name
+
+
+def _pairs_of(row: _Row) -> list[Pair]:
+    if unpacked(row.image).suffix.lower() in SUFFIXES and count_pages(row.image) > 1:
+        return pages_as_pairs(row.name, row.image, row.mask)
+    image = FileSource(row.image)
+    return [Pair(name=row.name, image=image, mask=NoMask(image) if row.mask is None else FileSource(row.mask))]
