@@ -4,7 +4,6 @@ Each layout is one function that returns None if a folder is not laid out so. Th
 files whose name ends as an image's does, so README, LICENSE.txt, Thumbs.db and hidden files may lie about.
 """
 
-import io
 import re
 import unicodedata
 from collections import Counter
@@ -12,16 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image as PillowImage
-
-from service.errors import BadDataset, BadUpload, FrameNeeded
-from service.imaging.decode import decode
-from service.imaging.opening import typed_errors
+from service.errors import BadDataset
 from service.store.card import printable
 from service.training import gif_mask
 from service.training.listed import TABLE, read_listed
-from service.training.pairs import MAX_PIXELS, FileSource, NoMask, Pair, unpacked
+from service.training.pairs import FileSource, NoMask, Pair, unpacked
+from service.training.slices import numbers_of, size_of_slices
 from service.training.volumes import SUFFIXES, pages_as_pairs
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
@@ -89,7 +84,7 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
 
 
 def _listed(folder: Path, *, needs_masks: bool) -> Layout | None:
-    """Pairs that `pairs.csv` names: what it does not name is not meant. Volumes are a series, and slices by their names."""
+    """Pairs that `pairs.csv` names; what it does not name is not meant. Volumes are a series, slices by their names."""
     listed = read_listed(folder)
     if listed is None:
         return None
@@ -97,8 +92,8 @@ def _listed(folder: Path, *, needs_masks: bool) -> Layout | None:
         if needs_masks and isinstance(pair.mask, NoMask):
             raise BadDataset(f"{folder / TABLE} gives {pair.image} no mask; name one, or remove its line")
     pairs = tuple(sorted(listed.pairs, key=lambda pair: _natural(pair.name)))
-    is_series = listed.has_volumes or _size_of_slices(pairs) is not None
-    return Layout(folder.resolve().name, pairs, is_series=is_series, is_numbered=_numbers(pairs) is not None)
+    is_series = listed.has_volumes or size_of_slices(pairs) is not None
+    return Layout(folder.resolve().name, pairs, is_series=is_series, is_numbered=numbers_of(pairs) is not None)
 
 
 def _passed_over(folder: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
@@ -198,10 +193,10 @@ def _images_and_masks(folder: Path) -> Layout | None:
             read = f"we read {' '.join(sorted(IMAGE_SUFFIXES))}, also as .gz"
             raise BadDataset(f"{subfolder} holds no image; {read}{_instead_of_images(subfolder)}")
     pairs = _pair_up(images, masks, _case_of)
-    size = _size_of_slices(pairs)
+    size = size_of_slices(pairs)
     is_isbi = size == (512, 512) and len(pairs) == 30 and _is_called(folder, "isbi2012")
     name = "ISBI 2012" if is_isbi else folder.resolve().name
-    return Layout(name, pairs, is_series=size is not None, is_numbered=_numbers(pairs) is not None)
+    return Layout(name, pairs, is_series=size is not None, is_numbered=numbers_of(pairs) is not None)
 
 
 def _images_alone(folder: Path) -> Layout | None:
@@ -290,49 +285,9 @@ def _case_of(mask_stem: str, cases: Collection[str]) -> str:
     return re.sub(rf"[_.-]({'|'.join(MASK_WORDS)})$", "", mask_stem, flags=re.IGNORECASE)
 
 
-def _size_of_slices(pairs: tuple[Pair, ...]) -> tuple[int, int] | None:
-    """Return the one (width, height) of all images if they are a series of slices, else None."""
-    numbers = _numbers(pairs)
-    if numbers is None or not pairs[0].name.isdecimal() or 2 * len(numbers) < numbers[-1] - numbers[0] + 1:
-        return None
-    sizes: set[tuple[int, int] | None] = set()
-    for pair in pairs:
-        sizes.add(_size_of_grey(Path(pair.image.file)))
-        if None in sizes or len(sizes) > 1:  # known by the first images, as a rule: thousands need not be opened
-            return None
-    return sizes.pop()
-
-
-def _numbers(pairs: tuple[Pair, ...]) -> list[int] | None:
-    """Return the sorted numbers of three images or more, if that is all in which their names differ, else None."""
-    names = [re.fullmatch("(.*?)([0-9]+)", pair.name, re.DOTALL) for pair in pairs]
-    found = [name.groups() for name in names if name]
-    numbers = sorted({int(number) for _, number in found})
-    is_one_row = len({word for word, _ in found}) == 1 and len(numbers) == len(pairs) >= 3
-    return numbers if is_one_row else None
-
-
 def _is_called(folder: Path, name: str) -> bool:
     """Return whether the folder's name holds `name`, in small letters or large, whatever stands between them."""
     return name in re.sub("[^a-z0-9]", "", folder.resolve().name.lower())
-
-
-def _size_of_grey(path: Path) -> tuple[int, int] | None:
-    """Return (width, height) of an image that is grey, be it stored as colour; None of any other."""
-    content = FileSource(path).read()
-    try:
-        with typed_errors(), PillowImage.open(io.BytesIO(content)) as picture:
-            size, stored_grey = picture.size, len(picture.getbands()) == 1 and picture.mode != "P"
-        return size if stored_grey or _is_grey(content) else None
-    except FrameNeeded:
-        return None  # whoever reads the image will say so
-    except BadUpload as error:
-        raise BadDataset(f"{path}: {error}") from error
-
-
-def _is_grey(content: bytes) -> bool:
-    pixels = decode(content, max_pixels=MAX_PIXELS).pixels
-    return bool(np.all(pixels == pixels[..., :1]))
 
 
 def _image_files(folder: Path | None, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
