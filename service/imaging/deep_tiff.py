@@ -37,12 +37,11 @@ from PIL.TiffImagePlugin import (
     SAMPLEFORMAT,
     SAMPLESPERPIXEL,
     TILEWIDTH,
-    YCBCRSUBSAMPLING,
     TiffImageFile,
 )
 
 from service.errors import DamagedImage
-from service.imaging import levels
+from service.imaging import levels, ycbcr
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR, _UNSIGNED, _SIGNED = 0, 1, 6, 1, 2
 _SAMPLES_TOGETHER, _PLANES_APART = 1, 2
@@ -127,12 +126,12 @@ def name_samples(image: TiffImageFile) -> None:
 def _refuse_misread(image: TiffImageFile, bits: int) -> None:
     if image.tag_v2.get(COMPRESSION) == _WEBP:
         raise DamagedImage("the TIFF holds WebP, which is not read; save it deflated")
-    if not image.use_load_libtiff and image.mode == "YCbCr" and image.tag_v2.get(YCBCRSUBSAMPLING, (1, 1)) != (1, 1):
-        raise DamagedImage("the TIFF has fewer samples of colour than of light, uncompressed; save it as RGB")
     if not image.use_load_libtiff and _is_incomplete(image):
         raise DamagedImage("the TIFF is cut short: strips or tiles are missing")
     if _is_apart(image):
         _refuse_misread_planes(image)
+    if not image.use_load_libtiff and image.mode == "YCbCr" and ycbcr.shares_colours(image):
+        raise DamagedImage("the TIFF has fewer samples of colour than of light, uncompressed; save it as RGB")
     is_jpeg, is_tiled = image.tag_v2.get(COMPRESSION) == _JPEG, TILEWIDTH in image.tag_v2
     if is_jpeg and bits == 12 and image.width % 2 and not is_tiled:
         raise DamagedImage(

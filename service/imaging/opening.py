@@ -18,7 +18,7 @@ from PIL import BmpImagePlugin, ExifTags, JpegImagePlugin, PngImagePlugin, TiffI
 from PIL import Image as PillowImage
 
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
-from service.imaging import bmp, deep_tiff, netpbm, png, tiff, workload
+from service.imaging import bmp, deep_tiff, netpbm, png, tiff, workload, ycbcr
 from service.imaging.png_rows import check_rows
 from service.imaging.quiet import QuietPillow
 
@@ -250,7 +250,8 @@ def _times_slower(scans: int) -> int:
 def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     pages = tiff.pages(upload)
     page = pages[_pick(frame, len(pages))]
-    image = _opened_tiff(tiff.alone(upload, page))
+    upload = tiff.alone(upload, page)
+    image = _opened_tiff(upload)
     workload.check_size(image.size, max_pixels)
     tiff.check_tiles(page, image.size, max_pixels)
     pixels, scans = page.pixels_to_decode(*image.size), _scans_of_tiff(upload, image)
@@ -259,9 +260,15 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
         besides = page.piece_pixels(*image.size) * deep_tiff.bytes_a_pixel(image, is_jpeg_buffered=scans > 1)
         workload.check_memory(image.mode, image.width * image.height, besides, max_pixels)
     deep_tiff.name_samples(image)
+    ycbcr.check_header(page, image)
     least = page.pieces * (_PIECE_PIXELS if page.is_compressed else _PLAIN_PIECE_PIXELS)
     work = max(pixels * _times_slower(scans), least)
-    return _Head(image.size, work, partial(deep_tiff.read, image), image.orientation)
+    return _Head(image.size, work, partial(_read_tiff, upload, page, image), image.orientation)
+
+
+def _read_tiff(upload: bytes, page: tiff.Page, image: deep_tiff.TiffAsStored) -> PillowImage.Image:
+    ycbcr.check_pieces(upload, page, image)
+    return deep_tiff.read(image)
 
 
 def _opened_tiff(upload: bytes) -> deep_tiff.TiffAsStored:

@@ -5,7 +5,7 @@ tiny directories turn into minutes; and it counts thumbnails as pages.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,8 @@ _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "
 _UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}
 """The types that lists of numbers have, as NumPy names them."""
 
-_SHORT_OR_LONG = frozenset({3, 4})
+_LONG = 4
+_SHORT_OR_LONG = frozenset({3, _LONG})
 
 _BYTES = frozenset({1, 2, 6, 7})
 """The types whose values Pillow keeps as bytes; of all others each value becomes a Python object."""
@@ -170,6 +171,21 @@ def alone(upload: bytes, page: Page) -> bytes:
     if first == page.offset:
         return upload
     return upload[: layout.first_at] + layout.next.pack(page.offset) + upload[layout.first_at + layout.next.size :]
+
+
+def retold(upload: bytes, numbers: Mapping[int, int]) -> bytes:
+    """Return the file with these whole numbers in those tags of its first directory that it has."""
+    layout = _layout(upload)
+    (offset,) = layout.next.unpack_from(upload, layout.first_at)
+    (count,) = layout.count.unpack_from(upload, offset)
+    told = bytearray(upload)
+    for at in range(
+        offset + layout.count.size, offset + layout.count.size + count * layout.entry.size, layout.entry.size
+    ):
+        tag, *_ = layout.entry.unpack_from(upload, at)
+        if tag in numbers:
+            layout.entry.pack_into(told, at, tag, _LONG, 1, struct.pack(layout.order + "I", numbers[tag]))
+    return bytes(told)
 
 
 def _check_lists(upload: bytes, page: Page, layout: _Layout) -> None:
