@@ -70,7 +70,7 @@ def draw_samples(
         )
         picture = PillowImage.fromarray(np.concatenate(panels, axis=1))
         if picture.height > TALLEST_PX:
-            picture = picture.resize((round(picture.width * TALLEST_PX / picture.height), TALLEST_PX))
+            picture = picture.resize((max(1, round(picture.width * TALLEST_PX / picture.height)), TALLEST_PX))
         picture.save(folder / f"{name}.png")
 
 

@@ -47,6 +47,14 @@ def test_a_sample_stands_beside_its_reference_mask_and_errors(tmp_path: Path) ->
         assert picture.height == 512
 
 
+def test_a_sample_that_is_all_but_a_line_is_drawn_too(tmp_path: Path) -> None:
+    line = np.zeros((4100, 1, 3), np.uint8)
+    policy = InputPolicy(kind="fit", height=64, width=64)
+    draw_samples([("line", (line, line[..., 0]))], _red, policy, tmp_path, MaskRule(0.5))
+    with PillowImage.open(tmp_path / "line.png") as picture:
+        assert picture.size == (1, 512)
+
+
 def test_a_single_epoch_is_a_dot_in_each_of_the_curves(tmp_path: Path) -> None:
     draw_curves([EpochRecord(0, 0.1, 1.0, 0.5, 0.9, 1.0)], tmp_path / "curves.png")
     with PillowImage.open(tmp_path / "curves.png") as picture:
