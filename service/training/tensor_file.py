@@ -11,6 +11,12 @@ from torch import Tensor
 
 from service.errors import BadConfig
 
+FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+"""What weights may be; of floats in 8 bits torch cannot even tell all of which are finite."""
+
+COUNTS = FLOATS | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+"""What a counter may be, which has no dimension."""
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the file's tensors by name, without what wraps them ("state_dict", "model", "module.").
@@ -43,15 +49,17 @@ def checked_tensor(tensors: Mapping[str, Tensor], name: str, file: str, *, kind:
     """Return the tensor `name`, finite and of so many dimensions; `kind` says what the `file` should be.
 
     Raises:
-        BadConfig: it is missing, or neither; it is sparse, quantised or of another type than floats, or has no data; it
-            is a variance, and negative.
+        BadConfig: it is missing, or neither; it is sparse, nested, quantised or of another type than `FLOATS`, or
+            `COUNTS` if it has no dimension, or has no data; it is a variance, and negative.
     """
     if name not in tensors:
         raise BadConfig(f"{file} is no {kind}: it lacks {name}")
     tensor = tensors[name]
-    is_counted = dimensions == 0  # by whole numbers
-    if tensor.layout is not torch.strided or tensor.is_meta or not (tensor.is_floating_point() or is_counted):
-        raise BadConfig(f"{file}: {name} is no dense tensor of floats, but {tensor.layout} of {tensor.dtype}")
+    is_dense = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_meta)
+    if not is_dense or tensor.dtype not in (FLOATS if dimensions else COUNTS):
+        raise BadConfig(
+            f"{file}: {name} is no dense tensor of floats in 16 bits or more, but {tensor.layout} of {tensor.dtype}"
+        )
     if name.endswith("running_var") and bool((tensor < 0).any()):
         raise BadConfig(f"{file}: {name} is negative, which no variance is")
     if tensor.ndim != dimensions or not bool(tensor.isfinite().all()):

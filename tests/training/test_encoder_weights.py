@@ -315,6 +315,56 @@ def test_a_checkpoint_of_another_shape_is_an_error_and_changes_nothing(
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+KINDS = pytest.mark.parametrize("kind", ["bn.weight", "bn.running_var", "bn.num_batches_tracked", "conv.weight"])
+
+
+@KINDS
+@pytest.mark.parametrize("is_safetensors", [False, True], ids=["torch.save", "safetensors"])
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64], ids=str)
+def test_numbers_that_are_neither_counts_nor_floats_of_16_bits_are_an_error(
+    dtype: torch.dtype, is_safetensors: bool, kind: str, tmp_path: Path
+) -> None:
+    state = published(**SMALL).state_dict()
+    state[f"stage0.rbr_dense.{kind}"] = state[f"stage0.rbr_dense.{kind}"].to(dtype)
+    if is_safetensors:
+        save_file(state, tmp_path / "a.pth")
+    else:
+        torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(BadConfig, match=rf"a\.pth: stage0\.rbr_dense\.{kind} is no dense tensor of floats .* {dtype}"):
+        load_encoder_weights(build("al-net", **SMALL), tmp_path / "a.pth")
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.quantize_per_tensor(torch.tensor(1.0), 0.1, 0, torch.qint8),
+        lambda: torch.ones(2).to_sparse(),
+        lambda: torch.ones(2, device="meta"),
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        lambda: torch.zeros(2, dtype=torch.uint8).view(torch.bits8),
+    ],
+    ids=["quantised", "sparse", "meta", "nested", "bits"],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor|The PyTorch API of nested tensors:UserWarning")
+def test_tensors_whose_numbers_cannot_be_taken_as_they_are_are_an_error(
+    make: Callable[[], Tensor], kind: str, tmp_path: Path
+) -> None:
+    torch.save(published(**SMALL).state_dict() | {f"stage0.rbr_dense.{kind}": make()}, tmp_path / "a.pth")
+    with pytest.raises(BadConfig, match=rf"a\.pth: stage0\.rbr_dense\.{kind} is no dense tensor of floats"):
+        load_encoder_weights(build("al-net", **SMALL), tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_weights_in_other_floats_are_read(dtype: torch.dtype, tmp_path: Path) -> None:
+    state = published(**SMALL).state_dict()
+    torch.save({name: tensor.to(dtype) for name, tensor in state.items()}, tmp_path / "a.pth")
+    network = build("al-net", **SMALL)
+    load_encoder_weights(network, tmp_path / "a.pth")
+    first = encoder_of(network).get_parameter("stages.0.0.conv3x3.weight")
+    torch.testing.assert_close(first.detach(), state["stage0.rbr_dense.conv.weight"], rtol=0.01, atol=0.01)
+
+
 def test_a_network_with_more_channels_than_the_file_is_an_error(small: Path) -> None:
     network = build("al-net", blocks=SMALL["blocks"], widths=[6, 6, 9, 10, 12])
     with pytest.raises(BadConfig, match="8 channels in stage 2, fewer than the network's 9"):
