@@ -29,8 +29,8 @@ def to_rgb(image: PillowImage.Image) -> Image:
     """
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     if is_deep(image):
-        window = window_of(image)
-        key = image.info.get("transparency")
+        key = _key(image)
+        window = window_of(image, without=key)
         for rows, strip in strips(image):
             levels = np.asarray(strip)
             grey = window.apply(levels)
@@ -40,6 +40,12 @@ def to_rgb(image: PillowImage.Image) -> Image:
         for rows, strip in strips(image):
             pixels[rows] = np.asarray(_opaque(strip).convert("RGB") if is_opaque else _over_black(strip))
     return pixels
+
+
+def _key(image: PillowImage.Image) -> int | None:
+    """Return the level of a deep picture that is transparent; None if no other is there, for then it is opaque."""
+    key: int | None = image.info.get("transparency")
+    return None if key is None or _extremes(image) == (key, key) else key
 
 
 def foreground(image: PillowImage.Image) -> tuple[NDArray[np.bool_], bool]:
@@ -118,8 +124,8 @@ class Window:
         return np.rint(np.nan_to_num(np.clip(scaled, 0, 255), nan=0.0)).astype(np.uint8)
 
 
-def window_of(image: PillowImage.Image) -> Window:
-    """Return the window of a deep picture, from its smallest and largest finite level.
+def window_of(image: PillowImage.Image, *, without: int | None = None) -> Window:
+    """Return the window of a deep picture, from its smallest and largest finite level but for one that is no light.
 
     Raises:
         DamagedImage: there is no finite level.
@@ -127,7 +133,7 @@ def window_of(image: PillowImage.Image) -> Window:
     low, high = np.inf, -np.inf
     for _, strip in strips(image):
         values = np.asarray(strip)
-        finite = values[np.isfinite(values)]
+        finite = values[np.isfinite(values) if without is None else values != without]
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     if low > high:

@@ -181,6 +181,27 @@ def test_a_transparent_grey_level_becomes_black(dtype: type[np.generic]) -> None
     assert grey(encoded(image, "PNG", transparency=90)) == [7, 0, 255]
 
 
+@pytest.mark.parametrize(
+    ("levels", "key", "expected"),
+    [
+        ([0, 1023, 65535], 65535, [0, 255, 0]),
+        ([20_000, 22_000, 24_000, 0], 0, [0, 128, 255, 0]),
+        ([20_000, 22_000, 24_000, 65535], 65535, [0, 128, 255, 0]),
+    ],
+    ids=["above 10 bits", "below a window of its own", "above one"],
+)
+def test_a_transparent_level_does_not_widen_the_window(levels: list[int], key: int, expected: list[int]) -> None:
+    image = Image.fromarray(np.array([levels], np.uint16))
+    assert grey(encoded(image, "PNG", transparency=key)) == expected
+
+
+def test_a_deep_picture_that_is_transparent_everywhere_is_read_as_if_it_were_opaque() -> None:
+    deep = Image.fromarray(np.full((3, 3), 40_000, np.uint16))
+    seen = grey(encoded(deep, "PNG"))
+    assert seen[0] > 0
+    assert grey(encoded(deep, "PNG", transparency=40_000)) == seen
+
+
 def test_a_transparent_colour_of_sixteen_bits_becomes_black() -> None:
     """Pillow reads the upper bytes of the pixels, and keeps the colour as the file has it."""
     key, other = struct.pack(">HHH", 0x4012, 0x8034, 0xC056), struct.pack(">HHH", 0x1112, 0x2222, 0x3333)
