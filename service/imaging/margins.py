@@ -23,10 +23,11 @@ WORTHWHILE = 0.97
 """If this much of both sides is left, nothing is cut off: it would only blur."""
 
 
-def inside_margins(image: NDArray[np.uint8]) -> Box:
+def inside_margins(image: NDArray[np.uint8], of: tuple[int, int] | None = None) -> Box:
     """Return the smallest box of an image, uint8 (H, W, 3), outside of which all is dark.
 
-    That is all of the image if there are no margins, or if what is left would be too small to be the picture.
+    That is all of the image if there are no margins, or if what is left would be too small to be the picture, or nearly
+    all: of the image, or `of` one of this (height, width) that it was cut out of.
     """
     height, width = image.shape[:2]
     whole = (0, 0, height, width)
@@ -35,8 +36,9 @@ def inside_margins(image: NDArray[np.uint8]) -> Box:
     light = np.maximum(np.maximum(red, green), blue)  # by far quicker than a maximum along an axis of three
     lit = light > DARK_SHARE * np.percentile(light[::2, ::2], BRIGHT_PERCENTILE)
     rows, columns = (_span(lit.mean(axis=axis) > LIT_SHARE, step, side) for axis, side in ((1, height), (0, width)))
-    shares = rows[1] / height, columns[1] / width
-    if min(shares) < SMALLEST_SHARE or min(shares) > WORTHWHILE:
+    of_height, of_width = of or (height, width)
+    is_nearly_all = min(rows[1] / of_height, columns[1] / of_width) > WORTHWHILE
+    if is_nearly_all or min(rows[1] / height, columns[1] / width) < SMALLEST_SHARE:
         return whole
     return rows[0], columns[0], rows[1], columns[1]
 

@@ -191,7 +191,8 @@ def _boxes(image: Image, policy: InputPolicy) -> tuple[Box, Box]:
     top, left, _, _ = frame = inside_frame(image)
     if policy.margins == "plain":
         return frame, frame
-    y, x, height, width = inside_margins(_part(image, frame))
+    cut_anyway = frame if _is_worthwhile(frame, image, policy) else _whole(image)  # or both together, or neither
+    y, x, height, width = inside_margins(_part(image, frame), cut_anyway[2:])
     return frame, (top + y, left + x, height, width)
 
 

@@ -223,6 +223,22 @@ def test_a_line_around_dark_margins_does_not_hide_them(pads: tuple[tuple[int, in
     assert placement.unframed == (pads[0][0], pads[1][0], 200, 300)
 
 
+@pytest.mark.parametrize(("frame", "goes"), [(1, False), (3, True)])
+def test_a_frame_and_margins_that_are_too_narrow_alone_go_together(frame: int, goes: bool) -> None:
+    camera = np.pad(noise(196, 300, 3) // 2 + 100, ((2, 2), (0, 0), (0, 0))) + noise(200, 300, 3) // 20
+    policy = replace(FIT, margins="trim")
+    framed = _framed(camera, ((frame, 0), (0, 0)), (0, 0, 0))
+    assert place(camera, policy).inside == _whole(camera)
+    assert place(_framed(camera[2:-2], ((frame, 0), (0, 0)), (0, 0, 0)), policy).inside[0] == 0
+    assert place(framed, policy).inside == ((frame + 2, 0, 196, 300) if goes else _whole(framed))
+
+
+def test_margins_that_are_too_narrow_stay_within_a_frame_that_goes_without_them() -> None:
+    camera = np.pad(noise(196, 300, 3) // 2 + 100, ((2, 2), (0, 0), (0, 0))) + noise(200, 300, 3) // 20
+    placement = place(_framed(camera, ((20, 0), (0, 0)), (0, 0, 0)), replace(FIT, margins="trim"))
+    assert placement.inside == (20, 0, 200, 300)
+
+
 @NARROW
 @pytest.mark.parametrize("margins", ["plain", "trim"])
 def test_a_frame_that_is_too_narrow_to_go_says_nothing_of_the_picture_all_the_same(
