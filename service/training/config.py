@@ -19,6 +19,9 @@ OF_THE_MACHINE = ("workers", "cache_gib")
 ZERO_IS = {"steps_per_epoch": "all views of all images", "crop_px": "the whole grid"}
 """What 0 stands for in options whose fields then are None."""
 
+CALLED_OTHERWISE = {"network": "--network-option", "imitates": "--weights"}
+"""Fields whose option has another name than they."""
+
 NO_NAME = "no name for a modality: up to 40 small letters, digits and hyphens, and no hyphen first, as in lung-ct"
 
 
@@ -95,16 +98,16 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _fields_go_together(self) -> Self:
         if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] <= 0 or self.fractions[1] <= 0:
-            raise ValueError("fractions must be above 0 for train and validation, and sum to 1")
+            raise ValueError("--fractions must be above 0 for train and validation, and sum to 1")
         if (self.fold is None) != (self.folds is None) or (self.fold or 1) > (self.folds or 1):
             raise ValueError(
                 "--folds says how many folds, --fold which of them tests: give both, --fold at most --folds"
             )
         if self.fine_tune and self.encoder_weights is None:
-            raise ValueError("fine_tune needs the file that the network begins with: give it with --encoder-weights")
+            raise ValueError("--fine-tune needs the file that the network begins with: give it with --encoder-weights")
         if self.coarse_epochs >= self.epochs:
             counts = f"{self.coarse_epochs} of {self.epochs} do not; a preset may have some: --coarse-epochs 0 is none"
-            raise ValueError(f"coarse_epochs must leave an epoch at full resolution, and {counts}")
+            raise ValueError(f"--coarse-epochs must leave an epoch at full resolution, and {counts}")
         return self
 
     def is_same_run(self, other: "Config") -> bool:
@@ -266,5 +269,7 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def option_of(field: str) -> str:
-    """Return the option of `alnet train` that sets a field: a unit is a part of the field's name alone."""
+    """Return the option of `alnet train`, or `pretrain`, that sets a field: a unit is a part of the field's name."""
+    if field in CALLED_OTHERWISE:
+        return CALLED_OTHERWISE[field]
     return "--" + field.removesuffix("_px").removesuffix("_deg").replace("_", "-")

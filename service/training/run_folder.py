@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from service.errors import BadConfig
 from service.training.code_version import code_commit
-from service.training.config import Config, spelt
+from service.training.config import ZERO_IS, Config, option_of, spelt
 from service.training.dataset import Dataset
 from service.training.origins import Origin
 from service.training.split import Split
@@ -221,5 +221,16 @@ class RunFolder:
 def _difference(before: Config, now: Config) -> str:
     old, new = before.of_the_run(), now.of_the_run()
     name = next((name for name in old if old[name] != new.get(name)), "data")
-    before_and_now = ((config.model_dump() | {"input": spelt(config.input)})[name] for config in (before, now))
-    return "{} was {!r} and is now {!r}".format(name, *before_and_now)
+    return f"{option_of(name)} was {_given(before, name)} and is now {_given(now, name)}"
+
+
+def _given(config: Config, field: str) -> str:
+    """Return the value of a field as its option was given it."""
+    value = spelt(config.input) if field == "input" else config.model_dump()[field]
+    if value is None or value == {}:
+        return "0" if field in ZERO_IS else "not given"
+    if isinstance(value, dict):
+        return " ".join(
+            f"{key}={','.join(map(str, one)) if isinstance(one, list) else one}" for key, one in value.items()
+        )
+    return repr(value)

@@ -89,7 +89,7 @@ def test_another_recipe_is_refused_before_anything_is_trained(
 ) -> None:
     networks = (NETWORKS["pyconvunet"], *experiment.networks)
     other = make_experiment(experiment.folder, *networks, learning_rate=0.002)
-    with pytest.raises(BadConfig, match=r"learning_rate was 0\.001 and is now 0\.002\); pick one with --out$"):
+    with pytest.raises(BadConfig, match=r"--learning-rate was 0\.001 and is now 0\.002\); pick one with --out$"):
         list(run_experiment(other, print))
     assert not (experiment.folder / "pyconvunet").exists()
 

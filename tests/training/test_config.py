@@ -70,7 +70,7 @@ def test_a_change_wins_over_what_the_best_preset_has_for_a_modality() -> None:
 
 def test_coarse_epochs_leave_one_at_full_resolution() -> None:
     assert configure("data", "own", "quick", {"epochs": 3, "coarse_epochs": 2}).coarse_epochs == 2
-    with pytest.raises(BadConfig, match=r"^configuration: coarse_epochs must leave.* and 3 of 3 do not"):
+    with pytest.raises(BadConfig, match=r"^configuration: --coarse-epochs must leave.* and 3 of 3 do not"):
         configure("data", "own", "quick", {"epochs": 3, "coarse_epochs": 3})
     with pytest.raises(BadConfig, match="and 30 of 5 do not; a preset may have some: --coarse-epochs 0"):
         configure("data", "skin", "best", {"epochs": 5})
@@ -117,7 +117,7 @@ def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
     ],
 )
 def test_a_value_out_of_its_range_is_named(field: str, value: object) -> None:
-    with pytest.raises(BadConfig, match=f"^{option_of(field)}[ :]|fractions must"):
+    with pytest.raises(BadConfig, match=f"^{option_of(field)}[ :]|^configuration: --fractions must"):
         configure("data", "retina", "quick", {field: value})
 
 
@@ -128,6 +128,8 @@ def test_a_value_out_of_its_range_is_named(field: str, value: object) -> None:
         ("crop_px", 8, "--crop 8: .* 32; or 0 for the whole grid$"),
         ("fractions", (-1.0, 1.0, 1.0), "--fractions -1.0, of the train images: .* 0$"),
         ("fractions", (0.5, 0.5, 2.0), "--fractions 2.0, of the test images: .* 1$"),
+        ("fine_tune", True, "configuration: --fine-tune needs .* --encoder-weights$"),
+        ("coarse_epochs", 40, "configuration: --coarse-epochs must leave"),
         ("fold", 2, "configuration: --folds says how many folds, --fold which of them tests: give both"),
     ],
 )
@@ -193,7 +195,12 @@ def test_a_grid_that_could_not_be_served_is_not_trained(kind: str) -> None:
 
 
 def test_options_are_named_as_the_command_has_them() -> None:
-    options = {option for parameter in get_command(app).commands["train"].params for option in parameter.opts}  # type: ignore[attr-defined]
-    assert {option_of(field) for field in Config.model_fields} - options == {"--network", "--imitates"}
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    train, pretrain = (
+        {option for parameter in commands[name].params for option in parameter.opts} for name in ("train", "pretrain")
+    )
+    named = {option_of(field) for field in Config.model_fields}
+    assert named - train == {"--weights"}
+    assert "--weights" in pretrain
     with pytest.raises(BadConfig, match=r"^--crop 33: Input should be a multiple of 32; or 0 for the whole grid$"):
         configure("drawn:skin", "skin", "quick", {"crop_px": 33})

@@ -129,7 +129,7 @@ def test_a_finished_run_is_neither_trained_nor_published_again(undisturbed: Run)
 
 def test_a_folder_of_another_run_is_refused_with_the_field_that_differs(undisturbed: Run) -> None:
     config = _config_of(undisturbed).model_copy(update={"batch_size": 3})
-    with pytest.raises(BadConfig, match="batch_size was 2 and is now 3"):
+    with pytest.raises(BadConfig, match="--batch-size was 2 and is now 3"):
         run_job(config, undisturbed.path, undisturbed.store, print)
 
 

@@ -1,6 +1,7 @@
 """What a run folder records, refuses and forgives."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,11 +64,29 @@ def test_the_same_configuration_goes_on_with_the_split_it_began_with(tmp_path: P
 
 def test_another_configuration_is_refused_with_the_field_that_differs(tmp_path: Path, dataset: Dataset) -> None:
     folder = _begun(tmp_path, dataset)
-    with pytest.raises(BadConfig, match=r"learning_rate was 0\.003 and is now 0\.1") as refused:
+    with pytest.raises(BadConfig, match=r"--learning-rate was 0\.003 and is now 0\.1") as refused:
         folder.check(_config(learning_rate=0.1))
     assert "--run" in str(refused.value)
-    with pytest.raises(BadConfig, match="input was 'fit:605x700:trim' and is now 'fit:64x64'"):
+    with pytest.raises(BadConfig, match="--input was 'fit:605x700:trim' and is now 'fit:64x64'"):
         folder.check(_config(input=InputPolicy(kind="fit", height=64, width=64)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"crop_px": None}, "--crop was 256 and is now 0"),
+        ({"network": {"encoder": "resnet34"}}, "--network-option was not given and is now encoder=resnet34"),
+        ({"network": {"widths": [16, 32], "a": 1}}, "--network-option was not given and is now widths=16,32 a=1"),
+        ({"case_pattern": "(p)"}, "--case-pattern was not given and is now '(p)'"),
+        ({"imitates": "lite2.pth"}, "--weights was not given and is now 'lite2.pth'"),
+    ],
+)
+def test_what_differs_is_told_as_it_is_given(
+    changes: dict[str, object], difference: str, tmp_path: Path, dataset: Dataset
+) -> None:
+    folder = _begun(tmp_path, dataset)
+    with pytest.raises(BadConfig, match=re.escape(f"({difference});")):
+        folder.check(_config().model_copy(update=changes))
 
 
 def test_a_finished_run_tells_its_own_configuration_alone_though_its_state_is_gone(
@@ -77,7 +96,7 @@ def test_a_finished_run_tells_its_own_configuration_alone_though_its_state_is_go
     folder.write_result(RESULT_OF_A_RUN)
     (tmp_path / STATE).unlink()
     folder.check(_config())
-    with pytest.raises(BadConfig, match="seed was 0 and is now 9"):
+    with pytest.raises(BadConfig, match="--seed was 0 and is now 9"):
         folder.check(_config(seed=9))
 
 
@@ -111,7 +130,7 @@ def test_where_a_folder_lies_is_no_difference_but_a_drawing_is(tmp_path: Path, d
     folder = _begun(tmp_path, dataset)
     folder.check(_config().model_copy(update={"data": "somewhere/"}))
     folder.check(_config().model_copy(update={"data": "/moved/to/somewhere"}))
-    with pytest.raises(BadConfig, match="data was 'somewhere' and is now 'drawn:skin:3'"):
+    with pytest.raises(BadConfig, match="--data was 'somewhere' and is now 'drawn:skin:3'"):
         folder.check(_config().model_copy(update={"data": "drawn:skin:3"}))
 
 
@@ -243,7 +262,7 @@ def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(tmp_path: Path, data
         (tmp_path / CONFIG).write_text(_config(precision=recorded).model_dump_json())
         assert folder.settle(_config(), lambda: "float32") == _config(precision=recorded)
         folder.check(_config())
-        with pytest.raises(BadConfig, match=f"precision was '{recorded}' and is now 'float32'"):
+        with pytest.raises(BadConfig, match=f"--precision was '{recorded}' and is now 'float32'"):
             folder.check(_config(precision="float32"))
 
 
