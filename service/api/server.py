@@ -92,7 +92,10 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return _listeners(dict.fromkeys((family, address) for family, _, _, _, address in found))
     except (OSError, UnicodeError) as error:
-        raise BadSettings(f"ALNET_HOST={host} ALNET_PORT={port}: cannot listen there: {error}") from error
+        why: object = error
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            why = "the port is in use; end what listens there, or take another one with --port or ALNET_PORT"
+        raise BadSettings(f"ALNET_HOST={host} ALNET_PORT={port}: cannot listen there: {why}") from error
 
 
 def _listeners(addresses: Iterable[tuple[socket.AddressFamily, Any]]) -> list[socket.socket]:

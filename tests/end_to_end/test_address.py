@@ -32,8 +32,8 @@ def test_a_port_that_something_else_listens_on_is_named(tmp_path: Path) -> None:
         done = start(tmp_path, "127.0.0.1", port)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"alnet: ALNET_HOST=127.0.0.1 ALNET_PORT={port}: cannot listen there: ")
-    assert "in use" in line
+    assert line.startswith(f"alnet: ALNET_HOST=127.0.0.1 ALNET_PORT={port}: cannot listen there: the port is in use; ")
+    assert line.endswith("take another one with --port or ALNET_PORT")
 
 
 def test_of_a_name_with_several_addresses_those_that_this_machine_has_are_listened_on(
