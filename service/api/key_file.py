@@ -59,7 +59,7 @@ def add_key(file: Path, name: str) -> str:
 
     Raises:
         BadParameter: the name is taken, or is not 1 to 64 letters, digits, dots, underscores and hyphens.
-        BadSettings: the file is damaged.
+        BadSettings: the file is damaged, or there is no folder for it.
         OSError: the file cannot be written.
     """
     if NAME.fullmatch(name) is None:
@@ -136,7 +136,11 @@ def _parse(line: str) -> StoredKey | None:
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Hold off whoever else changes the file: the later of two changes must not undo the earlier."""
-    folder = os.open(file.resolve().parent, os.O_RDONLY)
+    where = file.resolve().parent
+    try:
+        folder = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadSettings(f"{where} is no folder that could hold the API keys; make it first, with mode 700") from error
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield

@@ -94,3 +94,16 @@ def test_a_file_that_is_missing_is_one_line_too(
         main(["keys", *command, "--file", str(file)])
     assert ended.value.code == 2
     assert f"cannot read the API keys in {file}: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["new", "a"], ["revoke", "a"]])
+def test_a_folder_that_is_missing_is_told_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for where in (tmp_path / "keys", tmp_path / "file"):
+        with pytest.raises(SystemExit) as ended:
+            main(["keys", *command, "--file", str(where / "api-keys")])
+        assert ended.value.code == 2
+        expected = f"alnet: {where} is no folder that could hold the API keys; make it first, with mode 700\n"
+        assert capsys.readouterr().err == expected
