@@ -27,7 +27,7 @@ try:
         train,
     )
     from service.engine.memory import is_out_of_memory
-    from service.errors import AlnetError, BadConfig, BadParameter, BadSettings, printable, reason
+    from service.errors import AlnetError, BadConfig, BadParameter, BadSettings, UnknownModality, printable, reason
 except KeyboardInterrupt:  # in the moment before there is a command
     print("alnet: interrupted", file=sys.stderr)
     sys.exit(INTERRUPTED)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments)
     except (AlnetError, OSError) as error:
         _let_the_leader_speak()
-        print(f"alnet: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"alnet: {printable(' '.join(_with_store(error).split()))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
     except ModuleNotFoundError as error:  # the serving image cannot train, and the training image cannot serve
         library = (error.name or str(error)).split(".")[0]
@@ -92,6 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print("alnet: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _with_store(error: AlnetError | OSError) -> str:
+    """Return what an error says, and which folder the store is: its default depends on where a command is called."""
+    if not isinstance(error, UnknownModality) or error.store is None:
+        return str(error)
+    return f"{error}. The store is {error.store.absolute()}; --store or ALNET_STORE names another one"
 
 
 def _let_the_leader_speak() -> None:

@@ -34,6 +34,8 @@ AlnetError
 Messages are for the person who reads them: they say what to do next, and never hold file names of uploads or pixels.
 """
 
+from pathlib import Path
+
 LONGEST_LINE = 500
 """Characters of a text that `in_one_line` keeps."""
 
@@ -129,7 +131,11 @@ class ReferenceMismatch(BadUpload):
 
 
 class UnknownModality(AlnetError):
-    """The model store has no such modality."""
+    """The model store has no such modality; `store` says where that is, which callers over HTTP are not told."""
+
+    def __init__(self, message: str, *, store: Path | None = None) -> None:
+        super().__init__(message)
+        self.store = store
 
 
 class Unavailable(AlnetError):

@@ -38,7 +38,7 @@ def list_checkpoints(store: Store) -> None:
     if faults:
         raise typer.Exit(1)
     if not rows:
-        typer.echo(f"no checkpoints in {store}")
+        typer.echo(f"no checkpoints in {store.absolute()}; --store or ALNET_STORE names another store")
 
 
 @app.command("show")
@@ -70,7 +70,7 @@ def verify_checkpoints(
     unreadable: list[str] = []
     published = list(_published(models, unreadable, modality))
     if not published and not unreadable:
-        raise UnknownModality(f"nothing to verify: {store} holds no checkpoint of {modality or 'any modality'}")
+        raise UnknownModality(f"nothing to verify: no checkpoint of {modality or 'any modality'}", store=store)
     faults = [_verify(models, name, version) for name, version, _wanted in published]
     for fault in unreadable:
         typer.echo(fault)

@@ -78,7 +78,7 @@ class ModelStore:
         versions = [str(number) for number in self.versions(modality)]
         if not versions:
             known = ", ".join(name for name in self.names() if name != modality) or "none"
-            raise UnknownModality(f"no modality {modality!r} in the model store; it has: {known}")
+            raise UnknownModality(f"no modality {modality!r} in the model store; it has: {known}", store=self.folder)
         return versions
 
     def newest(self, modality: str) -> Checkpoint:

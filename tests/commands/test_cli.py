@@ -276,3 +276,22 @@ def test_help_is_there_where_the_terminal_has_nothing_but_ascii() -> None:
     shown = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False, timeout=120)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "--publish" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["models", "show", "skin"], "no modality 'skin' in the model store; it has: none"),
+        (["models", "verify"], "nothing to verify: no checkpoint of any modality"),
+    ],
+)
+def test_a_store_that_lacks_a_modality_is_named_in_full(
+    arguments: list[str],
+    fault: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = f"alnet: {fault}. The store is {tmp_path / 'here'}; --store or ALNET_STORE names another one\n"
+    assert _alnet(capsys, *arguments, "--store", "here") == (1, "", told)

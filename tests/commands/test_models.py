@@ -58,9 +58,12 @@ def test_list_counts_the_size_on_disk(tmp_path: Path) -> None:
     assert _run("list", store=tmp_path).stdout.endswith("3.0 MiB\n")
 
 
-def test_list_of_an_empty_store_says_so(tmp_path: Path) -> None:
-    result = _run("list", store=tmp_path)
-    assert (result.exit_code, result.stdout) == (0, f"no checkpoints in {tmp_path}\n")
+def test_list_of_an_empty_store_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = f"no checkpoints in {tmp_path / 'empty'}; --store or ALNET_STORE names another store\n"
+    for store in (tmp_path / "empty", Path("empty")):
+        result = _run("list", store=store)
+        assert (result.exit_code, result.stdout) == (0, expected)
 
 
 def test_show_prints_the_newest_card(tmp_path: Path) -> None:
