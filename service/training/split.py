@@ -165,7 +165,7 @@ def _deal(groups: Sequence[Sequence[str]], shares: Shares, seed: int) -> dict[st
     if len(groups) < len(shares):
         needed = f"{len(shares)} parts need {len(shares)}"
         few = f"there are {len(groups)} images, or groups of images that belong together; {needed}"
-        raise BadDataset(f"{few}. {_advice(shares)}")
+        raise BadDataset(f"{few}. {_advice(shares, len(groups))}")
     total = sum(map(len, groups))
     dealt: dict[str, set[str]] = {part: set() for part in shares}
     shuffled = sorted(groups, key=lambda group: _shuffled(seed)(group[0]))
@@ -177,11 +177,12 @@ def _deal(groups: Sequence[Sequence[str]], shares: Shares, seed: int) -> dict[st
     return dealt
 
 
-def _advice(shares: Shares) -> str:
+def _advice(shares: Shares, groups: int) -> str:
     """Return what to do where there are too few groups for each part, or fold, to have one."""
     if "train" not in shares:
         return "Add images, or give fewer --folds"
-    return "Add images" + (", or do without a test part: --fractions 0.7 0.3 0" if "test" in shares else "")
+    two_would_do = "test" in shares and groups > 1
+    return "Add images" + (", or do without a test part: --fractions 0.7 0.3 0" if two_would_do else "")
 
 
 def _connected(names: Sequence[str], links: Iterable[tuple[str, str]]) -> list[list[str]]:

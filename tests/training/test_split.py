@@ -164,6 +164,11 @@ def test_no_neighbours_among_slices_with_gaps_are_on_two_sides(tmp_path: Path) -
         assert len(chosen.unused) == 2
 
 
+def test_a_single_image_is_not_told_to_do_without_a_test_part(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match=r"; 3 parts need 3\. Add images$"):
+        split(numbered(tmp_path, 1), fractions=FRACTIONS, seed=0)
+
+
 def test_a_series_too_short_is_counted(tmp_path: Path) -> None:
     with pytest.raises(BadDataset, match=r"4 slices; 3 parts need 5.*--no-series"):
         split(series(tmp_path, 4), fractions=FRACTIONS, seed=0)
