@@ -129,6 +129,20 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
     assert missing == []
 
 
+def anchors(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a document."""
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_to_a_heading_leads_to_one(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#]*)#([^)]+)\)", document.read_text())
+    there = [(document.parent / file if file else document, anchor) for file, anchor in links if "://" not in file]
+    assert [(file.name, anchor) for file, anchor in there if anchor not in anchors(file)] == []
+
+
 def test_every_kind_of_problem_that_a_caller_can_meet_is_in_the_contract() -> None:
     told = {
         (name, int(status))
