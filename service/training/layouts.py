@@ -66,8 +66,9 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
             UTF-8, or a `pairs.csv` that `read_listed` cannot read; the message names the file.
     """
     if not folder.is_dir():
+        packed = "unpack it if it is an archive, and " if folder.is_file() else ""
         raise BadDataset(
-            f"{folder} is no folder; give a folder of images and masks, or drawn:retina, drawn:cell, drawn:skin"
+            f"{folder} is no folder; {packed}give a folder of images and masks, or drawn:retina, drawn:cell, drawn:skin"
         )
     if not _prints(folder.resolve().name):
         raise BadDataset(f"the folder's name {folder.resolve().name!a} is no UTF-8, or does not print; rename it")
@@ -79,8 +80,10 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
                 return replace(found, passed_over=_passed_over(folder, found.pairs))
     except OSError as error:
         raise BadDataset(f"{folder} cannot be listed: {error}") from error
-    alone = "" if needs_masks else "; or images alone, in the folder itself or in images/"
-    raise BadDataset(f"{folder} is laid out in no way that we know; known are {LAYOUTS}{alone}")
+    advice = "" if needs_masks else "; or images alone, in the folder itself or in images/"
+    if folder.resolve().name.lower() in {"images", "masks"}:
+        advice += f"; if {folder} is one of the two folders, give that which holds both"
+    raise BadDataset(f"{folder} is laid out in no way that we know; known are {LAYOUTS}{advice}")
 
 
 def _listed(folder: Path, *, needs_masks: bool) -> Layout | None:

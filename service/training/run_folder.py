@@ -55,7 +55,8 @@ class Result:
             return f"{best}; no test images"
         iou = f"IoU {self.test_iou_mean:.4f} ± {self.test_iou_std:.4f}"
         accuracy = f"accuracy {self.test_accuracy_mean:.4f} ± {self.test_accuracy_std:.4f}"
-        return f"{best}; test {iou}, {accuracy} ({self.test_images} images)"
+        images = "1 image" if self.test_images == 1 else f"{self.test_images} images"
+        return f"{best}; test {iou}, {accuracy} ({images})"
 
 
 class RunFolder:

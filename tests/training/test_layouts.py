@@ -355,6 +355,18 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         read_layout(tmp_path / "nowhere")
 
 
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "data.zip").touch()
+    with pytest.raises(BadDataset, match=r"data\.zip is no folder; unpack it if it is an archive, and give a folder"):
+        read_layout(tmp_path / "data.zip")
+
+
+def test_one_of_the_two_folders_is_told_from_that_which_holds_both(tmp_path: Path) -> None:
+    images_and_masks(tmp_path, ["a"])
+    with pytest.raises(BadDataset, match=r"if .*/images is one of the two folders, give that which holds both$"):
+        read_layout(tmp_path / "images")
+
+
 def test_a_folder_of_no_known_layout_lists_those_we_know(tmp_path: Path) -> None:
     write(tmp_path / "photo.png", picture(1))
     with pytest.raises(BadDataset, match=r"(?s)images/NAME\.png.*stare-images.*train-volume\.tif.*ISIC2018"):

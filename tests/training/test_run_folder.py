@@ -230,6 +230,7 @@ def test_a_result_is_read_back_and_told_in_a_line(tmp_path: Path) -> None:
     assert RESULT_OF_A_RUN.summary == (
         "best epoch 3, validation IoU 0.6100; test IoU 0.6000 ± 0.0500, accuracy 0.9000 ± 0.0100 (6 images)"
     )
+    assert replace(RESULT_OF_A_RUN, test_images=1).summary.endswith("(1 image)")
 
 
 def test_a_result_from_before_the_threshold_was_chosen_is_read(tmp_path: Path) -> None:
