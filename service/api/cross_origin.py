@@ -1,15 +1,17 @@
 """Viewers in browsers, on pages of other origins: which of them may call, and what they may see of an answer."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service.errors import BadSettings
 
 ANY = "*"
+ALLOWED = "Access-Control-Allow-Origin"
 METHODS = ("GET", "HEAD", "POST")
 SENT = ("Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms")
 """Headers that a page may send."""
@@ -56,6 +58,21 @@ def cross_origin(origins: tuple[str, ...]) -> Callable[[ASGIApp], ASGIApp]:
         allow_private_network=ANY not in origins,
         max_age=KEPT_S,
     )
+
+
+def headers_for(origins: tuple[str, ...], asked: Headers) -> Mapping[str, str]:
+    """Return what the middleware adds to the answer to a request that has the headers `asked`; it does not see all."""
+    if not origins:
+        return {}
+    origin = asked.get("origin")
+    headers = {"Vary": "Origin"}
+    if origin is not None:
+        headers["Access-Control-Expose-Headers"] = ", ".join(SEEN)
+    if origin is not None and ANY in origins:
+        headers[ALLOWED] = ANY
+    elif origin in origins:
+        headers[ALLOWED] = origin
+    return headers
 
 
 def origins_of(text: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api import heads, logs, problems
 from service.api.alarm import Alarm
+from service.api.cross_origin import headers_for
 from service.api.exchange import Exchange, request_id_of
 from service.api.intake import NOTHING, Intake
 from service.api.joined_writes import JoinedWrites
@@ -55,6 +56,8 @@ class Protocol(HttpToolsProtocol):
     A caller who offers another protocol (`Upgrade: h2c`, as Java's client does by default) is answered in this one, as
     RFC 9110 allows. But the parser takes all that follows such a head for that other protocol, and uvicorn loses it:
     the head is read again without the offer, so that the body is a body.
+
+    Pages of `origins` may see what is answered here in the app's place, as they may see the app's answers.
     """
 
     _undigested = 0
@@ -64,6 +67,10 @@ class Protocol(HttpToolsProtocol):
     _is_in_body = False
     _answered: RequestResponseCycle | None = None
     _refused_with: int | None = None
+
+    def __init__(self, *connection: Any, origins: tuple[str, ...] = (), **more: Any) -> None:
+        super().__init__(*connection, **more)
+        self._origins = origins
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first request."""
@@ -318,6 +325,7 @@ class Protocol(HttpToolsProtocol):
         """Answer with a problem, whatever else was to come, and close."""
         answer = problems.of_status(status, exchange)
         exchange.add_headers(answer.headers)
+        answer.headers.update(headers_for(self._origins, Headers(raw=self.headers)))
         exchange.sent_bytes = len(answer.body)
         line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()
         sent = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]

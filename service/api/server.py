@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,7 @@ import uvicorn
 
 from service.api import logs
 from service.api.app import create_app
+from service.api.cross_origin import origins_of
 from service.api.parts import Parts
 from service.api.protocol import Protocol
 from service.engine.engine import Engine
@@ -62,7 +64,7 @@ def serve(settings: Settings, engines: Mapping[str, Engine] | None = None) -> in
     app = create_app(settings, engines)
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=partial(Protocol, origins=origins_of(settings.cors_origins)),  # type: ignore[arg-type]  # uvicorn calls it
         ws="none",
         lifespan="on",
         workers=1,

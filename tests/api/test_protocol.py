@@ -9,13 +9,16 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import uvicorn
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from service.api.cross_origin import cross_origin
 from service.api.exchange import CALLER_LEFT, Exchange
 from service.api.protocol import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MOST_PIPELINED, PIECE_BYTES, REST_TIMEOUT_S, Protocol
 from service.api.request_context import RequestContext
@@ -70,14 +73,15 @@ async def slow(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("late")(scope, receive, send)
 
 
-def connect(app: ASGIApp | None = None) -> tuple[Protocol, NotingTransport]:
+def connect(app: ASGIApp | None = None, *, origins: tuple[str, ...] = ()) -> tuple[Protocol, NotingTransport]:
     config = uvicorn.Config(
         app or PlainTextResponse("hello"), http=Protocol, ws="none", log_config=None, timeout_keep_alive=75
     )
     config.load()
     state = ServerState()
     state.default_headers = [DATE]  # as the server renews it each second
-    protocol, transport = Protocol(config, state, {}, asyncio.get_running_loop()), NotingTransport()
+    protocol = Protocol(config, state, {}, asyncio.get_running_loop(), origins=origins)
+    transport = NotingTransport()
     protocol.connection_made(transport)
     return protocol, transport
 
@@ -816,6 +820,42 @@ def test_a_refusal_has_the_headers_of_every_answer_and_a_line_in_the_log(
     line = json.loads(caplog.records[-1].message)
     assert (line["status"], line["request_id"], line["route"]) == (status, headers["x-request-id"], "unmatched")
     assert line["bytes"] == len(body)
+
+
+VIEWER, ELSEWHERE = "https://viewer.example.org", "https://elsewhere.example.org"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [((VIEWER,), VIEWER, VIEWER), (("*",), ELSEWHERE, "*"), ((VIEWER,), ELSEWHERE, None), ((), VIEWER, None)],
+)
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (TOO_LONG, 431),
+        (b"Host: other\r\n\r\n", 400),
+        (b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+    ],
+)
+def test_a_page_sees_a_refusal_if_it_would_see_an_answer(
+    end: bytes, status: int, origins: tuple[str, ...], origin: str, allowed: str | None
+) -> None:
+    async def main(request: bytes) -> Headers:
+        protocol, transport = connect(cross_origin(origins)(read_all), origins=origins)
+        protocol.data_received(request)
+        await asyncio.sleep(1)
+        protocol.connection_lost(None)
+        await asyncio.sleep(1)
+        head, *lines = transport.written.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % (status if end in request else 200))
+        return Headers(raw=[(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)])
+
+    head = NAMED + b"Origin: %b\r\n" % origin.encode()
+    refusal, answer = (run_virtually(partial(main, head + rest)) for rest in (end, b"\r\n"))
+    assert refusal.get("access-control-allow-origin") == allowed
+    for name in ("access-control-allow-origin", "access-control-expose-headers", "vary"):
+        assert refusal.get(name) == answer.get(name)
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: test\r\nX-Request-ID: mine\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -17,6 +17,7 @@ from tests.end_to_end.server_process import ROOT, ServerProcess, read_all, reque
 
 IMAGE = png(draw())
 BODY_BYTES = 30 * 2**20
+VIEWER = "https://viewer.example.org"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def key(key_file: Path) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(key_file: Path, key: str) -> Iterator[ServerProcess]:
-    with ServerProcess(api_keys=key_file) as running:
+    with ServerProcess(api_keys=key_file, cors_origins=VIEWER) as running:
         running.wait_ready()
         yield running
 
@@ -110,6 +111,13 @@ def test_a_head_that_is_too_large_is_refused(guarded: ServerProcess, head: bytes
         answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert b"application/problem+json" in answer
+
+
+def test_a_page_of_another_origin_sees_that_a_head_is_too_large(guarded: ServerProcess) -> None:
+    with guarded.connection() as connection:
+        connection.sendall(request_head("/livez", f"Origin: {VIEWER}", "X-More: " + "x" * MAX_HEAD_BYTES))
+        answer = read_all(connection)
+    assert f"access-control-allow-origin: {VIEWER}\r\n".encode() in answer
 
 
 ENDLESS = {
