@@ -1,11 +1,7 @@
 """What the page does in a browser, with answers of our own. Skipped without Chromium."""
 
 import json
-import re
-import shutil
-import subprocess
 from base64 import b64encode
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,7 @@ import numpy as np
 import pytest
 
 import service.api
+from tests.api.browser import report_of
 from tests.doubles import png
 
 PAGE = Path(service.api.__file__).with_name("page.html")
@@ -55,15 +52,9 @@ const report = value => {
 
 def in_browser(folder: Path, steps: str, *, answers: str = "") -> Any:
     """Open the page, with `answers` in place of the service's, take `steps`, and return what they report."""
-    if not (program := shutil.which("chromium")):
-        pytest.skip("Chromium is not installed")
     page = PAGE.read_text().replace("<script>", f"<script>{ANSWERS}{answers}</script>\n<script>", 1)
     after = f"<script>{HANDS}(async () => {{ await settled(); {steps} }})();</script>\n</body>"
-    (folder / "page.html").write_text(page.replace("</body>", after))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000"]
-    command = [program, *options, f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{folder}/page.html"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-    return json.loads(unescape(re.findall(r'<pre id="report">(.*?)</pre>', shown)[0]))
+    return report_of(folder, page.replace("</body>", after))
 
 
 def test_a_file_that_is_chosen_again_is_sent_again(tmp_path: Path) -> None:
