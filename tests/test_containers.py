@@ -65,8 +65,11 @@ def health_check() -> list[str]:
 
 
 @contextmanager
-def server(status: int, upload_status: int = 200) -> Iterator[int]:
-    """Answer GET /readyz with `status`, /broken not at all, other paths with 404; any POST with `upload_status`."""
+def server(status: int, upload_status: int = 200, upload_s: float = 0) -> Iterator[int]:
+    """Answer GET /readyz with `status`, /broken not at all, other paths with 404; any POST with `upload_status`.
+
+    That comes `upload_s` after the body.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -77,6 +80,7 @@ def server(status: int, upload_status: int = 200) -> Iterator[int]:
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(upload_s)
             self.send_response(upload_status)
             self.end_headers()
 
@@ -300,16 +304,24 @@ def test_the_proxy_passes_on_to_the_service_and_waits_for_what_it_still_answers(
     assert proxy["stop_grace_period"] == service["stop_grace_period"]
 
 
+def proxy_waits_s() -> dict[str, int]:
+    """Return what the proxy's own variables say if nobody else sets them."""
+    return {name: int(seconds) for name, seconds in re.findall(r"presetenv (\w+) (\d+)\n", PROXY.read_text())}
+
+
 def test_the_proxy_gives_up_later_than_the_service() -> None:
-    waits = dict(re.findall(r"timeout (client|server) +(\d+)s", PROXY.read_text()))
     settings = Settings.read({})
-    longest_s = settings.upload_timeout_s + settings.request_timeout_s
-    assert {name for name, seconds in waits.items() if int(seconds) > longest_s} == {"client", "server"}
+    assert proxy_waits_s()["PROXY_TIMEOUT_S"] > settings.upload_timeout_s + settings.request_timeout_s
 
 
-def test_haproxy_accepts_its_configuration() -> None:
+def test_how_long_the_proxy_waits_can_be_given_through_compose() -> None:
+    assert set(services(CPU)["proxy"]["environment"]) == set(proxy_waits_s())
+
+
+@pytest.mark.parametrize("environment", [{}, {"PROXY_BODY_TIMEOUT_S": "600", "PROXY_TIMEOUT_S": "1300"}])
+def test_haproxy_accepts_its_configuration(environment: dict[str, str]) -> None:
     command = [haproxy_program(), "-c", "-f", str(PROXY)]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    checked = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
 
 
@@ -383,7 +395,7 @@ def test_the_proxy_has_more_patience_with_a_small_body_than_with_a_head(tmp_path
 
 
 def test_a_small_body_that_does_not_come_is_a_problem_with_the_callers_id(tmp_path: Path) -> None:
-    hasty = {"wait-for-body time 30s": "wait-for-body time 100ms"}
+    hasty = {'wait-for-body time "${PROXY_BODY_TIMEOUT_S}s"': "wait-for-body time 100ms"}
     with server(200) as port, proxy(tmp_path, port, changed=hasty) as client:
         answer = post(client, [b"a", b"b"], apart_s=0.3)
     problem = Problem.model_validate_json(answer.content)
@@ -391,13 +403,21 @@ def test_a_small_body_that_does_not_come_is_a_problem_with_the_callers_id(tmp_pa
 
 
 def test_a_body_has_as_long_to_arrive_at_the_proxy_as_at_the_service() -> None:
-    (seconds,) = re.findall(r"wait-for-body time (\d+)s", PROXY.read_text())
-    assert int(seconds) == Settings.read({}).upload_timeout_s
+    assert proxy_waits_s()["PROXY_BODY_TIMEOUT_S"] == Settings.read({}).upload_timeout_s
+
+
+@pytest.mark.parametrize(("name", "status"), [("PROXY_BODY_TIMEOUT_S", 408), ("PROXY_TIMEOUT_S", 504)])
+def test_the_environment_says_how_long_the_proxy_waits(
+    tmp_path: Path, name: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with server(200, upload_s=1.3) as port, proxy(tmp_path, port) as client:
+        assert post(client, [b"a", b"b"], apart_s=0.7).status_code == status
 
 
 def test_the_proxy_does_not_wait_for_a_large_body(tmp_path: Path) -> None:
     """The service refuses a caller without a key before it asks for any of it."""
-    hasty = {"wait-for-body time 30s": "wait-for-body time 100ms"}
+    hasty = {'wait-for-body time "${PROXY_BODY_TIMEOUT_S}s"': "wait-for-body time 100ms"}
     with server(200) as port, proxy(tmp_path, port, changed=hasty) as client:
         assert post(client, [bytes(35_000), bytes(35_000)], apart_s=0.3).status_code == 200
 
