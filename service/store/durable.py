@@ -3,6 +3,9 @@
 import errno
 import os
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 FILE_MODE = 0o644
@@ -10,6 +13,9 @@ FILE_MODE = 0o644
 
 DRAFT = ".draft-"
 """How the name of what is not whole yet begins: the file's own name may be as long as the system allows."""
+
+STALE_AFTER_S = 24 * 3600
+"""A draft that old has nobody any more who would make it whole."""
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -51,6 +57,21 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def stale_drafts(folder: Path) -> Iterator[Path]:
+    """Yield the drafts in `folder`, files and folders, that were left behind: nothing in them changed for a day."""
+    for draft in folder.glob(f"{DRAFT}*"):
+        with suppress(OSError):  # somebody else has just renamed it, or cleared it away
+            if time.time() - draft.stat().st_mtime > STALE_AFTER_S:
+                yield draft
+
+
+def remove_stale_files(folder: Path) -> None:
+    """Remove the drafts of files that writers left in `folder` when they were killed; those that cannot be, stay."""
+    for draft in stale_drafts(folder):
+        with suppress(OSError):
+            draft.unlink()
 
 
 def _fill(descriptor: int, content: bytes, mode: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.errors import BadCheckpoint
 from service.store.card import VERSION
-from service.store.durable import replace, sync_folder
+from service.store.durable import remove_stale_files, replace, sync_folder
 from service.store.reading import read_regular
 
 PIN = "pin"
@@ -18,11 +18,14 @@ LARGEST_PIN_BYTES = 64
 def write_pin(store: Path, modality: str, version: str) -> None:
     """Pin a published version of `modality`, in place of the one that was pinned before, if any.
 
+    What a process that was killed over it left behind is cleared away a day later.
+
     Raises:
         OSError: the store is not writable, or full; the pin is as it was.
     """
     path = store / modality / PIN
     _remove_folder(path)
+    remove_stale_files(path.parent)
     replace(path, f"{version}\n".encode())
 
 

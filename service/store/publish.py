@@ -2,15 +2,15 @@
 
 A draft is written under a hidden name inside the store and renamed into place, so that readers see the old store or the
 new one. A publisher killed on the way leaves its draft, which readers pass over and a later publish clears away; so
-does one killed while it makes the store itself, beside the store, where nothing but empty folders is cleared away.
+does one killed while it makes the store itself, beside the store, where nothing but empty folders is cleared away. Of
+the drafts of pins, which are files, it clears away those of its own modality.
 """
 
 import contextlib
 import errno
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from service.errors import AlreadyPublished, BadCheckpoint
@@ -25,14 +25,13 @@ from service.store.checkpoint import (
     parse_card,
     sha256,
 )
-from service.store.durable import DRAFT, sync_folder, write_new
+from service.store.durable import DRAFT, remove_stale_files, stale_drafts, sync_folder, write_new
 from service.store.model_store import next_version
 from service.store.readme import card_readme
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 """What the system says when a folder is to be renamed to one that holds anything."""
 
-STALE_AFTER_S = 24 * 3600
 FOLDER_MODE = 0o755
 TRIES = 20
 """How often a version is looked for that no other publisher has just taken."""
@@ -54,6 +53,7 @@ def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
     try:
         _make_folder(store)
         _remove_stale_drafts(store)
+        remove_stale_files(target.parent)
         _write_then_rename(store, target, files)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; nothing was published", str(target)) from error
@@ -138,15 +138,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _remove_stale_drafts(store: Path) -> None:
-    for draft in _stale_drafts(store):
+    for draft in stale_drafts(store):
         shutil.rmtree(draft, ignore_errors=True)
-    for draft in _stale_drafts(store.absolute().parent):
+    for draft in stale_drafts(store.absolute().parent):
         with contextlib.suppress(OSError):  # it is not empty, or somebody else's: no draft of a store
             draft.rmdir()
-
-
-def _stale_drafts(folder: Path) -> Iterator[Path]:
-    for draft in folder.glob(f"{DRAFT}*"):
-        with contextlib.suppress(OSError):  # another publisher has just renamed its draft
-            if time.time() - draft.stat().st_mtime > STALE_AFTER_S:
-                yield draft

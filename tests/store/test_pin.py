@@ -1,6 +1,9 @@
 """Pins: written whole, read back, and never mistaken for a version."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from service.errors import BadCheckpoint
 from service.store.model_store import ModelStore
 from service.store.pin import read_pin, remove_pin, write_pin
-from service.store.publish import publish
+from service.store.publish import publish, publish_next
 from tests.cards import WEIGHTS, make_card
 from tests.store.syncs import noted_syncs
 
@@ -38,6 +41,34 @@ def test_a_pin_is_a_readable_file_and_nothing_else_is_left(store: Path) -> None:
     assert sorted(path.name for path in (store / "retina").iterdir()) == ["1", "pin"]
     assert (store / "retina" / "pin").stat().st_mode & 0o777 == 0o644
     assert ModelStore(store).versions("retina") == [1]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from service.store.pin import write_pin
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+write_pin(Path(sys.argv[1]), "retina", "1")
+"""
+
+
+def drafts(store: Path) -> list[Path]:
+    return [path for path in (store / "retina").iterdir() if path.name.startswith(".draft-")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda store: write_pin(store, "retina", "1"), lambda store: publish_next(store, make_card(), WEIGHTS)],
+    ids=["pin", "publish"],
+)
+def test_what_a_killed_pin_leaves_is_cleared_away_after_a_day(store: Path, change: Callable[[Path], object]) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(store)], check=False, cwd=Path(__file__).parents[2])
+    [draft] = drafts(store)
+    change(store)
+    assert drafts(store) == [draft]  # its writer might live
+    os.utime(draft, (0, 0))
+    change(store)
+    assert not drafts(store)
 
 
 @pytest.mark.parametrize(
