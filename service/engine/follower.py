@@ -100,9 +100,8 @@ class Follower:
 
     async def _list(self) -> bool:
         """Add what is new in the store; say so, once, if it cannot be read or is empty. It is always listed again."""
-        slow = partial(log.warning, "listing the model store takes over %g s: its disk or network hangs", SLOW_AFTER_S)
         try:
-            with told_after(SLOW_AFTER_S, slow):
+            with told_after(SLOW_AFTER_S, self._say_slow):
                 folders = await in_own_thread(self._store.names, "listing the model store")
             held = await asyncio.gather(*[self._may_hold(name) for name in folders])
         except BadCheckpoint as error:
@@ -133,6 +132,10 @@ class Follower:
             return bool(await in_own_thread(partial(self._store.versions, name), "asking the model store"))
         except (BadCheckpoint, RuntimeError):  # RuntimeError: no thread can be started
             return True  # who looks at it hears why
+
+    def _say_slow(self) -> None:
+        self.fault = f"listing the model store takes over {SLOW_AFTER_S:g} s: its disk or network hangs"
+        log.warning(self.fault)
 
     def _note(self, fault: str, advice: str) -> None:
         if fault and fault != self.fault:

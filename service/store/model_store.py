@@ -1,8 +1,8 @@
 """What a model store holds: `<modality>/<version>/`, versions counting up from 1. Reading only; `publish` writes."""
 
 import errno
+import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,10 +156,11 @@ def _folders(parent: Path, pattern: str) -> list[str]:
     return [entry.name for entry in _named(parent, pattern) if _may_be_folder(entry)]
 
 
-def _named(parent: Path, pattern: str) -> list[Path]:
+def _named(parent: Path, pattern: str) -> "list[os.DirEntry[str]]":
     """Return what in `parent` has a name that matches `pattern`; nothing if there is no such folder."""
     try:
-        return [entry for entry in parent.iterdir() if re.fullmatch(pattern, entry.name)]
+        with os.scandir(parent) as entries:
+            return [entry for entry in entries if re.fullmatch(pattern, entry.name)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -168,9 +169,12 @@ def _named(parent: Path, pattern: str) -> list[Path]:
         ) from error
 
 
-def _may_be_folder(entry: Path) -> bool:
-    """Return whether it is a folder; one that does not even say so (a mount that has gone) must not hide the others."""
+def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
+    """Return whether it is a folder; one that does not even say so (a mount that has gone) must not hide the others.
+
+    Nor must one that hangs: what is no link is not asked, as the list of its parent says what it is.
+    """
     try:
-        return stat.S_ISDIR(entry.stat().st_mode)  # from Python 3.14 on, Path.is_dir tells no errors
+        return entry.is_dir()
     except OSError as error:
-        return error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+        return error.errno not in {errno.ENOTDIR, errno.ELOOP}

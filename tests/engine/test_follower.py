@@ -210,8 +210,9 @@ def test_a_listing_that_hangs_is_waited_for_no_longer_than_allowed_and_told_afte
             await followed.follower.wait_listed(timeout_s=5.0)
             assert asyncio.get_running_loop().time() == 5.0
             await asyncio.sleep(SLOW_AFTER_S - 6.0)
-            assert caplog.text == ""
+            assert caplog.text == followed.follower.fault == ""
             await asyncio.sleep(2.0)
+            assert followed.follower.fault == caplog.messages[0]
         store.listing.set()
 
     run_virtually(main)

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -223,18 +225,30 @@ def test_the_version_before_is_the_next_older_one(tmp_path: Path) -> None:
         store.before("retina", "2")
 
 
-def test_a_folder_whose_mount_has_gone_is_still_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(20)
+def test_a_folder_that_hangs_is_named_for_it_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _publish(tmp_path, "cell", 1)
     _publish(tmp_path, "retina", 1)
-    ask = Path.stat
+    ask = os.stat
 
-    def stale(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
-        if path == tmp_path / "cell":
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return ask(path, follow_symlinks=follow_symlinks)
+    def hang(path: str | Path, **options: bool) -> os.stat_result:
+        if Path(path) == tmp_path / "cell":
+            threading.Event().wait()
+        return ask(path, **options)
 
-    monkeypatch.setattr(Path, "stat", stale)
+    monkeypatch.setattr(os, "stat", hang)
     assert ModelStore(tmp_path).names() == ["cell", "retina"]
+
+
+def test_a_link_to_a_mount_that_has_gone_is_still_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stale:
+        name = "cell"
+
+        def is_dir(self) -> bool:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "scandir", lambda _: nullcontext([Stale()]))
+    assert ModelStore(tmp_path).names() == ["cell"]
 
 
 def test_links_to_nothing_and_to_themselves_are_no_versions(tmp_path: Path) -> None:
