@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from service.engine.device_loss import why_lost
 from service.engine.fair_turn import FairTurns, Share
 from service.engine.slots import Slots
-from service.engine.submission import submit
+from service.engine.submission import start_all, submit
 from service.errors import DeviceLost, Overloaded
 
 RETRY_AFTER_S = 10.0
@@ -85,6 +85,11 @@ class Device:
         self._is_left = True
         self._executor.shutdown(wait=False)
         self._beside.shutdown(wait=False)
+
+    def start_threads(self) -> None:
+        """Start all threads of its own now, rather than in the event loop when there is work for them."""
+        start_all(self._executor, 1)
+        start_all(self._beside, MOST_BESIDE)
 
     @property
     def failed(self) -> DeviceLost | None:

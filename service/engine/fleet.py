@@ -17,7 +17,7 @@ from service.engine.follower import NO_CHECKPOINT, Follower
 from service.engine.loading import MakeEngine
 from service.engine.memory import give_back_unused
 from service.engine.modality import Modality, ModalityState, Outcome
-from service.engine.own_thread import Reading
+from service.engine.own_thread import Reading, in_own_thread
 from service.engine.pixel_pool import PixelPool
 from service.engine.serving import Serving
 from service.engine.source import HandedIn, StoreSource
@@ -80,13 +80,15 @@ class Fleet:
             is_over=lambda: self._device.failed is not None,
         )
         self._following: asyncio.Task[None] | None = None
-        self._device_memory = Reading(memory_held_bytes, "reading the device's memory")
+        self._device_memory = Reading(memory_held_bytes)
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         self._pool = self._stack.enter_context(PixelPool(self._settings.decode_threads or os.cpu_count() or 1))
         self._device = await self._stack.enter_async_context(Device("network", clock=self._clock))
         self._stack.push_async_callback(self._close_modalities)
+        self._pool.start_threads()
+        self._device.start_threads()
         self._maker = VersionMaker(
             self._settings, self._source, device=self._device, pool=self._pool, on_batch=self._on_batch
         )
@@ -218,7 +220,7 @@ class Fleet:
 
     async def _give_back(self) -> None:
         """Return the memory that nobody needs any more: the host's, and then the device's."""
-        await asyncio.to_thread(give_back_unused)
+        await in_own_thread(give_back_unused)
         with suppress(DeviceLost):
             async with self._device.turns.share(in_background=True):
                 await self._device.run(give_back_unused_of_gpu, in_background=True)

@@ -102,7 +102,7 @@ class Follower:
         """Add what is new in the store; say so, once, if it cannot be read or is empty. It is always listed again."""
         try:
             with told_after(SLOW_AFTER_S, self._say_slow):
-                folders = await in_own_thread(self._store.names, "listing the model store")
+                folders = await in_own_thread(self._store.names)
             held = await asyncio.gather(*[self._may_hold(name) for name in folders])
         except BadCheckpoint as error:
             self._note(f"the model store cannot be read: {error}", "what is loaded serves on")
@@ -129,7 +129,7 @@ class Follower:
 
     async def _holds(self, name: str) -> bool:
         try:
-            return bool(await in_own_thread(partial(self._store.versions, name), "asking the model store"))
+            return bool(await in_own_thread(partial(self._store.versions, name)))
         except (BadCheckpoint, RuntimeError):  # RuntimeError: no thread can be started
             return True  # who looks at it hears why
 
@@ -177,8 +177,8 @@ class Follower:
         if self._named is not None:
             return False
         try:
-            names = await in_own_thread(self._store.names, "asking the model store")
-            held = await in_own_thread(partial(self._store.versions, modality.name), "asking the model store")
+            names = await in_own_thread(self._store.names)
+            held = await in_own_thread(partial(self._store.versions, modality.name))
         except BadCheckpoint:
             return False  # for all that one can tell
         return not held and any(name != modality.name for name in names)

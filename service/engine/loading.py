@@ -33,7 +33,7 @@ async def read(open_checkpoint: Callable[[], Checkpoint]) -> tuple[Card, Content
         BadCheckpoint: a file is missing, unreadable or damaged.
         Exception: whatever else `open_checkpoint` raises.
     """
-    return await in_own_thread(partial(_read, open_checkpoint), "reading a checkpoint")
+    return await in_own_thread(partial(_read, open_checkpoint))
 
 
 async def warm_up(engine: Engine, device: Device, max_batch_size: int) -> dict[int, float]:

@@ -1,10 +1,11 @@
 """Work that may hang, such as a read from a network disk: nothing else waits for it. No tensors."""
 
+import _thread
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from threading import Thread
+from threading import Event
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,28 +13,39 @@ T = TypeVar("T")
 PROMPT_S = 0.02
 """What a reading may take before whoever asks is told the one before it."""
 
+BEGINS_WITHIN_S = 10.0
+"""When a thread has died that has not begun: one that finds no memory at its start says nothing."""
 
-async def in_own_thread(work: Callable[[], T], name: str) -> T:
-    """Return what `work` returns; it is called in a thread of its own, which has that `name`.
+
+async def in_own_thread(work: Callable[[], T]) -> T:
+    """Return what `work` returns; it is called in a thread of its own.
 
     A pool's threads could all hang, and then nobody else would have one; and a process waits for them before it ends.
     Cancelled, `work` goes on unheard.
 
     Raises:
-        RuntimeError: no thread can be started.
+        RuntimeError: no thread can be started, or none has begun in time; then `work` is not called.
         Exception: whatever `work` raised.
     """
+    leave: Future[None] = Future()
     answer: Future[T] = Future()
     answer.set_running_or_notify_cancel()
 
     def run() -> None:
+        if not leave.set_running_or_notify_cancel():
+            return
         try:
             answer.set_result(work())
         except BaseException as error:  # noqa: BLE001 - handed over to the waiter, whatever it is
             answer.set_exception(error)
 
-    Thread(target=run, name=name, daemon=True).start()
-    return await asyncio.wrap_future(answer)
+    def give_up() -> None:
+        if leave.cancel():
+            answer.set_exception(RuntimeError("a new thread has not begun: there may be no memory for it"))
+
+    _start(run)
+    with told_after(BEGINS_WITHIN_S, give_up):
+        return await asyncio.wrap_future(answer)
 
 
 @contextmanager
@@ -49,20 +61,34 @@ def told_after(seconds: float, tell: Callable[[], None]) -> Iterator[None]:
 class Reading:
     """A number that `read` may take for ever to return, as where a driver hangs: it is read in a thread of its own."""
 
-    def __init__(self, read: Callable[[], int], name: str, *, prompt_s: float = PROMPT_S) -> None:
-        self._read, self._name, self._prompt_s = read, name, prompt_s
-        self._last = 0
-        self._reader: Thread | None = None
+    def __init__(self, read: Callable[[], int], *, prompt_s: float = PROMPT_S) -> None:
+        self._read, self._prompt_s = read, prompt_s
+        self._last, self._has_begun = 0, False
+        self._is_over = Event()
 
     def last(self) -> int:
         """Return the number, read now; or if that takes over `prompt_s`, as it was read last, and 0 before that."""
-        if self._reader is None or not self._reader.is_alive():
+        if self._is_over.is_set() or not self._has_begun:  # a thread that has not begun may never do so
+            self._is_over.clear()
+            self._has_begun = False
             with suppress(RuntimeError):  # no thread can be started now
-                self._reader = Thread(target=self._note, name=self._name, daemon=True)
-                self._reader.start()
-                self._reader.join(self._prompt_s)
+                _start(self._note)
+                self._is_over.wait(self._prompt_s)
         return self._last
 
     def _note(self) -> None:
-        with suppress(RuntimeError):  # as CUDA's faults are
-            self._last = self._read()
+        self._has_begun = True
+        try:
+            with suppress(RuntimeError):  # as CUDA's faults are
+                self._last = self._read()
+        finally:
+            self._is_over.set()
+
+
+def _start(run: Callable[[], None]) -> None:
+    """Call `run` in a new thread, for which a process does not wait at its end; RuntimeError if none can be started.
+
+    `Thread.start` would wait for a word of the new thread, and never return if that finds no memory before it has said
+    it: nothing that the event loop may do.
+    """
+    _thread.start_new_thread(run, ())

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from service.engine.places import Places
-from service.engine.submission import submit
+from service.engine.submission import start_all, submit
 from service.errors import Overloaded, ShuttingDown
 
 LOWER_BY = 10
@@ -34,6 +34,7 @@ class PixelPool:
         self._short = ThreadPoolExecutor(threads, thread_name_prefix="pixels")
         self._long = ThreadPoolExecutor(long, thread_name_prefix="large-pixels", initializer=_lower_priority)
         self._places = Places(long)
+        self._threads = ((self._short, threads), (self._long, long))
         self._is_shut_down = False
 
     def __enter__(self) -> Self:
@@ -43,6 +44,11 @@ class PixelPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.shut_down()
+
+    def start_threads(self) -> None:
+        """Start all threads now, rather than in the event loop when there is work for them."""
+        for executor, threads in self._threads:
+            start_all(executor, threads)
 
     def shut_down(self) -> None:
         """Refuse new work; what was taken on is done, but not waited for."""

@@ -65,7 +65,7 @@ class StoreSource:
         seen = self._seen.get((modality, wanted.version))
         if seen is not None and seen.stamp == wanted.stamp:
             return replace(wanted, card=seen.card)
-        reading = in_own_thread(partial(self._store.open, modality, wanted.version), "reading a card")
+        reading = in_own_thread(partial(self._store.open, modality, wanted.version))
         try:
             checkpoint = await self._unless_replaced(reading, modality, wanted.version)
         except AlnetError:
@@ -87,7 +87,7 @@ class StoreSource:
         return await self._unless_replaced(read(partial(self._store.open, modality, version)), modality, version)
 
     async def _asked(self, modality: str) -> Wanted:
-        return await in_own_thread(partial(self._store.wanted, modality), "asking the model store")
+        return await in_own_thread(partial(self._store.wanted, modality))
 
     async def _unless_replaced(self, read: Coroutine[Any, Any, T], modality: str, version: str) -> T:
         """Return what was read of a version; raise BadCheckpoint if that is slow, and another one is asked for."""

@@ -2,9 +2,26 @@
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
+from contextlib import suppress
+from threading import Event
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def start_all(executor: Executor, threads: int) -> None:
+    """Start all the `threads` that an idle executor may have, so that nobody who submits work has to wait for one.
+
+    That may be for ever: `Thread.start` never returns if the new thread finds no memory before it has said that it is
+    there. Those that cannot be started now are left to be started as needed.
+    """
+    together = Event()
+    try:
+        with suppress(RuntimeError):
+            for _ in range(threads):
+                executor.submit(together.wait)
+    finally:
+        together.set()
 
 
 def submit(executor: Executor, work: Callable[[], T]) -> Future[T]:

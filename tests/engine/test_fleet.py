@@ -33,6 +33,7 @@ from service.store.publish import publish
 from tests.cards import WEIGHTS
 from tests.checkpoints import publish_tiny
 from tests.doubles import FakeEngine, draw, fake_engine_card, mask_of, png
+from tests.engine.no_threads import start_no_thread
 from tests.waiting import until
 
 Pixels = NDArray[np.uint8]
@@ -96,6 +97,20 @@ def test_engines_that_are_handed_in_are_served() -> None:
             assert {name: card.modality for name, card in fleet.cards.items()} == {"retina": "retina", "cell": "cell"}
             got = await segment(fleet.segmenter("cell"), draw())
             assert got.area_px == mask_of(draw()).sum()
+
+    asyncio.run(main())
+
+
+def test_uploads_need_no_threads_but_those_that_were_there_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        engines = {"retina": FakeEngine(fake_engine_card())}
+        async with Fleet(settings(decode_threads=3), engines=engines) as fleet:
+            await fleet.wait_loaded()
+            before = own_threads()
+            start_no_thread(monkeypatch)
+            segmenter = fleet.segmenter("retina")
+            assert len(await asyncio.gather(*[segment(segmenter, draw(seed)) for seed in range(12)])) == 12
+            assert own_threads() == before
 
     asyncio.run(main())
 

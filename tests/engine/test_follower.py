@@ -35,12 +35,13 @@ class Store(ModelStore):
         self.listing_fault: Exception | None = None
         self.faults: dict[str, Exception] = {}
         self.faults_of_wanted: dict[str, Exception] = {}
-        self.listing, self.asking = threading.Event(), threading.Event()
+        self.listing, self.asking, self.has_begun = threading.Event(), threading.Event(), threading.Event()
         self.listing.set()
         self.asking.set()
         self.wanted_of: list[str] = []
 
     def names(self) -> list[str]:
+        self.has_begun.set()
         self.listing.wait(60)
         if self.listing_fault is not None:
             raise self.listing_fault
@@ -52,7 +53,7 @@ class Store(ModelStore):
         return self.held.get(modality, [])
 
     async def wanted(self, modality: str) -> Wanted:  # type: ignore[override]  # a source's
-        return await in_own_thread(partial(self._wanted, modality), "asking")
+        return await in_own_thread(partial(self._wanted, modality))
 
     def _wanted(self, modality: str) -> Wanted:
         self.asking.wait(60)
@@ -207,6 +208,8 @@ def test_a_listing_that_hangs_is_waited_for_no_longer_than_allowed_and_told_afte
         store.listing.clear()
         followed = Followed(store)
         async with followed.following():
+            while not store.has_begun.is_set():  # noqa: ASYNC110 -- virtual time must stand still
+                await asyncio.sleep(0)
             await followed.follower.wait_listed(timeout_s=5.0)
             assert asyncio.get_running_loop().time() == 5.0
             await asyncio.sleep(SLOW_AFTER_S - 6.0)
