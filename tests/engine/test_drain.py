@@ -57,6 +57,15 @@ def test_whatever_the_warm_up_said_a_full_batch_lasts_from_as_long_as_a_lone_one
     assert place_s(rule, [1] * 32) == pytest.approx(advice)
 
 
+@pytest.mark.parametrize(("costs", "advice"), [(LINE, 8.0), (FLAT, 32.0)])
+def test_after_full_batches_a_small_one_is_expected_to_last_as_much_less_as_it_costs_less(
+    costs: dict[int, float], advice: float
+) -> None:
+    rule = drain(costs)
+    rule.record(since=0.0, arrived=0.0, ended=32.0, items=8, uploads=8)
+    assert place_s(rule, [1] * 2) == pytest.approx(advice)
+
+
 def test_batches_are_counted_since_each_may_change_the_advice() -> None:
     rule = drain()
     for count in (1, 2):
@@ -114,6 +123,7 @@ def test_uploads_that_are_still_decoded_are_taken_for_one_item_each() -> None:
 def test_the_refused_come_back_when_a_quarter_of_those_that_wait_is_through() -> None:
     assert place_s(drain(), [1, 1, 10, 10, 10, 10, 10, 10]) == pytest.approx(2.0)
     assert place_s(drain(), [1, 10, 10, 10, 10, 10, 10, 10]) == pytest.approx(18.0)
+    assert place_s(drain(), [10, 10, 10, 10, 10, 10, 1, 1]) == pytest.approx(2.0)
 
 
 def test_batches_that_took_longer_as_others_had_the_device_let_the_advice_grow() -> None:

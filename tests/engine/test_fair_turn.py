@@ -142,14 +142,15 @@ def test_who_comes_as_the_only_one_in_line_leaves_has_the_device_alone() -> None
     run_virtually(main)
 
 
-def test_a_pause_earns_no_credit() -> None:
+@pytest.mark.parametrize("others", [1, 2], ids=["beside one", "beside two, one of whom always waits"])
+def test_a_pause_earns_no_credit(others: int) -> None:
     async def main() -> None:
         turns = FairTurns(now)
-        busy, paused = [Client(turns, itertools.repeat(0.1)) for _ in range(2)]
-        running = asyncio.create_task(busy.take_until(20.0))
+        paused, busy, *more = [Client(turns, itertools.repeat(0.1)) for _ in range(1 + others)]
+        running = [asyncio.create_task(client.take_until(20.0)) for client in (busy, *more)]
         await asyncio.sleep(10.05)
         await paused.take_until(20.0)
-        await running
+        await asyncio.gather(*running)
         assert paused.had_s(20.0) == pytest.approx(busy.had_s(20.0) - busy.had_s(10.1), abs=0.2 + 1e-9)
 
     run_virtually(main)
@@ -162,6 +163,18 @@ def test_time_had_while_nobody_else_wanted_the_device_is_no_debt() -> None:
         await alone.take_until(10.0)
         await asyncio.gather(newcomer.take_until(12.0), alone.take_until(12.0))
         assert newcomer.had_s(12.0) == pytest.approx(1.0, abs=0.1 + 1e-9)
+
+    run_virtually(main)
+
+
+def test_the_last_turn_before_others_came_is_no_debt_either() -> None:
+    async def main() -> None:
+        turns = FairTurns(now)
+        alone = Client(turns, itertools.chain([1.0], itertools.repeat(0.1)))
+        newcomer = Client(turns, itertools.repeat(0.1))
+        await alone.take()
+        await asyncio.gather(newcomer.take_until(3.0), alone.take_until(3.0))
+        assert newcomer.had_s(3.0) == pytest.approx(1.0, abs=0.1 + 1e-9)
 
     run_virtually(main)
 

@@ -26,6 +26,25 @@ def test_a_place_that_is_free_is_taken_at_once() -> None:
     asyncio.run(main())
 
 
+def test_who_ends_something_goes_first_and_of_equals_who_came_first() -> None:
+    async def main() -> None:
+        places, came = Places(1), list[str]()
+        await places.take(ends=False)
+
+        async def come(name: str) -> None:
+            await places.take(ends=name.startswith("ends"))
+            came.append(name)
+            places.give_back()
+
+        tasks = [asyncio.create_task(come(name)) for name in ("begins 1", "begins 2", "ends 1", "ends 2")]
+        await asyncio.sleep(0)
+        places.give_back()
+        await asyncio.gather(*tasks)
+        assert came == ["ends 1", "ends 2", "begins 1", "begins 2"]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("is_given", [False, True])
 def test_who_leaves_takes_no_place_with_him(is_given: bool) -> None:
     async def main() -> None:

@@ -33,6 +33,14 @@ def test_callers_who_were_not_all_back_before_the_next_batch_ended_took_at_least
     assert recent.back_at == pytest.approx(2.0)
 
 
+def test_those_whom_a_batch_left_waiting_have_not_gone_so_none_of_them_is_to_come_back() -> None:
+    recent = RecentBatches()
+    recent.record(ended=1.0, finished=1, waiting=3)
+    recent.upload_came(1.25)
+    recent.record(ended=2.0, finished=1, waiting=0)
+    assert recent.back_at == pytest.approx(2.25)
+
+
 def test_as_long_as_nothing_is_known_callers_may_be_back_at_once() -> None:
     recent = RecentBatches()
     assert recent.ended == -math.inf

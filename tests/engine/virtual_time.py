@@ -38,12 +38,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `main()` in virtual time; fail if it leaves a task behind."""
+    """Run `main()` in virtual time; fail if it leaves a task behind, or if what the loop calls raises."""
+    faults: list[dict[str, Any]] = []
+
+    def note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        loop.default_exception_handler(context)
+        faults.extend([context] if "handle" in context else [])
 
     async def watched() -> T:
+        asyncio.get_running_loop().set_exception_handler(note)
         result = await main()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"left behind: {left}"
+        assert not faults, f"raised in callbacks: {faults}"
         return result
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
