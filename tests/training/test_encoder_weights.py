@@ -183,12 +183,12 @@ def test_channels_that_pass_nothing_on_are_dropped_and_the_others_keep_their_ord
 
 
 def _silence(stage: nn.Module, channels: list[int]) -> None:
-    """Let these channels be 0 behind every block of the stage."""
-    norms = [module for module in stage.modules() if isinstance(module, nn.BatchNorm2d)]
+    """Let these channels be 0 behind every block of the stage, of no variance, as those that die in training are."""
     with torch.no_grad():
-        for norm in norms:
-            norm.weight[channels] = 0
-            norm.bias[channels] = 0
+        for norm in (module for module in stage.modules() if isinstance(module, nn.BatchNorm2d)):
+            for values in (norm.weight, norm.bias, norm.running_var):
+                assert values is not None
+                values[channels] = 0
 
 
 def test_of_two_channels_the_one_that_the_next_block_listens_to_is_kept(tmp_path: Path) -> None:
@@ -299,12 +299,15 @@ def test_tensors_that_are_no_repvgg_are_an_error(content: object, tmp_path: Path
         ({"stage0.rbr_dense.bn.weight": torch.ones(6).to_sparse()}, "no dense tensor of floats"),
         ({"stage0.rbr_dense.bn.weight": torch.ones(6, dtype=torch.int64)}, "no dense tensor of floats"),
         ({"stage0.rbr_dense.bn.weight": torch.ones(6, dtype=torch.complex64)}, "no dense tensor of floats"),
+        ({"stage0.rbr_dense.bn.running_var": torch.ones(6).to(torch.float8_e4m3fn)}, "no dense tensor of floats"),
+        ({"stage0.rbr_dense.bn.weight": torch.ones(6, device="meta")}, "no dense tensor of floats"),
+        ({"stage0.rbr_dense.bn.weight": [1.0] * 6}, r"lacks stage0\.rbr_dense\.bn\.weight"),
         ({"stage1.2.rbr_identity.bias": torch.zeros(6)}, r"has stage1\.2\..*: it is no RepVGG of 1, 2, 2, 3, 1 blocks"),
         ({"stage0.rbr_reparam.weight": torch.zeros(6, 3, 3, 3)}, "for deployment"),
     ],
 )
 def test_a_checkpoint_of_another_shape_is_an_error_and_changes_nothing(
-    changes: dict[str, Tensor | None], message: str, tmp_path: Path
+    changes: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     state = published(**SMALL).state_dict() | changes
     torch.save({name: tensor for name, tensor in state.items() if tensor is not None}, tmp_path / "a.pth")

@@ -1,11 +1,19 @@
-"""What a run begins with: a batch that its network's batch norms can learn from."""
+"""What a run begins with: the network of its seed, settled if it was published, and a batch it can normalise by."""
+
+from typing import cast
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
+from service.network import build
+from service.store.card import Normalisation
+from service.training.augment import TrainingItems
 from service.training.config import Config, configure
-from service.training.initial import build_network, check_batch
+from service.training.initial import begin_with, build_network, check_batch, settle_beginning
+from tests.checkpoints import TINY
 
 ARCHITECTURES = ["al-net", "repvgg-unet", "deeplabv3plus", "cenet", "unetplusplus", "pyconvunet"]
 
@@ -60,3 +68,70 @@ def test_the_network_is_left_as_it_was() -> None:
     check_batch(network, config)
     assert not network.training
     assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_seed_makes_one_network_whatever_was_drawn_before() -> None:
+    one, again, other = (build_network(_config(seed=seed)).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(tensor, one[name]) for name, tensor in again.items())
+    assert not all(torch.equal(tensor, one[name]) for name, tensor in other.items())
+
+
+def test_a_run_that_begins_with_an_encoder_needs_its_file() -> None:
+    with pytest.raises(BadConfig, match="give it with --encoder-weights"):
+        begin_with(build_network(_config()), None)
+
+
+USUAL = Normalisation(mean=(0.2, 0.4, 0.6), std=(0.25, 0.25, 0.25))
+
+
+class Views:
+    """As many views of one colour, of `side` × `side` pixels, as told; it remembers which were asked for."""
+
+    def __init__(self, count: int, side: int) -> None:
+        self.count, self.asked = count, list[int]()
+        self._view = torch.tensor(USUAL.mean).mul(255).view(3, 1, 1).expand(3, side, side)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        self.asked.append(key[2])
+        return self._view, self._view[:1]
+
+
+def settled(views: Views, *, whole: bool = True) -> nn.Module:
+    """Return a network whose batch norms know nothing but `views`; all else is as it was before it is trained."""
+    network = build("al-net", **TINY)
+    settle_beginning(network, cast("TrainingItems", views), USUAL, whole=whole)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "shown"),
+    [
+        (5, 32, [0, 1, 2, 3, 4]),
+        (800, 32, list(range(0, 800, 25))),
+        (800, 512, [0, 200, 400, 600]),
+        (800, 1040, [0]),
+    ],
+    ids=["few", "many", "large", "larger than all should be"],
+)
+def test_views_from_all_images_settle_a_network_as_many_as_memory_allows(
+    count: int, side: int, shown: list[int]
+) -> None:
+    views = Views(count, side)
+    settled(views)
+    assert views.asked[1:] == shown  # the first tells how large they are
+
+
+def test_a_network_is_settled_by_pixels_as_it_sees_them() -> None:
+    """Normalised, the usual colour is 0 everywhere, and so is what a convolution without a bias makes of it."""
+    means = [norm.running_mean for norm in settled(Views(2, 32)).modules() if isinstance(norm, nn.BatchNorm2d)]
+    assert means[0] is not None
+    assert float(means[0].abs().max()) < 1e-5
+
+
+def test_an_encoder_that_still_has_its_batch_norms_is_not_settled() -> None:
+    views = Views(2, 32)
+    settled(views, whole=False)
+    assert views.asked == []
