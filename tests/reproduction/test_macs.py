@@ -17,9 +17,11 @@ from service.reproduction.macs import macs_an_image
         (nn.Conv2d(3, 8, 3, padding=2, dilation=2, bias=False), 3 * 8 * 9 * 20 * 30),
         (nn.ConvTranspose2d(3, 8, 2, stride=2), 3 * 8 * 4 * 20 * 30),
         (nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5)), 12 * 5),
+        (nn.Conv2d(3, 8, (20, 1)), 3 * 8 * 20 * 30),
         (nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Upsample(scale_factor=2, mode="bilinear")), 0),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)), 0),  # in training it would need more than a pixel
     ],
-    ids=["convolution", "strided", "grouped", "dilated", "transposed", "linear", "uncounted"],
+    ids=["convolution", "strided", "grouped", "dilated", "transposed", "linear", "column", "uncounted", "pooled"],
 )
 def test_a_layer_costs_what_one_counts_by_hand(layer: nn.Module, macs: int) -> None:
     assert macs_an_image(layer, (20, 30)) == macs

@@ -60,7 +60,8 @@ def test_each_size_and_batch_adds_to_the_report() -> None:
         warm_up=0,
         repeat=1,
     )
-    *_, last = reports
+    *before, last = reports
+    assert [len(report.measurements) for report in (*before, last)] == [2, 4, 6, 8]
     settings = [one.setting for one in last.measurements if one.form == "served"]
     assert [(setting.width, setting.batch) for setting in settings] == [(32, 2), (32, 1), (64, 2), (64, 1)]
     assert {setting.precision for setting in settings} == {"bfloat16"}

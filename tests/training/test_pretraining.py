@@ -78,6 +78,15 @@ def test_the_models_own_encoder_can_be_imitated_without_error(weights: Path) -> 
         assert float(imitation(normalised, model(pixels)).max()) < 1e-4
 
 
+def test_who_tells_the_same_of_everything_is_wrong_by_1_at_each_stage(weights: Path) -> None:
+    model = Model.of(weights)
+    imitation = Imitation(build("al-net", **SMALL), model.encoder.widths)
+    for parameter in imitation.tell.parameters():
+        torch.nn.init.zeros_(parameter)
+    pixels = torch.randint(0, 256, (2, 3, 64, 64)).float()
+    torch.testing.assert_close(imitation(pixels / 255, model(pixels)), torch.ones(5), rtol=0.01, atol=0)
+
+
 def _ready(network: torch.nn.Module, weights: Path) -> torch.nn.Module:
     begin_with(network, weights)
     return network

@@ -17,9 +17,11 @@ from service.errors import BadCheckpoint, BadParameter, BadSettings, Quantisatio
 from service.store.checkpoint import INT8_CONSTANTS, INT8_GRAPH, Checkpoint
 from service.store.model_store import ModelStore
 from service.training.dataset import open_dataset
+from service.training.evaluate import evaluate
 from service.training.origins import parts_digest
-from service.training.quantise import _divided_anew, quantise
+from service.training.quantise import _divided_anew, _judge, quantise
 from service.training.run_folder import SPLIT
+from service.training.scores import mean_and_std
 from service.training.split import Split
 from service.training.split import split as divide
 from service.training.split_file import SplitFile
@@ -75,6 +77,23 @@ def test_the_weights_are_the_same_and_the_card_says_what_came_beside_them(store:
     assert (after.card.int8.calibration_images, after.card.int8.n) == (3, 2)
     assert set(after.card.int8.tools) == {"nncf", "openvino"}
     assert after.card.model_copy(update={"version": "1", "int8": None}) == before.card
+
+
+def test_what_is_told_and_written_down_is_how_well_each_form_does_on_the_test_images(
+    tmp_path: Path, split: Path
+) -> None:
+    contrast = make_card().normalisation.model_copy(update={"std": (0.02, 0.02, 0.02)})
+    checkpoint = publish_tiny(tmp_path, normalisation=contrast, threshold=142 / 255)  # about half of the pixels
+    told = quantise(checkpoint, DATA, split, tmp_path, images=3, largest_loss=1, say=lambda _: None)
+    after = Checkpoint.read(told.folder)
+    engines = load_engine(after, EXACT), load_engine(after, Wish(device="cpu", precision="int8"))
+    exact, found = (
+        mean_and_std(score.agreement.iou for score in evaluate(DATA, engine, split=split))[0] for engine in engines
+    )
+    assert exact != found
+    assert (told.exact_iou, told.int8_iou) == pytest.approx((exact, found))
+    assert after.card.int8 is not None
+    assert (after.card.int8.iou_mean, after.card.int8.iou_loss) == pytest.approx((found, exact - found))
 
 
 def test_the_integers_serve_and_answer_much_like_float32(store: Path) -> None:
@@ -134,6 +153,13 @@ def test_too_great_a_loss_is_told_and_nothing_is_published(store: Path, split: P
         quantise(before, DATA, split, store, images=3, largest_loss=-2, say=said.append)
     assert ModelStore(store).published("retina") == ["1", "2"]
     assert said[0] == "calibrating on 1 training images"
+
+
+def test_a_gain_and_a_loss_as_large_as_is_allowed_are_no_loss_too_great() -> None:
+    for found in (0.75, 1.0):
+        _judge(0.875, found, 4, 0.125, may_use_more=True)
+    with pytest.raises(QuantisationLoss, match=r"is 0\.7000, in float32 0\.8750: 0\.1750 are lost, and 0\.125 allowed"):
+        _judge(0.875, 0.7, 4, 0.125, may_use_more=True)
 
 
 def test_a_form_that_no_server_would_take_is_not_published(store: Path, split: Path, tmp_path: Path) -> None:
