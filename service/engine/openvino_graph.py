@@ -6,7 +6,9 @@ structure, and every checkpoint's weights are put into a copy of that.
 """
 
 import copy
+import re
 import warnings
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -58,6 +60,8 @@ def to_openvino(card: Card, network: nn.Module) -> ov.Model:
     Input 0: uint8 (1, h, w, 3), RGB. Output 0: uint8 (1, h, w), 255 × calibrated probability, rounded. Output 1:
     float32, the sum of the probabilities, which is no number if one of them is none.
 
+    What is traced as a function knows no names of layers; its weights are constants with the network's own names.
+
     OpenVINO's frontend is called itself: `openvino.convert_model` would do the same, and telemetry besides.
     """
     whole = _PixelsToLevels(card, on_grid(copy.deepcopy(network), card.input.grid)).eval()
@@ -66,10 +70,26 @@ def to_openvino(card: Card, network: nn.Module) -> ov.Model:
     if key not in _structures:
         _structures[key] = _trace(whole, weights, card.input.grid)
     model = _structures[key].clone()
-    for parameter, tensor in zip(model.get_parameters()[1:], weights.values(), strict=True):
-        parameter.output(0).replace(ov.op.Constant(tensor.numpy(), shared_memory=False).output(0))
+    for parameter, (name, tensor) in zip(model.get_parameters()[1:], weights.items(), strict=True):
+        constant = ov.op.Constant(tensor.numpy(), shared_memory=False)
+        constant.set_friendly_name(name)
+        parameter.output(0).replace(constant.output(0))
         model.remove_parameter(parameter)
     return model
+
+
+def convolutions_of(model: ov.Model, weights: re.Pattern[str]) -> list[str]:
+    """Return the names of the convolutions that take the weights with such names in a model of `to_openvino`."""
+
+    def behind(node: ov.Node) -> Iterator[str]:
+        for taker in (entry.get_node() for entry in node.output(0).get_target_inputs()):
+            if "Convolution" in taker.get_type_name():
+                yield taker.get_friendly_name()
+            elif taker.get_type_name() != "ShapeOf":  # kernels of groups are reshaped first, by their own shape
+                yield from behind(taker)
+
+    constants = (node for node in model.get_ordered_ops() if weights.search(node.get_friendly_name()))
+    return [name for constant in constants for name in behind(constant)]
 
 
 def _trace(whole: nn.Module, weights: dict[str, Tensor], grid: tuple[int, int]) -> ov.Model:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -94,6 +95,19 @@ def test_what_is_told_and_written_down_is_how_well_each_form_does_on_the_test_im
     assert (told.exact_iou, told.int8_iou) == pytest.approx((exact, found))
     assert after.card.int8 is not None
     assert (after.card.int8.iou_mean, after.card.int8.iou_loss) == pytest.approx((found, exact - found))
+
+
+def test_the_first_two_stages_of_the_encoder_stay_as_they_are_and_no_other_convolution(store: Path) -> None:
+    """Weights in integers are made floats again on their way to a convolution; those in float32 go there themselves."""
+    graph = ET.fromstring((versions(store)[1].folder / INT8_GRAPH).read_bytes())
+    layers = {layer.get("id"): layer for layer in graph.iter("layer")}
+    second = [edge for edge in graph.iter("edge") if edge.get("to-port") == "1"]
+    taken = [
+        layers[edge.get("from-layer")] for edge in second if layers[edge.get("to-layer")].get("type") == "Convolution"
+    ]
+    exact = [layer.get("name") for layer in taken if layer.get("type") == "Const"]
+    assert exact == [f"network.encoder.stages.{stage}.0.0.weight" for stage in (0, 1)]
+    assert len(taken) > 8
 
 
 def test_the_integers_serve_and_answer_much_like_float32(store: Path) -> None:
