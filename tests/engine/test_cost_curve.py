@@ -43,6 +43,18 @@ def test_a_hiccup_in_the_warm_up_is_not_believed_where_only_single_items_are_run
     assert costs.seconds(2) == pytest.approx(0.02)
 
 
+def test_runs_of_a_size_tell_more_than_its_warm_up_even_where_no_other_size_was_run() -> None:
+    costs = CostCurve({1: 1.0, 8: 1.0})
+    run(costs, {8: 0.5})
+    assert costs.seconds(8) == 0.5
+
+
+def test_no_batch_is_expected_to_cost_less_than_nothing() -> None:
+    costs = CostCurve()
+    run(costs, {4: 0.1, 8: 1.0})
+    assert costs.seconds(1) == 0.0
+
+
 def test_a_size_above_the_largest_is_not_chosen_however_cheap_it_was() -> None:
     """Since then the device may have run out of memory at that size."""
     costs = CostCurve()

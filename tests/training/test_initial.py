@@ -14,6 +14,7 @@ from service.training.augment import TrainingItems
 from service.training.config import Config, configure
 from service.training.initial import begin_with, build_network, check_batch, settle_beginning
 from tests.checkpoints import TINY
+from tests.network.as_if_trained import as_if_trained
 
 ARCHITECTURES = ["al-net", "repvgg-unet", "deeplabv3plus", "cenet", "unetplusplus", "pyconvunet"]
 
@@ -100,8 +101,8 @@ class Views:
 
 
 def settled(views: Views, *, whole: bool = True) -> nn.Module:
-    """Return a network whose batch norms know nothing but `views`; all else is as it was before it is trained."""
-    network = build("al-net", **TINY)
+    """Return a network whose batch norms knew something else before they were settled by `views`."""
+    network = as_if_trained(build("al-net", **TINY))
     settle_beginning(network, cast("TrainingItems", views), USUAL, whole=whole)
     return network
 
