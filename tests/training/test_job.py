@@ -252,6 +252,7 @@ def test_what_a_finished_run_kept_to_itself_is_published_once_a_store_is_given(t
     for name in ("other", "store", "other"):
         result = run_job(config, tmp_path / "run", tmp_path / name, said.append)
         assert result == replace(kept, checkpoint=str(tmp_path / name / "own" / "1"))
+        assert RunFolder(tmp_path / "run").result() == result
         assert ModelStore(tmp_path / name).published("own") == ["1"]
     assert said.count(f"published {tmp_path / 'other' / 'own' / '1'}") == 1
     published, proven = (Checkpoint.read(path) for path in (tmp_path / "store/own/1", Path(kept.checkpoint)))
