@@ -16,6 +16,7 @@ import openvino as ov
 import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from openvino.passes import ConstantFolding, Manager
 from torch import Tensor, nn
 
 from service.engine.memory import is_out_of_memory
@@ -90,6 +91,16 @@ def convolutions_of(model: ov.Model, weights: re.Pattern[str]) -> list[str]:
 
     constants = (node for node in model.get_ordered_ops() if weights.search(node.get_friendly_name()))
     return [name for constant in constants for name in behind(constant)]
+
+
+def fold_constants(model: ov.Model) -> None:
+    """Compute in the `model` what does not depend on the image, such as the shape in which a bias is added.
+
+    NNCF takes for a bias only what is a constant, and shifts it by what integers change of a layer's mean.
+    """
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
 
 
 def _trace(whole: nn.Module, weights: dict[str, Tensor], grid: tuple[int, int]) -> ov.Model:

@@ -176,17 +176,19 @@ def quantised_model(card: Card, network: nn.Module, tiles: Sequence[NDArray[np.u
     import nncf  # noqa: PLC0415 - after the line above
     import openvino as ov  # noqa: PLC0415
 
-    from service.engine.openvino_graph import convolutions_of, to_openvino  # noqa: PLC0415
+    from service.engine.openvino_graph import convolutions_of, fold_constants, to_openvino  # noqa: PLC0415
 
     nncf.set_log_level(logging.WARNING)  # it would tell on stdout of each layer that is left as it is
     exact = to_openvino(card, network)
+    left = convolutions_of(exact, NOT_QUANTISED)
+    fold_constants(exact)
     with _progress_on_stderr():
         model = nncf.quantize(
             exact,
             nncf.Dataset([tile[None] for tile in tiles]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(tiles),
-            ignored_scope=nncf.IgnoredScope(names=convolutions_of(exact, NOT_QUANTISED)),
+            ignored_scope=nncf.IgnoredScope(names=left),
         )
     with tempfile.TemporaryDirectory() as folder:
         graph, constants = Path(folder) / "model.xml", Path(folder) / "model.bin"

@@ -6,14 +6,17 @@ import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.engine.choosing import EXACT, Wish, load_engine
+from service.engine.weights import build_network, read_state
 from service.errors import BadCheckpoint, BadParameter, BadSettings, QuantisationLoss
 from service.store.checkpoint import INT8_CONSTANTS, INT8_GRAPH, Checkpoint
 from service.store.model_store import ModelStore
@@ -30,6 +33,9 @@ from tests.cards import make_card
 from tests.checkpoints import publish_tiny
 from tests.doubles import draw
 from tests.one_thread import one_thread
+
+if TYPE_CHECKING:
+    from openvino import Model
 
 pytestmark = pytest.mark.skipif(find_spec("nncf") is None, reason="NNCF is not installed: the extra quantize")
 
@@ -108,6 +114,30 @@ def test_the_first_two_stages_of_the_encoder_stay_as_they_are_and_no_other_convo
     exact = [layer.get("name") for layer in taken if layer.get("type") == "Const"]
     assert exact == [f"network.encoder.stages.{stage}.0.0.weight" for stage in (0, 1)]
     assert len(taken) > 8
+
+
+def test_what_integers_change_of_the_mean_of_a_layer_is_made_good_by_its_bias(store: Path) -> None:
+    """NNCF does so where it finds a bias: a constant that is added to a convolution."""
+    from service.engine.openvino_graph import fold_constants, read_int8, to_openvino
+
+    before, after = versions(store)
+    exact = to_openvino(before.card, build_network(before.card, read_state(before)))
+    fold_constants(exact)
+    int8 = after.contents().int8
+    assert int8 is not None
+    corrected = [
+        not np.array_equal(found, known) for found, known in zip(biases(read_int8(int8)), biases(exact), strict=True)
+    ]
+    assert len(corrected) > 8
+    assert any(corrected)  # where it is worth it
+
+
+def biases(model: "Model") -> list[NDArray[np.float32]]:
+    """Return the constants that are added to convolutions, in the order of these."""
+    convolutions = (node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution")
+    sums = (next(iter(node.output(0).get_target_inputs())).get_node() for node in convolutions)
+    added = (node.input_value(1).get_node() for node in sums if node.get_type_name() == "Add")
+    return [node.get_data() for node in added if node.get_type_name() == "Constant"]
 
 
 def test_the_integers_serve_and_answer_much_like_float32(store: Path) -> None:
