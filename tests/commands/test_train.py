@@ -131,7 +131,7 @@ def test_every_option_reaches_its_field_and_is_named_with_a_value_out_of_range(o
     result = _train("--data", "drawn:retina", option, *value.split())
     assert isinstance(result.exception, BadConfig), result.output
     assert str(result.exception).startswith(
-        f"{option} {value}" if option != "--fractions" else "configuration: fractions"
+        f"{option} {value}" if option != "--fractions" else "configuration: --fractions must be"
     )
 
 
