@@ -62,7 +62,8 @@ def split(
     Raises:
         BadConfig: the fractions are negative, do not sum to 1 or leave nothing to train; there is no such fold; or
             `case_pattern` is no regular expression with a group, or finds nothing in a name.
-        BadDataset: there are too few groups for each fold, or each part whose fraction is above 0, to have one.
+        BadDataset: there are too few groups for each fold, or each part whose fraction is above 0, to have one; or a
+            slice of a series would lie in two parts.
     """
     _check_fractions(fractions)
     if fold is not None and not 1 <= fold[0] <= fold[1] >= 2:
@@ -88,12 +89,26 @@ def _split_series(dataset: Dataset, fractions: Fractions, seed: int, fold: Fold 
     else:
         blocks = _cut_fold(names, fractions, seed, fold)
         order = "around that of the test part"
+    _check_seen_once(dataset, blocks)
     used = set().union(*blocks.values())
     return Split(
         **_in_order(names, blocks),
         unused=tuple(name for name in names if name not in used),
         how=f"{_origin(seed, fold)}; contiguous blocks of slices {order}, one slice left out at each border",
     )
+
+
+def _check_seen_once(dataset: Dataset, blocks: Mapping[str, Sequence[str]]) -> None:
+    """Raise BadDataset if a slice lies in two blocks, as where a table names it twice: with the masks of two people."""
+    of_name = {pair.name: pair.image for pair in dataset.pairs}
+    first: dict[str, tuple[str, str]] = {}
+    for part, name in ((part, name) for part, names in blocks.items() for name in names):
+        image = of_name[name]
+        content = image.file if image.frame is None else dataset.images[name]  # files may be alike: empty slices
+        other, where = first.setdefault(content, (name, part))
+        if where != part:
+            same = f"{other} and {name} are the same slice, and would come into {where} and {part}"
+            raise BadDataset(f"{same}; name each once. {NO_SLICES}")
 
 
 def _cut(names: Sequence[str], shares: Shares, seed: int) -> dict[str, Sequence[str]]:

@@ -11,6 +11,7 @@ from service.errors import BadDataset
 from service.training.dataset import check, load, open_dataset
 from service.training.layouts import Layout, read_layout
 from service.training.pairs import NoMask
+from service.training.split import split
 from tests.training.folders import grey, images_and_masks, mask, picture, write
 
 
@@ -83,6 +84,20 @@ def test_volumes_are_a_series_of_their_pages(tmp_path: Path) -> None:
     assert layout.is_series
     assert list(named(layout)) == ["more-00", "more-01", "raw-00", "raw-01", "raw-02"]
     assert [pair.mask.frame for pair in layout.pairs] == [0, 1, 0, 1, 2]
+
+
+def test_a_volume_with_the_masks_of_two_people_does_not_train_and_test(tmp_path: Path) -> None:
+    write(tmp_path / "raw.tif", *(grey(page) for page in range(12)))
+    for seed, person in enumerate(("ah", "vk")):
+        write(tmp_path / f"{person}.tif", *(mask(page + 20 * seed) for page in range(12)))
+    listed(tmp_path, "image,mask,name", "raw.tif,ah.tif,ah", "raw.tif,vk.tif,vk")
+    dataset = open_dataset(tmp_path)
+    for fold in (None, (1, 2)):
+        with pytest.raises(BadDataset, match=r"ah-\d+ and vk-\d+ are the same slice, and would come into"):
+            split(dataset, fractions=(0.6, 0.2, 0.2), seed=0, fold=fold)
+    parts = split(open_dataset(tmp_path, series=False), fractions=(0.6, 0.2, 0.2), seed=0)
+    pages = [{name[2:] for name in part} for part in (parts.train, parts.validation, parts.test)]
+    assert sum(map(len, pages)) == 12  # each in one part, with both masks
 
 
 def test_a_volume_and_its_masks_have_the_same_number_of_pages(tmp_path: Path) -> None:
