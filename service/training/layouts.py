@@ -91,11 +91,11 @@ def _listed(folder: Path, *, needs_masks: bool) -> Layout | None:
     listed = read_listed(folder)
     if listed is None:
         return None
-    for pair in listed.pairs:
+    for pair in listed:
         if needs_masks and isinstance(pair.mask, NoMask):
             raise BadDataset(f"{folder / TABLE} gives {pair.image} no mask; name one, or remove its line")
-    pairs = tuple(sorted(listed.pairs, key=lambda pair: _natural(pair.name)))
-    is_series = listed.has_volumes or size_of_slices(pairs) is not None
+    pairs = tuple(sorted(listed, key=_natural_of_page))
+    is_series = all(pair.image.frame is not None for pair in pairs) or size_of_slices(pairs) is not None
     return Layout(folder.resolve().name, pairs, is_series=is_series, is_numbered=numbers_of(pairs) is not None)
 
 
@@ -333,6 +333,12 @@ def _stem(path: Path) -> str:
 def _composed(path: Path) -> str:
     """Return the stem by which an image finds its mask: some systems write é as one character, others as two."""
     return unicodedata.normalize("NFC", _stem(path))
+
+
+def _natural_of_page(pair: Pair) -> tuple[tuple[list[str | int], str], int]:
+    """Sort key in which the pages of a volume follow each other, whatever another one is called."""
+    page = pair.image.frame
+    return (_natural(pair.name), -1) if page is None else (_natural(pair.name.rpartition("-")[0]), page)
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

@@ -17,14 +17,6 @@ IMAGE, MASK, NAME = "image", "mask", "name"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """What the table names, in its order; `has_volumes` if one of its files is a TIFF of several pages."""
-
-    pairs: tuple[Pair, ...]
-    has_volumes: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Row:
     """A line of the table; its `name` is the image's, without suffix, where the table gives none."""
 
@@ -34,8 +26,8 @@ class _Row:
     name: str
 
 
-def read_listed(folder: Path) -> Listed | None:
-    """Return the pairs that `pairs.csv` in `folder` names, None if there is no such file.
+def read_listed(folder: Path) -> tuple[Pair, ...] | None:
+    """Return the pairs that `pairs.csv` in `folder` names, in its order, None if there is no such file.
 
     Its first line names the columns: `image` and `mask`, files from `folder` on, and `name`, which may be left out.
     They are parted by commas, semicolons or tabs. A row without a mask has `NoMask`. TIFFs of several pages give a pair
@@ -57,7 +49,7 @@ def read_listed(folder: Path) -> Listed | None:
             pairs[pair.name] = pair
     if not pairs:
         raise BadDataset(f"{table} names no image; it needs a line for each, below {IMAGE},{MASK}")
-    return Listed(tuple(pairs.values()), any(pair.image.frame is not None for pair in pairs.values()))
+    return tuple(pairs.values())
 
 
 def _rows(table: Path) -> Iterator[_Row]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from service.errors import BadConfig, BadDataset
-from service.training.dataset import Dataset
+from service.training.dataset import Dataset, Pair
 from service.training.duplicates import near_duplicates
 
 PARTS = ("train", "validation", "test")
@@ -53,8 +53,9 @@ def split(
 
     Images are dealt out in groups: near-duplicates (service/training/duplicates.py) stay together, and so do all
     images of a case if `case_pattern` is given: a regular expression whose first group finds the case in a pair's
-    name. The slices of a series are cut into blocks, with one slice left unused wherever two blocks meet, unless
-    `case_pattern` says which slices belong to one volume. The same seed gives the same split, on every machine.
+    name; so do those of a volume that lies beside single pictures. The slices of a series are cut into blocks, with one
+    slice left unused wherever two blocks meet, unless `case_pattern` says which slices belong to one volume. The same
+    seed gives the same split, on every machine.
 
     With `fold` (i, k) the test part is the i-th of k folds instead, which are about as large as each other and hold
     each image exactly once; train and validation share the other images in proportion to their `fractions`.
@@ -72,7 +73,7 @@ def split(
         return _split_series(dataset, fractions, seed, fold)
     names = [pair.name for pair in dataset.pairs]
     links = [] if case_pattern is None else _same_case(names, case_pattern)
-    links += near_duplicates(dataset.pairs)
+    links += near_duplicates(dataset.pairs) + _same_volume(dataset.pairs)
     groups = _connected(names, links)
     dealt = _deal(groups, _shares(fractions), seed) if fold is None else _deal_fold(groups, fractions, seed, fold)
     together = "near-duplicates" if case_pattern is None else f"near-duplicates and cases by {case_pattern!r}"
@@ -235,6 +236,15 @@ def _same_case(names: Sequence[str], pattern: str) -> list[tuple[str, str]]:
             raise BadConfig(f"case pattern {pattern!r} finds no case in {name!r}")
         links.append((first.setdefault(match[1], name), name))
     return links
+
+
+def _same_volume(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """Return a link from each page to the first of its file, if there are pictures that are no pages, too."""
+    if all(pair.image.frame is not None for pair in pairs):
+        return []
+    first: dict[str, str] = {}
+    pages = (pair for pair in pairs if pair.image.frame is not None)
+    return [(first.setdefault(pair.image.file, pair.name), pair.name) for pair in pages]
 
 
 def _shares(fractions: Fractions) -> dict[str, float]:

@@ -86,6 +86,30 @@ def test_volumes_are_a_series_of_their_pages(tmp_path: Path) -> None:
     assert [pair.mask.frame for pair in layout.pairs] == [0, 1, 0, 1, 2]
 
 
+def test_the_pages_of_a_volume_follow_each_other_whatever_another_is_called(tmp_path: Path) -> None:
+    for name in ("a", "a-1"):
+        write(tmp_path / f"{name}.tif", *(grey(page) for page in range(3)))
+        write(tmp_path / f"{name}-membranes.tif", *(mask(page) for page in range(3)))
+    listed(tmp_path, "image,mask", "a-1.tif,a-1-membranes.tif", "a.tif,a-membranes.tif")
+    assert list(named(read_layout(tmp_path))) == ["a-00", "a-01", "a-02", "a-1-00", "a-1-01", "a-1-02"]
+
+
+def test_beside_pictures_a_volume_is_kept_whole_and_so_are_near_duplicates(tmp_path: Path) -> None:
+    write(tmp_path / "raw.tif", *(grey(page) for page in range(4)))
+    write(tmp_path / "membranes.tif", *(mask(page) for page in range(4)))
+    for number in range(8):
+        write(tmp_path / f"p{number}.png", picture(number // 2))  # each twice
+        write(tmp_path / f"m{number}.png", mask(number))
+    rows = [f"p{number}.png,m{number}.png" for number in (0, 2, 4, 6, 1, 3, 5, 7)]
+    dataset = open_dataset(listed(tmp_path, "image,mask", "raw.tif,membranes.tif", *rows))
+    assert not dataset.is_series
+    for seed in range(4):
+        parts = split(dataset, fractions=(0.4, 0.3, 0.3), seed=seed)
+        of_name = {name: part for part in ("train", "validation", "test") for name in getattr(parts, part)}
+        assert len({of_name[f"raw-0{page}"] for page in range(4)}) == 1
+        assert all(of_name[f"p{number}"] == of_name[f"p{number + 1}"] for number in range(0, 8, 2))
+
+
 def test_a_volume_with_the_masks_of_two_people_does_not_train_and_test(tmp_path: Path) -> None:
     write(tmp_path / "raw.tif", *(grey(page) for page in range(12)))
     for seed, person in enumerate(("ah", "vk")):
