@@ -66,10 +66,7 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
             UTF-8, or a `pairs.csv` that `read_listed` cannot read; the message names the file.
     """
     if not folder.is_dir():
-        packed = "unpack it if it is an archive, and " if folder.is_file() else ""
-        raise BadDataset(
-            f"{folder} is no folder; {packed}give a folder of images and masks, or drawn:retina, drawn:cell, drawn:skin"
-        )
+        raise BadDataset(f"{folder} is no folder; {_instead_of_folder(folder)}")
     if not _prints(folder.resolve().name):
         raise BadDataset(f"the folder's name {folder.resolve().name!a} is no UTF-8, or does not print; rename it")
     try:
@@ -91,6 +88,8 @@ def _listed(folder: Path, *, needs_masks: bool) -> Layout | None:
     listed = read_listed(folder)
     if listed is None:
         return None
+    if needs_masks and all(isinstance(pair.mask, NoMask) for pair in listed):
+        raise BadDataset(f"{folder / TABLE} gives no image a mask; name them in a column mask")
     for pair in listed:
         if needs_masks and isinstance(pair.mask, NoMask):
             raise BadDataset(f"{folder / TABLE} gives {pair.image} no mask; name one, or remove its line")
@@ -119,6 +118,14 @@ def _unread_pictures(where: Path) -> list[str]:
         for suffix in sorted(files.keys() & UNREAD_SUFFIXES)
     )
     return lines
+
+
+def _instead_of_folder(path: Path) -> str:
+    """Return what to give in the place of what is no folder."""
+    if path.name == TABLE and path.is_file():
+        return f"give the one that it lies in: {path.absolute().parent}"
+    packed = "unpack it if it is an archive, and " if path.is_file() else ""
+    return f"{packed}give a folder of images and masks, or drawn:retina, drawn:cell, drawn:skin"
 
 
 def _instead_of_images(where: Path) -> str:

@@ -16,6 +16,10 @@ IMAGE, MASK, NAME = "image", "mask", "name"
 """The columns that are read; any others may be there."""
 
 
+LONGEST_NAME_BYTES = 255
+"""Of a file, on all usual systems."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A line of the table; its `name` is the image's, without suffix, where the table gives none."""
@@ -43,6 +47,9 @@ def read_listed(folder: Path) -> tuple[Pair, ...] | None:
     pairs: dict[str, Pair] = {}
     for row in _rows(table):
         for pair in _pairs_of(row):
+            if len(f"{pair.name}.png".encode()) > LONGEST_NAME_BYTES:
+                rule = f"give a shorter one in a column {NAME}: pictures are called by it"
+                raise BadDataset(f"{row.where}: the name {pair.name} is too long; {rule}")
             if pair.name in pairs:
                 rule = f"give each another in a column {NAME}"
                 raise BadDataset(f"{row.where}: {pairs[pair.name].image} is called {pair.name}, too; {rule}")
@@ -64,7 +71,7 @@ def _rows(table: Path) -> Iterator[_Row]:
             raise BadDataset(f"{table} has no column {IMAGE}: {rule}; call it otherwise if it is no table of pairs")
         for cells in reader:
             where = f"{table}, line {reader.line_num}"
-            if None in cells:
+            if any(cell.strip() for cell in cells.pop(None, ())):
                 raise BadDataset(
                     f"{where}: there are more cells than columns; put names that hold {delimiter!r} in quotes"
                 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from service.errors import BadDataset, BadUpload
 from service.imaging import tiff
-from service.imaging.opening import typed_errors
+from service.imaging.opening import SIGNATURES, typed_errors
 from service.training.pairs import FileSource, NoMask, Pair
 
 SUFFIXES = frozenset({".tif", ".tiff"})
@@ -18,7 +18,7 @@ def pages_as_pairs(stem: str, image: Path, mask: Path | None) -> list[Pair]:
     """
     n = count_pages(image)
     if mask is not None and (n_masks := count_pages(mask)) != n:
-        raise BadDataset(f"{image} has {n} pages, but {mask.name} has {n_masks}; both must have the same")
+        raise BadDataset(f"{image} has {n} pages, but {mask.name} has {n_masks}; both must be TIFFs of as many")
     digits = max(2, len(str(n - 1)))
     images = [FileSource(image, page) for page in range(n)]
     return [
@@ -32,12 +32,14 @@ def pages_as_pairs(stem: str, image: Path, mask: Path | None) -> list[Pair]:
 
 
 def count_pages(path: Path) -> int:
-    """Return how many pages a TIFF has; thumbnails do not count.
+    """Return how many pages a TIFF has; thumbnails do not count. What is none, whatever its name says, has one.
 
     Raises:
         BadDataset: it cannot be read; the message names it.
     """
     content = FileSource(path).read()
+    if not content.startswith(SIGNATURES["TIFF"]):
+        return 1
     try:
         with typed_errors():
             return len(tiff.pages(content))

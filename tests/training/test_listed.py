@@ -56,7 +56,8 @@ def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, delimiter: str,
         ["Age", " Mask ", "IMAGE", "name"],
         ["41", '"masks/b.png"', "images/b.png", "first"],
         ["", "", "", ""],
-        ["17", " masks/a.png", f"{tmp_path}/images/a.png", ""],
+        ["17", " masks/a.png", f"{tmp_path}/images/a.png", "", ""],
+        ["", "", "", "", "", ""],
     ]
     listed(tmp_path, *(delimiter.join(row) + "\r" for row in rows), encoding=encoding)
     assert named(read_layout(tmp_path)) == {"a": ("a.png", "a.png"), "first": ("b.png", "b.png")}
@@ -142,6 +143,28 @@ def test_numbered_grey_images_are_slices_as_in_any_folder(
     assert read_layout(tmp_path).is_series == is_series
 
 
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_the_mask_of_a_volume_is_one_too(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / "raw.tif", *(grey(page) for page in range(3)))
+    PillowImage.fromarray(mask(0)).save(tmp_path / f"mask{suffix}")
+    listed(tmp_path, "image,mask", f"raw.tif,mask{suffix}")
+    with pytest.raises(BadDataset, match=r"raw\.tif has 3 pages, but mask\..* has 1; both must be TIFFs of as many"):
+        read_layout(tmp_path)
+
+
+def test_an_image_that_is_called_tif_and_is_none_is_read_as_in_any_folder(tmp_path: Path) -> None:
+    for kind, pixels in (("image", picture(0)), ("mask", mask(0))):
+        write(tmp_path / f"{kind}.png", pixels).rename(tmp_path / f"{kind}.tif")
+    [pair] = check(open_dataset(listed(tmp_path, "image,mask", "image.tif,mask.tif")), progress=False).pairs
+    assert np.array_equal(load(pair)[0], picture(0))
+
+
+def test_who_gives_the_table_hears_that_its_folder_is_meant(tmp_path: Path) -> None:
+    table = listed(images_and_masks(tmp_path, ["a"]), "image,mask", "images/a.png,masks/a.png") / "pairs.csv"
+    with pytest.raises(BadDataset, match=rf"is no folder; give the one that it lies in: {tmp_path}$"):
+        read_layout(table)
+
+
 def test_masks_may_be_missing_for_who_needs_none(tmp_path: Path) -> None:
     listed(images_and_masks(tmp_path, ["a", "b"]), "image,mask", "images/a.png,masks/a.png", "images/b.png,")
     with pytest.raises(BadDataset, match=r"pairs\.csv gives .*images/b\.png no mask; name one, or remove its line"):
@@ -149,6 +172,8 @@ def test_masks_may_be_missing_for_who_needs_none(tmp_path: Path) -> None:
     having, lacking = read_layout(tmp_path, needs_masks=False).pairs
     assert (isinstance(having.mask, NoMask), isinstance(lacking.mask, NoMask)) == (False, True)
     listed(tmp_path, "image", "images/a.png")
+    with pytest.raises(BadDataset, match=r"pairs\.csv gives no image a mask; name them in a column mask"):
+        read_layout(tmp_path)
     assert [pair.name for pair in read_layout(tmp_path, needs_masks=False).pairs] == ["a"]
 
 
@@ -169,6 +194,10 @@ def test_masks_may_be_missing_for_who_needs_none(tmp_path: Path) -> None:
         (
             ["image,mask", "images/a.png,masks/a.png", "images/a.png,masks/b.png"],
             r"line 3: .*images/a\.png is called a, too; give each another in a column name",
+        ),
+        (
+            ["image,mask,name", f"images/a.png,masks/a.png,{'n' * 252}"],
+            r"line 2: the name n+ is too long; give a shorter one in a column name",
         ),
         (["image,mask,name", "images/a.png,masks/a.png,../a"], r"line 2: '\.\./a' can be no file's name"),
         (
