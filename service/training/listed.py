@@ -42,6 +42,8 @@ def read_listed(folder: Path) -> tuple[Pair, ...] | None:
             one name; the message names the line.
     """
     table = folder / TABLE
+    if table.is_symlink() and not table.exists():
+        raise BadDataset(f"{table} is a link to what is not there: mend it, or remove it")
     if not table.is_file():
         return None
     pairs: dict[str, Pair] = {}

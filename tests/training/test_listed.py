@@ -212,6 +212,12 @@ def test_a_fault_is_told_with_its_line(tmp_path: Path, lines: list[str], message
         read_layout(tmp_path)
 
 
+def test_a_table_that_is_a_link_to_nothing_is_no_leave_to_read_the_folder_otherwise(tmp_path: Path) -> None:
+    (images_and_masks(tmp_path, ["a", "b"]) / "pairs.csv").symlink_to("gone.csv")
+    with pytest.raises(BadDataset, match=r"pairs\.csv is a link to what is not there: mend it, or remove it"):
+        read_layout(tmp_path)
+
+
 def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
     listed(tmp_path, "image,mask", "rétine.png,m.png", encoding="latin-1")
     with pytest.raises(BadDataset, match=r"pairs\.csv is no UTF-8; save it as CSV UTF-8"):
