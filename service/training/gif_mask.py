@@ -13,7 +13,7 @@ _SIGNATURES = (b"GIF87a", b"GIF89a")
 
 
 def without_gif(mask: bytes) -> bytes:
-    """Return a mask that is a GIF as Netpbm of the same colours, and any other file as it is.
+    """Return a mask that is a GIF as PNG of the same colours and transparency, and any other file as it is.
 
     Raises:
         DamagedImage: it is truncated or broken.
@@ -28,4 +28,6 @@ def without_gif(mask: bytes) -> bytes:
             raise ImageTooLarge(f"{width} × {height} pixels are more than {MAX_PIXELS:,}")
         if picture.n_frames > 1:
             raise FrameNeeded(f"it has {picture.n_frames} frames")
-        return b"P6\n%d %d\n255\n" % (width, height) + picture.convert("RGB").tobytes()
+        same = io.BytesIO()
+        picture.convert("RGBA" if picture.has_transparency_data else "RGB").save(same, "PNG", compress_level=1)
+        return same.getvalue()

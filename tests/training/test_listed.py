@@ -238,6 +238,16 @@ def test_masks_in_gif_lie_in_masks_too(tmp_path: Path) -> None:
     assert np.array_equal(load(pair)[1], mask(0) > 0)
 
 
+def test_a_mask_in_gif_may_be_a_shape_on_what_is_transparent(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "a.png", picture(0))
+    (tmp_path / "masks").mkdir()
+    shape = PillowImage.fromarray((mask(0) > 0).astype(np.uint8)).convert("P")
+    shape.putpalette([0] * 6)  # both are black
+    shape.save(tmp_path / "masks" / "a.gif", transparency=0, optimize=False)
+    [pair] = check(open_dataset(tmp_path), progress=False).pairs
+    assert np.array_equal(load(pair)[1], mask(0) > 0)
+
+
 @pytest.mark.parametrize("fault", ["truncated", "animated"])
 def test_a_mask_in_gif_that_cannot_be_read_is_named(tmp_path: Path, fault: str) -> None:
     buffer = io.BytesIO()
