@@ -179,9 +179,8 @@ def retold(upload: bytes, numbers: Mapping[int, int]) -> bytes:
     (offset,) = layout.next.unpack_from(upload, layout.first_at)
     (count,) = layout.count.unpack_from(upload, offset)
     told = bytearray(upload)
-    for at in range(
-        offset + layout.count.size, offset + layout.count.size + count * layout.entry.size, layout.entry.size
-    ):
+    first, size = offset + layout.count.size, layout.entry.size
+    for at in range(first, first + count * size, size):
         tag, *_ = layout.entry.unpack_from(upload, at)
         if tag in numbers:
             layout.entry.pack_into(told, at, tag, _LONG, 1, struct.pack(layout.order + "I", numbers[tag]))

@@ -17,7 +17,7 @@ from service.training import gif_mask
 from service.training.listed import TABLE, read_listed
 from service.training.pairs import FileSource, NoMask, Pair, unpacked
 from service.training.slices import numbers_of, size_of_slices
-from service.training.volumes import SUFFIXES, pages_as_pairs
+from service.training.volumes import TIFF_SUFFIXES, count_pages, pages_as_pairs
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
 UNREAD_SUFFIXES = frozenset({".dcm", ".gif", ".webp", ".jp2", ".avif", ".heic", ".nii", ".npy", ".mha", ".svs", ".czi"})
@@ -159,7 +159,7 @@ def _isbi2012(folder: Path) -> Layout | None:
     Their pages as single files are met by `_images_and_masks`. `test-volume.tif` has no labels and is ignored.
     """
     stems = ("train-volume", "train-labels")
-    tiffs = (path for path in _image_files(folder) if unpacked(path).suffix.lower() in SUFFIXES)
+    tiffs = (path for path in _image_files(folder) if unpacked(path).suffix.lower() in TIFF_SUFFIXES)
     volumes = {_stem(path): path for path in tiffs if _stem(path) in stems}
     if not volumes:
         return None
@@ -167,7 +167,7 @@ def _isbi2012(folder: Path) -> Layout | None:
         if stem not in volumes:
             raise BadDataset(f"{folder} lacks {stem}.tif beside {next(iter(volumes.values())).name}")
     image, mask = (volumes[stem] for stem in stems)
-    return Layout("ISBI 2012", tuple(pages_as_pairs("slice", image, mask)), is_series=True)
+    return Layout("ISBI 2012", tuple(pages_as_pairs("slice", image, count_pages(image), mask)), is_series=True)
 
 
 def _isic2018(folder: Path) -> Layout | None:
@@ -198,9 +198,9 @@ def _images_and_masks(folder: Path) -> Layout | None:
     if image_folder is None or mask_folder is None:
         return None
     images, masks = _image_files(image_folder), _image_files(mask_folder, MASK_SUFFIXES)
-    for subfolder, found in ((image_folder, images), (mask_folder, masks)):
+    for subfolder, found, suffixes in ((image_folder, images, IMAGE_SUFFIXES), (mask_folder, masks, MASK_SUFFIXES)):
         if not found:
-            read = f"we read {' '.join(sorted(IMAGE_SUFFIXES))}, also as .gz"
+            read = f"we read {' '.join(sorted(suffixes))}, also as .gz"
             raise BadDataset(f"{subfolder} holds no image; {read}{_instead_of_images(subfolder)}")
     pairs = _pair_up(images, masks, _case_of)
     size = size_of_slices(pairs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from service.errors import BadDataset
 from service.store.card import printable
 from service.training.pairs import FileSource, NoMask, Pair, unpacked
-from service.training.volumes import SUFFIXES, count_pages, pages_as_pairs
+from service.training.volumes import TIFF_SUFFIXES, count_pages, pages_as_pairs
 
 TABLE = "pairs.csv"
 IMAGE, MASK, NAME = "image", "mask", "name"
@@ -118,7 +118,7 @@ def _checked(where: str, name: str) -> str:
 
 
 def _pairs_of(row: _Row) -> list[Pair]:
-    if unpacked(row.image).suffix.lower() in SUFFIXES and count_pages(row.image) > 1:
-        return pages_as_pairs(row.name, row.image, row.mask)
+    if unpacked(row.image).suffix.lower() in TIFF_SUFFIXES and (n := count_pages(row.image)) > 1:
+        return pages_as_pairs(row.name, row.image, n, row.mask)
     image = FileSource(row.image)
     return [Pair(name=row.name, image=image, mask=NoMask(image) if row.mask is None else FileSource(row.mask))]

@@ -7,16 +7,15 @@ from service.imaging import tiff
 from service.imaging.opening import SIGNATURES, typed_errors
 from service.training.pairs import FileSource, NoMask, Pair
 
-SUFFIXES = frozenset({".tif", ".tiff"})
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 
 
-def pages_as_pairs(stem: str, image: Path, mask: Path | None) -> list[Pair]:
-    """Return a pair for each page of `image`, named `stem`-00 and so on; without a `mask` their masks are `NoMask`.
+def pages_as_pairs(stem: str, image: Path, n: int, mask: Path | None) -> list[Pair]:
+    """Return a pair for each of the `n` pages of `image`, named `stem`-00 and so on; without a `mask` with `NoMask`.
 
     Raises:
-        BadDataset: a file cannot be read, or the two have not the same number of pages; the message names them.
+        BadDataset: the mask cannot be read, or has not as many pages; the message names both.
     """
-    n = count_pages(image)
     if mask is not None and (n_masks := count_pages(mask)) != n:
         raise BadDataset(f"{image} has {n} pages, but {mask.name} has {n_masks}; both must be TIFFs of as many")
     digits = max(2, len(str(n - 1)))
