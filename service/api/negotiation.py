@@ -15,6 +15,7 @@ MAX_ACCEPT = 4096
 
 _BLANKS = re.compile(r"[ \t]+")
 _LEADING_DOT = re.compile(r"(;\s*q\s*=\s*)\.(?=\d)", re.IGNORECASE)
+_STAR_ALONE = re.compile(r"(?<![^,]) ?\*(?= ?(?:[;,]|$))")
 _TRAILING_DOT = re.compile(r"(;\s*q\s*=\s*\d)\.(?!\d)", re.IGNORECASE)
 
 
@@ -42,7 +43,7 @@ def _best_of(header: str) -> Representation:
     """Remembered, since a viewer sends the same header with every upload, and to read it takes longer than to route."""
     if not header:
         return Representation.JSON
-    header = _with_whole_numbers(header)
+    header = _with_whole_numbers(_STAR_ALONE.sub("*/*", header))  # `*`, as older Java and some scripts write it
     best = _without_parameters(parse_accept_header(header, MIMEAccept)).best_match(list(Representation))
     if best is None:
         raise NotAcceptable(f"answers exist as {', '.join(Representation)}; the Accept header allows none of them")

@@ -33,6 +33,9 @@ JSON, PNG = Representation.JSON, Representation.PNG
         (["text/html", "image/png"], PNG),
         (["image/webp, image/png;q=0.1"], PNG),
         (["text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"], JSON),
+        (["*"], JSON),
+        (["image/png;q=0.2, *"], JSON),
+        (["image/png, * ; q=.2"], PNG),
         (["application/json;q=.4, image/png; Q = .5"], PNG),
         (["application/json;q=0., image/png;q=1."], PNG),
     ],
@@ -42,7 +45,8 @@ def test_the_best_liked_representation_is_chosen(accept: list[str], chosen: Repr
 
 
 @pytest.mark.parametrize(
-    "accept", ["text/html", "image/jpeg", "*/*;q=0", "application/json;q=0", "nonsense", ";;,", "*/png"]
+    "accept",
+    ["text/html", "image/jpeg", "*/*;q=0", "application/json;q=0", "nonsense", ";;,", "*/png", "*;q=0", "a*", "* *"],
 )
 def test_what_does_not_exist_is_not_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="application/json, image/png"):

@@ -1,0 +1,49 @@
+"""A TIFF of JPEGs is read whole, or refused: libjpeg fills up one that breaks off."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.errors import DamagedImage
+from service.imaging.decode import decode
+from tests.imaging.pictures import encoded, noise
+from tests.imaging.test_deep_tiff import Tags, built
+
+LIMIT = 1_000_000
+WIDTH, HEIGHT, SIDE = 48, 32, 16
+PICTURE = noise(HEIGHT, WIDTH)
+TILED = pytest.mark.parametrize("is_tiled", [False, True], ids=["strips", "tiles"])
+
+
+def jpegs(*, is_tiled: bool = False, cut: float = 0, piece: int = 0, shares: bool = False) -> bytes:
+    """Return a grey TIFF of JPEGs, of one of which that part is `cut` off its end; or the first of which `shares`."""
+    side = SIDE if is_tiled else WIDTH
+    corners = [(y, x) for y in range(0, HEIGHT, SIDE) for x in range(0, WIDTH, side)]
+    pieces = [encoded(Image.fromarray(PICTURE[y : y + SIDE, x : x + side]), "JPEG") for y, x in corners]
+    pieces[piece] = pieces[piece][: round(len(pieces[piece]) * (1 - cut))]
+    lengths = [len(each) for each in pieces]
+    offsets = [8 + sum(lengths[:number]) for number in range(len(lengths))]
+    if shares:
+        offsets, lengths = offsets[:1] * len(offsets), lengths[:1] * len(lengths)
+    told: Tags = {256: WIDTH, 257: HEIGHT, 258: 8, 259: 7, 262: 1, 277: 1}
+    told |= {322: side, 323: SIDE, 324: offsets, 325: lengths} if is_tiled else {273: offsets, 278: SIDE, 279: lengths}
+    return built(b"".join(pieces), told)
+
+
+@TILED
+def test_whole_jpegs_are_read(*, is_tiled: bool) -> None:
+    read = decode(jpegs(is_tiled=is_tiled), max_pixels=LIMIT).pixels
+    assert np.abs(read[..., 0].astype(int) - PICTURE).mean() < 12  # what JPEG costs noise
+
+
+def test_tiles_may_share_a_jpeg() -> None:
+    read = decode(jpegs(is_tiled=True, shares=True), max_pixels=LIMIT).pixels
+    np.testing.assert_array_equal(read[:SIDE, :SIDE], read[SIDE:, -SIDE:])
+
+
+@TILED
+@pytest.mark.parametrize("piece", [0, 1, -1])
+@pytest.mark.parametrize("cut", [0.1, 0.3])
+def test_a_jpeg_that_breaks_off_is_refused_whatever_lies_behind_it(*, is_tiled: bool, piece: int, cut: float) -> None:
+    with pytest.raises(DamagedImage, match="breaks off"):
+        decode(jpegs(is_tiled=is_tiled, cut=cut, piece=piece), max_pixels=LIMIT)
