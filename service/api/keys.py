@@ -9,6 +9,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 
 from service.api.key_file import digest_of, read_keys
+from service.engine.own_thread import PROMPT_S, Attempt
 from service.errors import BadSettings, KeyNeeded
 
 LOOK_EVERY_S = 1.0
@@ -23,16 +24,17 @@ class KeyRing:
     """Knows the holders of keys. Used on the event loop's thread only.
 
     While the server runs, a file that is gone, damaged or cannot be read just now changes nothing: the keys that were
-    read last stay, the log says so, once for each such reason, and the next look tries again. `clock` gives seconds
-    that never go back.
+    read last stay, the log says so, once for each such reason, and the next look tries again. One whose disk hangs
+    holds up nobody, but for `prompt_s` once. `clock` gives seconds that never go back.
 
     Raises:
         BadSettings: at construction: the file is missing or damaged.
     """
 
-    def __init__(self, file: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, file: Path, *, clock: Callable[[], float] = time.monotonic, prompt_s: float = PROMPT_S) -> None:
         self._file = file
         self._clock = clock
+        self._look = Attempt(self._look_at_file, prompt_s=prompt_s)
         self._looked_at = clock()
         self._state = _state_of(file)
         self._keys = read_keys(file)
@@ -62,6 +64,12 @@ class KeyRing:
         if now - self._looked_at < LOOK_EVERY_S:
             return
         self._looked_at = now
+        if self._look.is_under_way:
+            self._note(f"to look at {self._file} takes over {LOOK_EVERY_S:g} s: its disk or network hangs")
+        self._look()
+
+    def _look_at_file(self) -> None:
+        """Read the file if it has changed. Called in a thread of its own."""
         state = _state_of(self._file)
         if state == self._state:
             self._fault = ""
@@ -69,12 +77,15 @@ class KeyRing:
         try:
             self._keys = read_keys(self._file)
         except BadSettings as error:
-            if str(error) != self._fault:
-                self._fault = str(error)
-                logger.error("API keys stay as they were: %s", error)  # noqa: TRY400 -- the message says it all
+            self._note(str(error))
         else:
             self._state, self._fault = state, ""  # only now: what could not be read may be readable with no change
             logger.info("API keys read anew: %d", len(self._keys))
+
+    def _note(self, fault: str) -> None:
+        if fault != self._fault:
+            self._fault = fault
+            logger.error("API keys stay as they were: %s", fault)
 
 
 def _state_of(file: Path) -> FileState:

@@ -58,31 +58,50 @@ def told_after(seconds: float, tell: Callable[[], None]) -> Iterator[None]:
         timer.cancel()
 
 
+class Attempt:
+    """`work` that may never end, called in a thread of its own, and never twice at a time."""
+
+    def __init__(self, work: Callable[[], None], *, prompt_s: float = PROMPT_S) -> None:
+        self._work, self._prompt_s = work, prompt_s
+        self._has_begun, self._is_over = False, Event()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it was begun and is not over."""
+        return self._has_begun and not self._is_over.is_set()
+
+    def __call__(self) -> None:
+        """Call `work`, unless it is under way; return once it is over, or after `prompt_s`."""
+        if not self.is_under_way:  # a thread that has not begun may never do so
+            self._is_over.clear()
+            self._has_begun = False
+            with suppress(RuntimeError):  # no thread can be started now
+                _start(self._run)
+                self._is_over.wait(self._prompt_s)
+
+    def _run(self) -> None:
+        self._has_begun = True
+        try:
+            self._work()
+        finally:
+            self._is_over.set()
+
+
 class Reading:
     """A number that `read` may take for ever to return, as where a driver hangs: it is read in a thread of its own."""
 
     def __init__(self, read: Callable[[], int], *, prompt_s: float = PROMPT_S) -> None:
-        self._read, self._prompt_s = read, prompt_s
-        self._last, self._has_begun = 0, False
-        self._is_over = Event()
+        self._read, self._last = read, 0
+        self._attempt = Attempt(self._note, prompt_s=prompt_s)
 
     def last(self) -> int:
         """Return the number, read now; or if that takes over `prompt_s`, as it was read last, and 0 before that."""
-        if self._is_over.is_set() or not self._has_begun:  # a thread that has not begun may never do so
-            self._is_over.clear()
-            self._has_begun = False
-            with suppress(RuntimeError):  # no thread can be started now
-                _start(self._note)
-                self._is_over.wait(self._prompt_s)
+        self._attempt()
         return self._last
 
     def _note(self) -> None:
-        self._has_begun = True
-        try:
-            with suppress(RuntimeError):  # as CUDA's faults are
-                self._last = self._read()
-        finally:
-            self._is_over.set()
+        with suppress(RuntimeError):  # as CUDA's faults are
+            self._last = self._read()
 
 
 def _start(run: Callable[[], None]) -> None:

@@ -1,7 +1,9 @@
 """Who is let in, and how a running server follows its key file."""
 
+import asyncio
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ from starlette.datastructures import Headers
 
 from service.api import keys
 from service.api.key_file import StoredKey, add_key, remove_key
-from service.api.keys import LOOK_EVERY_S, KeyRing
+from service.api.keys import LOOK_EVERY_S, FileState, KeyRing, _state_of
 from service.errors import BadSettings, KeyNeeded
+from tests.waiting import until
 
 
 class Clock:
@@ -41,6 +44,10 @@ def is_let_in(ring: KeyRing, key: str) -> bool:
     except KeyNeeded:
         return False
     return True
+
+
+def followed(file: Path, clock: Clock) -> KeyRing:
+    return KeyRing(file, clock=clock, prompt_s=60)
 
 
 def test_each_holder_is_known_by_his_key(file: Path) -> None:
@@ -103,7 +110,7 @@ def test_the_file_is_looked_at_no_more_than_once_a_second(
     file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = add_key(file, "a")
-    ring = KeyRing(file, clock=clock)
+    ring = followed(file, clock)
     looks: list[Path] = []
 
     def look(file: Path) -> object:
@@ -119,7 +126,7 @@ def test_the_file_is_looked_at_no_more_than_once_a_second(
 
 def test_a_file_that_is_gone_again_is_logged_again(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     key = add_key(file, "a")
-    ring = KeyRing(file, clock=clock)
+    ring = followed(file, clock)
     for _ in range(2):
         file.rename(file.with_name("away"))
         clock.now += LOOK_EVERY_S
@@ -132,7 +139,7 @@ def test_a_file_that_is_gone_again_is_logged_again(file: Path, clock: Clock, cap
 
 def test_new_and_revoked_keys_count_after_a_second_at_most(file: Path, clock: Clock) -> None:
     first = add_key(file, "first")
-    ring = KeyRing(file, clock=clock)
+    ring = followed(file, clock)
     second = add_key(file, "second")
     remove_key(file, "first")
     assert [is_let_in(ring, first), is_let_in(ring, second)] == [True, False]
@@ -145,7 +152,7 @@ def test_a_file_that_is_damaged_or_gone_leaves_the_keys_as_they_were_and_is_logg
     file: Path, clock: Clock, damage: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = add_key(file, "a")
-    ring = KeyRing(file, clock=clock)
+    ring = followed(file, clock)
     if damage is None:
         file.unlink()
     else:
@@ -163,7 +170,7 @@ def test_a_file_that_could_not_be_read_for_a_while_counts_once_it_can_though_it_
     file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = add_key(file, "a")
-    ring = KeyRing(file, clock=clock)
+    ring = followed(file, clock)
     remove_key(file, "a")
 
     def no_descriptor_left(_file: Path) -> list[StoredKey]:
@@ -181,7 +188,7 @@ def test_a_file_that_could_not_be_read_for_a_while_counts_once_it_can_though_it_
 
 def test_a_mended_file_counts_again(file: Path, clock: Clock) -> None:
     key = add_key(file, "a")
-    ring = KeyRing(file, clock=clock)
+    ring = followed(file, clock)
     file.unlink()
     clock.now += LOOK_EVERY_S
     assert is_let_in(ring, key)
@@ -192,7 +199,7 @@ def test_a_mended_file_counts_again(file: Path, clock: Clock) -> None:
 
 def test_an_edit_in_place_that_leaves_the_size_is_seen(file: Path, clock: Clock) -> None:
     key = add_key(file, "a")
-    ring = KeyRing(file, clock=clock)
+    ring = followed(file, clock)
     text, before = file.read_text(), file.stat()
     digest = text.split()[-2]
     file.write_text(text.replace(digest, digest[::-1]))
@@ -203,12 +210,38 @@ def test_an_edit_in_place_that_leaves_the_size_is_seen(file: Path, clock: Clock)
 
 def test_a_file_of_the_same_age_that_took_its_place_is_seen(file: Path, clock: Clock) -> None:
     key = add_key(file, "a")
-    ring = KeyRing(file, clock=clock)
+    ring = followed(file, clock)
     before = file.stat()
     remove_key(file, "a")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     clock.now += LOOK_EVERY_S
     assert not is_let_in(ring, key)
+
+
+def test_a_file_whose_disk_hangs_holds_up_nobody_and_counts_once_it_can_be_read(
+    file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = add_key(file, "a")
+    ring = KeyRing(file, clock=clock, prompt_s=0.01)
+    remove_key(file, "a")
+    hanging: list[Path] = []
+    mended = threading.Event()
+
+    def hang(file: Path) -> FileState:
+        hanging.append(file)
+        mended.wait(60)
+        return _state_of(file)
+
+    monkeypatch.setattr(keys, "_state_of", hang)
+    for _ in range(4):
+        clock.now += LOOK_EVERY_S
+        assert is_let_in(ring, key)
+    assert len(hanging) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"API keys stay as they were: to look at {file} takes over 1 s: its disk or network hangs"
+    ]
+    mended.set()
+    asyncio.run(until(lambda: not is_let_in(ring, key)))
 
 
 def test_a_file_without_keys_lets_nobody_in_and_says_so(file: Path, caplog: pytest.LogCaptureFixture) -> None:
