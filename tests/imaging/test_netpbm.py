@@ -98,6 +98,18 @@ def test_nonsense_and_missing_pixels_are_damage(upload: bytes) -> None:
         read(upload, LIMIT)
 
 
+@pytest.mark.parametrize("header", [b"P2 9 4 255\n", b"P3 3 4 255\n"])
+@pytest.mark.parametrize("gap", [b" ", b"\n", b"\r\n"])
+def test_a_plain_picture_that_lacks_numbers_is_damage(header: bytes, gap: bytes) -> None:
+    """However few: NumPy says nothing of them, and shows what lay in memory before."""
+    numbers = [b"%d" % level for level in range(200, 236)]
+    assert np.asarray(read(header + gap.join(numbers), LIMIT)).ravel().tolist() == [*range(200, 236)]
+    for left in range(36):
+        for end in (b"", gap, gap * 9):
+            with pytest.raises(DamagedImage, match="cut short"):
+                read(header + gap.join(numbers[:left]) + end, LIMIT)
+
+
 @pytest.mark.parametrize(
     ("header", "samples", "levels"),
     [
