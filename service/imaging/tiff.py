@@ -86,7 +86,8 @@ class Page:
     that is read has more values than it could need, or of another kind. The picture lies in `pieces`: tiles of this
     (width, height), or strips of `strip_rows`, None if that is not told; the tags `byte_counts` tell how long each is.
     `is_clear` is False if a size is told twice, or not as one whole number above 0: readers differ in what they make of
-    it, so that the size that is checked need not be the size that is decoded.
+    it, so that the size that is checked need not be the size that is decoded. `is_cut`: readers differ in which of its
+    tags are left, for some were lost.
     """
 
     offset: int
@@ -100,6 +101,7 @@ class Page:
     is_clear: bool
     is_compressed: bool
     is_volume: bool
+    is_cut: bool
 
     def pixels_to_decode(self, width: int, height: int) -> int:
         """Return how many pixels there are in what is decoded for a picture of this size: in whole tiles, if any."""
@@ -156,8 +158,8 @@ def alone(upload: bytes, page: Page) -> bytes:
 
     Raises:
         DamagedImage: it has more values in a tag, or pieces, than any sound picture needs, values that lie over each
-            other, sizes that are not clear, or a volume, or the file is a big-endian BigTIFF, which Pillow takes for a
-            classic one.
+            other or behind the end of the file, sizes that are not clear, or a volume, or the file is a big-endian
+            BigTIFF, which Pillow takes for a classic one.
     """
     if upload.startswith(b"MM\0+"):
         raise DamagedImage("big-endian BigTIFF cannot be read; save it as little-endian, or as classic TIFF")
@@ -165,6 +167,8 @@ def alone(upload: bytes, page: Page) -> bytes:
         raise DamagedImage("the TIFF tells the size of its picture or tiles twice, or not as one whole number")
     if page.is_volume:
         raise DamagedImage("the TIFF holds a volume in one page; save it with a page for each slice")
+    if page.is_cut:
+        raise DamagedImage("the TIFF is cut short: what its tags tell is missing")
     layout = _layout(upload)
     _check_lists(upload, page, layout)
     (first,) = layout.next.unpack_from(upload, layout.first_at)
@@ -242,6 +246,8 @@ def _directories(upload: bytes, layout: _Layout) -> Iterator[tuple[int, _Tags]]:
             _check_count(count)
             if budget < 0 or len(seen) > _MOST_PAGES:
                 raise DamagedImage("the TIFF has more directories than it could have pages")
+            if end > len(upload):
+                return
             yield offset, list(layout.entry.iter_unpack(upload[start:end]))
             (offset,) = layout.next.unpack_from(upload, end)
     except struct.error:
@@ -268,7 +274,26 @@ def _page(offset: int, tags: _Tags, layout: _Layout, file_bytes: int) -> Page:
         is_clear=all(len(told) <= 1 and all(number > 0 for number in told) for told in sizes.values()),
         is_compressed=_is_compressed(tags, layout),
         is_volume=any(_is_of_volume(entry, layout) for entry in tags),
+        is_cut=_is_cut(tags, layout, file_bytes),
     )
+
+
+def _is_cut(tags: _Tags, layout: _Layout, file_bytes: int) -> bool:
+    """Whether the end of the file was lost, or filled up with zeros, and with it what Pillow has to know.
+
+    Pillow reads no tag behind the first whose values are missing, even if that is a mere description: signed levels and
+    floats come as unsigned ones then, and what is turned lies. libtiff does not tell, for it goes on.
+    """
+    missing = [at for at, entry in enumerate(tags) if _is_missing(entry, layout, file_bytes)]
+    needed = [at for at, (tag, *_) in enumerate(tags) if tag in _FEW | _LISTS]
+    return bool(missing and needed and missing[0] <= needed[-1]) or any(entry[:3] == (0, 0, 0) for entry in tags)
+
+
+def _is_missing(entry: _Tag, layout: _Layout, file_bytes: int) -> bool:
+    """Whether the values of an entry lie behind the end of the file."""
+    _, type_, values, inline = entry
+    size = values * _BYTES_OF.get(type_, 0)
+    return size > len(inline) and layout.next.unpack(inline)[0] + size > file_bytes
 
 
 def _is_of_volume(entry: _Tag, layout: _Layout) -> bool:
@@ -279,12 +304,8 @@ def _is_of_volume(entry: _Tag, layout: _Layout) -> bool:
 
 def _value_bytes(entry: _Tag, layout: _Layout, file_bytes: int) -> int:
     """Return how many bytes an entry's values take; 0 if they do not lie in the file, where nobody can read them."""
-    _, type_, values, inline = entry
-    size = values * _BYTES_OF.get(type_, 0)
-    if size <= len(inline):
-        return size
-    (offset,) = layout.next.unpack(inline)
-    return size if offset + size <= file_bytes else 0
+    _, type_, values, _ = entry
+    return 0 if _is_missing(entry, layout, file_bytes) else values * _BYTES_OF.get(type_, 0)
 
 
 def _is_sparing(entry: _Tag) -> bool:

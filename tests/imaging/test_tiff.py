@@ -249,6 +249,38 @@ def test_values_that_lie_behind_the_end_of_the_file_are_passed_over() -> None:
     assert decode(file(tags(2, 2) | cut_off), max_pixels=LIMIT).pixels.shape == (2, 2, 3)
 
 
+def test_what_pillow_does_not_come_to_behind_values_that_are_missing_is_not_guessed() -> None:
+    """A description behind the picture, as OME-TIFF has it, is lost first: signed levels came as unsigned ones."""
+    levels = np.array([[-3, -1, 0, 1, 500, 1023]], np.int16)
+    stored = zlib.compress(levels.astype("<i2").tobytes())
+    told = tags(6, 1, t258=(SHORT, 1, 16), t259=(SHORT, 1, 8), t279=(LONG, 1, len(stored)), t339=(SHORT, 1, 2))
+
+    def described(at: int) -> bytes:
+        upload = file(told | {270: (2, 400, at)})
+        start = len(upload)
+        return file(told | {270: (2, 400, at or start), 273: (LONG, 1, start + 400)}) + b"x" * 400 + stored
+
+    whole = described(0)
+    assert decode(whole, max_pixels=LIMIT).pixels[0, :, 0].tolist() == [0, 0, 0, 0, 125, 255]
+    for missing in (len(whole), len(whole) - 399, 4_000_000_000):
+        with pytest.raises(DamagedImage, match="cut short"):
+            decode(described(missing), max_pixels=LIMIT)
+
+
+def test_a_directory_that_breaks_off_is_none() -> None:
+    """Even between two entries: those behind may have told how the levels are to be read."""
+    pixels = b"\xff\xff\1\0" * 8
+    told = tags(4, 4, t258=(SHORT, 1, 16), t279=(LONG, 1, 32), t339=(SHORT, 1, 2))
+    at = 8 + len(pixels)
+    whole = b"II*\0" + struct.pack("<I", at) + pixels + directory(told, 0)
+    assert decode(whole, max_pixels=LIMIT).pixels[0, :, 0].tolist() == [0, 1] * 2
+    for entries in range(len(told)):
+        with pytest.raises(DamagedImage):
+            decode(whole[: at + 2 + 12 * entries], max_pixels=LIMIT)
+        with pytest.raises(DamagedImage):
+            decode(whole[: at + 2 + 12 * entries].ljust(len(whole), b"\0"), max_pixels=LIMIT)
+
+
 @pytest.mark.parametrize("upload", [b"II*\0", b"MM\0*\0\0\0", b"II*\0\xff\xff\xff\xff", b"II+\0" + bytes(20)])
 def test_a_file_without_a_directory_is_damaged(upload: bytes) -> None:
     with pytest.raises(DamagedImage):
