@@ -10,7 +10,7 @@
 - Grey with alpha, plane by plane and compressed: it comes without alpha.
 - Uncompressed pictures of one sample a pixel that say their planes lie apart: it takes all of them for grey of 8 bits.
 - CIELab, and RGB with a fourth sample that has no name, plane by plane: the colours come wrong.
-- Several samples that are no colours, plane by plane: the first comes, or if they are uncompressed the last.
+- Several samples that are no colours: of two together and of planes the first comes, of uncompressed planes the last.
 - YCbCr plane by plane: what is missing or damaged comes black.
 - JPEG of 12 bits in strips of an odd width: the last column comes as 0.
 - Grey of up to 8 bits that does not say whether its 0 is white: it comes as a negative. Other readers, and Pillow with
@@ -51,6 +51,8 @@ _HEADER_BYTES = 8
 
 _FAX = frozenset({2, 3, 4})
 """CCITT's compressions, whose 0 is white unless the file says otherwise."""
+
+_NO_COLOURS = "the TIFF holds several channels that are no colours; save the one that is meant as grey"
 
 _TWELVE_BITS = ("I;16", "I;12")  # packed, in the same way whatever the byte order
 OPEN_INFO.update(
@@ -128,6 +130,8 @@ def _refuse_misread(image: TiffImageFile, bits: int) -> None:
         raise DamagedImage("the TIFF holds WebP, which is not read; save it deflated")
     if not image.use_load_libtiff and _is_incomplete(image):
         raise DamagedImage("the TIFF is cut short: strips or tiles are missing")
+    if image.mode == "L" and image.tag_v2.get(SAMPLESPERPIXEL, 1) > 1:  # the second of which is not said to be alpha
+        raise DamagedImage(_NO_COLOURS)
     if _is_apart(image):
         _refuse_misread_planes(image)
     if not image.use_load_libtiff and image.mode == "YCbCr" and ycbcr.shares_colours(image):
@@ -143,7 +147,7 @@ def _refuse_misread_planes(image: TiffImageFile) -> None:
     if image.tag_v2.get(COMPRESSION) == _OLD_JPEG:  # each strip would be looked for from the first
         raise DamagedImage("the TIFF holds an old-style JPEG plane by plane; save it deflated")
     if len(image.getbands()) == 1 and image.tag_v2.get(SAMPLESPERPIXEL, 1) > 1:
-        raise DamagedImage("the TIFF holds several channels that are no colours; save the one that is meant as grey")
+        raise DamagedImage(_NO_COLOURS)
     if image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == _YCBCR:
         raise DamagedImage("the TIFF has YCbCr plane by plane; save it with interleaved samples, or as RGB")
     if image.mode in {"LA", "PA"}:

@@ -190,6 +190,18 @@ def test_of_several_channels_that_are_no_colours_none_is_taken_for_the_picture(
             refuse(built(stored, told), max_pixels=LIMIT)
 
 
+@pytest.mark.parametrize("compression", [1, 8])
+def test_two_channels_together_are_not_grey_with_alpha_unless_the_file_says_so(compression: int) -> None:
+    """Programs of scientists write any array so; the first channel would be taken for the picture."""
+    samples = bytes(range(100, 132))
+    stored = zlib.compress(samples) if compression == 8 else samples
+    told: Tags = PLAIN | {258: [8, 8], 259: compression, 277: 2, 278: 4, 279: len(stored)}
+    for read in (decode, decode_mask):
+        with pytest.raises(DamagedImage, match="several channels"):
+            read(built(stored, told | {338: 0}), max_pixels=LIMIT)
+    assert pixels(built(stored, told | {338: 2})).shape == (4, 4, 3)
+
+
 def test_who_sends_several_channels_is_told_to_send_one() -> None:
     told: Tags = PLAIN | {258: [32] * 3, 273: [8] * 3, 277: 3, 278: 4, 279: [64] * 3, 284: 2, 338: [0, 0], 339: 3}
     with pytest.raises(DamagedImage, match="several channels"):
