@@ -1,19 +1,13 @@
-"""Refuse a TIFF of JPEGs of which one breaks off.
+"""Refuse a TIFF of JPEGs of which one breaks off, and a JPEG of which nothing is left at the end but zeros.
 
 libtiff hands each strip or tile to libjpeg, which fills up what is missing, grey as a rule, and says so in a warning
 that nobody hears. Each is a JPEG of its own, so one that breaks off is one without an end.
 """
 
-from PIL.TiffImagePlugin import (
-    COMPRESSION,
-    STRIPBYTECOUNTS,
-    STRIPOFFSETS,
-    TILEBYTECOUNTS,
-    TILEOFFSETS,
-    TiffImageFile,
-)
+from PIL.TiffImagePlugin import COMPRESSION, JPEGTABLES, TiffImageFile
 
 from service.errors import DamagedImage
+from service.imaging import deep_tiff
 
 _JPEG = 7
 """Not the old style, 6, whose pieces may be parts of one JPEG."""
@@ -23,15 +17,26 @@ _END_OF_IMAGE = b"\xff\xd9"
 
 
 def check_ends(upload: bytes, image: TiffImageFile) -> None:
-    """Raise DamagedImage if the bytes of a strip or tile end before its JPEG does.
+    """Raise DamagedImage if the bytes of a strip or tile end before its JPEG does, or those of the tables of all do.
 
     A JPEG that was cut and closed again with its end marker passes, as it does outside of a TIFF.
     """
     tags = image.tag_v2
     if tags.get(COMPRESSION) != _JPEG:
         return
-    offsets = tags.get(STRIPOFFSETS) or tags.get(TILEOFFSETS) or ()
-    lengths = tags.get(STRIPBYTECOUNTS) or tags.get(TILEBYTECOUNTS) or ()
-    for start, length in zip(offsets, lengths, strict=False):  # of too few libtiff makes an error, or guesses the rest
-        if upload.find(_END_OF_IMAGE, start, start + length) < 0:
+    tables = tags.get(JPEGTABLES)
+    if tables and _END_OF_IMAGE not in tables:
+        raise DamagedImage("the TIFF holds JPEGs whose tables break off: a part of them is missing")
+    for start, end in deep_tiff.pieces(image):
+        if upload.find(_END_OF_IMAGE, start, end) < 0:
             raise DamagedImage("the TIFF holds a JPEG that breaks off: a part of the picture is missing")
+
+
+def check_tail(upload: bytes, first_scan: int) -> None:
+    """Raise DamagedImage if a JPEG ends in zeros instead of its end marker: a copy that broke off leaves those behind.
+
+    They are pixels to libjpeg, and enough of them fill the picture up, so that it misses nothing. What is cut short and
+    has none it does miss.
+    """
+    if upload.endswith(b"\0") and upload.find(_END_OF_IMAGE, first_scan) < 0:
+        raise DamagedImage("the JPEG breaks off: a part of the picture is missing")

@@ -18,7 +18,7 @@ from PIL import BmpImagePlugin, ExifTags, JpegImagePlugin, PngImagePlugin, TiffI
 from PIL import Image as PillowImage
 
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
-from service.imaging import bmp, deep_tiff, jpeg_pieces, netpbm, png, tiff, workload, ycbcr
+from service.imaging import bmp, deep_tiff, deflated_pieces, jpeg_pieces, netpbm, png, tiff, workload, ycbcr
 from service.imaging.png_rows import check_rows
 from service.imaging.quiet import QuietPillow
 
@@ -215,6 +215,7 @@ def _bring_key_to_eight_bits(image: PillowImage.Image, *, depth: int) -> None:
 
 def _jpeg(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     first_scan = workload.check_jpeg_header(upload)
+    jpeg_pieces.check_tail(upload, first_scan)
     image = _opened_jpeg(upload)
     workload.check_size(image.size, max_pixels)
     pixels, scans = image.width * image.height, _scans_of_jpeg(upload, first_scan)
@@ -269,6 +270,7 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
 def _read_tiff(upload: bytes, page: tiff.Page, image: deep_tiff.TiffAsStored) -> PillowImage.Image:
     ycbcr.check_pieces(upload, page, image)
     jpeg_pieces.check_ends(upload, image)
+    deflated_pieces.check_ends(upload, page, image)
     return deep_tiff.read(image)
 
 

@@ -1,4 +1,6 @@
-"""A TIFF of JPEGs is read whole, or refused: libjpeg fills up one that breaks off."""
+"""A JPEG, or a TIFF of them, is read whole or refused: libjpeg fills up one that breaks off in a TIFF, or in zeros."""
+
+import struct
 
 import numpy as np
 import pytest
@@ -7,9 +9,10 @@ from PIL import Image
 from service.errors import DamagedImage
 from service.imaging.decode import decode
 from tests.imaging.pictures import encoded, noise
-from tests.imaging.test_deep_tiff import Tags, built
+from tests.imaging.test_deep_tiff import LONG, Tags, built
 
 LIMIT = 1_000_000
+UNDEFINED = 7
 WIDTH, HEIGHT, SIDE = 48, 32, 16
 PICTURE = noise(HEIGHT, WIDTH)
 TILED = pytest.mark.parametrize("is_tiled", [False, True], ids=["strips", "tiles"])
@@ -47,3 +50,34 @@ def test_tiles_may_share_a_jpeg() -> None:
 def test_a_jpeg_that_breaks_off_is_refused_whatever_lies_behind_it(*, is_tiled: bool, piece: int, cut: float) -> None:
     with pytest.raises(DamagedImage, match="breaks off"):
         decode(jpegs(is_tiled=is_tiled, cut=cut, piece=piece), max_pixels=LIMIT)
+
+
+def with_tables(tables: bytes) -> bytes:
+    """Return a grey TIFF of one JPEG whose tables lie apart."""
+    jpeg = encoded(Image.fromarray(PICTURE), "JPEG")
+    told: Tags = {256: WIDTH, 257: HEIGHT, 258: 8, 259: 7, 262: 1, 277: 1, 273: 8, 278: HEIGHT, 279: len(jpeg)}
+    upload = built(jpeg, told | {347: [0] * (len(tables) // 4)})
+    apart = struct.pack("<HHI", 347, LONG, len(tables) // 4)
+    assert upload.count(apart) == 1
+    upload = upload.replace(apart, struct.pack("<HHI", 347, UNDEFINED, len(tables)))
+    return upload[: -len(tables)] + tables
+
+
+def test_tables_that_break_off_are_refused() -> None:
+    jpeg = encoded(Image.fromarray(PICTURE), "JPEG")
+    at = jpeg.index(b"\xff\xdb")
+    quantisation = jpeg[at : at + 2 + int.from_bytes(jpeg[at + 2 : at + 4])]
+    tables = b"\xff\xd8" + quantisation + b"\xff\xd9"
+    padded = tables + bytes(-len(tables) % 4)
+    assert decode(with_tables(padded), max_pixels=LIMIT).pixels.shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(DamagedImage, match="tables break off"):
+        decode(with_tables(padded[:40] + bytes(len(padded) - 40)), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("zeros", [20, 2000, 10_000])
+def test_a_jpeg_that_ends_in_zeros_instead_of_its_marker_is_refused(zeros: int) -> None:
+    """They are pixels, and of a picture with much detail they fill up the rest."""
+    whole = encoded(Image.fromarray(noise(160, 160, 3)), "JPEG", quality=100, subsampling=0)
+    assert decode(whole + bytes(zeros), max_pixels=LIMIT).pixels.shape == (160, 160, 3)
+    with pytest.raises(DamagedImage):
+        decode(whole[:-zeros] + bytes(zeros), max_pixels=LIMIT)
