@@ -15,8 +15,8 @@ Read are PNG, JPEG (and MPO, its first picture), TIFF, BMP and Netpbm (PBM, PGM,
   Levels of more than 8 bits that span less than half of that window: from the smallest to the largest of them.
   A transparent level does not count. Negative levels, also of 8 bits, become 0. With alpha, PNG's 16-bit grey is read
   like 16-bit RGB instead: the upper byte.
-- **Float** (32 bits): levels within 0 to 1 are multiplied by 255, others within 0 to 255 are taken as they are, all
-  else is stretched from the smallest to the largest finite level. NaN becomes 0, infinities the ends.
+- **Float** (32 bits, in a TIFF also 64): levels within 0 to 1 are multiplied by 255, others within 0 to 255 are taken
+  as they are, all else is stretched from the smallest to the largest finite level. NaN becomes 0, infinities the ends.
 - **TIFF whose 0 is white**: turned over, if it is deep within its window. One that does not say: 0 is black, or white
   if it is a fax.
 - The **EXIF orientation** is applied; a broken EXIF block is ignored, and so is an orientation in XMP or a PNG's text.

@@ -16,7 +16,8 @@
 - Grey of up to 8 bits that does not say whether its 0 is white: it comes as a negative. Other readers, and Pillow with
   more bits, take 0 for black, but for fax's compressions.
 
-And read some kinds that it knows, but not in this byte order, or not with a white 0.
+And read some kinds that it knows, but not in this byte order, or not with a white 0, and floats of 64 bits, which are
+what NumPy makes of nearly everything.
 """
 
 from collections.abc import Iterator
@@ -48,7 +49,8 @@ from PIL.TiffImagePlugin import (
 from service.errors import DamagedImage
 from service.imaging import levels, ycbcr
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR, _UNSIGNED, _SIGNED = 0, 1, 6, 1, 2
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR = 0, 1, 6
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _SAMPLES_TOGETHER, _PLANES_APART = 1, 2
 
 _UNCOMPRESSED, _OLD_JPEG, _JPEG, _WEBP = 1, 6, 7, 50_001
@@ -67,6 +69,10 @@ OPEN_INFO.update(
         (MM, _BLACK_IS_ZERO, (_UNSIGNED,), 1, (12,), ()): _TWELVE_BITS,
         (MM, _WHITE_IS_ZERO, (_UNSIGNED,), 1, (12,), ()): _TWELVE_BITS,
         (II, _WHITE_IS_ZERO, (_UNSIGNED,), 1, (12,), ()): _TWELVE_BITS,
+        (II, _WHITE_IS_ZERO, (_FLOAT,), 1, (64,), ()): ("F", "F;64F"),
+        (II, _BLACK_IS_ZERO, (_FLOAT,), 1, (64,), ()): ("F", "F;64F"),
+        (MM, _WHITE_IS_ZERO, (_FLOAT,), 1, (64,), ()): ("F", "F;64BF"),
+        (MM, _BLACK_IS_ZERO, (_FLOAT,), 1, (64,), ()): ("F", "F;64BF"),
     }
 )
 """Pillow's table of kinds: byte order, photometric interpretation, sample format, fill order, bits, extra samples."""
@@ -77,7 +83,7 @@ _PLANES = {("RGB", 16): ("{};16L", "{};16B"), ("F", 32): ("F;32F", "F;32BF"), ("
 _INTERLEAVED = ("{}", "{}")
 """These are named rightly."""
 
-_DECOMPRESSED = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+_DECOMPRESSED = {"F;32BF": "F;32NF", "F;64BF": "F;64NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 """Its names for samples in this machine's byte order, by those for samples in the file's."""
 
 

@@ -96,12 +96,12 @@ def test_sixteen_bit_colours_become_their_upper_bytes(order: Order, is_compresse
 @ORDERS
 @COMPRESSED
 @pytest.mark.parametrize("apart", [False, True], ids=["interleaved", "plane by plane"])
-@pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_thirty_two_bit_levels_follow_the_rule(
+@pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
+def test_levels_of_thirty_two_bits_and_more_follow_the_rule(
     dtype: type[np.generic], order: Order, is_compressed: bool, apart: bool
 ) -> None:
     levels = draw()
-    stored = (levels / 65535).astype(dtype) if dtype is np.float32 else levels.astype(dtype)
+    stored = levels.astype(dtype) if dtype is np.int32 else (levels / 65535).astype(dtype)
     upload = tiff(stored, GREY, order=order, is_compressed=is_compressed, apart=apart)
     np.testing.assert_array_equal(grey(upload), np.rint(levels / 257))
 
@@ -214,10 +214,10 @@ def test_planes_of_colours_with_a_named_alpha_are_read() -> None:
     assert pixels(built(planes, told))[0, 0].tolist() == [200, 100, 50]
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 def test_a_picture_whose_zero_is_white_is_no_negative(dtype: type[np.generic]) -> None:
     levels = draw()
-    stored = {np.uint8: levels >> 8, np.uint16: levels, np.float32: levels / 65535}[dtype].astype(dtype)
+    stored = {np.uint8: levels >> 8, np.uint16: levels}.get(dtype, levels / 65535).astype(dtype)
     turned = stored.max() - stored
     np.testing.assert_array_equal(grey(tiff(turned, photometric=0)), grey(tiff(stored, GREY)))
 
