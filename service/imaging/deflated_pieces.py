@@ -17,7 +17,8 @@ _XZ = 34_925
 _CHECKSUM_BYTES = 4
 """Of what was deflated; next to never are all of them 0, and of XZ the last two are letters."""
 
-_INFLATED_AT_ONCE = 1 << 16
+_INFLATED_AT_ONCE = 1 << 20
+"""Bytes; each time what is left of the piece is copied."""
 
 
 def check_ends(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
