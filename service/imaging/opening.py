@@ -18,7 +18,7 @@ from PIL import BmpImagePlugin, ExifTags, JpegImagePlugin, PngImagePlugin, TiffI
 from PIL import Image as PillowImage
 
 from service.errors import BadUpload, DamagedImage, FrameNeeded, ImageTooLarge, UnknownImageFormat
-from service.imaging import bmp, deep_tiff, deflated_pieces, jpeg_pieces, netpbm, png, tiff, workload, ycbcr
+from service.imaging import bmp, deep_tiff, jpeg_pieces, netpbm, png, tiff, workload, ycbcr, zero_tails
 from service.imaging.png_rows import check_rows
 from service.imaging.quiet import QuietPillow
 
@@ -270,7 +270,7 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
 def _read_tiff(upload: bytes, page: tiff.Page, image: deep_tiff.TiffAsStored) -> PillowImage.Image:
     ycbcr.check_pieces(upload, page, image)
     jpeg_pieces.check_ends(upload, image)
-    deflated_pieces.check_ends(upload, page, image)
+    zero_tails.check(upload, page, image)
     return deep_tiff.read(image)
 
 

@@ -1,0 +1,64 @@
+"""Refuse a TIFF of which a compressed strip or tile ends in zeros, as a copy that broke off leaves them behind.
+
+To inflate and LZW they are codes as any others, so that the rest of the piece comes as garbage, or black. The checksum
+at the end of what was deflated would tell, or that LZW has no end; but libtiff stops where the piece is full.
+"""
+
+import zlib
+
+from PIL.TiffImagePlugin import COMPRESSION, TiffImageFile
+
+from service.errors import DamagedImage
+from service.imaging import deep_tiff, tiff
+
+_LZW, _XZ = 5, 34_925
+_DEFLATE = frozenset({8, 32_946})
+
+_ZEROS = bytes(4)
+"""The checksum at the end of what was deflated is next to never 0; LZW's end has some bit set; XZ's are letters."""
+
+_END_OF_LZW, _END_BITS = 0x101, 9
+"""A code of 9 to 12 bits, from a byte's highest bit down; of those below it in the last byte none is set."""
+
+_INFLATED_AT_ONCE = 1 << 20
+"""Bytes; each time what is left of the piece is copied."""
+
+
+def check(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
+    """Raise DamagedImage if a strip or tile ends in zeros, unless these lie behind the end of what was compressed.
+
+    Costs next to nothing, but where there are such zeros in a deflated one: those pieces are inflated once more.
+    """
+    compression = image.tag_v2.get(COMPRESSION)
+    if compression not in _DEFLATE | {_LZW, _XZ}:
+        return
+    most = page.piece_pixels(*image.size) * max(1, round(deep_tiff.bytes_a_pixel(image, is_jpeg_buffered=False)))
+    for start, end in deep_tiff.pieces(image):
+        if upload.endswith(_ZEROS, start, end) and not _ends(memoryview(upload)[start:end], compression, most):
+            raise DamagedImage("the TIFF is cut short and filled up with zeros: a part of the picture is missing")
+
+
+def _ends(piece: memoryview, compression: int, most: int) -> bool:
+    """Whether what was compressed has its end before the zeros."""
+    if compression == _LZW:
+        return _ends_in_lzw(bytes(piece))
+    return compression in _DEFLATE and _inflates(piece, most)
+
+
+def _ends_in_lzw(piece: bytes) -> bool:
+    """Whether the last bits that are set are those of LZW's end: one cut of 256 leaves such bits by chance."""
+    last = int.from_bytes(piece.rstrip(b"\0")[-3:])
+    return last > 0 and (last // (last & -last)) % 2**_END_BITS == _END_OF_LZW
+
+
+def _inflates(piece: memoryview, most: int) -> bool:
+    """Whether a piece inflates to an end, checksum included, within so many bytes and one step."""
+    inflating = zlib.decompressobj()
+    left: bytes | memoryview = piece
+    try:
+        while left and not inflating.eof and most >= 0:
+            most -= len(inflating.decompress(left, _INFLATED_AT_ONCE))
+            left = inflating.unconsumed_tail
+    except zlib.error:
+        return False
+    return inflating.eof
