@@ -6,7 +6,7 @@ Bytes and pixels only: knows no engine, no queue, no event loop.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,14 +54,32 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedMask:
+    """A mask, bool `shape`, eight pixels a byte: one of 40 megapixels may come in 40 kB, and many may wait."""
+
+    bits: NDArray[np.uint8]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> Self:
+        """Pack a mask (H, W)."""
+        return cls(np.packbits(mask), (mask.shape[0], mask.shape[1]))
+
+    def unpacked(self) -> NDArray[np.bool_]:
+        """Return the mask, bool (H, W)."""
+        height, width = self.shape
+        return np.unpackbits(self.bits, count=height * width).view(np.bool_).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """An upload that is fit to be queued. Its own pixels are let go: many may wait, and each may be large.
 
-    `is_large` tells whether a thread has work for long with what comes back: `after`.
+    `reference` is its mask. `is_large` tells whether a thread has work for long with what comes back: `after`.
     """
 
     image_format: str
-    reference: DecodedMask | None
+    reference: PackedMask | None
     placement: Placement
     tiles: list[NDArray[np.uint8]]
     cautions: tuple[Caution, ...]
@@ -122,7 +140,8 @@ class ImageWork:
             cautions.append(NOT_BINARY)
         joined = placement.canvas if len(tiles) > 1 else placement.source
         is_large = max(math.prod(placement.source), math.prod(joined)) > LARGE_PIXELS
-        return Prepared(decoded.format, reference, placement, tiles, tuple(cautions), is_large)
+        packed = None if reference is None else PackedMask.of(reference.mask)
+        return Prepared(decoded.format, packed, placement, tiles, tuple(cautions), is_large)
 
     def after(self, upload: Upload, prepared: Prepared, maps: Sequence[NDArray[np.uint8]]) -> Finished:
         """Bring an upload's probability maps, one for each of its tiles, back to its own grid, and describe the mask.
@@ -133,9 +152,9 @@ class ImageWork:
         probability: Probability = restore(maps, prepared.placement, self._card.input)
         kept, left_out = rule.kept(probability)
         mask = foreground(kept, rule.threshold)
-        reference = prepared.reference
-        measured = agreement(mask, reference.mask) if reference else None
-        both_empty = reference is not None and not mask.any() and not reference.mask.any()
+        reference = None if prepared.reference is None else prepared.reference.unpacked()
+        measured = None if reference is None else agreement(mask, reference)
+        both_empty = reference is not None and not mask.any() and not reference.any()
         counts = level_counts(kept)
         usual = counts if rule == self._rule else level_counts(self._rule.kept(probability)[0])
         return Finished(

@@ -5,6 +5,7 @@ import io
 import math
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -233,6 +234,27 @@ def test_the_answers_own_mask_as_reference_measures_1() -> None:
     first = answer(png(draw()))
     again = answer(png(draw()), reference=first.mask_png)
     assert (again.measured_iou, again.accuracy, again.cautions) == (1.0, 1.0, ())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (64, 65)])
+def test_a_reference_of_any_number_of_pixels_is_measured(size: tuple[int, int]) -> None:
+    image = draw(1, *size)
+    got = answer(png(image), reference=png(np.ones(size, np.bool_)))
+    assert got.accuracy == pytest.approx(got.area_px / math.prod(size))
+
+
+def test_a_large_reference_that_waits_takes_a_bit_a_pixel() -> None:
+    """It may come in some kilobytes: a queue of such would take gigabytes."""
+    work = ImageWork(fake_engine_card(), max_pixels=4_000_000)
+    upload = Upload(image=png(np.zeros((2000, 2000, 3), np.uint8)), reference=png(np.ones((2000, 2000), np.bool_)))
+    work.before(upload)  # what is made once stays
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    prepared = work.before(upload)
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert prepared.reference is not None
+    assert held < 4_000_000 // 4
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
