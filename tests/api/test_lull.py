@@ -26,7 +26,7 @@ async def test_an_upload_that_comes_alone_goes_on_at_once() -> None:
 
 
 async def test_while_others_come_all_wait_and_then_go_on_together() -> None:
-    lull = Lull()
+    lull = Lull(clock=lambda: 0.0)  # or a busy machine takes LONGEST_S over twenty rounds
     uploads = []
     for number in range(20):
         lull.came()
