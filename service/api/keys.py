@@ -99,4 +99,5 @@ def _state_of(file: Path) -> FileState:
 
 def _sent_key(headers: Headers) -> str:
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
+    bearer = credentials.strip() if scheme.lower() == "bearer" else ""
+    return bearer or headers.get("x-api-key", "").strip()

@@ -22,6 +22,9 @@ PIECE_BYTES = 16 * 1024
 MOST_LOOKALIKES = 16
 """Of boundaries in one piece: what has more is made of them, and keeps the event loop busy."""
 
+AS_THEY_ARE = frozenset({b"", b"7bit", b"8bit", b"binary"})
+"""What a part's Content-Transfer-Encoding may say: others are not read (RFC 7578, § 4.7)."""
+
 MALFORMED = "the form is not well-formed; build it with a library, or send the image alone"
 
 
@@ -57,7 +60,8 @@ class FormReader:
 
     Raises:
         BadMultipart: at any call: the form is broken, has more than MAX_PARTS parts or a part with more or longer
-            headers than the limits above, sends one of the two twice or not as a file, or sends a query parameter.
+            headers than the limits above, sends one of the two twice, encoded or not as a file, or sends a query
+            parameter.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -68,7 +72,7 @@ class FormReader:
         self._parts = 0
         self._header_name = bytearray()
         self._header_value = bytearray()
-        self._disposition = b""
+        self._disposition = self._encoding = b""
         self._is_reference_unnamed = False
         self._file: BytesIO | None = None
         self._has_ended = False
@@ -132,7 +136,7 @@ class FormReader:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise BadMultipart(f"the form has more than {MAX_PARTS} parts; send `image` and, if any, `reference`")
-        self._disposition, self._file = b"", None
+        self._disposition, self._encoding, self._file = b"", b"", None
 
     def _add_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -143,6 +147,8 @@ class FormReader:
     def _end_header(self) -> None:
         if self._header_name.lower() == b"content-disposition":
             self._disposition = bytes(self._header_value)
+        elif self._header_name.lower() == b"content-transfer-encoding":
+            self._encoding = bytes(self._header_value).strip().lower()
         self._header_name.clear()
         self._header_value.clear()
 
@@ -159,6 +165,8 @@ class FormReader:
         word = name.decode()
         if b"filename" not in self._disposition.lower():  # or `filename*`, which some libraries send
             raise BadMultipart(f"`{word}` must be a file: give the part a filename")
+        if self._encoding not in AS_THEY_ARE:
+            raise BadMultipart(f"`{word}` has a Content-Transfer-Encoding; send its bytes as they are")
         if name in self._files:
             raise BadMultipart(f"`{word}` was sent more than once")
         self._file = self._files[name] = BytesIO()

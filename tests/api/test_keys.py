@@ -64,6 +64,7 @@ def test_each_holder_is_known_by_his_key(file: Path) -> None:
         {"Authorization": "Bearer  KEY "},
         {"X-API-Key": "KEY"},
         {"X-API-Key": "KEY", "Authorization": "Basic dXNlcjpwYXNz"},
+        {"X-API-Key": "KEY", "Authorization": "Bearer "},
     ],
 )
 def test_a_key_may_be_sent_in_either_header(file: Path, headers: dict[str, str]) -> None:

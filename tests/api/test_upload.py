@@ -130,6 +130,28 @@ def test_a_file_whose_name_is_encoded_is_a_file() -> None:
     assert read(Body(body), FORM) == Files(b"abc")
 
 
+@pytest.mark.parametrize("encoding", ["7bit", "8BIT", " binary"])
+def test_a_file_may_say_that_its_bytes_are_as_they_are(encoding: str) -> None:
+    assert read(Body(form(encoded_part("image", encoding))), FORM) == Files(b"YWJj")
+
+
+@pytest.mark.parametrize("encoding", ["base64", "Quoted-Printable"])
+@pytest.mark.parametrize("name", ["image", "reference"])
+def test_an_encoded_file_is_refused_by_that_name(name: str, encoding: str) -> None:
+    with pytest.raises(BadMultipart, match=f"`{name}` has a Content-Transfer-Encoding"):
+        read(Body(form(encoded_part(name, encoding))), FORM)
+
+
+def test_the_encoding_of_one_part_is_not_that_of_the_next() -> None:
+    body = form(encoded_part("more", "base64"), part("image", b"abc"))
+    assert read(Body(body), FORM) == Files(b"abc")
+
+
+def encoded_part(name: str, encoding: str) -> bytes:
+    first, rest = part(name, b"YWJj").split(b"\r\n", 1)
+    return first + b"\r\nContent-Transfer-Encoding: " + encoding.encode() + b"\r\n" + rest
+
+
 BROKEN_FORMS = {
     "boundary too long": (form(part("image", b"abc")), "multipart/form-data; boundary=" + "x" * 300),
     "no parts": (form(), FORM),
