@@ -235,7 +235,8 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
     """Return the configuration: the modality's own values, then the preset's, then `changes`; later ones win.
 
     Raises:
-        BadConfig: there is no such preset, a value is out of its range, or views would be shifted out of the grid.
+        BadConfig: there is no such preset, a value is out of its range, views would be shifted out of the grid, or a
+            decay is given to a schedule that has none.
     """
     if preset not in PRESETS:
         raise BadConfig(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -250,6 +251,8 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
         raise BadConfig(_first_fault(error)) from error
     if config.shift_px > (most := min(config.input.grid)):  # here, so that what older runs recorded stays readable
         raise BadConfig(f"--shift {config.shift_px}: the grid itself has no more than {most} pixels a side; give fewer")
+    if changes.get("decay") is not None and config.schedule != "exponential":
+        raise BadConfig("--decay is of the exponential schedule, and this run's is a cosine: --schedule exponential")
     return config
 
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from service.engine.engine import Engine
 from service.engine.quality import MaskRule
-from service.errors import BadDataset, BadParameter
+from service.errors import BadDataset, BadParameter, printable
 from service.store.card import Card
 from service.training.cache import PairCache
 from service.training.dataset import Dataset, Pair, check, open_dataset
@@ -73,7 +73,7 @@ def read_pairs(data: str, split: Path | None, part: str | None, cards: Sequence[
     """
     dataset = check(open_dataset(data), progress=sys.stderr.isatty())
     for line in dataset.cautions:
-        tqdm.write(f"caution: {line}", file=sys.stderr)
+        tqdm.write(f"caution: {printable(line)}", file=sys.stderr)
     pairs = chosen(dataset, split, part)
     own = [Origin.of(card) for card in cards if card.data.digest == dataset.digest]
     advice = "with --split and the split.json of its run, only its test images are scored"
@@ -93,9 +93,13 @@ def _is_split_of(recorded: SplitFile, own: Iterable[Origin]) -> bool:
 
 def table(scores: Sequence[ImageScore]) -> str:
     """Return the scores as aligned text, a line an image, with mean ± standard deviation below."""
-    wide = max(len(COLUMNS[0]), *(len(score.name) for score in scores))
+    names = [printable(score.name) for score in scores]
+    wide = max(map(len, [COLUMNS[0], *names]))
     lines = [f"{COLUMNS[0]:<{wide}}" + "".join(f"{name:>14}" for name in COLUMNS[1:])]
-    lines += [f"{score.name:<{wide}}" + "".join(f"{value:>14.4f}" for value in _values(score)) for score in scores]
+    lines += [
+        f"{name:<{wide}}" + "".join(f"{value:>14.4f}" for value in _values(score))
+        for name, score in zip(names, scores, strict=True)
+    ]
     columns = [mean_and_std(column) for column in zip(*(_values(score) for score in scores), strict=True)]
     lines.append(f"{'mean':<{wide}}" + "".join(f"{mean:>14.4f}" for mean, _ in columns))
     lines.append(f"{'std':<{wide}}" + "".join(f"{std:>14.4f}" for _, std in columns))

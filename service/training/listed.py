@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,24 +63,45 @@ def read_listed(folder: Path) -> tuple[Pair, ...] | None:
 
 def _rows(table: Path) -> Iterator[_Row]:
     text = _text(table)
-    heading = text.partition("\n")[0]
-    delimiter = max(",;\t", key=heading.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    delimiter = _delimiter(text)
+    lines = io.StringIO(text, newline="")
+    reader = csv.DictReader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-        if IMAGE not in reader.fieldnames:
-            rule = f"its first line is to name the columns, {IMAGE},{MASK} (docs/training.md)"
-            raise BadDataset(f"{table} has no column {IMAGE}: {rule}; call it otherwise if it is no table of pairs")
+        _check_columns(table, reader.fieldnames)
         for cells in reader:
             where = f"{table}, line {reader.line_num}"
             if any(cell.strip() for cell in cells.pop(None, ())):
                 raise BadDataset(
                     f"{where}: there are more cells than columns; put names that hold {delimiter!r} in quotes"
                 )
-            if any(cells.values()):
-                yield _row(table.parent, where, {column: (cell or "").strip() for column, cell in cells.items()})
+            stripped = {column: (cell or "").strip() for column, cell in cells.items()}
+            if any(stripped.values()):
+                yield _row(table.parent, where, stripped)
     except csv.Error as error:
         raise BadDataset(f"{table}, line {reader.reader.line_num}: {error}") from error
+
+
+def _delimiter(text: str) -> str:
+    """Return what parts the columns: one of them is called `image` then, whatever signs another's name holds."""
+    heading = next(iter(text.splitlines()), "").lower()
+
+    def names_image(delimiter: str) -> bool:
+        return any(name.strip().strip('"').strip() == IMAGE for name in heading.split(delimiter))
+
+    return max(",;\t", key=lambda delimiter: (names_image(delimiter), heading.count(delimiter)))
+
+
+def _check_columns(table: Path, columns: Sequence[str]) -> None:
+    """Raise BadDataset without a column `image`, or with two of a name, of which the last would be read in silence."""
+    if IMAGE not in columns:
+        rule = f"its first line is to name the columns, {IMAGE},{MASK} (docs/training.md)"
+        raise BadDataset(f"{table} has no column {IMAGE}: {rule}; call it otherwise if it is no table of pairs")
+    for name in (IMAGE, MASK, NAME):
+        if columns.count(name) > 1:
+            raise BadDataset(
+                f"{table} has {columns.count(name)} columns {name}; call those otherwise that are not meant"
+            )
 
 
 def _text(table: Path) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from service.errors import printable
 from service.imaging.placement import Image, Mask, place, unframed
 from service.imaging.policy import InputPolicy
 from service.imaging.share import UsualShare, share_of
@@ -55,7 +56,7 @@ def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = Tru
     chosen = folder.split(dataset, lambda: _split(dataset, config))
     if leads:
         for line in dataset.cautions:
-            say(f"caution: {line}")
+            say(f"caution: {printable(line)}")
     if leads and needs_masks:
         check_learnable(dataset, chosen.train)
         check_can_judge(dataset, chosen.validation)

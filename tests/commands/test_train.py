@@ -197,11 +197,13 @@ def test_parameters_are_named_as_fields_but_for_those_that_are_none(command: str
             "--shift 1000: the grid itself has no more than 608",
         ),
         (("--data", "drawn:retina", "--folds", "3"), BadConfig, "--fold which of them tests: give both"),
+        (("--data", "drawn:retina", "--decay", "0.5"), BadConfig, "a cosine: --schedule exponential"),
     ],
     ids=[
         *("no modality", "no folder", "no drawing", "preset", "epochs", "crop", "pattern", "too few"),
         *("architecture", "network option", "fusion stride", "its own option", "encoder weights", "teaching"),
         *("thin", "thin without a weight", "series of cases", "drawn otherwise", "no input", "shift", "folds alone"),
+        "decay of a cosine",
     ],
 )
 def test_a_wrong_call_leaves_nothing_behind(

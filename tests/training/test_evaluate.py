@@ -12,13 +12,13 @@ import pytest
 
 from service.engine.choosing import EXACT, load_engine
 from service.engine.engine import Engine
-from service.engine.quality import MaskRule
+from service.engine.quality import Agreement, MaskRule
 from service.errors import BadDataset, BadParameter
 from service.store.card import Data, IouEstimate
 from service.training.dataset import load, open_dataset
 from service.training.evaluate import COLUMNS, evaluate, table
 from service.training.robustness import measure
-from service.training.scores import mean_and_std, score
+from service.training.scores import ImageScore, mean_and_std, score
 from service.training.split import Split
 from service.training.split_file import SplitFile
 from tests.cards import make_card
@@ -171,3 +171,10 @@ def test_csv_and_table_agree_with_the_scores(engine: Engine, tmp_path: Path) -> 
     mean, std = mean_and_std(found.agreement.iou for found in scores)
     assert [lines[-2][:2], lines[-1][:2]] == [["mean", f"{mean:.4f}"], ["std", f"{std:.4f}"]]
     assert np.isfinite([float(value) for value in lines[-1][1:]]).all()
+
+
+def test_a_name_that_does_not_print_is_told_on_one_line_without_what_a_terminal_obeys() -> None:
+    same = Agreement(iou=1.0, accuracy=1.0, dice=1.0)
+    head, one, *_ = table([ImageScore("a\n\x1b[31mb", same, 1.0)]).splitlines()
+    assert one.split() == [r"a\n\x1b[31mb", *["1.0000"] * 4]
+    assert len(one) == len(head)

@@ -63,6 +63,20 @@ def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, delimiter: str,
     assert named(read_layout(tmp_path)) == {"a": ("a.png", "a.png"), "first": ("b.png", "b.png")}
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['"image", "mask"', '"images/a.png", "masks/b.png"'],
+        ["image,mask", "images/a.png,masks/b.png", " , "],
+        ["image;mask;age, sex, camera", "images/a.png;masks/b.png;41"],
+        ['"age, sex, camera";"Mask";"Image"', "41;masks/b.png;images/a.png"],
+    ],
+    ids=["blanks before quotes", "cells of blanks", "commas in another column's name", "the same in quotes"],
+)
+def test_a_table_as_a_person_writes_it_is_read(tmp_path: Path, lines: list[str]) -> None:
+    assert named(read_layout(listed(images_and_masks(tmp_path, ["a", "b"]), *lines))) == {"a": ("a.png", "b.png")}
+
+
 def test_only_what_the_table_names_is_meant_whatever_else_the_folder_holds(tmp_path: Path) -> None:
     listed(images_and_masks(tmp_path, ["a", "b"]), "image,mask", "images/a.png,masks/b.png")
     layout = read_layout(tmp_path)
@@ -182,6 +196,7 @@ def test_masks_may_be_missing_for_who_needs_none(tmp_path: Path) -> None:
     [
         (["file,mask", "a,b"], r"pairs\.csv has no column image: its first line is to name the columns, image,mask"),
         ([], "has no column image"),
+        (["image,mask,mask", "images/a.png,masks/a.png,masks/b.png"], "has 2 columns mask; call those otherwise"),
         (["image,mask", ""], "names no image; it needs a line for each, below image,mask"),
         (
             ["image,mask", "images/a.png,masks/a.png", "images/c.png,masks/a.png"],
