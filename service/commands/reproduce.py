@@ -78,10 +78,11 @@ def reproduce(
     )
     recipe, networks = configure(data, shown, preset, changes), choose(shown, table or [], network or [])
     from service.reproduction.experiment import Experiment  # only now: a wrong option is refused without loading torch
+    from service.store.durable import naming
 
     name = shown if folds is None else f"{shown}-{folds}-fold"
     experiment = Experiment(networks=tuple(networks), recipe=recipe, folds=folds, folder=out / name)
-    with interruptible(RUN_GOES_ON):
+    with interruptible(RUN_GOES_ON), naming(experiment.folder):
         failed = run(experiment, command_line(context))
     if failed:
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import BadParameter
+from service.store.durable import naming
 
 if TYPE_CHECKING:
     from service.engine.segmenter import Segmentation
@@ -57,7 +58,7 @@ def written(table: Path | None, files: Sequence[Path], rows: Mapping[Path, Row])
 
 
 def _write_table(path: Path, rows: Iterable[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as names of files are
+    with naming(path), path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as names are
         writer = csv.writer(file)
         writer.writerow(Row._fields)
         writer.writerows(rows)

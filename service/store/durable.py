@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FILE_MODE = 0o644
@@ -16,6 +16,20 @@ DRAFT = ".draft-"
 
 STALE_AFTER_S = 24 * 3600
 """A draft that old has nobody any more who would make it whole."""
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says of a full disk; of which one it does not, where a file was open already."""
+
+
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Let the error of a full disk that names no file name the `place` that is written to: which disk is meant."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def write_new(path: Path, content: bytes) -> None:

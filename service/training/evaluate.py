@@ -11,6 +11,7 @@ from service.engine.engine import Engine
 from service.engine.quality import MaskRule
 from service.errors import BadDataset, BadParameter, printable
 from service.store.card import Card
+from service.store.durable import naming
 from service.training.cache import PairCache
 from service.training.dataset import Dataset, Pair, check, open_dataset
 from service.training.origins import Origin
@@ -56,9 +57,10 @@ def evaluate(
     scores = score(named, predict, card.input, rule, card.expected_iou)
     told(scores)
     if out is not None:
-        _write_csv(scores, out / "scores.csv")
-        shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False, disable=None)
-        draw_samples(shown, predict, card.input, out / "overlays", rule)
+        with naming(out):
+            _write_csv(scores, out / "scores.csv")
+            shown = tqdm(pairs.named(), "drawing", len(pairs), unit="image", leave=False, disable=None)
+            draw_samples(shown, predict, card.input, out / "overlays", rule)
     return scores
 
 

@@ -18,6 +18,7 @@ from service.engine.predictor import Predictor
 from service.engine.quality import MaskRule
 from service.errors import BadConfig
 from service.store.card import Data
+from service.store.durable import naming
 from service.training.augment import TrainingItems
 from service.training.beginning import begin
 from service.training.calibrate import calibrate
@@ -83,7 +84,7 @@ def run(
     config = folder.settle(config, agreed_precision)
     fabric = make_fabric(config)
     check_agreed(fabric, config)
-    with held(path, say) if fabric.is_global_zero else nullcontext():
+    with held(path, say) if fabric.is_global_zero else nullcontext(), naming(path):
         return _run(config, folder, fabric, store, say, encoder_weights=encoder_weights, teacher=teacher)
 
 

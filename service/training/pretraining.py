@@ -19,6 +19,7 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
 
 from service.errors import BadConfig
 from service.network.normalise import Normalise
+from service.store.durable import naming
 from service.training.augment import TrainingItems
 from service.training.beginning import begin
 from service.training.config import Config
@@ -91,7 +92,7 @@ def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_wei
     fabric = make_fabric(config)
     if fabric.world_size > 1:
         raise BadConfig("pre-training runs in one process; start it without torchrun")
-    with held(path, say):
+    with held(path, say), naming(path):
         _pretrain(config, folder, fabric, weights, say, encoder_weights=encoder_weights)
     return path / BEST
 

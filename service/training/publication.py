@@ -41,11 +41,11 @@ from service.store.card import (
     TrainingMasks,
 )
 from service.store.checkpoint import Checkpoint, sha256
+from service.store.durable import NO_ROOM
 from service.store.model_store import ModelStore
 from service.store.publish import publish, publish_next
 from service.training.config import Config
 from service.training.parts import Usual
-from service.training.resources import NO_ROOM
 from service.training.run_folder import CHECKPOINT
 from service.training.scores import ImageScore, Predict, mean_and_std
 

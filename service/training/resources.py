@@ -1,6 +1,5 @@
 """Memory and disk that do not suffice: each library says so in its own way, and a person is told what to do."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,9 +7,8 @@ import torch
 
 from service.engine.memory import is_out_of_memory
 from service.errors import BadConfig
+from service.store.durable import NO_ROOM
 from service.training.config import Config
-
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager

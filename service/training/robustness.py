@@ -10,6 +10,7 @@ from tqdm import tqdm
 from service.engine.engine import Engine
 from service.engine.quality import MaskRule
 from service.imaging.placement import Image, Mask
+from service.store.durable import naming
 from service.training.cache import PairCache
 from service.training.changes import Change, changes_of
 from service.training.evaluate import read_pairs
@@ -67,10 +68,11 @@ def _row(name: str, values: Sequence[float]) -> str:
 def write_robustness(found: Robustness, columns: Sequence[str], folder: Path) -> None:
     """Write robustness.md, robustness.json and robustness.png into the folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "robustness.md").write_text(robustness_table(found, columns) + "\n", encoding="utf-8")
     document = {name: dict(zip(columns, values, strict=True)) for name, values in found.items()}
-    (folder / "robustness.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    _draw(found, columns, folder / "robustness.png")
+    with naming(folder):
+        (folder / "robustness.md").write_text(robustness_table(found, columns) + "\n", encoding="utf-8")
+        (folder / "robustness.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        _draw(found, columns, folder / "robustness.png")
 
 
 def _draw(found: Robustness, columns: Sequence[str], path: Path) -> None:

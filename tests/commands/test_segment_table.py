@@ -74,6 +74,13 @@ def test_a_table_that_cannot_be_written_is_told_before_the_work(published: Check
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no device that is always full")
+def test_a_full_disk_is_told_with_the_table_on_it(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    result = segment(published, images / "a.png", "--out", tmp_path / "masks", "--table", "/dev/full")
+    assert isinstance(result.exception, OSError), result.output
+    assert result.exception.filename == "/dev/full"
+
+
 def test_a_table_into_a_pipe_has_one_head(published: Checkpoint, images: Path, tmp_path: Path) -> None:
     reads, writes = os.pipe()
     result = segment(published, images / "a.png", "--out", tmp_path, "--table", f"/dev/fd/{writes}")

@@ -17,13 +17,14 @@ from service.errors import BadDataset, BadParameter
 from service.store.card import Data, IouEstimate
 from service.training.dataset import load, open_dataset
 from service.training.evaluate import COLUMNS, evaluate, table
-from service.training.robustness import measure
+from service.training.robustness import measure, write_robustness
 from service.training.scores import ImageScore, mean_and_std, score
 from service.training.split import Split
 from service.training.split_file import SplitFile
 from tests.cards import make_card
 from tests.checkpoints import publish_tiny
 from tests.training.folders import images_and_masks, mask, picture, write
+from tests.training.full_disk import no_file_above
 
 DATA = "drawn:retina:3"
 
@@ -171,6 +172,13 @@ def test_csv_and_table_agree_with_the_scores(engine: Engine, tmp_path: Path) -> 
     mean, std = mean_and_std(found.agreement.iou for found in scores)
     assert [lines[-2][:2], lines[-1][:2]] == [["mean", f"{mean:.4f}"], ["std", f"{std:.4f}"]]
     assert np.isfinite([float(value) for value in lines[-1][1:]]).all()
+
+
+def test_a_full_disk_is_told_with_the_folder_on_it(engine: Engine, tmp_path: Path) -> None:
+    with no_file_above(10), pytest.raises(OSError, match=f"too large: '{tmp_path / 'out'}'"):
+        evaluate(DATA, engine, out=tmp_path / "out")
+    with no_file_above(10), pytest.raises(OSError, match=f"too large: '{tmp_path / 'changes'}'"):
+        write_robustness({"as it is": [0.5], "grey": [0.4]}, ["retina 1"], tmp_path / "changes")
 
 
 def test_a_name_that_does_not_print_is_told_on_one_line_without_what_a_terminal_obeys() -> None:

@@ -1,5 +1,6 @@
 """The whole job: resumed as if nothing had happened, finished once, and sound on awkward data."""
 
+import errno
 import json
 import math
 import shutil
@@ -314,6 +315,19 @@ def test_a_full_disk_ends_the_run_with_advice_and_the_same_command_goes_on(tmp_p
     said: list[str] = []
     assert run_job(config, tmp_path / "run", tmp_path / "store", said.append) is not None
     assert [line.split("  ")[0] for line in said if line.startswith("epoch")] == ["epoch 2/2"]
+
+
+def test_a_disk_that_is_full_of_pictures_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The libraries that draw do not say of which file it is that there is no room."""
+
+    def draw(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("service.training.job.draw_curves", draw)
+    grid = InputPolicy(kind="stretch", height=32, width=32)
+    config = _config(_folder(tmp_path / "data", 3), input=grid, epochs=1, crop_px=None, fractions=(0.6, 0.4, 0))
+    with pytest.raises(OSError, match=f"make room there, .*: '{tmp_path / 'run'}'"):
+        run_job(config, tmp_path / "run", None, print)
 
 
 def test_data_that_change_under_a_run_stop_it_and_it_goes_on_once_they_are_back(tmp_path: Path) -> None:
