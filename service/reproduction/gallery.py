@@ -30,6 +30,8 @@ LEGEND = {"foreground found": RIGHT, "foreground missed": MISSED, "background ta
 PANEL_INCHES = 2.6
 DPI = 150
 SIDE_PX = 512
+TALLEST = 4.0
+"""Of a panel, over its width: a strip of a picture makes no figure as high as itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def draw_gallery(examples: Sequence[Example], runs: Mapping[str, Sequence[Path]]
     `runs` are each network's run folders, as many as the runs that the examples are numbered by.
     """
     rows, columns = len(examples), 2 + len(runs)
-    tallest = max(example.image.shape[0] / example.image.shape[1] for example in examples)
+    tallest = min(TALLEST, max(example.image.shape[0] / example.image.shape[1] for example in examples))
     size = (PANEL_INCHES * columns, PANEL_INCHES * tallest * rows + 1)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.errors import BadConfig
-from service.imaging.policy import InputPolicy
+from service.imaging.policy import STRIDE, InputPolicy
 from service.store.card import LONGEST_LABEL, NAME, printable
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -235,8 +235,8 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
     """Return the configuration: the modality's own values, then the preset's, then `changes`; later ones win.
 
     Raises:
-        BadConfig: there is no such preset, a value is out of its range, views would be shifted out of the grid, or a
-            decay is given to a schedule that has none.
+        BadConfig: there is no such preset, a value is out of its range, views would be shifted out of the grid, coarse
+            epochs would see less than a network can, or a decay is given to a schedule that has none.
     """
     if preset not in PRESETS:
         raise BadConfig(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -251,9 +251,24 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
         raise BadConfig(_first_fault(error)) from error
     if config.shift_px > (most := min(config.input.grid)):  # here, so that what older runs recorded stays readable
         raise BadConfig(f"--shift {config.shift_px}: the grid itself has no more than {most} pixels a side; give fewer")
+    _check_coarse(config)
     if changes.get("decay") is not None and config.schedule != "exponential":
         raise BadConfig("--decay is of the exponential schedule, and this run's is a cosine: --schedule exponential")
     return config
+
+
+def _check_coarse(config: Config) -> None:
+    """Raise BadConfig if half of the views is less than the five halvings of a network need.
+
+    Its last one would be of a single pixel. There oneDNN leaves what memory held in the gradient of a 3×3 convolution
+    in bfloat16, on CPUs (PyTorch 2.13): the weights were wrong then, if not NaN.
+    """
+    side = min(*config.input.grid, *([config.crop_px] if config.crop_px else []))
+    if config.coarse_epochs and side < 2 * STRIDE:
+        raise BadConfig(
+            f"--coarse-epochs see half of {side} pixels, and a network needs {STRIDE}: give a --crop or --input of "
+            f"{2 * STRIDE} at least, or --coarse-epochs 0"
+        )
 
 
 def _first_fault(error: ValidationError) -> str:

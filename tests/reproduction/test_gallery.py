@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image as PillowImage
 
 from service.engine.quality import agreement
 from service.reproduction import gallery
-from service.reproduction.gallery import Example, choose_examples, draw_gallery
+from service.reproduction.gallery import DPI, PANEL_INCHES, TALLEST, Example, choose_examples, draw_gallery
 from service.training.dataset import Dataset, open_dataset
 from service.training.pictures import errors
 from service.training.run_folder import CHECKPOINT, SPLIT
@@ -78,6 +79,17 @@ def test_a_row_shows_image_reference_and_the_errors_of_each_networks_mask_with_i
             picture = errors(example.image, masks[number], example.reference)
             assert (picture.tobytes(), f"IoU {iou:.3f}") in shown
     assert len(shown) == 8
+
+
+def test_a_strip_of_a_picture_makes_no_figure_as_high_as_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strip = np.zeros((6000, 1), np.uint8)
+    monkeypatch.setattr(gallery, "_masks", lambda examples, _: [example.reference > 0 for example in examples])
+    example = Example("strip", np.repeat(strip[..., None], 3, axis=2), strip, 0)
+    draw_gallery([example] * 3, {"al-net": [Path("a")]}, tmp_path / "pictures.png")
+    with PillowImage.open(tmp_path / "pictures.png") as picture:
+        assert picture.height <= 3 * TALLEST * PANEL_INCHES * DPI + DPI
 
 
 def test_each_column_is_the_network_above_it_and_the_legend_names_the_colours_in_it(

@@ -204,3 +204,14 @@ def test_options_are_named_as_the_command_has_them() -> None:
     assert "--weights" in pretrain
     with pytest.raises(BadConfig, match=r"^--crop 33: Input should be a multiple of 32; or 0 for the whole grid$"):
         configure("drawn:skin", "skin", "quick", {"crop_px": 33})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"crop_px": 32}, {"crop_px": None, "input": InputPolicy(kind="fit", height=30, width=700)}]
+)
+def test_coarse_epochs_leave_what_a_network_can_halve_five_times(changes: dict[str, object]) -> None:
+    """Of 16 pixels the last stage sees one, of which oneDNN's gradients in bfloat16 are what memory held before."""
+    with pytest.raises(BadConfig, match=r"--coarse-epochs see half of 32 pixels, .* of 64 at least"):
+        configure("data", "skin", "best", changes)
+    assert configure("data", "skin", "best", {"crop_px": 64}).coarse_epochs > 0
+    assert configure("data", "skin", "best", {"coarse_epochs": 0, **changes}).coarse_epochs == 0
