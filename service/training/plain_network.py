@@ -32,11 +32,20 @@ def load_network(network: nn.Module, path: Path) -> str:
         BadConfig: the file is missing, unreadable, holds more than tensors, or does not fit. The network is unchanged.
     """
     tensors = read_tensors(path)
+    if not (_parts_of(network.state_dict()) - {"encoder"}) & _parts_of(tensors):
+        raise BadConfig(
+            f"{path.name} holds no whole network of ours; an encoder alone, as `alnet pretrain` or RepVGG's authors"
+            " give it, is begun with without --fine-tune"
+        )
     if network.state_dict().keys() <= tensors.keys():
         network.load_state_dict(_all_of(network, tensors, path.name))
         return f"weights from {path.name}: all of them, from a network of ours"
     load_plain(network, tensors, path.name)
     return f"weights from {path.name}: all of them, from a published network of ours"
+
+
+def _parts_of(tensors: Mapping[str, Tensor]) -> set[str]:
+    return {name.partition(".")[0] for name in tensors}
 
 
 def load_plain(part: nn.Module, tensors: Mapping[str, Tensor], file: str, *, prefix: str = "") -> None:

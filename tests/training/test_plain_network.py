@@ -123,6 +123,14 @@ def _config(**changes: object) -> Config:
     return configure("drawn:retina:9", "retina", "quick", own | changes)
 
 
+@pytest.mark.parametrize("begins", ["stage0.rbr_dense.conv.weight", "encoder.stages.0.0.dense.conv.weight"])
+def test_an_encoder_alone_is_told_from_a_whole_network(tmp_path: Path, begins: str) -> None:
+    file = tmp_path / BEST
+    save_file({begins: torch.zeros(4, 3, 3, 3)}, file)
+    with pytest.raises(BadConfig, match=r"no whole network of ours; an encoder alone, .* without --fine-tune"):
+        load_network(trained(**SMALL), file)
+
+
 def test_a_run_goes_on_with_the_whole_network_of_a_checkpoint(tmp_path: Path) -> None:
     """With next to no learning rate all that changes is what batch norms see, and that is much like what they saw."""
     first = train(_config(), tmp_path / "first", tmp_path / "store", print)
