@@ -22,13 +22,13 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
         RandAdjustContrastd,
         RandBiasFieldd,
         RandGaussianNoised,
-        RandGaussianSmoothd,
         RandScaleIntensityd,
         RandShiftIntensityd,
     )
     from monai.transforms.spatial.dictionary import Rand2DElasticd, RandAffined
 
 from service.imaging.placement import Image, Mask, Placement, mask_to_canvas, place, to_canvas
+from service.training.blur import random_blur
 from service.training.cameras import random_cameras
 from service.training.config import Config
 from service.training.elastic import elastic
@@ -133,8 +133,7 @@ def random_changes(config: Config) -> Compose | None:
     if config.frames:
         changes.append(RandFramed(config.frames))
     if config.blur_px:
-        sigma = (0.1, config.blur_px)
-        changes.append(RandGaussianSmoothd(keys="image", prob=0.2, sigma_x=sigma, sigma_y=sigma))
+        changes.append(random_blur(config.blur_px))
     if config.illumination:
         spread = (-config.illumination, config.illumination)
         changes.append(RandBiasFieldd(keys="image", prob=0.3, degree=2, coeff_range=spread))
