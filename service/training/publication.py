@@ -247,8 +247,12 @@ def _training(trained: Trained) -> Training:
 
 
 def _training_masks(usual: UsualShare) -> TrainingMasks:
-    """Round outwards: the share of no training mask is unusual."""
-    return TrainingMasks(least=math.floor(usual.least * 1e4) / 1e4, most=math.ceil(usual.most * 1e4) / 1e4)
+    """Round outwards, so that the share of no training mask is unusual; but to 0 and 1 only what is.
+
+    An empty mask is usual where training masks are empty, not where some are as small as 0.00006 of the picture.
+    """
+    least, most = math.floor(usual.least * 1e4) / 1e4, math.ceil(usual.most * 1e4) / 1e4
+    return TrainingMasks(least=least or usual.least, most=most if most < 1 else usual.most)
 
 
 def _training_images(likeness: Likeness) -> TrainingImages:

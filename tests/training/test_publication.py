@@ -84,8 +84,14 @@ def test_the_card_describes_the_network_that_was_trained() -> None:
 
 
 def test_the_card_calls_the_share_of_no_training_mask_unusual() -> None:
-    usual = replace(USUAL, share=UsualShare(0.00006, 0.21004))
-    assert describe(_trained(usual=usual))[0].training_masks == TrainingMasks(least=0.0, most=0.2101)
+    usual = replace(USUAL, share=UsualShare(0.04326, 0.21004))
+    assert describe(_trained(usual=usual))[0].training_masks == TrainingMasks(least=0.0432, most=0.2101)
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.0, 1.0), (0.00006, 0.99996)])
+def test_the_card_calls_empty_and_full_masks_usual_only_if_training_masks_are(least: float, most: float) -> None:
+    usual = replace(USUAL, share=UsualShare(least, most))
+    assert describe(_trained(usual=usual))[0].training_masks == TrainingMasks(least=least, most=most)
 
 
 def test_the_trained_network_is_left_as_it_was() -> None:
