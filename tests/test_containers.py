@@ -339,7 +339,7 @@ def test_the_proxys_own_answers_are_problems() -> None:
         assert line.endswith(" hdr Retry-After 1") == (status in {502, 503})
 
 
-@pytest.mark.parametrize(("path", "status"), [("/readyz", 503), ("/metrics", 404)])
+@pytest.mark.parametrize(("path", "status"), [("/readyz", 503), ("/metrics", 404), ("/%6detrics?a=1", 404)])
 def test_the_proxy_without_a_replica_answers_with_the_callers_id(tmp_path: Path, path: str, status: int) -> None:
     with server(200) as port:
         pass
