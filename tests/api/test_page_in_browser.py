@@ -20,7 +20,8 @@ const models = [{ modality: "cell" }, { modality: "retina" }];
 let modelsAnswer = () => Response.json({ models });
 let maskAnswer = () => Response.json({ title: "Damaged image", detail: "it ends early" }, { status: 422 });
 let parts = [];
-window.fetch = async (address, { method = "GET", body }) => {
+window.fetch = async (url, { method = "GET", body }) => {
+  const address = new Request(url).url.slice(new URL(".", location.href).href.length);
   asked.push(`${method} ${address}`);
   if (body) parts = [...body].map(([name, file]) => `${name} ${file.name}`);
   return address === "models" ? modelsAnswer() : maskAnswer();
@@ -322,6 +323,15 @@ def silence(unreadable: str) -> str:
         return {{ arrayBuffer: () => read }};
       }};
     """
+
+
+def test_an_address_with_a_user_name_and_a_password_is_asked_without(tmp_path: Path) -> None:
+    """Browsers keep both in the base of relative addresses, and make no request of one that has them."""
+    base = 'document.head.append(Object.assign(document.createElement("base"), { href: "http://ward:word@a.test/" }));'
+    assert in_browser(tmp_path, "report({ asked, problem: problem() });", answers=base) == {
+        "asked": ["GET models"],
+        "problem": None,
+    }
 
 
 def test_silence_is_told(tmp_path: Path) -> None:

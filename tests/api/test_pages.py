@@ -58,7 +58,7 @@ async def test_every_address_has_a_name_in_the_log(path: str, caplog: pytest.Log
 async def test_the_addresses_that_a_page_asks_exist_wherever_a_proxy_puts_them(path: str, prefix: str) -> None:
     async with running(fake_app()) as client:
         page = (await client.get(path)).text
-        named = re.findall(r"""(?:ask\(|fetch\(|href=)["'`]([^"'`$:]+)["'`$]""", page)
+        named = re.findall(r"""(?:ask\(|URL\(|href=)["'`]([^"'`$:]+)["'`$]""", page)
         asked = {urljoin(prefix + path, address) for address in named}
         assert [address for address in asked if not address.startswith(f"{prefix}/")] == []
         posted = {f"{prefix}/segment/"} & asked
