@@ -421,6 +421,25 @@ def test_a_mask_of_one_frame_does_not_lie_over_another(tmp_path: Path, frame: st
     assert in_browser(tmp_path, steps, answers=answered()) == [drawn, bool(frame)]
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "drawn"), [(4, 2, ["IMG", "CANVAS"]), (2, 1, ["IMG", "CANVAS"]), (2, 4, ["CANVAS"])]
+)
+def test_a_mask_does_not_lie_over_what_the_browser_turns_another_way(
+    tmp_path: Path, width: int, height: int, drawn: list[str]
+) -> None:
+    """Chromium heeds no orientation of 32 bits, for one; and it shows a picture smaller if the resolution says so."""
+    mask = png(np.ones((2, 4), dtype=np.bool_))
+    picture = f"data:image/png;base64,{b64encode(png(np.ones((height, width), dtype=np.bool_))).decode()}"
+    steps = f"""
+      const loaded = load;
+      load = url => loaded(url.startsWith("blob:") ? "{picture}" : url);
+      await pick("a.jpg");
+      report([[...$("stage").children].map(shown => shown.tagName), $("status").textContent.includes("another way")]);
+    """
+    answer = f"maskAnswer = () => Response.json({json.dumps(segmentation_of(mask))});"
+    assert in_browser(tmp_path, steps, answers=answer) == [drawn, len(drawn) == 1]
+
+
 def test_a_reference_goes_with_the_image_that_it_was_chosen_for(tmp_path: Path) -> None:
     steps = """
       await pick("truth.png", "reference");
