@@ -440,6 +440,21 @@ def test_a_mask_does_not_lie_over_what_the_browser_turns_another_way(
     assert in_browser(tmp_path, steps, answers=answer) == [drawn, len(drawn) == 1]
 
 
+def test_of_several_images_dropped_none_is_taken_for_all(tmp_path: Path) -> None:
+    steps = """
+      await pick("a.png");
+      await drop("b.png", "c.png");
+      await tell("modality", "change");
+      report({ sent: asked.slice(1), problem: problem(), result: !$("result").hidden, named: $("file").files.length });
+    """
+    assert in_browser(tmp_path, steps, answers=answered()) == {
+        "sent": ["POST segment/cell"],
+        "problem": "Several files: This page takes one image at a time.",
+        "result": False,
+        "named": 0,
+    }
+
+
 def test_a_reference_goes_with_the_image_that_it_was_chosen_for(tmp_path: Path) -> None:
     steps = """
       await pick("truth.png", "reference");
