@@ -455,6 +455,12 @@ def test_of_several_images_dropped_none_is_taken_for_all(tmp_path: Path) -> None
     }
 
 
+def test_who_comes_back_to_the_page_finds_no_file_named_that_was_not_sent(tmp_path: Path) -> None:
+    """Browsers fill in again what stood in the fields, unless a form is not to be completed."""
+    steps = 'report([$("file"), $("reference"), $("key")].map(input => input.form.autocomplete));'
+    assert in_browser(tmp_path, steps) == ["off"] * 3
+
+
 def test_a_reference_goes_with_the_image_that_it_was_chosen_for(tmp_path: Path) -> None:
     steps = """
       await pick("truth.png", "reference");
