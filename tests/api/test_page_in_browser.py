@@ -503,6 +503,20 @@ def test_a_file_that_misses_the_field_does_not_replace_the_page(tmp_path: Path) 
     assert reported["sent"] == ["POST segment/cell"]  # for the field alone
 
 
+@pytest.mark.parametrize(("field", "text_is_taken"), [("key", False), ("frame", False), ("opacity", True)])
+def test_a_file_that_lands_in_a_field_of_another_kind_does_not_replace_the_page(
+    tmp_path: Path, field: str, text_is_taken: bool
+) -> None:
+    steps = f"""
+      const text = new DataTransfer();
+      text.setData("text/plain", "alnet_1");
+      const isTaken = dataTransfer => ["dragover", "drop"].map(name => !$("{field}").dispatchEvent(
+        new DragEvent(name, {{ dataTransfer, bubbles: true, cancelable: true }})));
+      report({{ file: isTaken(holding("a.png")), text: isTaken(text) }});
+    """
+    assert in_browser(tmp_path, steps) == {"file": [True, True], "text": [text_is_taken, text_is_taken]}
+
+
 @pytest.mark.parametrize(
     ("components", "told"),
     [(0, "interior: 4 px, 25.0 %"), (1, "a smaller part of 3 px left out"), (2, "2 smaller parts of 3 px left out")],
