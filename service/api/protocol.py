@@ -21,6 +21,10 @@ from service.api.unread import UnreadAnswer
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers together, and of a chunked body's trailers. The parser itself has no limit."""
 
+MOST_HEADERS = 128
+"""In a head: each takes some 100 bytes of memory however short it is, and 64 KiB of the shortest took over a megabyte.
+The proxy lets 100 through, and browsers send some 30."""
+
 HEAD_TIMEOUT_S = 10.0
 """From the opening of a connection, or from a later request's first byte, to the end of the request's head."""
 
@@ -114,8 +118,12 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header; those behind a chunked body, its trailers, mean nothing here and are not kept."""
-        if not self._is_in_body:
-            super().on_header(name, value)
+        if self._is_in_body:
+            return
+        if len(self.headers) == MOST_HEADERS:
+            self._refuse(431)
+            raise _Refused  # ends the parsing of what else has come
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Let the request begin, unless its head is at fault, or is to be read again."""

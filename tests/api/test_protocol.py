@@ -20,7 +20,15 @@ from uvicorn.server import ServerState
 
 from service.api.cross_origin import cross_origin
 from service.api.exchange import CALLER_LEFT, Exchange
-from service.api.protocol import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MOST_PIPELINED, PIECE_BYTES, REST_TIMEOUT_S, Protocol
+from service.api.protocol import (
+    HEAD_TIMEOUT_S,
+    MAX_HEAD_BYTES,
+    MOST_HEADERS,
+    MOST_PIPELINED,
+    PIECE_BYTES,
+    REST_TIMEOUT_S,
+    Protocol,
+)
 from service.api.request_context import RequestContext
 from service.api.unread import LEAST_BYTES, MOST_WAITING_BYTES, STALLED_AFTER_S, UnreadAnswer
 from tests.engine.virtual_time import run_virtually
@@ -950,6 +958,23 @@ def test_a_head_that_does_not_end_is_refused_as_soon_as_it_is_too_large() -> Non
         protocol, transport = connect()
         protocol.data_received(REQUEST[:-2] + b"X-A: ")
         protocol.data_received(b"y" * MAX_HEAD_BYTES)
+        assert transport.written.startswith(b"HTTP/1.1 431 ")
+        protocol.connection_lost(None)
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
+def test_a_head_has_only_so_many_headers(excess: int, status: int) -> None:
+    headers = b"a:\r\n" * (MOST_HEADERS + excess - 1)
+    assert told(b"GET / HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_head_that_does_not_end_keeps_few_headers_in_memory() -> None:
+    async def main() -> None:
+        protocol, transport = connect()
+        protocol.data_received(REQUEST[:-2] + b"a:\r\n" * (MAX_HEAD_BYTES // 8))
+        assert len(protocol.headers) <= MOST_HEADERS
         assert transport.written.startswith(b"HTTP/1.1 431 ")
         protocol.connection_lost(None)
 
