@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from service.engine.segmenter import Segmentation
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""With what a cell begins that spreadsheets compute, some of them programs to be started."""
+
+
 class Row(NamedTuple):
     """What the table says of one image, in the names of the service's JSON; `warnings` are codes, spaces between."""
 
@@ -67,7 +71,7 @@ def _write_table(path: Path, rows: Iterable[Row]) -> None:
 def row_of(file: Path, answer: "Segmentation") -> Row:
     """Return what the table says of a file's mask."""
     return Row(
-        image=str(file),
+        image=_no_formula(str(file)),
         width=answer.width,
         height=answer.height,
         threshold=answer.threshold,
@@ -78,6 +82,11 @@ def row_of(file: Path, answer: "Segmentation") -> Row:
         expected_iou=round(answer.expected_iou, 4),
         warnings=" ".join(caution.code for caution in answer.cautions),
     )
+
+
+def _no_formula(path: str) -> str:
+    """Return a path to the same file that no spreadsheet takes for a formula: strangers name images, too."""
+    return f"./{path}" if path.startswith(FORMULA) else path
 
 
 def left_out(rows: Iterable[Row]) -> str:

@@ -41,6 +41,20 @@ def test_the_table_says_of_each_mask_what_the_service_would(
     assert (float(rows[0]["threshold"]), rows[0]["warnings"]) == (0.5, "")
 
 
+@pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-1.png", "@a.png", "a=1.png"])
+def test_no_name_of_an_image_is_a_formula(
+    published: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(20, 20).save(tmp_path / name)
+    table = tmp_path / "masks.csv"
+    assert segment(published, ".", "--out", tmp_path / "masks", "--table", table).exit_code == 0
+    with table.open(newline="", encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    assert row["image"] == (name if name[0] == "a" else f"./{name}")
+    assert Path(row["image"]) == Path(name)
+
+
 def test_warnings_are_named_and_fail_nothing(images: Path, tmp_path: Path) -> None:
     grid = InputPolicy(kind="tile", height=64, width=64, overlap=8)
     unlike = LIKE_ANYTHING.model_copy(update={"limit": 1e-3})
