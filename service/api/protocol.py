@@ -25,6 +25,9 @@ MOST_HEADERS = 128
 """In a head: each takes some 100 bytes of memory however short it is, and 64 KiB of the shortest took over a megabyte.
 The proxy lets 100 through, and browsers send some 30."""
 
+MOST_PARAMETERS = 128
+"""In a query, of which four mean anything: an upload keeps them while its body arrives, 64 KiB of them in 2 MB."""
+
 HEAD_TIMEOUT_S = 10.0
 """From the opening of a connection, or from a later request's first byte, to the end of the request's head."""
 
@@ -211,7 +214,7 @@ class Protocol(HttpToolsProtocol):
     def _fault_of_head(self) -> int | None:
         """Return the status with which the head that was read is refused; None: there is no fault in it."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
+        if size > MAX_HEAD_BYTES or self.url.count(b"&") >= MOST_PARAMETERS:
             return 431
         return heads.fault_of(self.parser.get_http_version(), self.headers)
 

@@ -24,6 +24,7 @@ from service.api.protocol import (
     HEAD_TIMEOUT_S,
     MAX_HEAD_BYTES,
     MOST_HEADERS,
+    MOST_PARAMETERS,
     MOST_PIPELINED,
     PIECE_BYTES,
     REST_TIMEOUT_S,
@@ -968,6 +969,12 @@ def test_a_head_that_does_not_end_is_refused_as_soon_as_it_is_too_large() -> Non
 def test_a_head_has_only_so_many_headers(excess: int, status: int) -> None:
     headers = b"a:\r\n" * (MOST_HEADERS + excess - 1)
     assert told(b"GET / HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
+def test_a_query_has_only_so_many_parameters(excess: int, status: int) -> None:
+    query = b"&".join([b"a="] * (MOST_PARAMETERS + excess))
+    assert told(b"GET /?" + query + b" HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_a_head_that_does_not_end_keeps_few_headers_in_memory() -> None:
