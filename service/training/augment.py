@@ -20,7 +20,6 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     from monai.transforms.compose import Compose
     from monai.transforms.intensity.dictionary import (
         RandAdjustContrastd,
-        RandBiasFieldd,
         RandGaussianNoised,
         RandScaleIntensityd,
         RandShiftIntensityd,
@@ -34,6 +33,7 @@ from service.training.config import Config
 from service.training.elastic import elastic
 from service.training.frames import RandFramed
 from service.training.hairs import RandHairsd
+from service.training.shading import random_shading
 
 VIEWS = 8
 """Each image counts eightfold: itself and its flips, horizontal, vertical and diagonal (paper, § 4.1)."""
@@ -135,8 +135,7 @@ def random_changes(config: Config) -> Compose | None:
     if config.blur_px:
         changes.append(random_blur(config.blur_px))
     if config.illumination:
-        spread = (-config.illumination, config.illumination)
-        changes.append(RandBiasFieldd(keys="image", prob=0.3, degree=2, coeff_range=spread))
+        changes.append(random_shading(config.illumination))
     if config.colour:
         changes += _random_light(config.colour)
     if config.camera:
