@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from service.errors import BadConfig
 from service.network import build
@@ -57,27 +57,51 @@ def settle_beginning(
 
 
 def check_batch(network: nn.Module, config: Config) -> None:
-    """Check that the smallest batch of `config` leaves each batch norm more than one value a channel. Nothing is run.
+    """Check that the smallest batch of `config` leaves what batch norms and convolutions need. Nothing is run.
 
-    A copy without weights is shown the batch, so that it does not matter how deep the network is, nor where its batch
-    norms are.
+    A batch norm needs more than one value a channel; in bfloat16, on a CPU, a convolution that halves needs more than
+    one pixel: see `_refuse_one_pixel`. A copy without weights is shown the batch, so that it does not matter how deep
+    the network is, nor where its layers are.
 
     Raises:
-        BadConfig: one image of so few pixels has but one pixel left in a coarse stage.
+        BadConfig: the batch is of so few pixels that a coarse stage sees but one.
     """
-    if config.batch_size > 1:
+    in_bfloat16 = config.precision == "bfloat16" and not torch.cuda.is_available()
+    if config.batch_size > 1 and not in_bfloat16:
         return
     height, width = (min(side, config.crop_px or side) for side in config.input.grid)
     times = 2 if config.coarse_epochs else 1
-    smallest = torch.empty(1, 3, height // times, width // times, device="meta")
+    smallest = torch.empty(min(2, config.batch_size), 3, height // times, width // times, device="meta")
+    size = f"{height // times} × {width // times}"
+    shown = copy.deepcopy(network).to("meta").train()
+    for part in shown.modules():
+        if in_bfloat16 and isinstance(part, nn.Conv2d):
+            part.register_forward_pre_hook(_refuse_one_pixel)
+    less_coarse = " or --coarse-epochs 0" if config.coarse_epochs else ""
     try:
-        copy.deepcopy(network).to("meta").train()(smallest)
+        shown(smallest)
+    except _OnePixel as error:
+        advice = "--precision float32, or a larger --crop or --input" + less_coarse
+        raise BadConfig(f"images of {size} pixels are too small for this network in bfloat16: {advice}") from error
     except ValueError as error:  # what a batch norm raises; nothing else sees sizes here
-        advice = "--batch-size 2, or a larger --crop or --input" + (
-            " or --coarse-epochs 0" if config.coarse_epochs else ""
-        )
-        size = f"{height // times} × {width // times}"
+        advice = "--batch-size 2, or a larger --crop or --input" + less_coarse
         raise BadConfig(f"batches of one image of {size} pixels are too small to normalise by: {advice}") from error
+
+
+class _OnePixel(Exception):
+    """A convolution that halves was shown a single pixel."""
+
+
+def _refuse_one_pixel(convolution: nn.Module, features: tuple[Tensor, ...]) -> None:
+    """Raise _OnePixel if a convolution that halves, and sees neighbours, is shown an image of one pixel.
+
+    There oneDNN leaves what memory held in the gradient of its weights in bfloat16, on CPUs (PyTorch 2.13).
+    """
+    if not isinstance(convolution, nn.Conv2d):
+        return
+    halves = max(convolution.stride) > 1 and max(convolution.kernel_size) > 1
+    if halves and features[0].shape[2:].numel() == 1:
+        raise _OnePixel
 
 
 def architecture_config(config: Config) -> dict[str, int | str | list[int]]:

@@ -56,6 +56,35 @@ def test_a_batch_that_can_be_normalised_by_is_not(changes: dict[str, object]) ->
     check_batch(build_network(config), config)
 
 
+SIX_STAGES: dict[str, object] = {"network": {"widths": [4] * 6, "blocks": [1] * 6}, "batch_size": 4}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"crop_px": 64, "epochs": 2, "coarse_epochs": 1}, {"batch_size": 1}], ids=["crop", "coarse", "one"]
+)
+def test_halving_one_pixel_is_refused_in_bfloat16_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    """The sixth stage's weights would get what memory held for a gradient."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = _config(**SIX_STAGES | {"precision": "bfloat16"} | changes)
+    with pytest.raises(BadConfig, match="of 32 × 32 pixels are too small"):
+        check_batch(build_network(config), config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cuda"),
+    [({"precision": "float32"}, False), ({"crop_px": 64}, False), ({}, True), ({"network": {}}, False)],
+    ids=["float32", "two pixels", "GPU", "five stages"],
+)
+def test_where_gradients_are_sound_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], *, cuda: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    config = _config(**SIX_STAGES | {"precision": "bfloat16"} | changes)
+    check_batch(build_network(config), config)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_can_be_asked(architecture: str) -> None:
     config = _config(architecture=architecture, crop_px=64)
