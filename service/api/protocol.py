@@ -120,13 +120,9 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header; those behind a chunked body, its trailers, mean nothing here and are not kept."""
-        if self._is_in_body:
-            return
-        if len(self.headers) == MOST_HEADERS:
-            self._refuse(431)
-            raise _Refused  # ends the parsing of what else has come
-        super().on_header(name, value)
+        """Keep one header, unless there are too many; those behind a chunked body, its trailers, mean nothing here."""
+        if not self._is_in_body and len(self.headers) <= MOST_HEADERS:  # one too many tells that there were more
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Let the request begin, unless its head is at fault, or is to be read again."""
@@ -214,7 +210,7 @@ class Protocol(HttpToolsProtocol):
     def _fault_of_head(self) -> int | None:
         """Return the status with which the head that was read is refused; None: there is no fault in it."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES or self.url.count(b"&") >= MOST_PARAMETERS:
+        if size > MAX_HEAD_BYTES or len(self.headers) > MOST_HEADERS or self.url.count(b"&") >= MOST_PARAMETERS:
             return 431
         return heads.fault_of(self.parser.get_http_version(), self.headers)
 
@@ -261,6 +257,9 @@ class Protocol(HttpToolsProtocol):
         method = self.parser.get_method()
         if method == b"CONNECT":  # asks for a tunnel: what follows is no HTTP in any case
             self._refuse(400)
+            raise httptools.HttpParserError
+        if len(self.headers) > MOST_HEADERS:  # some are not kept
+            self._refuse(431)
             raise httptools.HttpParserError
         line = b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())
         headers = [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]

@@ -977,11 +977,20 @@ def test_a_query_has_only_so_many_parameters(excess: int, status: int) -> None:
     assert told(b"GET /?" + query + b" HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)
 
 
+@pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
+def test_so_has_one_that_offers_another_protocol(excess: int, status: int) -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    headers = b"a:\r\n" * (MOST_HEADERS + excess - 3)
+    assert told(b"GET / HTTP/1.1\r\nHost: a\r\n" + offer + headers + b"\r\n").startswith(b"HTTP/1.1 %d " % status)
+
+
 def test_a_head_that_does_not_end_keeps_few_headers_in_memory() -> None:
     async def main() -> None:
         protocol, transport = connect()
         protocol.data_received(REQUEST[:-2] + b"a:\r\n" * (MAX_HEAD_BYTES // 8))
-        assert len(protocol.headers) <= MOST_HEADERS
+        assert len(protocol.headers) <= MOST_HEADERS + 1
+        assert transport.written == b""  # a caller who still sends might lose the answer
+        protocol.data_received(b"\r\n")
         assert transport.written.startswith(b"HTTP/1.1 431 ")
         protocol.connection_lost(None)
 
