@@ -20,7 +20,6 @@ And read some kinds that it knows, but not in this byte order, or not with a whi
 what NumPy makes of nearly everything.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,10 +37,6 @@ from PIL.TiffImagePlugin import (
     PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
     SAMPLESPERPIXEL,
-    STRIPBYTECOUNTS,
-    STRIPOFFSETS,
-    TILEBYTECOUNTS,
-    TILEOFFSETS,
     TILEWIDTH,
     TiffImageFile,
 )
@@ -116,15 +111,6 @@ def bytes_a_pixel(image: TiffImageFile, *, is_jpeg_buffered: bool) -> float:
     """
     samples = 1 if _is_apart(image) else max(int(image.tag_v2.get(SAMPLESPERPIXEL, 1)), len(image.getbands()))
     return samples * (_bits(image) / 8 + 2 * is_jpeg_buffered)
-
-
-def pieces(image: TiffImageFile) -> Iterator[tuple[int, int]]:
-    """Yield where in the file each strip or tile begins and ends; of some that are told by halves, none."""
-    tags = image.tag_v2
-    offsets = tags.get(STRIPOFFSETS) or tags.get(TILEOFFSETS) or ()
-    lengths = tags.get(STRIPBYTECOUNTS) or tags.get(TILEBYTECOUNTS) or ()
-    for start, length in zip(offsets, lengths, strict=False):  # of too few libtiff makes an error, or guesses the rest
-        yield start, start + length
 
 
 def name_samples(image: TiffImageFile) -> None:

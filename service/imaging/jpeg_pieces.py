@@ -7,7 +7,7 @@ that nobody hears. Each is a JPEG of its own, so one that breaks off is one with
 from PIL.TiffImagePlugin import COMPRESSION, JPEGTABLES, TiffImageFile
 
 from service.errors import DamagedImage
-from service.imaging import deep_tiff
+from service.imaging.tiff_pieces import pieces
 
 _JPEG = 7
 """Not the old style, 6, whose pieces may be parts of one JPEG."""
@@ -27,7 +27,7 @@ def check_ends(upload: bytes, image: TiffImageFile) -> None:
     tables = tags.get(JPEGTABLES)
     if tables and _END_OF_IMAGE not in tables:
         raise DamagedImage("the TIFF holds JPEGs whose tables break off: a part of them is missing")
-    for start, end in deep_tiff.pieces(image):
+    for start, end in pieces(image):
         if upload.find(_END_OF_IMAGE, start, end) < 0:
             raise DamagedImage("the TIFF holds a JPEG that breaks off: a part of the picture is missing")
 

@@ -11,6 +11,7 @@ from itertools import islice
 from PIL.PngImagePlugin import PngImageFile
 
 from service.errors import DamagedImage
+from service.imaging.inflate import steps
 from service.imaging.png import chunks
 
 _DEPTH_AT, _COLOURS_AT, _INTERLACED_AT = 24, 25, 28
@@ -22,9 +23,6 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _WHOLE = ((0, 0, 1, 1),)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The passes: the first pixel's x and y, and the steps across and down."""
-
-_INFLATED_AT_ONCE = 1 << 20
-"""Bytes; each time what is left of the piece is copied, of a PNG whose pixels are one chunk 30 MB."""
 
 _Picture = tuple[bytes, Sequence[memoryview]]
 """Width and height, four bytes each, and the pieces of the deflated rows."""
@@ -77,8 +75,8 @@ def _has(pieces: Sequence[memoryview], wanted: int) -> bool:
     """Whether so many bytes come out of the pieces."""
     inflating = zlib.decompressobj()
     for piece in pieces:
-        left: bytes | memoryview = piece
-        while left and wanted > 0:
-            wanted -= len(inflating.decompress(left, _INFLATED_AT_ONCE))
-            left = inflating.unconsumed_tail
-    return wanted <= 0 or wanted <= len(inflating.flush())
+        for more in steps(inflating, piece):
+            wanted -= more
+            if wanted <= 0:
+                return True
+    return wanted <= len(inflating.flush())

@@ -10,6 +10,8 @@ from PIL.TiffImagePlugin import COMPRESSION, TiffImageFile
 
 from service.errors import DamagedImage
 from service.imaging import deep_tiff, tiff
+from service.imaging.inflate import steps
+from service.imaging.tiff_pieces import pieces
 
 _LZW, _XZ = 5, 34_925
 _DEFLATE = frozenset({8, 32_946})
@@ -19,9 +21,6 @@ _ZEROS = bytes(4)
 
 _END_OF_LZW, _END_BITS = 0x101, 9
 """A code of 9 to 12 bits, from a byte's highest bit down; of those below it in the last byte none is set."""
-
-_INFLATED_AT_ONCE = 1 << 20
-"""Bytes; each time what is left of the piece is copied."""
 
 
 def check(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
@@ -33,7 +32,7 @@ def check(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
     if compression not in _DEFLATE | {_LZW, _XZ}:
         return
     most = page.piece_pixels(*image.size) * max(1, round(deep_tiff.bytes_a_pixel(image, is_jpeg_buffered=False)))
-    for start, end in deep_tiff.pieces(image):
+    for start, end in pieces(image):
         if upload.endswith(_ZEROS, start, end) and not _ends(memoryview(upload)[start:end], compression, most):
             raise DamagedImage("the TIFF is cut short and filled up with zeros: a part of the picture is missing")
 
@@ -54,11 +53,11 @@ def _ends_in_lzw(piece: bytes) -> bool:
 def _inflates(piece: memoryview, most: int) -> bool:
     """Whether a piece inflates to an end, checksum included, within so many bytes and one step."""
     inflating = zlib.decompressobj()
-    left: bytes | memoryview = piece
     try:
-        while left and not inflating.eof and most >= 0:
-            most -= len(inflating.decompress(left, _INFLATED_AT_ONCE))
-            left = inflating.unconsumed_tail
+        for more in steps(inflating, piece):
+            most -= more
+            if inflating.eof or most < 0:
+                break
     except zlib.error:
         return False
     return inflating.eof
