@@ -258,10 +258,9 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
 
 
 def _check_coarse(config: Config) -> None:
-    """Raise BadConfig if half of the views is less than the five halvings of a network need.
+    """Raise BadConfig if half of the views is less than the five halvings of a network need, as whole views may not be.
 
-    Its last one would be of a single pixel. There oneDNN leaves what memory held in the gradient of a 3×3 convolution
-    in bfloat16, on CPUs (PyTorch 2.13): the weights were wrong then, if not NaN.
+    What other depths need is seen once the network is there (`service.training.initial.check_batch`).
     """
     side = min(*config.input.grid, *([config.crop_px] if config.crop_px else []))
     if config.coarse_epochs and side < 2 * STRIDE:

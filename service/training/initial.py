@@ -72,36 +72,37 @@ def check_batch(network: nn.Module, config: Config) -> None:
     height, width = (min(side, config.crop_px or side) for side in config.input.grid)
     times = 2 if config.coarse_epochs else 1
     smallest = torch.empty(min(2, config.batch_size), 3, height // times, width // times, device="meta")
-    size = f"{height // times} × {width // times}"
     shown = copy.deepcopy(network).to("meta").train()
-    for part in shown.modules():
-        if in_bfloat16 and isinstance(part, nn.Conv2d):
-            part.register_forward_pre_hook(_refuse_one_pixel)
-    less_coarse = " or --coarse-epochs 0" if config.coarse_epochs else ""
+    if in_bfloat16:
+        _refuse_one_pixel(shown)
+    too_small = f"{height // times} × {width // times} pixels are too small"
+    larger = "or a larger --crop or --input" + (" or --coarse-epochs 0" if config.coarse_epochs else "")
     try:
         shown(smallest)
     except _OnePixel as error:
-        advice = "--precision float32, or a larger --crop or --input" + less_coarse
-        raise BadConfig(f"images of {size} pixels are too small for this network in bfloat16: {advice}") from error
+        advice = f"--precision float32, {larger}"
+        raise BadConfig(f"images of {too_small} for this network in bfloat16: {advice}") from error
     except ValueError as error:  # what a batch norm raises; nothing else sees sizes here
-        advice = "--batch-size 2, or a larger --crop or --input" + less_coarse
-        raise BadConfig(f"batches of one image of {size} pixels are too small to normalise by: {advice}") from error
+        raise BadConfig(f"batches of one image of {too_small} to normalise by: --batch-size 2, {larger}") from error
 
 
 class _OnePixel(Exception):
     """A convolution that halves was shown a single pixel."""
 
 
-def _refuse_one_pixel(convolution: nn.Module, features: tuple[Tensor, ...]) -> None:
-    """Raise _OnePixel if a convolution that halves, and sees neighbours, is shown an image of one pixel.
+def _refuse_one_pixel(network: nn.Module) -> None:
+    """Have each convolution that halves, and sees neighbours, raise _OnePixel if it is shown an image of one pixel.
 
     There oneDNN leaves what memory held in the gradient of its weights in bfloat16, on CPUs (PyTorch 2.13).
     """
-    if not isinstance(convolution, nn.Conv2d):
-        return
-    halves = max(convolution.stride) > 1 and max(convolution.kernel_size) > 1
-    if halves and features[0].shape[2:].numel() == 1:
-        raise _OnePixel
+
+    def look(_convolution: nn.Module, features: tuple[Tensor, ...]) -> None:
+        if features[0].shape[2:].numel() == 1:
+            raise _OnePixel
+
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d) and max(part.stride) > 1 and max(part.kernel_size) > 1:
+            part.register_forward_pre_hook(look)
 
 
 def architecture_config(config: Config) -> dict[str, int | str | list[int]]:
