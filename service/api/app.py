@@ -19,6 +19,7 @@ from service.api.request_context import RequestContext
 from service.api.state_metrics import StateMetrics
 from service.api.telemetry import Telemetry
 from service.api.traffic import Traffic
+from service.api.whole_paths import WholePaths
 from service.engine.engine import Engine
 from service.engine.fleet import Fleet
 from service.settings import Settings
@@ -57,6 +58,7 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
     bodies = BodyMemory(settings.max_bodies_bytes)
     app.state.parts = Parts(settings=settings, fleet=fleet, traffic=traffic, bodies=bodies, telemetry=telemetry)
     [uploads] = segmentation.router.routes
+    app.add_middleware(WholePaths)
     app.add_middleware(
         EarlyRefusal,
         route=uploads,

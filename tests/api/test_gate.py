@@ -128,6 +128,16 @@ async def test_a_slash_too_many_is_no_path_and_sends_nobody_elsewhere() -> None:
         assert "location" not in answer.headers
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/models", "/models/retina", "/", "/openapi.json"])
+async def test_a_line_break_behind_a_path_makes_another_of_it(path: str) -> None:
+    """Else who may ask for all but /metrics, through a proxy, has it all the same."""
+    async with running(fake_app()) as client:
+        assert (await client.get(path)).status_code == 200
+        answer = await client.get(httpx.URL("http://test", raw_path=f"{path}%0a?a=1".encode()))
+    assert (answer.status_code, answer.json()["status"]) == (404, 404)
+    assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
+
+
 async def test_an_open_path_is_open_to_head_too_and_a_slash_more_opens_nothing(file: Path, key: str) -> None:
     async with running(guarded_app(file)) as client:
         assert (await client.head("/readyz")).status_code == 200
