@@ -9,10 +9,11 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Event, Thread
 from types import MappingProxyType
 from typing import Any
 
@@ -415,6 +416,39 @@ def test_the_environment_says_how_long_the_proxy_waits(
     monkeypatch.setenv(name, "1")
     with server(200, upload_s=1.3) as port, proxy(tmp_path, port) as client:
         assert post(client, [b"a", b"b"], apart_s=0.7).status_code == status
+
+
+@contextmanager
+def replica_that_takes_its_time() -> Iterator[tuple[int, Event]]:
+    """Answer nothing; yield a port and what is set once whoever asked there for anything but /readyz has left."""
+    is_left = Event()
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            if b"/readyz" in self.request.recv(4096):
+                self.request.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            else:
+                with suppress(ConnectionResetError):
+                    while self.request.recv(4096):
+                        pass
+                is_left.set()
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as tcp:
+        thread = Thread(target=tcp.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield tcp.server_address[1], is_left
+        finally:
+            tcp.shutdown()
+            thread.join()
+
+
+def test_who_leaves_the_proxy_is_missed_by_the_replica(tmp_path: Path) -> None:
+    """Else it runs the uploads of callers who have hung up, before those of callers who have not."""
+    with replica_that_takes_its_time() as (port, is_left), proxy(tmp_path, port) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/segment/skin", content=b"image", timeout=0.2)
+        assert is_left.wait(timeout=5)
 
 
 def test_the_proxy_does_not_wait_for_a_large_body(tmp_path: Path) -> None:
