@@ -42,7 +42,7 @@ from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import agreed_precision, check_agreed, make_fabric, part
 from service.training.publication import Trained, check_store, describe, prove_and_publish
 from service.training.resources import memory_for_a_step, memory_for_validation, room_on_disk
-from service.training.run_folder import Result, RunFolder
+from service.training.run_folder import CURVES, EXPECTED, SAMPLES, TENSORBOARD, Result, RunFolder
 from service.training.run_lock import held
 from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
@@ -52,7 +52,7 @@ from service.training.watch import Watch
 
 VALIDATION_RULE = MaskRule(threshold=0.5)
 """By which epochs are compared; the checkpoint's own is chosen once the best one is known."""
-SAMPLES = 6
+SAMPLE_IMAGES = 6
 
 
 @room_on_disk()
@@ -167,7 +167,7 @@ class Job:
         taught_by = self._teacher(teacher)
         with memory_for_a_step(self.config, self.device):
             fitting = prepare_fitting(self.config, fabric, network, items, self.usual.normalisation, teacher=taught_by)
-        with closing(ScalarLog(self.folder.path / "tensorboard")) as log:
+        with closing(ScalarLog(self.folder.path / TENSORBOARD)) as log:
 
             def on_epoch(progress: Progress) -> None:
                 self._report(progress)
@@ -192,7 +192,7 @@ class Job:
         calibration = calibrate(self.parts.validation, predictor_at, policy, self.config.seed)
         if len(self.parts.test):
             test, scores = measure(self.parts, predictor_at, calibration, self.usual, policy)
-            draw_expected(scores, self.folder.path / "expected_iou.png")
+            draw_expected(scores, self.folder.path / EXPECTED)
         trained = Trained(
             config=self.config,
             network=network,
@@ -236,8 +236,8 @@ class Job:
     def draw(self, predictor: Predictor, rule: MaskRule) -> None:
         """Draw a few test images (validation images if there are none) with reference, mask and errors."""
         source = self.parts.test if len(self.parts.test) else self.parts.validation
-        named = itertools.islice(source.named(), SAMPLES)
-        draw_samples(named, predictor.predict, self.config.input, self.folder.path / "samples", rule)
+        named = itertools.islice(source.named(), SAMPLE_IMAGES)
+        draw_samples(named, predictor.predict, self.config.input, self.folder.path / SAMPLES, rule)
 
     def _teacher(self, run: Path | None) -> Teacher | None:
         if self.config.teacher is None:
@@ -271,7 +271,7 @@ class Job:
 
     def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
-        draw_curves(progress.history, self.folder.path / "curves.png")
+        draw_curves(progress.history, self.folder.path / CURVES)
 
 
 def _say_nothing(_: str) -> None:

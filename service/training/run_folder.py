@@ -5,7 +5,7 @@ import errno
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 
@@ -23,6 +23,12 @@ from service.training.state import STATE, EpochRecord, Progress, write_atomicall
 CONFIG, SPLIT, EPOCHS, RESULT = "config.json", "split.json", "epochs.csv", "result.json"
 CHECKPOINT = "checkpoint"
 """The folder, a model store of its own, with what the run published."""
+CURVES, EXPECTED, SAMPLES, TENSORBOARD = "curves.png", "expected_iou.png", "samples", "tensorboard"
+
+KNOWN_BY = {CONFIG: ("modality", "preset"), SPLIT: ("train", "how")}
+"""What the files hold that a run writes before all others: those of another program may have their names."""
+
+WRITTEN_LATER = (EPOCHS, CHECKPOINT, "best.safetensors", CURVES, EXPECTED, SAMPLES, TENSORBOARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +77,17 @@ class RunFolder:
         return any((self.path / name).exists() for name in (STATE, RESULT))
 
     def check(self, config: Config) -> None:
-        """Check that no epoch of another run has been finished here. Nothing is written.
+        """Check that no epoch of another run has been finished here, nor anything lies here that is no run's.
+
+        Nothing is written.
 
         Raises:
             BadConfig: the folder holds a run of another configuration; the message names the first difference. Or it
-                has lost the file that would tell, or the split of a run that is not at its end.
+                has lost the file that would tell, or the split of a run that is not at its end. Or it holds what a run
+                would write over, and no run has written.
         """
         if not self.has_begun:
+            self._check_nothing_of_others()
             return
         self._check_not_lost(CONFIG)
         if not (self.path / RESULT).exists():  # what is trained and scored needs no split any more
@@ -88,6 +98,18 @@ class RunFolder:
         if not config.is_same_run(before):
             raise BadConfig(
                 f"{self.path} holds another run ({_difference(before, config)}); pick one with {self._option}"
+            )
+
+    def _check_nothing_of_others(self) -> None:
+        """Raise BadConfig where a run would write over what is not its own: a project's config.json or checkpoint/."""
+        first = [name for name in KNOWN_BY if (self.path / name).exists()]
+        others = [name for name in first if not _holds(self.path / name, KNOWN_BY[name])]
+        if not first:
+            others = [name for name in WRITTEN_LATER if _is_taken(self.path / name)]
+        if others:
+            raise BadConfig(
+                f"{self.path / others[0]} is of no run that has begun there, which would write over it; pick another"
+                f" folder with {self._option}, or move that away"
             )
 
     def _check_not_lost(self, name: str) -> None:
@@ -217,6 +239,20 @@ class RunFolder:
             return Result(**json.loads(path.read_bytes()))
         except (ValueError, TypeError) as error:
             raise BadConfig(f"{path} is damaged; remove it, and the same command finishes the run again") from error
+
+
+def _holds(path: Path, fields: Collection[str]) -> bool:
+    """Return whether a file is JSON that has these fields."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.keys() >= set(fields)
+
+
+def _is_taken(path: Path) -> bool:
+    """Return whether a file lies there, or a folder that holds anything."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def _difference(before: Config, now: Config) -> str:

@@ -143,6 +143,28 @@ def test_a_run_that_never_finished_an_epoch_may_be_started_otherwise(tmp_path: P
     assert Config.model_validate_json((tmp_path / CONFIG).read_bytes()) == _config()
 
 
+@pytest.mark.parametrize(
+    "name", [CONFIG, SPLIT, EPOCHS, "checkpoint/mine.pt", "samples/1.png", "tensorboard/events", "best.safetensors"]
+)
+def test_what_lies_there_and_is_no_runs_is_not_written_over(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"train": ["a"], "model": "of others"}')
+    with pytest.raises(BadConfig, match=rf"{Path(name).parts[0]} is of no run .* another folder with --run, or move"):
+        RunFolder(tmp_path).check(_config())
+
+
+def test_what_a_run_left_that_never_finished_an_epoch_is_its_own(tmp_path: Path, dataset: Dataset) -> None:
+    for name in ("checkpoint", "images"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "images" / "1.png").touch()
+    RunFolder(tmp_path).check(_config())
+    RunFolder(tmp_path).begin(_config(), ONE, dataset, {})
+    for lost in ("none", CONFIG):  # the split is written first
+        (tmp_path / lost).unlink(missing_ok=True)
+        (tmp_path / "checkpoint" / "retina").mkdir(exist_ok=True)
+        RunFolder(tmp_path).check(_config())
+
+
 def test_nothing_is_written_before_the_run_begins(tmp_path: Path, dataset: Dataset) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.check(_config())
