@@ -35,20 +35,39 @@ def naming(place: Path) -> Iterator[None]:
 def write_new(path: Path, content: bytes) -> None:
     """Write a file that does not exist yet, to the disk itself; FileExistsError if it does."""
     with path.open("xb") as file:
-        _fill(file.fileno(), content, FILE_MODE)
+        give_mode(file.fileno(), FILE_MODE)
+        _fill(file.fileno(), content)
+
+
+def give_mode(made: int | Path, mode: int) -> None:
+    """Give a file or folder that this process has just made this mode, by which others can read it.
+
+    A file system that keeps no modes of its own refuses that to whoever does not own the whole of it, as a share of
+    Windows's that root has mounted; there the mount says who may read.
+    """
+    try:
+        os.chmod(made, mode)  # noqa: PTH101 - it may be a descriptor
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
 
 
 def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, owner: tuple[int, int] | None = None) -> None:
     """Give the file at `path` this `content`, whether it exists or not: readers see the old content or the new.
 
-    It gets `mode`, and `owner` (user and group) if one is given, before there is anything in it.
+    It gets `mode`, and `owner` (user and group) if one is given, before there is anything in it. A mode that keeps
+    others out must be had.
     """
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=DRAFT)
     try:
         try:
             if owner is not None:
                 os.fchown(descriptor, *owner)
-            _fill(descriptor, content, mode)
+            if mode == FILE_MODE:
+                give_mode(descriptor, mode)
+            else:
+                os.fchmod(descriptor, mode)
+            _fill(descriptor, content)
         finally:
             os.close(descriptor)
         Path(draft).replace(path)
@@ -88,8 +107,7 @@ def remove_stale_files(folder: Path) -> None:
             draft.unlink()
 
 
-def _fill(descriptor: int, content: bytes, mode: int) -> None:
-    os.fchmod(descriptor, mode)
+def _fill(descriptor: int, content: bytes) -> None:
     with open(descriptor, "wb", closefd=False) as file:
         file.write(content)
     os.fsync(descriptor)

@@ -25,7 +25,7 @@ from service.store.checkpoint import (
     parse_card,
     sha256,
 )
-from service.store.durable import DRAFT, remove_stale_files, stale_drafts, sync_folder, write_new
+from service.store.durable import DRAFT, give_mode, remove_stale_files, stale_drafts, sync_folder, write_new
 from service.store.model_store import next_version
 from service.store.readme import card_readme
 
@@ -104,7 +104,7 @@ def _write_then_rename(store: Path, target: Path, files: Mapping[str, bytes]) ->
     try:
         for name, content in files.items():
             write_new(draft / name, content)
-        draft.chmod(FOLDER_MODE)
+        give_mode(draft, FOLDER_MODE)
         sync_folder(draft)
         _make_folder(target.parent)
         _rename_to_new(draft, target)
@@ -128,7 +128,7 @@ def _make_folder(folder: Path) -> None:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=DRAFT))
-    draft.chmod(FOLDER_MODE)
+    give_mode(draft, FOLDER_MODE)
     try:
         draft.rename(folder)
     except OSError as error:

@@ -48,6 +48,18 @@ def test_files_are_readable_by_everybody_whatever_their_size(tmp_path: Path) -> 
     assert (tmp_path / "a").stat().st_size == 1 << 20
 
 
+def test_a_file_that_others_must_not_read_is_not_written_where_its_mode_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with pytest.raises(PermissionError):
+        replace(tmp_path / "a", b"secret", mode=0o600)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("cannot", [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
 def test_a_file_system_that_cannot_sync_folders_is_taken_at_its_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cannot: int

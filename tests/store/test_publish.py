@@ -17,6 +17,7 @@ from service.store import publish as publishing
 from service.store.card import Quantised
 from service.store.checkpoint import Checkpoint, Contents, Int8Model, sha256
 from service.store.model_store import ModelStore, next_version
+from service.store.pin import write_pin
 from service.store.publish import TRIES, publish, publish_next
 from service.store.readme import card_readme
 from tests.cards import WEIGHTS, make_card, make_quantised
@@ -125,6 +126,17 @@ def test_what_is_published_is_readable_by_all_whatever_the_umask(tmp_path: Path)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
 
 
+def test_a_file_system_without_modes_is_published_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    for name in ("chmod", "fchmod"):
+        monkeypatch.setattr(os, name, refuse)
+    folder = publish(tmp_path / "store", make_card(), WEIGHTS)
+    write_pin(tmp_path / "store", "retina", "1")
+    assert ModelStore(tmp_path / "store").current("retina").folder == folder
+
+
 @pytest.mark.parametrize("chmods", range(3))
 def test_a_publisher_killed_under_any_umask_leaves_no_folder_that_others_cannot_read(
     tmp_path: Path, chmods: int
@@ -213,6 +225,7 @@ import itertools, os, random, signal, sys, time
 from pathlib import Path
 from service.store.checkpoint import sha256
 from service.store.model_store import ModelStore, next_version
+from service.store.pin import write_pin
 from service.store.publish import publish
 from tests.cards import make_card
 
