@@ -1,5 +1,6 @@
 """Pictures of a run, where a person would rather look than read: curves, sample overlays, expected against true IoU."""
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from service.imaging.encode import overlay
 from service.imaging.placement import Image, Mask
 from service.imaging.policy import InputPolicy
 from service.training.scores import ImageScore, Predict, expected_iou_error, probability_of
-from service.training.state import EpochRecord
+from service.training.state import EpochRecord, make_alike, write_atomically
 
 MISSED, WRONG, RIGHT = (230, 60, 60), (250, 200, 40), (40, 200, 120)
 TALLEST_PX = 512
@@ -59,7 +60,7 @@ def draw_samples(
     rule: MaskRule,
 ) -> None:
     """Write one PNG an image: image, reference, found mask, and errors (green right, red missed, yellow too much)."""
-    folder.mkdir(exist_ok=True)
+    make_alike(folder)
     for name, (image, reference) in named:
         mask = rule.mask(probability_of(image, predict, policy))
         panels = (
@@ -71,7 +72,9 @@ def draw_samples(
         picture = PillowImage.fromarray(np.concatenate(panels, axis=1))
         if picture.height > TALLEST_PX:
             picture = picture.resize((max(1, round(picture.width * TALLEST_PX / picture.height)), TALLEST_PX))
-        picture.save(folder / f"{name}.png")
+        path = folder / f"{name}.png"
+        path.unlink(missing_ok=True)  # it may be of another user, who cannot be written into
+        picture.save(path)
 
 
 def errors(image: Image, mask: NDArray[np.bool_], reference: Mask) -> Image:
@@ -85,4 +88,6 @@ def errors(image: Image, mask: NDArray[np.bool_], reference: Mask) -> Image:
 
 def _write(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=100)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=100)
+    write_atomically(path, picture.getvalue())

@@ -122,12 +122,16 @@ class RunFolder:
     def check_writable(self) -> None:
         """Check that the folder, which is there, can be written, before hours are spent on what is to lie in it.
 
+        So must be those in it: another user may have begun the run.
+
         Raises:
-            OSError: it cannot.
+            OSError: one cannot.
         """
-        if not os.access(self.path, os.W_OK | os.X_OK):
-            advice = f"mend that, or pick another folder with {self._option}; nothing was trained"
-            raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {advice}", str(self.path))
+        inside = (self.path / name for name in (CHECKPOINT, SAMPLES, TENSORBOARD))
+        for folder in (self.path, *(path for path in inside if path.exists())):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                advice = f"mend that, or pick another folder with {self._option}; nothing was trained"
+                raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {advice}", str(folder))
 
     def settle(self, config: Config, fastest: Callable[[], str]) -> Config:
         """Return the configuration with its arithmetic settled: what the run began with, or else the `fastest`.

@@ -6,6 +6,7 @@ No pickle: tensors are named, and what is no tensor is JSON in the file's own he
 import contextlib
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from service.errors import BadConfig
+from service.store.durable import give_mode
 from service.training.average import WeightAverage
 
 STATE = "state.safetensors"
@@ -108,14 +110,16 @@ def load_state(path: Path, network: nn.Module, optimizer: Optimizer, average: We
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: a reader, and a run killed at any moment, sees the old file or the new one.
 
-    A run folder has one writer, so the draft has one name: however often a run is killed, it leaves one at most.
+    A run folder has one writer, so the draft has one name: however often a run is killed, it leaves one at most. It may
+    be another user's, who cannot be written into, and is removed.
 
     Raises:
         OSError: the disk is full or cannot be written; `path` is as it was.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
-        with draft.open("wb") as file:
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -124,6 +128,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             draft.unlink()  # on a full disk what it takes is needed
         raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not say of which file
+
+
+def make_alike(folder: Path) -> None:
+    """Make a folder if it is not there, with the mode of the one that it lies in: whoever may write there, may here.
+
+    Not so where that has a sticky bit, as `/tmp`: there each user's files are that user's.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True)
+    mode = stat.S_IMODE(folder.parent.stat().st_mode)
+    if not mode & stat.S_ISVTX:
+        give_mode(folder, mode)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:

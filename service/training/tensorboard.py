@@ -11,7 +11,7 @@ with warnings.catch_warnings():  # its own imports use what its dependencies dep
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.summary import scalar
 
-from service.training.state import EpochRecord, Progress
+from service.training.state import EpochRecord, Progress, make_alike
 
 
 class ScalarLog:
@@ -48,7 +48,7 @@ class ScalarLog:
             self._writer.close()
 
     def _begin(self) -> EventsWriter:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_alike(self._folder)
         for earlier in self._folder.glob("events.out.tfevents.*"):
             earlier.unlink()
         return EventsWriter(str(self._folder / "events"))

@@ -65,7 +65,7 @@ def test_a_single_epoch_is_a_dot_in_each_of_the_curves(tmp_path: Path) -> None:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are written, none of them to a file."""
+    """The figures that are written, none of them as a picture."""
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
     return figures
@@ -73,7 +73,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 def test_curves_count_epochs_from_one_and_leave_out_what_was_not_validated(drawn: list[Figure], tmp_path: Path) -> None:
     validated = (0.5, None, 0.7)
-    draw_curves([EpochRecord(n, 0.1 / (n + 1), 2.0 - n, iou, iou, 1.0) for n, iou in enumerate(validated)], tmp_path)
+    draw_curves(
+        [EpochRecord(n, 0.1 / (n + 1), 2.0 - n, iou, iou, 1.0) for n, iou in enumerate(validated)], tmp_path / "x"
+    )
     points = [np.asarray(axes.lines[0].get_xydata()).tolist() for axes in drawn[0].axes]
     assert points[:2] == [[[1, 2.0], [2, 1.0], [3, 0.0]], [[1, 0.5], [3, 0.7]]]
     assert points[2] == [[1, 0.1], [2, 0.05], [3, 0.1 / 3]]
@@ -81,7 +83,7 @@ def test_curves_count_epochs_from_one_and_leave_out_what_was_not_validated(drawn
 
 def test_the_expected_iou_stands_over_the_true_one(drawn: list[Figure], tmp_path: Path) -> None:
     one, other = Agreement(0.5, 0.9, 0.7), Agreement(0.8, 0.9, 0.9)
-    draw_expected([ImageScore("one", one, 0.6), ImageScore("other", other, 0.5)], tmp_path)
+    draw_expected([ImageScore("one", one, 0.6), ImageScore("other", other, 0.5)], tmp_path / "x")
     (axes,) = drawn[0].axes
     assert np.asarray(axes.collections[0].get_offsets()).tolist() == [[0.5, 0.6], [0.8, 0.5]]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("true IoU", "expected IoU")
@@ -94,3 +96,20 @@ def test_curves_and_expected_iou_are_drawn_even_of_little(tmp_path: Path) -> Non
     for name in ("curves.png", "expected.png"):
         with PillowImage.open(tmp_path / name) as picture:
             assert picture.format == "PNG"
+
+
+def test_pictures_of_another_user_are_replaced_and_not_written_into(tmp_path: Path) -> None:
+    one = [("one", (np.zeros((4, 3, 3), np.uint8), np.ones((4, 3), np.uint8)))]
+    names = ("samples/one.png", "curves.png", "expected.png")
+    (tmp_path / "samples").mkdir()
+    before = {name: _begun(tmp_path / name) for name in names}
+    draw_samples(one, _red, InputPolicy(kind="stretch", height=64, width=64), tmp_path / "samples", MaskRule(0.5))
+    draw_curves([EpochRecord(0, 0.1, 1.0, 0.5, 0.9, 1.0)], tmp_path / "curves.png")
+    draw_expected([ImageScore("one", Agreement(0.5, 0.9, 0.7), 0.6)], tmp_path / "expected.png")
+    assert {name: (tmp_path / name).stat().st_ino for name in names}.items().isdisjoint(before.items())
+
+
+def _begun(path: Path) -> int:
+    path.write_bytes(b"of another user")
+    path.with_name(f"{path.name} is kept").hardlink_to(path)  # so that its number is not given anew
+    return path.stat().st_ino

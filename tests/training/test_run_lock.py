@@ -193,3 +193,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_data_are_read(
     monkeypatch.setattr("os.access", lambda path, _: Path(path) != run)  # root may write everywhere
     with pytest.raises(PermissionError, match="mend that, or pick another folder with --run; nothing was trained"):
         job(config, run)
+    (run / "samples").mkdir()
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != run / "samples")
+    with pytest.raises(PermissionError, match=r"nothing was trained: .*samples'"):
+        job(config, run)

@@ -1,5 +1,6 @@
 """The resumable state: whole at any moment, complete, and refused where it does not belong."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch.optim import Adam, Optimizer
 
 from service.errors import BadConfig
 from service.training.average import WeightAverage
-from service.training.state import EpochRecord, Progress, load_state, save_state, write_atomically
+from service.training.state import EpochRecord, Progress, load_state, make_alike, save_state, write_atomically
 from tests.store.syncs import noted_syncs
 from tests.training.alnet_train import ENVIRONMENT
 from tests.training.full_disk import no_file_above
@@ -175,3 +176,25 @@ def test_a_file_is_on_the_disk_before_it_takes_the_place_of_another(
     syncs = noted_syncs(monkeypatch, tmp_path)
     write_atomically(tmp_path / "file", b"content")
     assert syncs == [(tmp_path / ".file.draft", b"content")]
+
+
+def test_a_draft_that_another_user_left_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / ".state.draft").write_bytes(b"half")
+    with (tmp_path / ".state.draft").open("rb") as others:
+        write_atomically(tmp_path / "state", b"whole")
+        assert others.read() == b"half"
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
+
+
+@pytest.mark.parametrize(("mode", "inside"), [(0o2775, 0o2775), (0o700, 0o700), (0o1777, 0o755)])
+def test_who_may_write_into_a_folder_may_write_into_those_that_are_made_in_it(
+    mode: int, inside: int, tmp_path: Path
+) -> None:
+    tmp_path.chmod(mode)
+    before = os.umask(0o022)
+    try:
+        make_alike(tmp_path / "samples")
+        make_alike(tmp_path / "samples")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "samples").stat().st_mode & 0o7777 == inside
