@@ -81,6 +81,8 @@ def open_dataset(spec: str | Path, *, series: bool | None = None, needs_masks: b
     Raises:
         BadDataset: no such folder or drawing, no known layout, or files that cannot be paired; the message names them.
     """
+    if not str(spec):  # as of a variable of the shell that is not set; as a path it would be the current folder
+        raise BadDataset("the folder of the data is empty; name one (. is the current one), or drawn:retina and so on")
     if str(spec).startswith("drawn:"):
         dataset = _draw_dataset(str(spec))
     else:

@@ -106,7 +106,7 @@ def _passed_over(folder: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
 
 def _unread_pictures(where: Path) -> list[str]:
     """Return a line for each subfolder with images, and for each kind of picture that is not read."""
-    inside = {path: _image_files(path) for path in sorted(where.iterdir()) if not path.name.startswith(".")}
+    inside = {path: _passed_images(path) for path in sorted(where.iterdir()) if not path.name.startswith(".")}
     files = Counter(unpacked(path).suffix.lower() for path in where.iterdir() if path.name[0] != ".")
     lines = [
         f"{path} holds images ({len(images)}) that are passed over: only {where} itself is read"
@@ -301,14 +301,26 @@ def _is_called(folder: Path, name: str) -> bool:
 
 
 def _image_files(folder: Path | None, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
-    if folder is None or not folder.is_dir():
-        return []
-    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    images = sorted(path for path in files if unpacked(path).suffix.lower() in suffixes)
+    images = [] if folder is None else _images_in(folder, suffixes)
     for path in images:
         if not _is_utf_8(path.name):
             raise BadDataset(f"{str(path)!a} has a name that is no UTF-8: rename it and its partner")
     return images
+
+
+def _images_in(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in files if unpacked(path).suffix.lower() in suffixes)
+
+
+def _passed_images(folder: Path) -> list[Path]:
+    """Return the images in a folder that is not read: who may not look into it, as into `lost+found`, need not."""
+    try:
+        return _images_in(folder)
+    except OSError:
+        return []
 
 
 def _prints(name: str) -> bool:

@@ -122,7 +122,11 @@ def _row(folder: Path, where: str, cells: dict[str, str]) -> _Row:
 def _file(folder: Path, where: str, cell: str) -> Path | None:
     """Return the file that a cell names, None if it is empty."""
     path = folder / cell
-    if cell and not path.is_file():
+    try:
+        is_missing = bool(cell) and not path.is_file()
+    except OSError as error:  # its name is too long, or a folder in it may not be entered
+        raise BadDataset(f"{where}: {path} cannot be read: {error.strerror}") from error
+    if is_missing:
         raise BadDataset(f"{where}: {path} is not there; files are named from {folder} on")
     return path if cell else None
 

@@ -107,6 +107,15 @@ def test_a_mask_may_have_its_shape_in_the_transparency_alone(tmp_path: Path, col
     np.testing.assert_array_equal(load(dataset.pairs[0])[1] > 0, shape > 0)
 
 
+def test_data_without_a_name_are_not_those_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images_and_masks(tmp_path, ["a", "b"]))
+    assert len(open_dataset(".").pairs) == 2
+    with pytest.raises(BadDataset, match="the folder of the data is empty; name one"):
+        open_dataset("")
+
+
 def test_the_caller_may_say_what_is_a_series(tmp_path: Path) -> None:
     assert open_dataset(images_and_masks(tmp_path / "named", ["x", "y", "z"]), series=True).is_series
     assert not open_dataset(slices(tmp_path / "numbered", 3), series=False).is_series

@@ -1,6 +1,7 @@
+import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,26 @@ def test_what_is_passed_over_among_the_images_is_said(tmp_path: Path) -> None:
     subfolder, dicom = read_layout(tmp_path).passed_over
     assert "images/p1 holds images (1) that are passed over" in subfolder
     assert "images holds .dcm files (2) that are passed over" in dicom
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_what_is_not_read_anyway_may_be_called_and_locked_as_it_likes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images_and_masks(tmp_path, ["a", "b"])
+    old, locked = tmp_path / "images" / "old", tmp_path / "images" / "lost+found"
+    write(old / os.fsdecode(b"caf\xe9.png"), picture(2))
+    locked.mkdir()
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:  # root may list everything
+        if folder == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    (line,) = read_layout(tmp_path).passed_over
+    assert "old holds images (1) that are passed over" in line
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

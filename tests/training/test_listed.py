@@ -203,6 +203,7 @@ def test_masks_may_be_missing_for_who_needs_none(tmp_path: Path) -> None:
             r"line 3: .*images/c\.png is not there",
         ),
         (["image,mask", "images/a.png,masks"], r"line 2: .*masks is not there; files are named from"),
+        (["image,mask", f"images/{'n' * 300}.png,masks/a.png"], r"line 2: .*n\.png cannot be read: File name too long"),
         (["image,mask", ",masks/a.png"], "line 2: there is no image"),
         (["image,mask", "images/a.png,masks/a.png,x"], "line 2: there are more cells than columns"),
         (["image,mask", '"images/a.png'], r"pairs\.csv, line 2: unexpected end of data"),
