@@ -40,7 +40,7 @@ from service.training.origins import parts_digest
 from service.training.parts import Parts, Say, Usual, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
 from service.training.processes import agreed_precision, check_agreed, make_fabric, part
-from service.training.publication import Trained, check_store, describe, prove_and_publish
+from service.training.publication import Trained, check_apart, check_store, describe, prove_and_publish
 from service.training.resources import memory_for_a_step, memory_for_validation, room_on_disk
 from service.training.run_folder import CURVES, EXPECTED, SAMPLES, TENSORBOARD, Result, RunFolder
 from service.training.run_lock import held
@@ -108,6 +108,7 @@ def _run(
         if store is not None:
             advice = "give another --store, or --no-publish for now; nothing was trained"
             check_store(store, config.modality, advice)
+            check_apart(store, folder.path)
     network = build_network(config)  # early: what cannot be built is refused before the data are read
     check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:

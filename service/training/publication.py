@@ -22,7 +22,7 @@ from service.engine.choosing import Wish, load_engine
 from service.engine.predictor import Predictor
 from service.engine.probing import TOLERANCE, raster
 from service.engine.quality import MaskRule
-from service.errors import BadCheckpoint
+from service.errors import BadCheckpoint, BadConfig
 from service.imaging.placement import Image
 from service.imaging.probe import probe
 from service.imaging.share import UsualShare
@@ -131,6 +131,18 @@ def check_store(store: Path, modality: str, advice: str) -> None:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {advice}", str(nearest))
+
+
+def check_apart(store: Path, run: Path) -> None:
+    """Check that `store` is not where the run in the folder `run` proves its checkpoint: that is cleared before.
+
+    Raises:
+        BadConfig: it is, or lies there.
+    """
+    trial = run / CHECKPOINT
+    if store.resolve().is_relative_to(trial.resolve()):
+        advice = "give another --store, or --no-publish to leave the checkpoint there"
+        raise BadConfig(f"--store {store}: the run clears {trial} before it keeps its own checkpoint there; {advice}")
 
 
 def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:

@@ -31,6 +31,7 @@ from service.training.processes import fastest_precision
 from service.training.repvgg_weights import _official_name
 from service.training.run_folder import CONFIG, SPLIT, RunFolder
 from service.training.scores import expected_iou_error, mean_and_std
+from service.training.split import Split
 from service.training.state import STATE
 from tests.training.alnet_train import Run, train, train_until
 from tests.training.folders import mask, picture, write
@@ -412,6 +413,18 @@ def test_a_store_that_cannot_be_published_into_is_refused_before_the_data_are_re
             run_job(_config("no data"), tmp_path / "run", tmp_path / store, print)
         assert Path(failed.value.filename) == tmp_path / refused
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("inside", ["checkpoint", "checkpoint/models"])
+def test_a_store_that_the_run_itself_would_clear_is_refused(inside: str, tmp_path: Path) -> None:
+    (tmp_path / "run" / inside / "other" / "1").mkdir(parents=True)
+    config = _config("no data")
+    RunFolder(tmp_path / "run").begin(
+        config, Split(train=(), validation=(), test=(), how="by hand"), open_dataset("drawn:cell:1"), {}
+    )
+    with pytest.raises(BadConfig, match="give another --store, or --no-publish to leave the checkpoint there"):
+        run_job(config, tmp_path / "run", tmp_path / "run" / inside, print)
+    assert (tmp_path / "run" / inside / "other" / "1").is_dir()
 
 
 def test_a_store_that_fails_at_the_end_is_published_into_later_without_training_anew(tmp_path: Path) -> None:
