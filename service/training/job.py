@@ -117,6 +117,7 @@ def _run(
         say(begin_with(network, encoder_weights, whole=config.fine_tune))
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
+        folder.check_apart(config.data, parts.dataset)
         begin(config, folder, parts, say, encoder=encoder_weights, teacher=teacher if config.teacher else None)
     watch = Watch(folder, parts.dataset, parts.caches)
     usual = study(parts.train, config.input, quiet=not leads)

@@ -15,6 +15,7 @@ from service.errors import BadConfig
 from service.training.code_version import code_commit
 from service.training.config import ZERO_IS, Config, option_of, spelt
 from service.training.dataset import Dataset
+from service.training.listed import TABLE
 from service.training.origins import Origin
 from service.training.split import Split
 from service.training.split_file import Seen, SplitFile, changed
@@ -132,6 +133,20 @@ class RunFolder:
             if not os.access(folder, os.W_OK | os.X_OK):
                 advice = f"mend that, or pick another folder with {self._option}; nothing was trained"
                 raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {advice}", str(folder))
+
+    def check_apart(self, data: str, dataset: Dataset) -> None:
+        """Check that the pictures of a run that is to begin will not lie among the images of its `data`.
+
+        Raises:
+            BadConfig: they would, and no table names which are meant: once interrupted, the run could not go on.
+        """
+        if self.has_begun or (Path(data) / TABLE).is_file():
+            return
+        if self.path.resolve() in {folder.resolve() for folder in {Path(file).parent for file in dataset.stamps}}:
+            raise BadConfig(
+                f"{self.path} is where images of the data lie, and the run's own pictures would be taken for such;"
+                f" pick another folder with {self._option}"
+            )
 
     def settle(self, config: Config, fastest: Callable[[], str]) -> Config:
         """Return the configuration with its arithmetic settled: what the run began with, or else the `fastest`.

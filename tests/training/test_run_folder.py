@@ -165,6 +165,17 @@ def test_what_a_run_left_that_never_finished_an_epoch_is_its_own(tmp_path: Path,
         RunFolder(tmp_path).check(_config())
 
 
+def test_a_run_does_not_begin_among_the_images_unless_a_table_names_them(tmp_path: Path) -> None:
+    data = images_and_masks(tmp_path, ["a", "b", "c"])
+    dataset = open_dataset(data)
+    RunFolder(data).check_apart(str(data), dataset)
+    for run in (data / "images", data / "masks" / ".." / "masks"):
+        with pytest.raises(BadConfig, match=r"is where images of the data lie.* pick another folder with --run"):
+            RunFolder(run).check_apart(str(data), dataset)
+    (data / "pairs.csv").touch()
+    RunFolder(data / "images").check_apart(str(data), dataset)
+
+
 def test_nothing_is_written_before_the_run_begins(tmp_path: Path, dataset: Dataset) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.check(_config())
