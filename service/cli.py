@@ -1,5 +1,6 @@
 """alnet: the command line. Every command imports what it needs when it runs, so that --help is quick."""
 
+import getpass
 import logging
 import os
 import sys
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Ctrl-C, with code 130, where the command has nothing better to say of it.
     """
     _open_what_is_closed()
+    _name_who_has_a_number()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it cannot write
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # help has more than ASCII, which not every terminal shows
@@ -119,6 +121,14 @@ def _open_what_is_closed() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+
+
+def _name_who_has_a_number() -> None:
+    """Give a user without an entry in /etc/passwd (`docker run --user 1000`) a name: libraries ask for one and fail."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"user-{os.getuid()}"
 
 
 def _is_of_an_interrupt(error: BaseException | None) -> bool:

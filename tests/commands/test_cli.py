@@ -1,5 +1,6 @@
 """The command line as a whole: help that teaches, errors of one line, exit codes."""
 
+import getpass
 import os
 import subprocess
 import sys
@@ -144,6 +145,20 @@ def test_a_file_in_the_way_is_one_line_too(capsys: pytest.CaptureFixture[str], t
     run = tmp_path / "file" / "run"
     ended, _, complained = _alnet(capsys, "train", "--data", "drawn:skin:3", "--input", "fit:32x32", "--run", run)
     assert (ended, complained) == (2, f"alnet: {run} is a file, or lies in one; pick a folder with --run\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there every user has a name")
+def test_a_user_without_a_name_gets_one_for_libraries_that_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "to be restored")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert getpass.getuser() == f"user-{os.getuid()}"
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-"])
