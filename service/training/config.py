@@ -222,8 +222,10 @@ def file_identity(path: Path) -> str:
     """Return a file's name and digest, which say what it is on any machine: "NAME sha256:HEX".
 
     Raises:
-        BadConfig: it cannot be read.
+        BadConfig: it cannot be read, or is a pipe or a device: what is read here once is read again later.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadConfig(f"{path} is no regular file, and is read more than once; save it as one")
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from service.errors import BadConfig
+from service.store.reading import read_regular
 from service.training.dataset import Dataset
 from service.training.origins import Origin
+from service.training.pairs import MAX_FILE_BYTES
 from service.training.split import Split
 
 Seen = Mapping[str, tuple[str, ...]]
@@ -54,10 +56,10 @@ class SplitFile:
         """Return what the file holds.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or is a pipe: whoever judges by it reads it more than once.
             ValueError, KeyError, TypeError, AttributeError: it is damaged.
         """
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular(path, MAX_FILE_BYTES))
         return cls(
             split=Split.from_json(content),
             data_digest=content.get("data_digest", ""),

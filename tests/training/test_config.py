@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,9 @@ def test_a_file_is_known_by_its_name_and_content(tmp_path: Path) -> None:
     assert file_identity(tmp_path / "weights.pth") == f"weights.pth sha256:{hashlib.sha256(b'abc').hexdigest()}"
     with pytest.raises(BadConfig, match=r"none\.pth cannot be read"):
         file_identity(tmp_path / "none.pth")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(BadConfig, match=r"pipe\.pth is no regular file, and is read more than once; save it as one"):
+        file_identity(tmp_path / "pipe.pth")
 
 
 def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,12 @@ def test_what_is_no_split_is_refused_by_name(engine: Engine, tmp_path: Path, con
     path.write_text(content)
     with pytest.raises(BadParameter, match=r"no split\.json of a run"):
         evaluate(DATA, engine, split=path)
+
+
+def test_a_split_in_a_pipe_which_can_be_read_but_once_is_refused(engine: Engine, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "split.json")
+    with pytest.raises(BadParameter, match=r"no split\.json of a run .*no regular file"):
+        evaluate(DATA, engine, split=tmp_path / "split.json")
 
 
 def test_csv_and_table_agree_with_the_scores(engine: Engine, tmp_path: Path) -> None:
