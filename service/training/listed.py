@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,15 +121,17 @@ def _row(folder: Path, where: str, cells: dict[str, str]) -> _Row:
 
 
 def _file(folder: Path, where: str, cell: str) -> Path | None:
-    """Return the file that a cell names, None if it is empty."""
+    """Return the file that a cell names, None if it is empty. Some systems write é as one character, others as two."""
+    if not cell:
+        return None
     path = folder / cell
     try:
-        is_missing = bool(cell) and not path.is_file()
+        for spelt in (path, *(folder / unicodedata.normalize(form, cell) for form in ("NFC", "NFD"))):
+            if spelt.is_file():
+                return spelt
     except OSError as error:  # its name is too long, or a folder in it may not be entered
         raise BadDataset(f"{where}: {path} cannot be read: {error.strerror}") from error
-    if is_missing:
-        raise BadDataset(f"{where}: {path} is not there; files are named from {folder} on")
-    return path if cell else None
+    raise BadDataset(f"{where}: {path} is not there; files are named from {folder} on")
 
 
 def _checked(where: str, name: str) -> str:

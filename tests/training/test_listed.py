@@ -1,7 +1,9 @@
 """`pairs.csv`: folders that are laid out in no way of ours."""
 
 import io
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -75,6 +77,20 @@ def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, delimiter: str,
 )
 def test_a_table_as_a_person_writes_it_is_read(tmp_path: Path, lines: list[str]) -> None:
     assert named(read_layout(listed(images_and_masks(tmp_path, ["a", "b"]), *lines))) == {"a": ("a.png", "b.png")}
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_an_accent_may_be_written_otherwise_in_the_table(
+    on_disk: Literal["NFC", "NFD"], in_table: Literal["NFC", "NFD"], tmp_path: Path
+) -> None:
+    images_and_masks(tmp_path / unicodedata.normalize(on_disk, "Bonné"), ["é", "b"])
+    folder = unicodedata.normalize(in_table, "Bonné")
+    for kind in ("images", "masks"):
+        written = tmp_path / unicodedata.normalize(on_disk, "Bonné") / kind
+        (written / "é.png").rename(written / unicodedata.normalize(on_disk, "é.png"))
+    accented = unicodedata.normalize(in_table, "é.png")
+    listed(tmp_path, "image,mask", f"{folder}/images/{accented},{folder}/masks/{accented}")
+    assert len(read_layout(tmp_path).pairs) == 1
 
 
 def test_only_what_the_table_names_is_meant_whatever_else_the_folder_holds(tmp_path: Path) -> None:
