@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from service.commands.large_imports import large_imports
 from service.commands.options import Store, out_option
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ def evaluate(
     It is the engine of the service that answers. Overlays show the image, the reference, the mask, and errors: green is
     right, red was missed, yellow is too much. The last line is the mean absolute error of the expected IoU.
     """
-    from service.engine.choosing import Wish, load_engine
-    from service.store.model_store import ModelStore
-    from service.training.evaluate import evaluate as run
-    from service.training.evaluate import table
-    from service.training.scores import expected_iou_error
+    with large_imports():
+        from service.engine.choosing import Wish, load_engine
+        from service.store.model_store import ModelStore
+        from service.training.evaluate import evaluate as run
+        from service.training.evaluate import table
+        from service.training.scores import expected_iou_error
 
     wish = Wish(engine=engine, device=device, precision=precision)
 

@@ -8,6 +8,7 @@ import typer
 from service.commands import train_options as options
 from service.commands.contradictions import check_options
 from service.commands.interruption import RUN_GOES_ON, interruptible
+from service.commands.large_imports import large_imports
 from service.commands.train import encoder_identity, modality_of, parse_input, parse_network_options
 
 Weights = Annotated[
@@ -73,7 +74,8 @@ def pretrain(
         encoder_weights=encoder_identity(encoder_weights, folder) if encoder_weights else None,
         imitates=file_identity(weights),
     )
-    from service.training.pretraining import RECIPE, pretrain  # only now: a wrong option is refused without torch
+    with large_imports():
+        from service.training.pretraining import RECIPE, pretrain  # only now: a wrong option is refused without torch
 
     config = configure(data, name, "quick", RECIPE | changes)
     with interruptible(RUN_GOES_ON):

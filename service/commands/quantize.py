@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from service.commands.large_imports import large_imports
 from service.commands.options import Store
 
 LARGEST_LOSS = 0.003
@@ -27,8 +28,9 @@ def quantize(
     NNCF takes the ranges of the activations from training images. Both forms are compared on the test images, and what
     loses more IoU than --loss is not published. A server with the extra `cpu` prefers the 8-bit form from then on.
     """
-    from service.store.model_store import ModelStore
-    from service.training.quantise import quantise
+    with large_imports():
+        from service.store.model_store import ModelStore
+        from service.training.quantise import quantise
 
     outcome = quantise(
         ModelStore(store).open(modality, version), data, split, store, images=images, largest_loss=loss, say=typer.echo

@@ -10,6 +10,7 @@ import typer
 from service.commands import train_options as options
 from service.commands.contradictions import check_drawn
 from service.commands.interruption import RUN_GOES_ON, interruptible
+from service.commands.large_imports import large_imports
 from service.commands.networks import pick
 from service.commands.options import out_option
 from service.commands.train import parse_input
@@ -77,8 +78,9 @@ def reproduce(
         folds=None,
     )
     recipe, networks = configure(data, shown, preset, changes), choose(shown, table or [], network or [])
-    from service.reproduction.experiment import Experiment  # only now: a wrong option is refused without loading torch
-    from service.store.durable import naming
+    with large_imports():  # only now: a wrong option is refused without loading torch
+        from service.reproduction.experiment import Experiment
+        from service.store.durable import naming
 
     name = shown if folds is None else f"{shown}-{folds}-fold"
     experiment = Experiment(networks=tuple(networks), recipe=recipe, folds=folds, folder=out / name)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.commands.large_imports import large_imports
 from service.commands.options import Store, out_option
 
 
@@ -30,9 +31,10 @@ def robustness(
     clinic may send, and are no substitute for its images. What suffers most, training can be told to bear: `alnet train
     --camera --colour --zoom --frames --hairs --ink --blur`.
     """
-    from service.engine.choosing import Wish, load_engine
-    from service.store.model_store import ModelStore
-    from service.training.robustness import measure, robustness_table, write_robustness
+    with large_imports():
+        from service.engine.choosing import Wish, load_engine
+        from service.store.model_store import ModelStore
+        from service.training.robustness import measure, robustness_table, write_robustness
 
     wanted: list[str | None] = [*dict.fromkeys(version)] if version else [None]  # each one column
     checkpoints = [ModelStore(store).open(modality, one) for one in wanted]

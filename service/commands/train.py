@@ -1,7 +1,7 @@
 """`alnet train`: from a folder of images and masks to a published checkpoint."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import typer
 from service.commands import train_options as options
 from service.commands.contradictions import check_drawn, check_options
 from service.commands.interruption import RUN_GOES_ON, interruptible
+from service.commands.large_imports import large_imports
 from service.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def train(
     if network is not None and "fusion_stride" in network:
         raise BadParameter("fusion_stride is an option of its own: --fusion-stride")
     folder = run or Path("runs") / (f"{name}-{preset}" if fold is None else f"{name}-{preset}-fold{fold}")
+    if network is not None:
+        check_network(architecture or "al-net", network)
     changes = options.given(
         locals(),
         input=None if grid is None else parse_input(grid),
@@ -142,13 +145,28 @@ def _run(
     config: "Config", folder: Path, store: Path | None, encoder_weights: Path | None, teacher: Path | None
 ) -> None:
     """Run the job and print its result, in the process that speaks for all."""
-    from service.training.job import run  # only now: a wrong option is refused without loading torch
-    from service.training.processes import leads
+    from service.training.torchrun import here_and_nodes, leads
+
+    here_and_nodes()  # which refuses what torchrun was told wrong
+    with large_imports():
+        from service.training.job import run  # only now: a wrong option is refused without loading torch
 
     with interruptible(RUN_GOES_ON, is_told=leads):
         result = run(config, folder, store, typer.echo, encoder_weights=encoder_weights, teacher=teacher)
     if result is not None:
         typer.echo(result.summary)
+
+
+def check_network(architecture: str, network: Mapping[str, object]) -> None:
+    """Check that there is such an architecture, built with such options, before anything else is loaded.
+
+    Raises:
+        BadConfig: there is none, or it takes no such option.
+    """
+    with large_imports():  # of torch, but not of training's libraries, which take thrice as long
+        from service.network import check_values
+
+    check_values(architecture, **network)
 
 
 def parse_input(text: str) -> "InputPolicy":

@@ -4,8 +4,9 @@ from service.network.registry import (
     ARCHITECTURES,
     build,
     build_reparameterized,
+    check_values,
     count_parameters,
     reparameterize,
 )
 
-__all__ = ["ARCHITECTURES", "build", "build_reparameterized", "count_parameters", "reparameterize"]
+__all__ = ["ARCHITECTURES", "build", "build_reparameterized", "check_values", "count_parameters", "reparameterize"]

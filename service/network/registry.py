@@ -54,12 +54,24 @@ def build(name: str, /, **config: object) -> nn.Module:
     Raises:
         BadConfig: there is no such architecture, or it does not take this `config`.
     """
+    check_values(name, **config)
+    try:
+        return ARCHITECTURES[name](**config)
+    except (TypeError, ValueError) as error:
+        raise BadConfig(f"{name} does not take this configuration: {error}") from error
+
+
+def check_values(name: str, /, **config: object) -> None:
+    """Check that there is the architecture `name`, and that it is built with such values. Nothing is built.
+
+    Raises:
+        BadConfig: there is none, it has no such name in its signature, or another kind of value for it.
+    """
     if name not in ARCHITECTURES:
         raise BadConfig(f"no architecture {name!r}; there are: {', '.join(sorted(ARCHITECTURES))}")
     try:
         _check_values(ARCHITECTURES[name], config)
-        return ARCHITECTURES[name](**config)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise BadConfig(f"{name} does not take this configuration: {error}") from error
 
 

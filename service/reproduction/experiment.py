@@ -11,9 +11,9 @@ from service.reproduction.paper import Compared
 from service.training.config import Config
 from service.training.dataset import open_dataset
 from service.training.job import run as run_job
-from service.training.processes import leads
 from service.training.run_folder import SPLIT, RunFolder
 from service.training.run_lock import held
+from service.training.torchrun import leads
 
 Say = Callable[[str], None]
 

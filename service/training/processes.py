@@ -1,7 +1,6 @@
 """The processes of one run: one by itself, or those that torchrun started, on one node or several."""
 
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,6 +19,7 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
 from service.engine.torch_engine import gpu_has_bfloat16, precisions
 from service.errors import BadConfig
 from service.training.config import Config
+from service.training.torchrun import by_torchrun, here_and_nodes, leads
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -39,7 +39,7 @@ def make_fabric(config: Config) -> Fabric:
         BadConfig: torchrun started more processes on this node than it has GPUs, or not as many on every node.
     """
     cuda = torch.cuda.is_available()
-    here, nodes = _here_and_nodes() if _by_torchrun() else (1, 1)
+    here, nodes = here_and_nodes()
     if cuda and here > torch.cuda.device_count():
         raise BadConfig(f"{here} processes on a node with {torch.cuda.device_count()} GPUs: start one for each GPU")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision again and again
@@ -51,7 +51,7 @@ def make_fabric(config: Config) -> Fabric:
             num_nodes=nodes,
             strategy=DDPStrategy(timeout=LONGEST_WAIT) if here * nodes > 1 else "auto",
             precision="bf16-mixed" if _in_bfloat16(config) else "32-true",
-            plugins=[TorchElasticEnvironment() if _by_torchrun() else LightningEnvironment()],
+            plugins=[TorchElasticEnvironment() if by_torchrun() else LightningEnvironment()],
         )
         fabric.launch()
     return fabric
@@ -72,7 +72,7 @@ def agreed_precision(find: Callable[[], Precision] = fastest_precision) -> Preci
     Raises:
         BadConfig: torchrun did not start as many processes on every node.
     """
-    here, nodes = _here_and_nodes() if _by_torchrun() else (1, 1)
+    here, nodes = here_and_nodes()
     if here * nodes == 1 or torch.cuda.is_available():
         return find()
     torch.distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
@@ -113,23 +113,6 @@ def check_agreed(fabric: Fabric, config: Config) -> None:
     if config.precision != of_rank_0:
         found = f"rank {fabric.global_rank} found {config.precision} faster, rank 0 {of_rank_0}"
         raise BadConfig(f"{found}: choose one for all with --precision")
-
-
-def leads() -> bool:
-    """Return whether this process is the one that writes and speaks: that of rank 0, or the only one."""
-    return not _by_torchrun() or os.environ["RANK"] == "0"
-
-
-def _by_torchrun() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
-
-
-def _here_and_nodes() -> tuple[int, int]:
-    """Return the number of processes on this node, and that of nodes."""
-    here, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-    if world % here:
-        raise BadConfig(f"{here} of {world} processes are on this node: start as many on every node")
-    return here, world // here
 
 
 def _in_bfloat16(config: Config) -> bool:

@@ -7,7 +7,8 @@ import torch
 
 from service.errors import BadConfig
 from service.training.config import Config, configure
-from service.training.processes import check_agreed, check_shared, fastest_precision, leads, make_fabric, part
+from service.training.processes import check_agreed, check_shared, fastest_precision, make_fabric, part
+from service.training.torchrun import leads
 
 
 def _config(**changes: object) -> Config:
