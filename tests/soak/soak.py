@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments_of_server = ["--delay-s", "0.01", "--tiled", "cell"]
     if options.leak:
         arguments_of_server += ["--leak", *options.leak]
-    with ServerProcess(*arguments_of_server, max_upload_mib=MAX_UPLOAD_MIB, upload_timeout_s=8) as server:
+    with ServerProcess(
+        *arguments_of_server, max_upload_mib=MAX_UPLOAD_MIB, upload_timeout_s=options.upload_timeout_s
+    ) as server:
         server.wait_ready()
         report = asyncio.run(_soak(server, options.seconds, options.warm_up_s))
         if report.requests < options.requests:
@@ -59,6 +61,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--warm-up-s", type=float, default=60, help="of which nothing counts so long; default: %(default)s"
     )
+    parser.add_argument("--upload-timeout-s", type=float, default=8, help="the server's; default: %(default)s")
     parser.add_argument("--requests", type=int, default=10_000, help="how many are needed; default: %(default)s")
     parser.add_argument("--leak", nargs="+", default=[], choices=LEAKS, help="plant a leak: the soak must then fail")
     return parser.parse_args(arguments)

@@ -9,7 +9,9 @@ from tests.soak.vitals import MOST_GROWTH, MOST_GROWTH_MIB, Vitals, growth
 
 pytestmark = pytest.mark.timed
 
-SHORT = ["--seconds", "12", "--warm-up-s", "5", "--requests", "50"]
+SHORT = ["--seconds", "11", "--warm-up-s", "5", "--upload-timeout-s", "3", "--requests", "50"]
+"""Callers who stall hear so after the timeout, and each part of a soak lasts until the last of them has heard."""
+
 VITALS = Vitals(memory_mib=290, peak_mib=300, files=14, threads=9, tasks=7)
 
 
