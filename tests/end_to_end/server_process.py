@@ -103,8 +103,12 @@ class ServerProcess:
             until(lambda: client.get("/readyz").status_code == 200)
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples of this name that have these labels."""
-        families = text_string_to_metric_families(self.get("/metrics").text)
+        """Return the sum of the samples of this name that have these labels.
+
+        Their lines alone are parsed: all 340 take 4 ms, and tests ask again and again.
+        """
+        lines = [line for line in self.get("/metrics").text.splitlines(keepends=True) if line.startswith(name)]
+        families = text_string_to_metric_families("".join(lines))
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
@@ -144,7 +148,7 @@ def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     while not condition():
         if time.monotonic() > ends_at:
             raise TimeoutError("waited in vain")
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 class Caller:
