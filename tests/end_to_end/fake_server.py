@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from service.api.server import serve
+from service.api import server
 from service.engine.engine import Engine
 from service.imaging.policy import InputPolicy
 from service.settings import Settings
@@ -113,7 +113,8 @@ def main() -> int:
     signal.signal(signal.SIGUSR1, on_signal)
     signal.signal(signal.SIGUSR2, on_signal)
     signal.signal(signal.SIGHUP, lambda _number, _frame: time.sleep(STALL_S))
-    return serve(
+    server.SEND_TIMEOUT_S, server.LET_GO_S = options.send_timeout_s, options.let_go_s
+    return server.serve(
         Settings.read(os.environ), {modality: _engine(modality, gates[modality], options) for modality in gates}
     )
 
@@ -133,6 +134,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threadless", action="store_true", help="no thread can be started after the first batch")
     parser.add_argument("--room", type=int, default=1000, help="how many tiles the memory holds")
     parser.add_argument("--slots", type=int, default=1, help="how many single tiles run side by side")
+    parser.add_argument(
+        "--send-timeout-s", type=int, default=server.SEND_TIMEOUT_S, help="in place of the server's own"
+    )
+    parser.add_argument("--let-go-s", type=int, default=server.LET_GO_S, help="in place of the server's own")
     return parser.parse_args()
 
 

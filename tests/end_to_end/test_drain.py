@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.api.server import LET_GO_S, SEND_TIMEOUT_S
+from service.api.server import LET_GO_S
 from tests.doubles import draw, png
 from tests.end_to_end.server_process import PATIENCE_S, Caller, ServerProcess, read_all, request_head, until, upload
 
@@ -16,6 +16,9 @@ pytestmark = pytest.mark.timed
 
 IMAGE = png(draw())
 DRAIN_S = 25.0
+SEND_TIMEOUT_S = 3
+HURRIED = ("--send-timeout-s", str(SEND_TIMEOUT_S))
+"""A server that waits for slow callers as any does, but not for as long."""
 
 
 def test_sigterm_answers_what_was_accepted_refuses_what_comes_and_exits_with_0() -> None:
@@ -50,7 +53,7 @@ def test_sigterm_answers_what_was_accepted_refuses_what_comes_and_exits_with_0()
 
 
 def test_who_takes_a_long_answer_slowly_has_the_time_to_drain_for_it() -> None:
-    with ServerProcess("--tiled", "cell", drain_timeout_s=DRAIN_S) as server, server.client() as client:
+    with ServerProcess(*HURRIED, "--tiled", "cell", drain_timeout_s=DRAIN_S) as server, server.client() as client:
         with answer_under_way(server) as slow:
             begun = slow.recv(1000)
             server.terminate()
@@ -65,7 +68,7 @@ def test_who_takes_a_long_answer_slowly_has_the_time_to_drain_for_it() -> None:
 
 
 def test_who_does_not_take_an_answer_has_no_longer_than_that() -> None:
-    with ServerProcess("--tiled", "cell", drain_timeout_s=1) as server, answer_under_way(server) as stalled:
+    with ServerProcess(*HURRIED, "--tiled", "cell", drain_timeout_s=1) as server, answer_under_way(server) as stalled:
         assert stalled.recv(1000)
         server.terminate()
         terminated_at = time.monotonic()
@@ -146,7 +149,9 @@ def test_sigterm_is_heeded_where_no_thread_can_be_started_any_more() -> None:
 
 
 def test_a_batch_or_a_warm_up_that_never_ends_does_not_keep_the_process_from_ending() -> None:
-    with ServerProcess(drain_timeout_s=0.5) as server, ServerProcess("--held", "retina", "cell") as warming_up:
+    hurried = (*HURRIED, "--let-go-s", "1")
+    held = ("--held", "retina", "cell")
+    with ServerProcess(*hurried, drain_timeout_s=0.5) as server, ServerProcess(*hurried, *held) as warming_up:
         server.wait_ready()
         with server.held():
             caller = Caller(server, IMAGE)
