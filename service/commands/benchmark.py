@@ -8,6 +8,7 @@ import typer
 
 from service.commands import benchmark_engines, benchmark_roofline, benchmark_serve
 from service.commands.interruption import interruptible
+from service.commands.large_imports import large_imports
 from service.commands.networks import pick
 from service.commands.options import out_option
 from service.errors import BadParameter
@@ -71,10 +72,11 @@ def networks(
     # Below this level PyTorch's profiler, which counts the CPU's memory, announces each of its starts on stderr. The
     # level is read when torch is loaded, which is only now.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    from service.reproduction.networks import benchmark as measure
-    from service.reproduction.networks import devices
-    from service.reproduction.networks_folder import write
-    from service.reproduction.networks_table import networks_table
+    with large_imports():
+        from service.reproduction.networks import benchmark as measure
+        from service.reproduction.networks import devices
+        from service.reproduction.networks_folder import write
+        from service.reproduction.networks_table import networks_table
 
     places = devices(device)
     out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
+from service.commands.large_imports import large_imports
 from service.commands.options import Store, out_option
 
 BATCHES = (1, 8)
@@ -30,12 +31,13 @@ def engines(
     The table has milliseconds an image, how many times as fast as plain PyTorch that is, and the IoU of the engine's
     mask of the card's probe with that of float32.
     """
-    from service.benchmark.engines import engines_table, measure_engines
-    from service.benchmark.uploads import draw_uploads
-    from service.imaging.decode import decode
-    from service.imaging.placement import prepare
-    from service.store.model_store import ModelStore
-    from service.training.drawn import Kind
+    with large_imports():
+        from service.benchmark.engines import engines_table, measure_engines
+        from service.benchmark.uploads import draw_uploads
+        from service.imaging.decode import decode
+        from service.imaging.placement import prepare
+        from service.store.model_store import ModelStore
+        from service.training.drawn import Kind
 
     checkpoint = ModelStore(store).current(modality)
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work

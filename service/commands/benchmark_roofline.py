@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.commands.large_imports import large_imports
 from service.commands.options import Store, out_option
 
 BATCHES = (1, 8)
@@ -25,8 +26,9 @@ def roofline(
     The floor of a stage is the longer of its operations over the rate of a large matrix product and its bytes, each
     moved once, over the bandwidth of a large copy; both are measured in the same run.
     """
-    from service.benchmark.roofline import measure_roofline, roofline_table
-    from service.store.model_store import ModelStore
+    with large_imports():
+        from service.benchmark.roofline import measure_roofline, roofline_table
+        from service.store.model_store import ModelStore
 
     checkpoint = ModelStore(store).current(modality)
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from service.commands.interruption import interruptible
+from service.commands.large_imports import large_imports
 from service.commands.options import out_option
 from service.errors import BadParameter
 from service.settings import PREFIX, Settings
@@ -94,9 +95,10 @@ def serve(
     settings = Settings.read()
     _check_key(api_key, is_needed=url is None and bool(settings.api_keys))
 
-    from service.benchmark.serve import Plan, benchmark
-    from service.benchmark.serve_folder import write
-    from service.benchmark.serve_table import serve_table
+    with large_imports():
+        from service.benchmark.serve import Plan, benchmark
+        from service.benchmark.serve_folder import write
+        from service.benchmark.serve_table import serve_table
 
     plan = Plan(
         uploads=chosen,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from service.commands.large_imports import large_imports
 from service.commands.options import Store
 from service.errors import AlnetError, UnknownModality, reason
 
@@ -142,7 +143,8 @@ def _pin(models: "ModelStore", modality: str, version: str) -> None:
 
 def _verify(models: "ModelStore", modality: str, version: str) -> bool:
     """Print one line on the checkpoint; return whether it is at fault."""
-    from service.engine.choosing import EXACT, load_engine
+    with large_imports():
+        from service.engine.choosing import EXACT, load_engine
 
     try:
         load_engine(models.open(modality, version), EXACT)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.commands.interruption import interruptible
+from service.commands.large_imports import large_imports
 from service.commands.options import out_option
 from service.commands.segment_files import find_images, name_outputs, passed_over, write_masks
 from service.commands.segment_table import Row, check_table, check_writable, left_out, row_of, written
@@ -82,8 +83,9 @@ def segment(
 
 
 def _load(settings: Settings, modality: str) -> "Engine":
-    from service.engine.choosing import Wish, load_engine
-    from service.store.model_store import ModelStore
+    with large_imports():
+        from service.engine.choosing import Wish, load_engine
+        from service.store.model_store import ModelStore
 
     return load_engine(ModelStore(settings.store).current(modality), Wish.of(settings))
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service.commands.large_imports import large_imports
 from service.settings import PREFIX, Settings
 
 
@@ -33,6 +34,7 @@ def serve(
     settings = Settings.read(store=store, host=host, port=port, device=device)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes over: importing takes seconds
 
-    from service.api.server import serve as run
+    with large_imports():
+        from service.api.server import serve as run
 
     raise typer.Exit(run(settings))

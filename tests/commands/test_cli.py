@@ -196,6 +196,26 @@ def test_a_wrong_option_is_refused_before_torch_is_loaded() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_wrong_network_option_is_refused_before_training_libraries_are_loaded(tmp_path: Path) -> None:
+    refused = _train_without("monai", tmp_path / "run", "--network-option", "colour=1")
+    assert refused.stderr.startswith("alnet: al-net does not take this configuration: it has no option 'colour'")
+
+
+def test_uneven_nodes_are_refused_before_torch_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    refused = _train_without("torch", tmp_path / "run")
+    assert refused.stderr == "alnet: 2 of 3 processes are on this node: start as many on every node\n"
+
+
+def _train_without(library: str, run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Return what `alnet train` does, wrongly called, where that library is not installed; nothing is left of it."""
+    command = ["train", "--data", "drawn:retina:8", "--run", str(run), *arguments]
+    done = _python("-c", f"import sys; sys.modules[{library!r}] = None; from service.cli import main; main({command})")
+    assert (done.returncode, run.exists()) == (2, False)
+    return done
+
+
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
