@@ -2,8 +2,11 @@
 
 import os
 
-from service.training.config import configure
-from service.training.processes import Precision, agreed_precision, make_fabric, part
+from service.commands.large_imports import large_imports
+
+with large_imports():
+    from service.training.config import configure
+    from service.training.processes import Precision, agreed_precision, make_fabric, part
 
 
 def find() -> Precision:

@@ -8,10 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-from safetensors.torch import save_file
+from service.commands.large_imports import large_imports
 
-from service.training.processes import part
-from tests.training.tiny_fit import Fit, Network, config
+with large_imports():
+    from safetensors.torch import save_file
+
+    from service.training.processes import part
+    from tests.training.tiny_fit import Fit, Network, config
 
 if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), os.environ["RANK"]
