@@ -82,13 +82,18 @@ class Follower:
         self._looks.create_task(self._again_and_again(what, look), name=f"following {what}")
 
     async def _again_and_again(self, what: str, look: Callable[[], Awaitable[bool]]) -> None:
-        """Look until it says that there is nothing left; a fault that is no checkpoint's must not end the looking."""
-        is_there = True
+        """Look until it says that there is nothing left; a fault that is no checkpoint's must not end the looking.
+
+        It is told in full once, and not again at each look while it lasts.
+        """
+        is_there, fault = True, ""
         while True:
             try:
-                is_there = await look()
-            except Exception:
-                log.exception("a look at the model store has failed, what is loaded serves on")
+                is_there, fault = await look(), ""
+            except Exception as error:
+                if fault != repr(error):
+                    log.exception("a look at the model store has failed, what is loaded serves on")
+                fault = repr(error)
             if not self._poll_s or self._is_over():
                 return  # once all have, `run` ends, and says so
             self._not_yet_seen.discard(what)

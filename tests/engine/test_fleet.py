@@ -790,6 +790,28 @@ def test_a_look_at_the_store_that_fails_is_not_the_last_one(
     assert "a look at the model store has failed" in caplog.text
 
 
+def test_a_look_that_fails_is_told_once_while_it_fails_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_fake(tmp_path, "1")
+    wanted, faults = ModelStore.wanted, ["no memory"] * 5 + [""] + ["no memory"] * 5 + ["no thread"] * 5
+
+    def fail_for_long(store: ModelStore, modality: str) -> Wanted:
+        if fault := faults.pop() if faults else "":
+            raise RuntimeError(fault)
+        return wanted(store, modality)
+
+    monkeypatch.setattr(ModelStore, "wanted", fail_for_long)
+
+    async def main() -> None:
+        async with Fleet(settings(tmp_path, store_poll_s=0.01), make_engine=green):
+            await until(lambda: not faults)
+
+    asyncio.run(main())
+    told = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert told == ["no thread", "no memory", "no memory"]
+
+
 def test_a_store_that_goes_away_is_told_once_and_what_is_loaded_serves_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
