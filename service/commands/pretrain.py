@@ -47,7 +47,6 @@ def pretrain(
     camera: options.Camera = None,
     frames: options.Frames = None,
     hairs: options.Hairs = None,
-    ink: options.Ink = None,
     precision: options.Precision = None,
     workers: options.Workers = None,
     cache_gib: options.CacheGib = None,

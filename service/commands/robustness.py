@@ -27,9 +27,9 @@ def robustness(
     """Score a checkpoint on images as another camera, light or framing would have shown them: a line for each change.
 
     The changes are always the same (service/training/changes.py): closer, within margins, other resolutions, gamma,
-    contrast, shading, colour casts, grey, noise, blur, JPEG; for skin, hairs and ink. They simulate what an unknown
-    clinic may send, and are no substitute for its images. What suffers most, training can be told to bear: `alnet train
-    --camera --colour --zoom --frames --hairs --ink --blur`.
+    contrast, shading, colour casts, grey, noise, blur, JPEG; for skin, hairs. They simulate what an unknown clinic may
+    send, and are no substitute for its images. What suffers most, training can be told to bear: `alnet train --camera
+    --colour --zoom --frames --hairs --blur`.
     """
     with large_imports():
         from service.engine.choosing import Wish, load_engine

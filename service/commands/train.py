@@ -67,7 +67,6 @@ def train(
     camera: options.Camera = None,
     frames: options.Frames = None,
     hairs: options.Hairs = None,
-    ink: options.Ink = None,
     blur_px: options.Blur = None,
     precision: options.Precision = None,
     workers: options.Workers = None,

@@ -201,12 +201,6 @@ Hairs = Annotated[
     float | None,
     typer.Option(help="Share of the views that hairs are drawn over, as over skin, 0 to 1.", rich_help_panel=CHANGES),
 ]
-Ink = Annotated[
-    float | None,
-    typer.Option(
-        help="Share of the views that a marker's ink or a ruler is drawn over, 0 to 1.", rich_help_panel=CHANGES
-    ),
-]
 Blur = Annotated[
     float | None,
     typer.Option("--blur", help="Gaussian blur of a deviation of up to so many pixels.", rich_help_panel=CHANGES),

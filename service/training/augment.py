@@ -33,7 +33,6 @@ from service.training.config import Config
 from service.training.elastic import elastic
 from service.training.frames import RandFramed
 from service.training.hairs import RandHairsd
-from service.training.ink import RandInkd
 from service.training.shading import random_shading
 
 VIEWS = 8
@@ -129,8 +128,10 @@ def random_changes(config: Config) -> Compose | None:
     changes: list[Callable[..., Any]] = []
     if config.crop_px is not None or config.scale or config.rotation_deg or config.elastic_px:
         changes.append(_random_place(config))
-    over = ((RandHairsd, config.hairs), (RandInkd, config.ink), (RandFramed, config.frames))
-    changes += [change(share) for change, share in over if share]
+    if config.hairs:
+        changes.append(RandHairsd(config.hairs))
+    if config.frames:
+        changes.append(RandFramed(config.frames))
     if config.blur_px:
         changes.append(random_blur(config.blur_px))
     if config.illumination:

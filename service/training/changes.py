@@ -16,7 +16,6 @@ from PIL import ImageFilter
 from service.imaging.placement import Image, Mask
 from service.training.cameras import LUMA, jpeg
 from service.training.hairs import hairs
-from service.training.ink import VIOLET, strokes
 
 Pair = tuple[Image, Mask]
 Change = Callable[[Image, Mask], Pair]
@@ -104,13 +103,6 @@ def _haired(image: Image, mask: Mask, *, count: int) -> Pair:
     return np.round(image + covered * (HAIR - image)).astype(np.uint8), mask
 
 
-def _inked(image: Image, mask: Mask, *, count: int) -> Pair:
-    """Return the image under so many strokes of a violet marker."""
-    height, width = mask.shape
-    covered = strokes(np.random.default_rng(0), max(height, width), count)[:height, :width, None]
-    return np.round(image * (1 - covered * (1 - VIOLET))).astype(np.uint8), mask
-
-
 CHANGES: Mapping[str, Change] = {
     "as it is": as_it_is,
     "closer, 1.3 times": partial(_closer, times=1.3),
@@ -135,9 +127,7 @@ CHANGES: Mapping[str, Change] = {
 }
 """What is measured, by the name that tables give it."""
 
-OWN_CHANGES: Mapping[str, Mapping[str, Change]] = {
-    "skin": {"under 40 hairs": partial(_haired, count=40), "under 8 strokes of a marker": partial(_inked, count=8)}
-}
+OWN_CHANGES: Mapping[str, Mapping[str, Change]] = {"skin": {"under 40 hairs": partial(_haired, count=40)}}
 """What befalls images of one modality alone."""
 
 

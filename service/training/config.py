@@ -86,7 +86,6 @@ class Config(BaseModel):
     )
     frames: Fraction = Field(0.0, description="share of the views that have a margin of one colour or dark corners")
     hairs: Fraction = Field(0.0, description="share of the views that hairs are drawn over")
-    ink: Fraction = Field(0.0, description="share of the views that a marker's ink or a ruler is drawn over")
     blur_px: float = Field(0.0, ge=0, le=100, description="random Gaussian blur, of a standard deviation of up to this")
 
     validate_every: int = Field(1, ge=1, description="epochs between validations")

@@ -285,7 +285,6 @@ RICH = {
     "camera": 0.5,
     "frames": 0.5,
     "hairs": 0.5,
-    "ink": 0.5,
     "blur_px": 1,
 }
 
