@@ -91,8 +91,6 @@ def train(
     if network is not None and "fusion_stride" in network:
         raise BadParameter("fusion_stride is an option of its own: --fusion-stride")
     folder = run or Path("runs") / (f"{name}-{preset}" if fold is None else f"{name}-{preset}-fold{fold}")
-    if network is not None:
-        check_network(architecture or "al-net", network)
     changes = options.given(
         locals(),
         input=None if grid is None else parse_input(grid),
@@ -101,6 +99,8 @@ def train(
         teacher=_identity(teacher, name) if teacher else None,
     )
     config = configure(data, name, preset, changes)
+    if config.network:
+        _check_network(config.architecture, config.network)
     _run(config, folder, store if publish else None, encoder_weights, teacher)
 
 
@@ -156,7 +156,7 @@ def _run(
         typer.echo(result.summary)
 
 
-def check_network(architecture: str, network: Mapping[str, object]) -> None:
+def _check_network(architecture: str, network: Mapping[str, object]) -> None:
     """Check that there is such an architecture, built with such options, before anything else is loaded.
 
     Raises:

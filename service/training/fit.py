@@ -36,10 +36,8 @@ from service.training.order import EpochOrder
 from service.training.processes import check_shared
 from service.training.resources import memory_for_a_step, memory_for_validation
 from service.training.scores import ImageScore, Predict, mean_and_std
-from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
+from service.training.state import BEST, STATE, EpochRecord, Progress, load_state, save_state, write_atomically
 from service.training.teacher import Teacher
-
-BEST = "best.safetensors"
 
 SMALLER_STEPS = "start anew with a smaller --learning-rate, in another folder with --run"
 

@@ -24,7 +24,7 @@ from service.training.augment import TrainingItems
 from service.training.beginning import begin
 from service.training.config import Config
 from service.training.encoder_weights import OURS
-from service.training.fit import BEST, set_learning_rate
+from service.training.fit import set_learning_rate
 from service.training.imitation import Imitation, Model
 from service.training.initial import begin_with, build_network, check_batch, settle_beginning
 from service.training.loading import Batches, loaded, make_batches
@@ -34,7 +34,7 @@ from service.training.processes import agreed_precision, make_fabric
 from service.training.resources import memory_for_a_step, room_on_disk
 from service.training.run_folder import RunFolder
 from service.training.run_lock import held
-from service.training.state import STATE, EpochRecord, Progress, load_state, save_state, write_atomically
+from service.training.state import BEST, STATE, EpochRecord, Progress, load_state, save_state, write_atomically
 from service.training.watch import Watch
 
 LARGEST_GRADIENT = 5.0

@@ -19,7 +19,7 @@ from service.training.listed import TABLE
 from service.training.origins import Origin
 from service.training.split import Split
 from service.training.split_file import Seen, SplitFile, changed
-from service.training.state import STATE, EpochRecord, Progress, write_atomically
+from service.training.state import BEST, STATE, EpochRecord, Progress, write_atomically
 
 CONFIG, SPLIT, EPOCHS, RESULT = "config.json", "split.json", "epochs.csv", "result.json"
 CHECKPOINT = "checkpoint"
@@ -29,7 +29,7 @@ CURVES, EXPECTED, SAMPLES, TENSORBOARD = "curves.png", "expected_iou.png", "samp
 KNOWN_BY = {CONFIG: ("modality", "preset"), SPLIT: ("train", "how")}
 """What the files hold that a run writes before all others: those of another program may have their names."""
 
-WRITTEN_LATER = (EPOCHS, CHECKPOINT, "best.safetensors", CURVES, EXPECTED, SAMPLES, TENSORBOARD)
+WRITTEN_LATER = (EPOCHS, CHECKPOINT, BEST, CURVES, EXPECTED, SAMPLES, TENSORBOARD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ from service.training.average import WeightAverage
 STATE = "state.safetensors"
 """The state's name in a run folder: where it lies, an epoch has been finished."""
 
+BEST = "best.safetensors"
+"""The network's, as it was in the best epoch so far."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:

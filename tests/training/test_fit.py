@@ -18,7 +18,6 @@ from service.store.card import Normalisation
 from service.training.augment import VIEWS, TrainingItems
 from service.training.config import Config, configure
 from service.training.fit import (
-    BEST,
     Fitting,
     best_predictor,
     load_best,
@@ -28,7 +27,7 @@ from service.training.fit import (
 )
 from service.training.processes import make_fabric
 from service.training.scores import ImageScore, Predict
-from service.training.state import STATE, Progress
+from service.training.state import BEST, STATE, Progress
 from tests.training.full_disk import no_file_above
 from tests.training.tiny_fit import Fit, Network, config, pair
 

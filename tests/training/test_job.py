@@ -24,7 +24,6 @@ from service.store.model_store import ModelStore
 from service.training.config import Config, configure, file_identity
 from service.training.dataset import open_dataset
 from service.training.evaluate import evaluate
-from service.training.fit import BEST
 from service.training.job import run as run_job
 from service.training.parts import read_parts
 from service.training.processes import fastest_precision
@@ -32,7 +31,7 @@ from service.training.repvgg_weights import _official_name
 from service.training.run_folder import CONFIG, SPLIT, RunFolder
 from service.training.scores import expected_iou_error, mean_and_std
 from service.training.split import Split
-from service.training.state import STATE
+from service.training.state import BEST, STATE
 from tests.training.alnet_train import Run, train, train_until
 from tests.training.folders import mask, picture, write
 from tests.training.full_disk import no_file_above

@@ -16,12 +16,12 @@ from service.network.repvgg import Encoder
 from service.store.checkpoint import CARD, WEIGHTS
 from service.training.config import Config, configure, file_identity
 from service.training.encoder_weights import load_encoder_weights
-from service.training.fit import BEST
 from service.training.initial import build_network
 from service.training.job import run as train
 from service.training.leak import origins_of
 from service.training.plain_encoder import plain_encoder, settle
 from service.training.pretraining import pretrain
+from service.training.state import BEST
 from tests.network.published_efficientnet import LITE0, random_weights
 
 SMALL = {"blocks": [1, 2, 1, 2, 1], "widths": [4, 6, 8, 10, 12]}

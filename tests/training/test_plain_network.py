@@ -13,11 +13,11 @@ from service.imaging.policy import InputPolicy
 from service.network import build, reparameterize
 from service.store.checkpoint import WEIGHTS
 from service.training.config import Config, configure, file_identity
-from service.training.fit import BEST
 from service.training.initial import build_network
 from service.training.job import run as train
 from service.training.plain_encoder import settle
 from service.training.plain_network import load_network
+from service.training.state import BEST
 from tests.network.as_if_trained import as_if_trained
 
 SMALL: dict[str, Any] = {"blocks": [1, 2, 1, 2, 1], "widths": [4, 6, 8, 10, 12]}

@@ -14,13 +14,13 @@ from service.imaging.policy import InputPolicy
 from service.network import build
 from service.training.config import Config, configure, file_identity
 from service.training.dataset import check, open_dataset
-from service.training.fit import BEST
 from service.training.imitation import Imitation, Model
 from service.training.initial import begin_with, build_network
 from service.training.job import run as train
 from service.training.leak import check_encoder_unseen
 from service.training.pretraining import RECIPE, pretrain
 from service.training.run_folder import EPOCHS, RunFolder
+from service.training.state import BEST
 from tests.network.published_efficientnet import LITE0, LITE2, Blocks, features, random_weights
 from tests.training.folders import images_and_masks, picture, write
 

@@ -19,11 +19,11 @@ from service.store.checkpoint import CARD, WEIGHTS
 from service.store.model_store import ModelStore
 from service.training.config import Config, configure, file_identity
 from service.training.dataset import check, open_dataset
-from service.training.fit import BEST
 from service.training.job import run as run_job
 from service.training.leak import caution_of_unknown, check_encoder_unseen, check_unseen, inherited, seen_by
 from service.training.run_folder import CONFIG, RESULT, SPLIT, RunFolder
 from service.training.split import Split
+from service.training.state import BEST
 from service.training.teacher import Teacher, teacher_identity
 from tests.training.folders import mask, picture, write
 from tests.training.tiny_fit import Fit, Network
