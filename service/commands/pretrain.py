@@ -9,7 +9,7 @@ from service.commands import train_options as options
 from service.commands.contradictions import check_options
 from service.commands.interruption import RUN_GOES_ON, interruptible
 from service.commands.large_imports import large_imports
-from service.commands.train import encoder_identity, modality_of, parse_input, parse_network_options
+from service.commands.train import identity_of, modality_of, parse_input, parse_network_options
 
 Weights = Annotated[
     Path,
@@ -70,7 +70,7 @@ def pretrain(
         locals(),
         input=None if grid is None else parse_input(grid),
         network=parse_network_options(network_option) if network_option else None,
-        encoder_weights=encoder_identity(encoder_weights, folder) if encoder_weights else None,
+        encoder_weights=identity_of("encoder_weights", [encoder_weights], folder) if encoder_weights else None,
         imitates=file_identity(weights),
     )
     with large_imports():

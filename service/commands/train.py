@@ -41,6 +41,7 @@ def train(
     fusion_stride: options.FusionStride = None,
     encoder_weights: options.EncoderWeights = None,
     fine_tune: options.FineTune = None,
+    soup: options.Soup = None,
     teacher: options.TeacherRun = None,
     teaching: options.Teaching = None,
     epochs: options.Epochs = None,
@@ -95,13 +96,14 @@ def train(
         locals(),
         input=None if grid is None else parse_input(grid),
         network=network,
-        encoder_weights=encoder_identity(encoder_weights, folder) if encoder_weights else None,
+        encoder_weights=identity_of("encoder_weights", [encoder_weights], folder) if encoder_weights else None,
+        soup=identity_of("soup", soup, folder) if soup else None,
         teacher=_identity(teacher, name) if teacher else None,
     )
     config = configure(data, name, preset, changes)
     if config.network:
         _check_network(config.architecture, config.network)
-    _run(config, folder, store if publish else None, encoder_weights, teacher)
+    _run(config, folder, store if publish else None, encoder_weights=encoder_weights, soup=soup or [], teacher=teacher)
 
 
 def modality_of(data: str, modality: str | None) -> str:
@@ -116,22 +118,24 @@ def modality_of(data: str, modality: str | None) -> str:
     return name
 
 
-def encoder_identity(file: Path, run: Path) -> str:
-    """Return the file's name and digest; those that the run recorded, if it has begun and needs the file no more.
+def identity_of(field: str, files: Sequence[Path], run: Path) -> str:
+    """Return the names and digests of the files, one at least, of which a configuration's `field` speaks.
+
+    They are those that the run recorded, if it has begun, needs the files no more, and one of them is gone.
 
     Raises:
-        BadConfig: the file cannot be read, and no run has begun in the folder `run` with one of that name.
+        BadConfig: a file cannot be read, and no run has begun in the folder `run` with those of these names.
     """
-    from service.training.config import file_identity
+    from service.training.config import files_identity, names_in
 
-    if not file.exists():
+    if not all(file.exists() for file in files):
         from service.training.run_folder import RunFolder  # it loads torch
 
         folder = RunFolder(run)
-        recorded = folder.recorded_config().encoder_weights if folder.has_begun else None
-        if recorded is not None and recorded.startswith(f"{file.name} sha256:"):
-            return recorded
-    return file_identity(file)
+        recorded = getattr(folder.recorded_config(), field) if folder.has_begun else None
+        if recorded is not None and names_in(recorded) == [file.name for file in files]:
+            return str(recorded)
+    return files_identity(files)
 
 
 def _identity(teacher: Path, modality: str) -> str:
@@ -141,7 +145,13 @@ def _identity(teacher: Path, modality: str) -> str:
 
 
 def _run(
-    config: "Config", folder: Path, store: Path | None, encoder_weights: Path | None, teacher: Path | None
+    config: "Config",
+    folder: Path,
+    store: Path | None,
+    *,
+    encoder_weights: Path | None,
+    soup: Sequence[Path],
+    teacher: Path | None,
 ) -> None:
     """Run the job and print its result, in the process that speaks for all."""
     from service.training.torchrun import here_and_nodes, leads
@@ -151,7 +161,7 @@ def _run(
         from service.training.job import run  # only now: a wrong option is refused without loading torch
 
     with interruptible(RUN_GOES_ON, is_told=leads):
-        result = run(config, folder, store, typer.echo, encoder_weights=encoder_weights, teacher=teacher)
+        result = run(config, folder, store, typer.echo, encoder_weights=encoder_weights, soup=soup, teacher=teacher)
     if result is not None:
         typer.echo(result.summary)
 

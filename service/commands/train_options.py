@@ -103,6 +103,17 @@ FineTune = Annotated[
         rich_help_panel=RECIPE,
     ),
 ]
+Soup = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--soup",
+        parser=path_of("--soup", "a file"),
+        metavar="PATH",
+        help="With --fine-tune: another such file; the network begins with the mean of its weights and those of "
+        "--encoder-weights (a model soup). May be repeated. With --epochs 0 that mean is published as it is.",
+        rich_help_panel=RECIPE,
+    ),
+]
 TeacherRun = Annotated[
     Path | None,
     typer.Option(

@@ -1,5 +1,6 @@
 """What a run begins with, and who teaches it: it must know no image that judges the run, and is written down."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.training.config import Config
@@ -16,21 +17,21 @@ from service.training.run_folder import RunFolder
 
 
 def begin(
-    config: Config, folder: RunFolder, parts: Parts, say: Say, *, encoder: Path | None, teacher: Path | None
+    config: Config, folder: RunFolder, parts: Parts, say: Say, *, begun_with: Sequence[Path], teacher: Path | None
 ) -> None:
-    """Check the file `encoder`, unless the run has begun, and the run `teacher`; write down what the run is.
+    """Check the files `begun_with`, unless the run has begun, and the run `teacher`; write down what the run is.
 
     Raises:
         BadConfig: one of them knows images that judge the run, or tells too little of that; or cannot be read.
     """
-    encoder, split = None if folder.has_begun else encoder, parts.split
+    begun_with, split = () if folder.has_begun else begun_with, parts.split
     if teacher is not None:
         check_unseen(teacher, config, split, parts.dataset.contents, "the teacher")
-    if encoder is not None:
-        check_encoder_unseen(encoder, config, split, parts.dataset.contents)
-        if caution := caution_of_unknown(encoder, whole=config.fine_tune):
+    for file in begun_with:
+        check_encoder_unseen(file, config, split, parts.dataset.contents)
+        if caution := caution_of_unknown(file, whole=config.fine_tune):
             say(f"caution: {caution}")
-    origins = () if folder.has_begun else origins_of(encoder=encoder, teacher=teacher)
+    origins = () if folder.has_begun else origins_of(begun_with, teacher=teacher)
     check_origins(origins, config, split, parts.dataset)
-    seen = {} if folder.has_begun else inherited(config.modality, encoder=encoder, teacher=teacher)
+    seen = {} if folder.has_begun else inherited(config.modality, begun_with, teacher=teacher)
     folder.begin(config, split, parts.dataset, seen, origins)

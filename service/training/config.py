@@ -1,7 +1,8 @@
 """What one training run is: presets, modalities and the frozen configuration that a run folder records."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -48,11 +49,12 @@ class Config(BaseModel):
     network: dict[str, int | str | list[int]] = Field({}, description="the architecture's other options")
     encoder_weights: str | None = Field(None, description="the file that the encoder begins with: see file_identity")
     fine_tune: bool = Field(False, description="the whole network begins with that file, not its encoder alone")
+    soup: str | None = Field(None, description="others, whose weights are averaged with that file's: files_identity")
     imitates: str | None = Field(None, description="of pre-training: the file whose encoder is imitated")
     teacher: str | None = Field(None, description="the run whose network teaches: see teacher_identity")
     teaching: Fraction = Field(0.5, description="weight of the teacher's answers; the masks have the rest")
 
-    epochs: int = Field(ge=1, le=100_000)
+    epochs: int = Field(ge=0, le=100_000, description="0: what the run begins with is published as it is")
     steps_per_epoch: int | None = Field(None, ge=1, description="None: each image in each view, once")
     batch_size: int = Field(ge=1, le=4096)
     crop_px: int | None = Field(None, ge=32, multiple_of=32, description="None: the whole grid")
@@ -105,7 +107,13 @@ class Config(BaseModel):
             )
         if self.fine_tune and self.encoder_weights is None:
             raise ValueError("--fine-tune needs the file that the network begins with: give it with --encoder-weights")
-        if self.coarse_epochs >= self.epochs:
+        if self.soup and not self.fine_tune:
+            raise ValueError("--soup averages whole networks: give --fine-tune, and one of them with --encoder-weights")
+        if not self.epochs and not (self.fine_tune and self.teacher is None):
+            raise ValueError(
+                "--epochs 0 trains nothing, and keeps what --fine-tune begins with, without a --teacher: give 1 or more"
+            )
+        if self.coarse_epochs and self.coarse_epochs >= self.epochs:
             counts = f"{self.coarse_epochs} of {self.epochs} do not; a preset may have some: --coarse-epochs 0 is none"
             raise ValueError(f"--coarse-epochs must leave an epoch at full resolution, and {counts}")
         return self
@@ -231,6 +239,20 @@ def file_identity(path: Path) -> str:
     except OSError as error:
         raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
     return f"{path.name} sha256:{digest.hexdigest()}"
+
+
+def files_identity(paths: Sequence[Path]) -> str:
+    """Return what `file_identity` says of each, joined: "NAME sha256:HEX + NAME sha256:HEX".
+
+    Raises:
+        BadConfig: as there.
+    """
+    return " + ".join(map(file_identity, paths))
+
+
+def names_in(identity: str) -> list[str]:
+    """Return the files' names in what `file_identity` or `files_identity` gave."""
+    return re.split(r" sha256:[0-9a-f]{64}(?: \+ |$)", identity)[:-1]
 
 
 def configure(data: str, modality: str, preset: str, changes: Mapping[str, object]) -> Config:

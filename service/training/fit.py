@@ -165,7 +165,7 @@ def fit(
 def _keep_best(fitting: Fitting, folder: Path, progress: Progress) -> None:
     """Write the best weights, if they are those of the last epoch that was finished."""
     if fitting.fabric.is_global_zero and 0 <= progress.best_epoch == progress.next_epoch - 1:
-        write_atomically(folder / BEST, save(_weights(fitting.scored)))
+        write_atomically(folder / BEST, save(weights_of(fitting.scored)))
 
 
 def load_best(folder: Path, network: nn.Module) -> nn.Module:
@@ -289,7 +289,8 @@ def scoring_precision(device: torch.device) -> str:
     return "float32" if precisions(device, "auto")[0] == "float32" else "bfloat16"
 
 
-def _weights(network: nn.Module) -> dict[str, Tensor]:
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return what a file of the network holds."""
     return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
 
 

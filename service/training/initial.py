@@ -1,6 +1,7 @@
 """The network that a run begins with."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from service.training.config import Config
 from service.training.encoder_weights import load_encoder_weights
 from service.training.origins import card_beside
 from service.training.plain_encoder import plain_encoder, settle
-from service.training.plain_network import load_network
+from service.training.plain_network import load_network, load_soup
 
 SETTLED_BY = 32
 """Training views, at most, by which the batch norms of a published network begin."""
@@ -126,12 +127,14 @@ def check_built_alike(file: Path, config: Config) -> None:
         raise BadConfig(f"--fine-tune trains on what is built alike, and {file.name} is of another network: {built}")
 
 
-def begin_with(network: nn.Module, file: Path | None, *, whole: bool = False) -> str:
-    """Give the network's encoder, or the `whole` network, the weights of `file`; return a line about it.
+def begin_with(network: nn.Module, files: Sequence[Path], *, whole: bool = False) -> str:
+    """Give the network's encoder the weights of the file, or the `whole` network those of all; return a line about it.
 
     Raises:
-        BadConfig: there is no file, or it does not fit; see `load_encoder_weights` and `load_network`.
+        BadConfig: there is no file, or one does not fit; see `load_encoder_weights`, `load_network`, `load_soup`.
     """
-    if file is None:
+    if not files:
         raise BadConfig("this run begins with an encoder from a file: give it with --encoder-weights")
-    return (load_network if whole else load_encoder_weights)(network, file)
+    if len(files) > 1:
+        return load_soup(network, files)
+    return (load_network if whole else load_encoder_weights)(network, files[0])

@@ -48,6 +48,7 @@ from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
 from service.training.teacher import Teacher
 from service.training.tensorboard import ScalarLog
+from service.training.untrained import keep_untrained
 from service.training.watch import Watch
 
 VALIDATION_RULE = MaskRule(threshold=0.5)
@@ -63,15 +64,16 @@ def run(
     say: Say,
     *,
     encoder_weights: Path | None = None,
+    soup: Sequence[Path] = (),
     teacher: Path | None = None,
 ) -> Result | None:
     """Train as `config` says in the run folder `path`, going on where it was interrupted; publish into `store`.
 
     Without a `store` the checkpoint stays in the run folder, until a store is given. A finished run is not run again:
     its result is returned.
-    A run that starts anew takes its encoder from the file `encoder_weights`, if `config` speaks of one; the run folder
-    `teacher` is needed to the end. Of several processes only that of rank 0 writes, speaks and publishes; the others
-    return None.
+    A run that starts anew takes its encoder, or its whole network, from the file `encoder_weights`, if `config` speaks
+    of one, and of those of `soup`, if it speaks of them; the run folder `teacher` is needed to the end. Of several
+    processes only that of rank 0 writes, speaks and publishes; the others return None.
 
     Raises:
         BadConfig: `path` holds another run, or one that is not at its end yet, or its state does not fit; the network
@@ -85,7 +87,8 @@ def run(
     fabric = make_fabric(config)
     check_agreed(fabric, config)
     with held(path, say) if fabric.is_global_zero else nullcontext(), naming(path):
-        return _run(config, folder, fabric, store, say, encoder_weights=encoder_weights, teacher=teacher)
+        begun_with = [*([] if encoder_weights is None else [encoder_weights]), *soup]
+        return _run(config, folder, fabric, store, say, begun_with=begun_with, teacher=teacher)
 
 
 def _run(
@@ -95,7 +98,7 @@ def _run(
     store: Path | None,
     say: Say,
     *,
-    encoder_weights: Path | None,
+    begun_with: Sequence[Path],
     teacher: Path | None,
 ) -> Result | None:
     leads = fabric.is_global_zero
@@ -112,13 +115,13 @@ def _run(
     network = build_network(config)  # early: what cannot be built is refused before the data are read
     check_batch(network, config)
     if config.encoder_weights and not folder.has_begun:
-        if config.fine_tune and encoder_weights is not None:
-            check_built_alike(encoder_weights, config)
-        say(begin_with(network, encoder_weights, whole=config.fine_tune))
+        for file in begun_with if config.fine_tune else ():
+            check_built_alike(file, config)
+        say(begin_with(network, begun_with, whole=config.fine_tune))
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
         folder.check_apart(config.data, parts.dataset)
-        begin(config, folder, parts, say, encoder=encoder_weights, teacher=teacher if config.teacher else None)
+        begin(config, folder, parts, say, begun_with=begun_with, teacher=teacher if config.teacher else None)
     watch = Watch(folder, parts.dataset, parts.caches)
     usual = study(parts.train, config.input, quiet=not leads)
     job = Job(config, folder, parts, usual, fabric.device, say)
@@ -163,6 +166,8 @@ class Job:
             self.parts.validation.fill()  # now rather than when they judge: masks may be mended while a run learns
             self.parts.test.fill()
             check()  # what is kept from here on is what the data were
+        if not self.config.epochs:
+            return self._keep(network) if fabric.is_global_zero else Progress()
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
         if not self.folder.has_begun:
             settle_beginning(network, items, self.usual.normalisation, whole=self.config.fine_tune)
@@ -241,6 +246,12 @@ class Job:
         named = itertools.islice(source.named(), SAMPLE_IMAGES)
         draw_samples(named, predictor.predict, self.config.input, self.folder.path / SAMPLES, rule)
 
+    def _keep(self, network: nn.Module) -> Progress:
+        with memory_for_validation(self.config, self.device):
+            progress = keep_untrained(network, self.folder.path, self.usual.normalisation, self.device, self._validate)
+        self.say(f"not trained  validation IoU {progress.best_iou:.4f}")
+        return progress
+
     def _teacher(self, run: Path | None) -> Teacher | None:
         if self.config.teacher is None:
             return None
@@ -273,7 +284,8 @@ class Job:
 
     def _record(self, progress: Progress) -> None:
         self.folder.write_epochs(progress)
-        draw_curves(progress.history, self.folder.path / CURVES)
+        if progress.history:
+            draw_curves(progress.history, self.folder.path / CURVES)
 
 
 def _say_nothing(_: str) -> None:

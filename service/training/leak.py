@@ -5,7 +5,7 @@ compressed anew is not. Runs from before pixels were recorded know the files of 
 there the same file, or the same name within a modality, counts as the same image.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from service.errors import BadConfig
@@ -74,18 +74,17 @@ def caution_of_unknown(file: Path, *, whole: bool = False) -> str | None:
     )
 
 
-def origins_of(*, encoder: Path | None, teacher: Path | None) -> tuple[Origin, ...]:
-    """Return the published checkpoints from which the file `encoder` and the run `teacher` came, as far as is recorded.
+def origins_of(files: Sequence[Path], *, teacher: Path | None) -> tuple[Origin, ...]:
+    """Return the published checkpoints from which the `files` and the run `teacher` came, as far as is recorded.
 
     Raises:
-        BadConfig: a run folder's files are missing or damaged; or the card beside the encoder cannot be read, or is not
-            of these weights.
+        BadConfig: a run folder's files are missing or damaged; or the card beside a file cannot be read, or is not of
+            these weights.
     """
-    runs = [run for run in (None if encoder is None else _run_of(encoder), teacher) if run is not None]
+    runs = [run for run in (*map(_run_of, files), teacher) if run is not None]
     found = [origin for run in runs for origin in RunFolder(run).recorded_split().begun_with]
-    if encoder is not None and _run_of(encoder) is None and (card := card_beside(encoder)) is not None:
-        found.append(Origin.of(card))
-    return tuple(found)
+    cards = [card_beside(file) for file in files if _run_of(file) is None]
+    return (*found, *(Origin.of(card) for card in cards if card is not None))
 
 
 def check_origins(origins: Iterable[Origin], config: Config, split: Split, dataset: Dataset) -> None:
@@ -107,10 +106,9 @@ def check_origins(origins: Iterable[Origin], config: Config, split: Split, datas
             )
 
 
-def inherited(modality: str, *, encoder: Path | None, teacher: Path | None) -> Seen:
-    """Return what a run of this modality takes over: what the file `encoder` and the run `teacher` have seen."""
-    runs = (None if encoder is None else _run_of(encoder), teacher)
-    return joined(seen_by(run, modality) for run in runs if run is not None)
+def inherited(modality: str, files: Sequence[Path], *, teacher: Path | None) -> Seen:
+    """Return what a run of this modality takes over: what the `files` and the run `teacher` have seen."""
+    return joined(seen_by(run, modality) for run in (*map(_run_of, files), teacher) if run is not None)
 
 
 def _run_of(file: Path) -> Path | None:

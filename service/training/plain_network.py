@@ -3,7 +3,8 @@
 What is published has single convolutions, without batch norms: see `service.training.plain_encoder`.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -42,6 +43,30 @@ def load_network(network: nn.Module, path: Path) -> str:
         return f"weights from {path.name}: all of them, from a network of ours"
     load_plain(network, tensors, path.name)
     return f"weights from {path.name}: all of them, from a published network of ours"
+
+
+def load_soup(network: nn.Module, paths: Sequence[Path]) -> str:
+    """Give the whole `network` the mean of the weights in `paths`, one at least; return one line for the log.
+
+    That is a model soup (Wortsman et al., ICML 2022), of networks that were trained on from one another, or from the
+    same. What is averaged is what would be published: the branches of a block, which that adds up, may share the work
+    otherwise in each. A file is as in `load_network`; one that comes twice counts twice. To be trained, the network
+    must be settled.
+
+    Raises:
+        BadConfig: as `load_network`. The network is unchanged.
+    """
+    parts = [_plain_weights(network, path) for path in paths]
+    mean = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+    load_plain(network, mean, "the mean")
+    return f"weights: the mean of {len(paths)} networks of ours, {', '.join(path.name for path in paths)}"
+
+
+def _plain_weights(network: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Return in float64, re-parameterised, what a network like this one is with the weights of `path`."""
+    one = copy.deepcopy(network)
+    load_network(one, path)
+    return {name: tensor.double() for name, tensor in reparameterize(one).state_dict().items()}
 
 
 def _parts_of(tensors: Mapping[str, Tensor]) -> set[str]:

@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,22 +94,23 @@ def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_wei
     if fabric.world_size > 1:
         raise BadConfig("pre-training runs in one process; start it without torchrun")
     with held(path, say), naming(path):
-        _pretrain(config, folder, fabric, weights, say, encoder_weights=encoder_weights)
+        begun_with = [] if encoder_weights is None else [encoder_weights]
+        _pretrain(config, folder, fabric, weights, say, begun_with=begun_with)
     return path / BEST
 
 
 def _pretrain(
-    config: Config, folder: RunFolder, fabric: Fabric, weights: Path, say: Say, *, encoder_weights: Path | None
+    config: Config, folder: RunFolder, fabric: Fabric, weights: Path, say: Say, *, begun_with: Sequence[Path]
 ) -> None:
     folder.check(config)
     folder.check_writable()
     model, network = Model.of(weights), build_network(config)
     if config.encoder_weights and not folder.has_begun:
-        say(begin_with(network, encoder_weights))
+        say(begin_with(network, begun_with))
     imitation = Imitation(network, model.encoder.widths)
     check_batch(imitation.encoder, config)
     parts = read_parts(config, folder, say, needs_masks=False)
-    begin(config, folder, parts, say, encoder=encoder_weights, teacher=None)
+    begin(config, folder, parts, say, begun_with=begun_with, teacher=None)
     watch = Watch(folder, parts.dataset, parts.caches)
     normalisation = study(parts.train, config.input).normalisation
     watch.check()  # what is kept from here on is what the data were

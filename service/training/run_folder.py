@@ -57,7 +57,8 @@ class Result:
     @property
     def summary(self) -> str:
         """The result in one line, for people."""
-        best = f"best epoch {self.best_epoch}, validation IoU {self.validation_iou:.4f}"
+        epoch = f"best epoch {self.best_epoch}" if self.best_epoch else "not trained"
+        best = f"{epoch}, validation IoU {self.validation_iou:.4f}"
         if self.test_iou_mean is None:
             return f"{best}; no test images"
         iou = f"IoU {self.test_iou_mean:.4f} ± {self.test_iou_std:.4f}"

@@ -182,6 +182,16 @@ def test_parameters_are_named_as_fields_but_for_those_that_are_none(command: str
         (("--data", "drawn:retina", "--network-option", "fusion_stride=1"), BadParameter, "--fusion-stride"),
         (("--data", "drawn:retina", "--encoder-weights", "no.pth"), BadConfig, "no.pth cannot be read"),
         (("--data", "drawn:retina", "--teaching", "0.5"), BadParameter, "--teacher"),
+        (
+            ("--data", "drawn:retina", "--soup", "b.safetensors", "--encoder-weights", "a.safetensors"),
+            BadParameter,
+            "--soup averages whole networks: give --fine-tune",
+        ),
+        (
+            ("--data", "drawn:retina", "--soup", "b.safetensors", "--fine-tune"),
+            BadConfig,
+            "b.safetensors cannot be read",
+        ),
         (("--data", "drawn:retina", "--thin", "background"), BadParameter, "as --cl-dice 0.5"),
         (("--data", "drawn:retina", "--thin", "background", "--cl-dice", "0"), BadParameter, "as --cl-dice 0.5"),
         (
@@ -202,6 +212,7 @@ def test_parameters_are_named_as_fields_but_for_those_that_are_none(command: str
     ids=[
         *("no modality", "no folder", "no drawing", "preset", "epochs", "crop", "pattern", "too few"),
         *("architecture", "network option", "fusion stride", "its own option", "encoder weights", "teaching"),
+        *("soup of encoders", "soup of what is not there"),
         *("thin", "thin without a weight", "series of cases", "drawn otherwise", "no input", "shift", "folds alone"),
         "decay of a cosine",
     ],
@@ -215,13 +226,36 @@ def test_a_wrong_call_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("option", ["--run", "--encoder-weights", "--teacher"])
+@pytest.mark.parametrize("option", ["--run", "--encoder-weights", "--soup", "--teacher"])
 def test_an_empty_path_is_not_the_current_folder(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = _train("--data", "drawn:retina", option, "", "--store", tmp_path / "store")
     assert isinstance(result.exception, BadParameter), result.output
     assert f"{option} is empty" in str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_mean_of_several_networks_is_published_as_it_is(tmp_path: Path) -> None:
+    network = ("--network-option", "widths=8,8,8,8,8", "--network-option", "blocks=1,1,1,1,1")
+    tiny = ("--input", "stretch:64x64", "--crop", "0", "--batch-size", "2", "--steps-per-epoch", "1")
+    options = ("--data", "drawn:retina:8", *network, *tiny, "--store", tmp_path / "store")
+    first, second = (tmp_path / name / "best.safetensors" for name in ("first", "second"))
+    assert _train(*options, "--epochs", "1", "--run", first.parent, "--no-publish").exit_code == 0
+    on = ("--fine-tune", "--encoder-weights", first, "--learning-rate", "1e-4", "--epochs")
+    assert _train(*options, *on, "1", "--run", second.parent, "--no-publish").exit_code == 0
+    soup = (*options, *on, "0", "--soup", second, "--soup", second, "--run", tmp_path / "soup")
+    ended = _train(*soup)
+    assert ended.exit_code == 0, ended.output
+    names = "best.safetensors, best.safetensors, best.safetensors"
+    assert f"weights: the mean of 3 networks of ours, {names}\n" in ended.output
+    assert "\nnot trained, validation IoU 0." in ended.output
+    assert [path.name for path in (tmp_path / "store" / "retina").iterdir()] == ["1"]
+    first.unlink()  # what is finished needs no file any more
+    again = _train(*soup)
+    assert again.exit_code == 0, again.output
+    assert "finished already" in again.output
+    fewer = _train(*options, *on, "0", "--soup", second, "--run", tmp_path / "soup")
+    assert isinstance(fewer.exception, BadConfig)
 
 
 def test_the_same_command_goes_on_when_the_encoder_weights_are_gone(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_seed_makes_one_network_whatever_was_drawn_before() -> None:
 
 def test_a_run_that_begins_with_an_encoder_needs_its_file() -> None:
     with pytest.raises(BadConfig, match="give it with --encoder-weights"):
-        begin_with(build_network(_config()), None)
+        begin_with(build_network(_config()), [])
 
 
 USUAL = Normalisation(mean=(0.2, 0.4, 0.6), std=(0.25, 0.25, 0.25))

@@ -191,7 +191,7 @@ def test_what_began_with_it_hands_on_what_it_must_not_judge(checkpoint: Path, tm
     back = _config(seed=1, encoder_weights=file_identity(best))
     with pytest.raises(BadConfig, match="this run goes back to was trained on these images, divided in another way"):
         train(back, tmp_path / "back", None, print, encoder_weights=best)
-    origins = origins_of(encoder=best, teacher=tmp_path / "skin")
+    origins = origins_of([best], teacher=tmp_path / "skin")
     assert [origin.data.name for origin in origins] == ["drawn:retina"] * 2
 
 
@@ -208,10 +208,10 @@ def test_a_checkpoint_that_lies_in_its_run_is_judged_by_the_runs_own_split(tmp_p
 
 def test_a_damaged_card_is_told_of(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / WEIGHTS).write_bytes(checkpoint.read_bytes())
-    assert origins_of(encoder=tmp_path / WEIGHTS, teacher=None) == ()  # without a card nothing is known
+    assert origins_of([tmp_path / WEIGHTS], teacher=None) == ()  # without a card nothing is known
     (tmp_path / CARD).write_text("{}")
     with pytest.raises(BadConfig, match=r"the encoder in .*card\.json: field"):
-        origins_of(encoder=tmp_path / WEIGHTS, teacher=None)
+        origins_of([tmp_path / WEIGHTS], teacher=None)
 
 
 def test_weights_that_are_not_their_cards_are_told_of(checkpoint: Path, tmp_path: Path) -> None:
@@ -220,4 +220,4 @@ def test_weights_that_are_not_their_cards_are_told_of(checkpoint: Path, tmp_path
     (tmp_path / WEIGHTS).write_bytes(content)
     (tmp_path / CARD).write_bytes((checkpoint.parent / CARD).read_bytes())
     with pytest.raises(BadConfig, match=r"the encoder in .*sha256"):
-        origins_of(encoder=tmp_path / WEIGHTS, teacher=None)
+        origins_of([tmp_path / WEIGHTS], teacher=None)

@@ -1,5 +1,6 @@
 """A whole network of ours is trained on, published or not: it computes the same at first, in both modes."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import nn
 from service.errors import BadConfig
 from service.imaging.policy import InputPolicy
 from service.network import build, reparameterize
-from service.store.checkpoint import WEIGHTS
+from service.store.checkpoint import WEIGHTS, Checkpoint
 from service.training.config import Config, configure, file_identity
 from service.training.initial import build_network
 from service.training.job import run as train
 from service.training.plain_encoder import settle
-from service.training.plain_network import load_network
+from service.training.plain_network import load_network, load_soup
+from service.training.run_folder import CURVES
 from service.training.state import BEST
 from tests.network.as_if_trained import as_if_trained
 
@@ -109,6 +111,42 @@ def test_another_network_is_refused_and_nothing_is_changed(
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_a_soup_is_the_mean_of_what_would_be_published(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """Of a published network and one of a run, whose weights differ before they are re-parameterised."""
+    torch.manual_seed(5)
+    one, other = as_if_trained(build(name, **options)).eval(), trained(name, **options)
+    files = saved(reparameterize(one), tmp_path / WEIGHTS), saved(other, tmp_path / BEST)
+    network = build(name, **options)
+    assert load_soup(network, files) == f"weights: the mean of 2 networks of ours, {WEIGHTS}, {BEST}"
+    plain, parts = reparameterize(build(name, **options)), [reparameterize(part).state_dict() for part in (one, other)]
+    plain.load_state_dict({name: (tensor.double() + parts[1][name].double()) / 2 for name, tensor in parts[0].items()})
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert closeness(network.eval()(images), plain.eval()(images)) < 1e-4
+
+
+def test_a_file_counts_in_a_soup_as_often_as_it_comes(tmp_path: Path) -> None:
+    one, other = (saved(reparameterize(trained(**SMALL)), tmp_path / name) for name in ("a.safetensors", WEIGHTS))
+    tensors = load_file(other)
+    save_file({name: 5 * tensor for name, tensor in tensors.items()}, other)
+    network = build("al-net", **SMALL)
+    load_soup(network, [one, one, one, other])
+    found = reparameterize(network).state_dict()
+    for name in ("encoder.stages.2.0.0.weight", "low.weight", "high.bias"):
+        torch.testing.assert_close(found[name], 2 * tensors[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_soup_with_another_network_in_it_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
+    one = saved(reparameterize(trained(**SMALL)), tmp_path / WEIGHTS)
+    other = saved(trained(**{**SMALL, "widths": [4, 6, 8, 10, 14]}), tmp_path / BEST)
+    network = build("al-net", **SMALL)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(BadConfig, match=r"encoder\.stages\.4"):
+        load_soup(network, [one, other])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
 def _config(**changes: object) -> Config:
     own: dict[str, object] = {
         "input": InputPolicy(kind="stretch", height=64, width=64),
@@ -157,3 +195,55 @@ def test_a_run_goes_on_with_the_whole_network_of_a_checkpoint(tmp_path: Path) ->
 def test_fine_tuning_needs_a_file() -> None:
     with pytest.raises(BadConfig, match="give it with --encoder-weights"):
         _config(fine_tune=True)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """The weights of a checkpoint."""
+    result = train(_config(), tmp_path / "first", tmp_path / "store", print)
+    assert result is not None
+    return Path(result.checkpoint) / WEIGHTS
+
+
+def test_a_run_of_no_epochs_publishes_what_it_began_with(published: Path, tmp_path: Path) -> None:
+    config = _config(epochs=0, encoder_weights=file_identity(published), fine_tune=True)
+    said: list[str] = []
+    result = train(config, tmp_path / "run", tmp_path / "store", said.append, encoder_weights=published)
+    assert result is not None
+    assert result.summary.startswith("not trained, validation IoU 0.")
+    assert re.search(r"^not trained  validation IoU 0\.\d{4}$", "\n".join(said), re.MULTILINE)
+    card, before = (Checkpoint.read(folder).card for folder in (Path(result.checkpoint), published.parent))
+    assert (card.version, card.training.epochs, card.training.best_epoch) == ("2", 0, 0)
+    assert card.training.config["encoder_weights"] == file_identity(published)
+    assert card.test is not None
+    assert before.test is not None
+    assert card.test.iou_mean == pytest.approx(before.test.iou_mean, abs=1e-3)
+    assert (card.threshold, card.normalisation) == (before.threshold, before.normalisation)
+    found, expected = load_file(Path(result.checkpoint) / WEIGHTS), load_file(published)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+    assert not (tmp_path / "run" / CURVES).exists()
+
+
+def test_each_network_of_a_soup_must_not_know_what_judges_it(published: Path, tmp_path: Path) -> None:
+    other = _config(seed=1, epochs=1)  # of another split
+    train(other, tmp_path / "other", None, print)
+    files = {"encoder_weights": published, "soup": [tmp_path / "other" / BEST]}
+    config = _config(
+        epochs=0,
+        encoder_weights=file_identity(published),
+        soup=file_identity(tmp_path / "other" / BEST),
+        fine_tune=True,
+    )
+    with pytest.raises(BadConfig, match=r"other knows retina-.*, which this run (tests|validates with)"):
+        train(config, tmp_path / "run", None, print, **files)  # type: ignore[arg-type]
+
+
+def test_a_soup_whose_answers_are_no_numbers_is_refused(published: Path, tmp_path: Path) -> None:
+    tensors = load_file(published)
+    wild = tmp_path / "wild.safetensors"
+    save_file({name: tensor * 1e30 for name, tensor in tensors.items()}, wild)
+    config = _config(epochs=0, encoder_weights=file_identity(wild), fine_tune=True)
+    with pytest.raises(BadConfig, match=r"begins with is no sound network: .*NaN"):
+        train(config, tmp_path / "run", None, print, encoder_weights=wild)
+    assert not (tmp_path / "run" / BEST).exists()

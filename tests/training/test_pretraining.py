@@ -88,7 +88,7 @@ def test_who_tells_the_same_of_everything_is_wrong_by_1_at_each_stage(weights: P
 
 
 def _ready(network: torch.nn.Module, weights: Path) -> torch.nn.Module:
-    begin_with(network, weights)
+    begin_with(network, [weights])
     return network
 
 
@@ -107,7 +107,7 @@ def test_training_begins_with_what_came_of_it(weights: Path, tmp_path: Path) -> 
     file = pretrain(_config(), tmp_path / "encoder", weights, print)
     config = _config(epochs=1, encoder_weights=file_identity(file))
     network = build_network(config)
-    assert begin_with(network, file).endswith("from a network of ours")
+    assert begin_with(network, [file]).endswith("from a network of ours")
     kept = load_file(file)
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in kept.items())
     said: list[str] = []

@@ -5,6 +5,7 @@ import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,7 +195,7 @@ def test_an_encoder_behind_a_link_is_that_of_its_run(teacher: Path, tmp_path: Pa
     split = _split(teacher)
     with pytest.raises(BadConfig, match=r"the encoder in .* knows"):
         check_encoder_unseen(link, _config(), replace(split, test=split.train), IMAGES)
-    assert inherited("retina", encoder=link, teacher=None) == seen_by(teacher, "retina")
+    assert inherited("retina", [link], teacher=None) == seen_by(teacher, "retina")
 
 
 def test_a_run_whose_teacher_knows_its_test_images_is_refused_before_it_begins(teacher: Path, tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_what_a_run_began_with_or_was_taught_by_counts_as_its_own(by: str, teach
     """A run on other data passes on what the first one knew."""
     identity = file_identity(teacher / BEST) if by == "encoder" else teacher_identity(teacher, "retina")
     between = _config(data="drawn:skin:9", **{"encoder_weights" if by == "encoder" else "teacher": identity})
-    first = {"encoder_weights": teacher / BEST} if by == "encoder" else {"teacher": teacher}
+    first: dict[str, Any] = {"encoder_weights": teacher / BEST} if by == "encoder" else {"teacher": teacher}
     assert run_job(between, tmp_path / "between", None, print, **first) is not None
     passed_on = tmp_path / "between" / BEST
     last = _config(encoder_weights=file_identity(passed_on), seed=1)  # of another split than the first one's
