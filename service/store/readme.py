@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from service.imaging.policy import InputPolicy, Levels, Margins
 from service.imaging.share import percent
-from service.store.card import Card, IouEstimate, Quantised, Scores, TrainingMasks
+from service.store.card import Card, IouEstimate, Quantised, Scores, Training, TrainingMasks
 
 Row = tuple[str, object]
 FEW_IMAGES = 100
@@ -136,10 +136,16 @@ def _training(card: Card) -> str:
         ("Commit of the code", training.commit),
         ("Versions", ", ".join(f"{name} {version}" for name, version in training.versions.items())),
         ("Device", training.device),
-        ("Epochs, best", f"{training.epochs}, {training.best_epoch}"),
+        ("Epochs, best", f"{training.epochs}, {training.best_epoch}" if training.epochs else _untrained(training)),
         ("Duration", f"{training.duration_s / 60:.1f} minutes"),
     ]
     return f"## Training\n\n{_table(('What', 'Value'), rows)}\n\n### Config\n\n{_config(training.config)}"
+
+
+def _untrained(training: Training) -> str:
+    files = ["encoder_weights", "soup"] if training.config.get("soup") else ["encoder_weights"]
+    what = "the mean of the weights" if len(files) > 1 else "the weights"
+    return f"none: {what} that the config names as {' and '.join(f'`{name}`' for name in files)}"
 
 
 def _network(card: Card) -> str:

@@ -98,3 +98,16 @@ def test_a_score_on_few_images_is_called_that() -> None:
 @pytest.mark.parametrize(("loss", "said"), [(0.002, "0.9000, 0.0020 below"), (-0.0004, "0.9000, 0.0004 above")])
 def test_the_integer_form_is_above_or_below_float32(loss: float, said: str) -> None:
     assert f"| {said} that of float32 |" in card_readme(make_card(int8=make_quantised(iou_loss=loss)))
+
+
+@pytest.mark.parametrize(
+    ("soup", "said"),
+    [
+        (None, "the weights that the config names as `encoder_weights`"),
+        ("b sha256:0", "the mean of the weights that the config names as `encoder_weights` and `soup`"),
+    ],
+)
+def test_of_what_was_not_trained_it_is_told_where_it_comes_from(soup: str | None, said: str) -> None:
+    config: dict[str, int | float | str | bool | list[int] | list[float] | None] = {"soup": soup}
+    training = make_training().model_copy(update={"epochs": 0, "best_epoch": 0, "config": config})
+    assert f"| Epochs, best | none: {said} |" in card_readme(make_card(training=training))
