@@ -207,7 +207,7 @@ def _check_p99(server: ServerProcess, sieges: list[list[bytes]], statuses: set[i
 
 
 async def _p99_s(server: ServerProcess, sieges: list[list[bytes]], statuses: set[int]) -> float:
-    """Return the 99th percentile of the times of 200 good uploads, four at a time, in the midst of these sieges."""
+    """Return the 99th percentile of the times of 200 good uploads, eight at a time, in the midst of these sieges."""
     hostile_statuses = set()
 
     async def besiege(images: list[bytes]) -> None:
@@ -217,7 +217,7 @@ async def _p99_s(server: ServerProcess, sieges: list[list[bytes]], statuses: set
 
     async with asyncio.timeout(PATIENCE_S):
         besieging = [asyncio.create_task(besiege(images)) for images in sieges]
-        replies = await _at_once(server, [alone(GOOD)] * 200, callers=4)
+        replies = await _at_once(server, [alone(GOOD)] * 200, callers=8)
         while not statuses <= hostile_statuses:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(HOSTILE_PAUSE_S)
         for task in besieging:
