@@ -188,9 +188,9 @@ def test_a_home_that_cannot_be_written_is_not_told_of(tmp_path: Path) -> None:
 
 
 def test_a_wrong_option_is_refused_before_torch_is_loaded() -> None:
-    done = _python("-m", "service.cli", "train", "--data", "drawn:retina", "--epochs", "0")
+    done = _python("-m", "service.cli", "train", "--data", "drawn:retina", "--epochs", "-1")
     assert done.returncode == 2
-    assert done.stderr == "alnet: --epochs 0: Input should be greater than or equal to 1\n"
+    assert done.stderr == "alnet: --epochs -1: Input should be greater than or equal to 0\n"
     program = "import sys; from service.cli import app; app(['train', '--help'], standalone_mode=False)"
     done = _python("-c", f"{program}; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr
