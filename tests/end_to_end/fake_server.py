@@ -33,6 +33,8 @@ CUDA_FAULT: Colour = (0, 255, 255)
 BLACK: Colour = (0, 0, 0)
 """The colour of the tiles of the warm-up."""
 
+HELD = "a batch has begun and is held"
+
 END_OF_THREAD: Colour = (255, 255, 0)
 """A tile of this colour ends the thread that works for the device."""
 
@@ -61,6 +63,17 @@ def log_batch(tiles: Sequence[Pixels]) -> None:
     """Print the colours of the tiles' first pixels, as one line."""
     sys.stdout.write(json.dumps({"batch": [tile[0, 0].tolist() for tile in tiles]}) + "\n")
     sys.stdout.flush()
+
+
+def tell_if_held(gate: threading.Event) -> Listener:
+    """Return what says HELD on stderr for each batch that begins while the engine is held."""
+
+    def tell(_tiles: Sequence[Pixels]) -> None:
+        if not gate.is_set():
+            sys.stderr.write(HELD + "\n")
+            sys.stderr.flush()
+
+    return tell
 
 
 def leak_memory() -> Listener:
@@ -145,6 +158,7 @@ def _engine(modality: str, gate: threading.Event, options: argparse.Namespace) -
     card = fake_engine_card(modality, input=TILES) if modality in options.tiled else fake_engine_card(modality)
     listeners = [LEAKS[kind]() for kind in options.leak] + ([log_batch] if options.log_batches else [])
     listeners += [use_up_threads] if options.threadless else []
+    listeners.append(tell_if_held(gate))
     return OverheardEngine(
         listeners,
         card,

@@ -21,9 +21,9 @@ def answered(server: ServerProcess, status: int) -> float:
 
 def occupy(server: ServerProcess) -> Caller:
     """Give the held engine of a server one upload to be busy with."""
-    before = server.in_flight
+    before = server.batches_held
     caller = Caller(server, IMAGE)
-    until(lambda: server.in_flight == before + 1 and server.waiting == 0)
+    until(lambda: server.batches_held > before)
     return caller
 
 
