@@ -10,10 +10,6 @@ NEEDED = {
         "teacher",
         "--teaching is the weight of a teacher's answers: give the teacher's run folder with --teacher",
     ),
-    "soup": (
-        "fine_tune",
-        "--soup averages whole networks: give --fine-tune, and one of them with --encoder-weights",
-    ),
     "thin": ("cl_dice", "--thin says what clDice takes for thin: give clDice a weight, as --cl-dice 0.5"),
 }
 """Parameters that mean nothing without another one, and what is said then."""

@@ -143,9 +143,9 @@ def _training(card: Card) -> str:
 
 
 def _untrained(training: Training) -> str:
-    files = ["encoder_weights", "soup"] if training.config.get("soup") else ["encoder_weights"]
-    what = "the mean of the weights" if len(files) > 1 else "the weights"
-    return f"none: {what} that the config names as {' and '.join(f'`{name}`' for name in files)}"
+    if training.config.get("soup"):
+        return "none: the mean of the weights that the config names as `encoder_weights` and `soup`"
+    return "none: the weights that the config names as `encoder_weights`"
 
 
 def _network(card: Card) -> str:

@@ -183,8 +183,8 @@ def test_parameters_are_named_as_fields_but_for_those_that_are_none(command: str
         (("--data", "drawn:retina", "--encoder-weights", "no.pth"), BadConfig, "no.pth cannot be read"),
         (("--data", "drawn:retina", "--teaching", "0.5"), BadParameter, "--teacher"),
         (
-            ("--data", "drawn:retina", "--soup", "b.safetensors", "--encoder-weights", "a.safetensors"),
-            BadParameter,
+            ("--data", "drawn:retina", "--soup", __file__, "--encoder-weights", __file__),
+            BadConfig,
             "--soup averages whole networks: give --fine-tune",
         ),
         (
