@@ -135,7 +135,7 @@ class Follower:
     async def _holds(self, name: str) -> bool:
         try:
             return bool(await in_own_thread(partial(self._store.versions, name)))
-        except (BadCheckpoint, RuntimeError):  # RuntimeError: no thread can be started
+        except Exception:  # noqa: BLE001 - such as that memory is short; raised here, it would end all of the following
             return True  # who looks at it hears why
 
     def _say_slow(self) -> None:

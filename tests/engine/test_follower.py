@@ -237,7 +237,9 @@ def test_a_store_that_hangs_when_asked_for_the_version_is_told_of_that_modality(
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("fault", [BadCheckpoint("cell: cannot be listed"), RuntimeError("can't start new thread")])
+@pytest.mark.parametrize(
+    "fault", [BadCheckpoint("cell: cannot be listed"), RuntimeError("can't start new thread"), MemoryError()]
+)
 def test_a_folder_of_which_nobody_can_tell_what_it_holds_is_looked_at(fault: Exception) -> None:
     async def main() -> None:
         store = Store(cell=[1], retina=[1])
