@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from threading import Event
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -63,28 +63,30 @@ class Attempt:
 
     def __init__(self, work: Callable[[], None], *, prompt_s: float = PROMPT_S) -> None:
         self._work, self._prompt_s = work, prompt_s
-        self._has_begun, self._is_over = False, Event()
+        self._last: Future[None] = Future()
+        self._last.cancel()
 
     @property
     def is_under_way(self) -> bool:
         """Whether it was begun and is not over."""
-        return self._has_begun and not self._is_over.is_set()
+        return self._last.running()
 
     def __call__(self) -> None:
         """Call `work`, unless it is under way; return once it is over, or after `prompt_s`."""
-        if not self.is_under_way:  # a thread that has not begun may never do so
-            self._is_over.clear()
-            self._has_begun = False
-            with suppress(RuntimeError):  # no thread can be started now
-                _start(self._run)
-                self._is_over.wait(self._prompt_s)
+        if not self._last.done() and not self._last.cancel():  # a thread that has not begun may never do so
+            return
+        self._last = attempt = Future[None]()
+        with suppress(RuntimeError, TimeoutError):  # RuntimeError: no thread can be started now
+            _start(partial(self._run, attempt))
+            attempt.result(self._prompt_s)
 
-    def _run(self) -> None:
-        self._has_begun = True
+    def _run(self, attempt: "Future[None]") -> None:
+        if not attempt.set_running_or_notify_cancel():
+            return  # it begins so late that another was started in its place
         try:
             self._work()
         finally:
-            self._is_over.set()
+            attempt.set_result(None)
 
 
 class Reading:

@@ -3,6 +3,7 @@
 import _thread
 import asyncio
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -45,6 +46,21 @@ def test_a_number_is_read_though_a_thread_that_should_have_read_it_never_began(m
         patch.setattr(_thread, "start_new_thread", die_at_once)
         assert reading.last() == 0
     asyncio.run(until(lambda: reading.last() == 7))
+
+
+def test_a_thread_that_begins_late_leaves_the_reading_to_the_one_that_was_started_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late: list[Callable[[], None]] = []
+    numbers = iter([7, 8])
+    reading = Reading(lambda: next(numbers), prompt_s=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", lambda run, _arguments: late.append(run))
+        assert [reading.last(), reading.last()] == [0, 0]
+    first, second = late
+    first()
+    second()
+    assert next(numbers) == 8
 
 
 @pytest.mark.timeout(20)
