@@ -1,9 +1,10 @@
 """A segmentation in each of its representations."""
 
-import asyncio
 import binascii
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.responses import Response
 
@@ -19,11 +20,12 @@ from service.api.schemas import (
     SegmentationAnswer,
     ValidatedIou,
 )
+from service.engine.own_thread import in_own_thread
 from service.engine.segmenter import Latency, Segmentation
 from service.store.card import Card, Scores
 
 LARGE_BYTES = 256 * 1024
-"""PNGs longer than this are put into JSON by a worker thread: below, the way there costs more than the work."""
+"""PNGs longer than this are put into JSON by a thread of their own: below, the way there costs more than the work."""
 
 BASE64_BYTES = 3 * 2**16
 """How much is encoded at a time, between which other threads may run; a multiple of 3, so that the pieces join."""
@@ -54,13 +56,8 @@ async def respond(answer: Answer, representation: Representation) -> Response:
 async def _json(answer: Answer) -> bytes:
     segmentation = answer.segmentation
     if len(segmentation.mask_png) + len(segmentation.probability_png or b"") > LARGE_BYTES:
-        kept = [answer]
-        try:
-            return await asyncio.to_thread(lambda: _json_bytes(kept.pop()))
-        except RuntimeError:
-            pass  # no thread can be started now: the work is done, and others may as well wait
-        finally:
-            kept.clear()  # the executor keeps what it has no thread for until it has one: an answer of megabytes
+        with suppress(RuntimeError):  # no thread can be started now: the work is done, and others may as well wait
+            return await in_own_thread(partial(_json_bytes, answer))
     return _json_bytes(answer)
 
 

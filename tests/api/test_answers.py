@@ -1,10 +1,8 @@
 """The JSON answer, into which pictures are put piece by piece."""
 
-import asyncio
 import base64
 import gc
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +10,8 @@ from service.api.answers import BASE64_BYTES, LARGE_BYTES, PLACE
 from service.engine.segmenter import Segmentation
 from tests.api.client import fake_app, running
 from tests.doubles import FakeEngine, draw, fake_engine_card, png, read_png
+from tests.engine.no_threads import start_no_thread, start_threads_that_die
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -27,28 +27,24 @@ async def test_large_pictures_are_whole() -> None:
     assert (read_png(probability) == pixels[..., 1]).all()
 
 
-class NoThreads(ThreadPoolExecutor):
-    """Keeps what it can start no thread for, as its parent does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[object] = []
-
-    def submit(self, *work: object, **_: object) -> Any:
-        self.kept.append(work)
-        raise RuntimeError("can't start new thread")
+async def answered_in_want_of_threads(starts: Callable[[pytest.MonkeyPatch], None]) -> None:
+    pixels = draw(0, 1300, 1300)
+    async with running(fake_app([FakeEngine(fake_engine_card(kind="tile"))])) as client:
+        with pytest.MonkeyPatch.context() as patch:
+            starts(patch)
+            answer = await client.post("/segment/retina?probability=true&threshold=0", content=png(pixels))
+        await until(lambda: segmentations() == [])
+    assert answer.status_code == 200
+    assert (read_png(base64.b64decode(answer.json()["probability"]["data"])) == pixels[..., 1]).all()
 
 
 async def test_large_pictures_are_whole_where_no_thread_can_be_started_for_them() -> None:
-    pixels = draw(0, 1300, 1300)
-    async with running(fake_app([FakeEngine(fake_engine_card(kind="tile"))])) as client:
-        none = NoThreads()
-        asyncio.get_running_loop().set_default_executor(none)
-        answer = await client.post("/segment/retina?probability=true&threshold=0", content=png(pixels))
-        assert none.kept
-        assert segmentations() == []
-    assert answer.status_code == 200
-    assert (read_png(base64.b64decode(answer.json()["probability"]["data"])) == pixels[..., 1]).all()
+    await answered_in_want_of_threads(start_no_thread)
+
+
+@pytest.mark.timeout(60)
+async def test_large_pictures_are_whole_where_a_thread_for_them_never_says_that_it_has_started() -> None:
+    await answered_in_want_of_threads(start_threads_that_die)
 
 
 def segmentations() -> list[object]:

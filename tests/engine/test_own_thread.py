@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.engine import own_thread
 from service.engine.own_thread import Reading, in_own_thread
-from tests.engine.no_threads import start_no_thread
+from tests.engine.no_threads import start_no_thread, start_threads_that_die
 from tests.waiting import until
 
 
@@ -35,15 +34,10 @@ def test_the_loop_ends_while_what_nobody_waits_for_hangs() -> None:
     mended.set()
 
 
-def die_at_once(*_: object) -> int:
-    """Be a thread that finds no memory as it starts, and says nothing."""
-    return 0
-
-
 def test_a_number_is_read_though_a_thread_that_should_have_read_it_never_began(monkeypatch: pytest.MonkeyPatch) -> None:
     reading = Reading(lambda: 7, prompt_s=0.05)
     with monkeypatch.context() as patch:
-        patch.setattr(_thread, "start_new_thread", die_at_once)
+        start_threads_that_die(patch)
         assert reading.last() == 0
     asyncio.run(until(lambda: reading.last() == 7))
 
@@ -69,9 +63,7 @@ def test_a_thread_that_never_says_that_it_has_started_stops_no_loop(monkeypatch:
 
     async def main() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(_thread, "start_new_thread", die_at_once)
-            patch.setattr(threading, "_start_new_thread", die_at_once)
-            patch.setattr(own_thread, "BEGINS_WITHIN_S", 0.05)
+            start_threads_that_die(patch)
             with pytest.raises(RuntimeError, match="has not begun"):
                 await in_own_thread(lambda: None)
         assert await in_own_thread(lambda: 42) == 42
