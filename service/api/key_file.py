@@ -24,7 +24,7 @@ KEY_PREFIX = "alnet_"
 RANDOM_BYTES = 32
 MOST_KEYS = 1000
 LARGEST_BYTES = 1 << 20
-"""Of a file of keys, six times what the most keys take; a larger one is refused."""
+"""Of a file of keys, seven times what the most keys take; a larger one is refused."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TITLE = "# API keys of alnet-service: name, hash, digest, day. Changed by `alnet keys`; a running server follows."

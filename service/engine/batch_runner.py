@@ -26,7 +26,7 @@ class BatchRunner(Generic[Item, Result]):
     """Calls `run` on the `device`, whose turn the caller holds.
 
     - `run` raises: the batch is halved and run again, at last one by one, so that only an item that cannot be run
-      fails, and with it its own upload. One such item among n costs at most 2 log₂ n + 1 more calls.
+      fails, and with it its own upload. One such item among n costs at most 2 ⌈log₂ n⌉ more calls.
     - `run` is out of memory: the same, and batches stay that small from then on (`max_size`).
     - `run` gives a wrong number of results: nobody can tell whose they are, so all in the batch get EngineFailed.
 

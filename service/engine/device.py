@@ -19,7 +19,7 @@ RETRY_AFTER_S = 10.0
 """What callers of a lost device are told: about the time in which a new process loads its checkpoints."""
 
 MOST_BESIDE = 16
-"""Threads for what runs side by side; they only wait for the engine's own, and are begun as needed."""
+"""Threads for what runs side by side; they only wait for the engine's own."""
 
 T = TypeVar("T")
 

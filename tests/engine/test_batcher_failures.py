@@ -5,6 +5,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import pytest
@@ -29,6 +30,17 @@ def test_a_poisonous_item_fails_its_own_caller_and_none_of_its_mates(poison: int
         assert len(engine.batches) == 7  # 8, 4 + 4, 2 + 2, 1 + 1
 
     run_virtually(main)
+
+
+@pytest.mark.parametrize(("size", "more"), [(1, 0), (2, 2), (3, 4), (4, 4), (5, 6), (8, 6), (9, 8)])
+def test_a_poisonous_item_costs_no_more_calls_than_halving_down_to_it_and_its_neighbours(size: int, more: int) -> None:
+    async def calls(poison: int) -> int:
+        engine = ScriptedEngine(raises={poison: ValueError()})
+        async with serving(engine.run, max_size=size) as batcher:
+            await outcomes([ask(batcher, [item]) for item in range(size)])
+        return len(engine.batches)
+
+    assert max(run_virtually(partial(calls, poison)) for poison in range(size)) == 1 + more
 
 
 def test_if_every_item_is_poisonous_each_caller_gets_an_error_of_its_own_and_the_next_is_served() -> None:
