@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,6 +23,7 @@ from service.api.cross_origin import origins_of
 from service.api.parts import Parts
 from service.api.protocol import Protocol
 from service.engine.engine import Engine
+from service.engine.own_thread import start
 from service.errors import BadSettings
 from service.settings import Settings
 
@@ -226,15 +227,14 @@ class Server(uvicorn.Server):
 
 def _end_in(seconds: float) -> None:
     """End the process with 0 after that time, if it has not ended by itself: every caller has been answered."""
-    timer = threading.Timer(seconds, _end)
-    timer.daemon = True  # an exit that takes its normal way does not wait for it
     try:
-        timer.start()
+        start(partial(_end_after, seconds))
     except RuntimeError:
         logger.warning("no thread can be started to end the process should it hang; whatever stops it must see to that")
 
 
-def _end() -> None:
+def _end_after(seconds: float) -> None:
+    time.sleep(seconds)
     logger.warning("a batch or a step of loading does not end; the process ends without it")
     logging.shutdown()
     os._exit(0)

@@ -43,7 +43,7 @@ async def in_own_thread(work: Callable[[], T]) -> T:
         if leave.cancel():
             answer.set_exception(RuntimeError("a new thread has not begun: there may be no memory for it"))
 
-    _start(run)
+    start(run)
     with told_after(BEGINS_WITHIN_S, give_up):
         return await asyncio.wrap_future(answer)
 
@@ -77,7 +77,7 @@ class Attempt:
             return
         self._last = attempt = Future[None]()
         with suppress(RuntimeError, TimeoutError):  # RuntimeError: no thread can be started now
-            _start(partial(self._run, attempt))
+            start(partial(self._run, attempt))
             attempt.result(self._prompt_s)
 
     def _run(self, attempt: "Future[None]") -> None:
@@ -106,7 +106,7 @@ class Reading:
             self._last = self._read()
 
 
-def _start(run: Callable[[], None]) -> None:
+def start(run: Callable[[], None]) -> None:
     """Call `run` in a new thread, for which a process does not wait at its end; RuntimeError if none can be started.
 
     `Thread.start` would wait for a word of the new thread, and never return if that finds no memory before it has said
