@@ -23,6 +23,9 @@ KINDS = (*PLAIN, b"P4", b"P5", b"P6", b"Pf")
 _GAP = rb"(?:\s|#[^\r\n]*+[\r\n])++"
 _WHOLE_NUMBER = re.compile(_GAP + rb"(\d{1,9}+)(?=[\s#])")
 _REAL_NUMBER = re.compile(_GAP + rb"([-+.0-9eE]{1,30}+)(?=[\s#])")
+_END = re.compile(rb"\s|#[^\r\n]*+[\r\n]")
+"""What ends the header: one byte, or a comment with its line end if one is set right behind the last number."""
+
 _WHITESPACE = b" \t\n\r\v\f"
 _MARKED = bytes.maketrans(b"123456789" + _WHITESPACE, b"0" * 9 + b" " * len(_WHITESPACE))
 """Makes each number a row of 0, and each gap one of spaces."""
@@ -86,9 +89,10 @@ def _header(upload: bytes) -> _Header:
     if kind not in {b"P1", b"P4"}:
         largest, at = _number(_REAL_NUMBER if kind == b"Pf" else _WHOLE_NUMBER, upload, at)
     sane = math.isfinite(largest) and largest != 0 if kind == b"Pf" else 1 <= largest <= 65535
-    if not (width >= 1 and height >= 1 and sane):  # NaN, of what is no number, is neither
+    end = _END.match(upload, at, at + _MOST_HEADER_BYTES)
+    if not (width >= 1 and height >= 1 and sane and end):  # NaN, of what is no number, is neither
         raise DamagedImage("the Netpbm image has a header that makes no sense")
-    return _Header(kind, int(width), int(height), largest, at + 1)
+    return _Header(kind, int(width), int(height), largest, end.end())
 
 
 def _number(pattern: re.Pattern[bytes], upload: bytes, at: int) -> tuple[float, int]:

@@ -61,6 +61,12 @@ def test_comments_and_odd_gaps_are_skipped() -> None:
     assert np.asarray(read(upload, LIMIT)).tolist() == [[[255, 0, 128], [0, 0, 255]]]
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["Unix", "Windows"])
+def test_a_comment_behind_the_last_number_is_no_part_of_the_pixels(line_end: bytes) -> None:
+    upload = b"P5 3 1 255# made by hand" + line_end + b"\x20\x0a\x23"
+    assert np.asarray(read(upload, LIMIT)).tolist() == [[0x20, 0x0A, 0x23]]
+
+
 def test_plain_bitmap_digits_may_touch() -> None:
     assert np.asarray(read(b"P1 3 2\n010 1#\n1 0", LIMIT)).tolist() == [[255, 0, 255], [0, 0, 255]]
 
