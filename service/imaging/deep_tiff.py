@@ -6,6 +6,7 @@
 - Unsigned levels of 32 bits: those from 2³¹ on come as negative numbers.
 - Signed levels of 8 bits: negative ones come as the highest.
 - Uncompressed pictures of which strips or tiles are missing: they come black there.
+- Uncompressed pictures that list more strips or tiles than they have: those come over the first.
 - Colours of a palette that are written in 8 bits, not in 16: they come as black.
 - Grey with alpha, plane by plane and compressed: it comes without alpha.
 - Uncompressed pictures of one sample a pixel that say their planes lie apart: it takes all of them for grey of 8 bits.
@@ -31,13 +32,20 @@ from PIL.TiffImagePlugin import (
     COMPRESSION,
     EXTRASAMPLES,
     II,
+    IMAGELENGTH,
+    IMAGEWIDTH,
     MM,
     OPEN_INFO,
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
+    ROWSPERSTRIP,
     SAMPLEFORMAT,
     SAMPLESPERPIXEL,
+    STRIPOFFSETS,
+    TILELENGTH,
+    TILEOFFSETS,
     TILEWIDTH,
+    ImageFileDirectory_v2,
     TiffImageFile,
 )
 
@@ -95,13 +103,27 @@ class TiffAsStored(TiffImageFile):
     def _setup(self) -> None:
         told = self.tag_v2.get(ExifTags.Base.Orientation, 1)
         self.orientation = told[0] if isinstance(told, bytes) and told else told
-        if self.tag_v2.get(SAMPLESPERPIXEL, 1) == 1 and self.tag_v2.get(COMPRESSION, 1) == _UNCOMPRESSED:
-            self.tag_v2[PLANAR_CONFIGURATION] = _SAMPLES_TOGETHER  # of one sample both are the same
+        if self.tag_v2.get(COMPRESSION, 1) == _UNCOMPRESSED:
+            if self.tag_v2.get(SAMPLESPERPIXEL, 1) == 1:
+                self.tag_v2[PLANAR_CONFIGURATION] = _SAMPLES_TOGETHER  # of one sample both are the same
+            _leave_out_surplus(self.tag_v2)
         super()._setup()
         self._size = self._tile_size
 
     def load_end(self) -> None:
         """Do nothing, where Pillow turns."""
+
+
+def _leave_out_surplus(tags: ImageFileDirectory_v2) -> None:
+    """Cut off where strips or tiles lie beyond those of the picture."""
+    listed = STRIPOFFSETS if STRIPOFFSETS in tags else TILEOFFSETS
+    width, height = tags[IMAGEWIDTH], tags[IMAGELENGTH]
+    if listed == STRIPOFFSETS:
+        across, down = width, tags.get(ROWSPERSTRIP, height)
+    else:
+        across, down = tags[TILEWIDTH], tags[TILELENGTH]
+    planes = tags.get(SAMPLESPERPIXEL, 1) if tags.get(PLANAR_CONFIGURATION) == _PLANES_APART else 1
+    tags[listed] = tags[listed][: planes * -(-width // across) * -(-height // down)]
 
 
 def bytes_a_pixel(image: TiffImageFile, *, is_jpeg_buffered: bool) -> float:

@@ -359,6 +359,25 @@ def test_uncompressed_planes_of_which_one_is_missing_are_refused() -> None:
         decode(built(bytes(range(48)), planes | {273: [8, 24], 279: [16] * 2}), max_pixels=LIMIT)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4, 2**32 - 1])
+@pytest.mark.parametrize("planes", [1, 3])
+def test_strips_beyond_the_picture_are_passed_over(rows: int, planes: int) -> None:
+    levels = bytes(range(100, 100 + 16 * planes))
+    strip = 4 * min(rows, 4)
+    offsets = list(range(8, 8 + len(levels), strip))
+    told = PLAIN | {258: [8] * planes, 262: RGB if planes == 3 else GREY, 277: planes, 278: rows, 284: 2}
+    upload = built(levels, told | {273: [*offsets, 9, 9, 9], 279: [strip] * (len(offsets) + 3)})
+    stored = np.frombuffer(levels, np.uint8).reshape(planes, 4, 4)
+    np.testing.assert_array_equal(pixels(upload), np.broadcast_to(np.moveaxis(stored, 0, 2), (4, 4, 3)))
+
+
+def test_tiles_beyond_the_picture_are_passed_over() -> None:
+    sizes = {tag: told for tag, told in PLAIN.items() if tag not in {273, 278, 279}} | {256: 20, 322: 16, 323: 16}
+    tile = bytes(range(100, 116)) * 16
+    upload = built(tile + bytes(256), sizes | {324: [8, 8, 264, 264], 325: [256] * 4})
+    assert grey(upload)[3].tolist() == [*range(100, 116), *range(100, 104)]
+
+
 @pytest.mark.parametrize("unit", [1, 257], ids=["8 bits", "16 bits"])
 def test_the_colours_of_a_palette_may_be_written_in_8_or_16_bits(unit: int) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (3, 256))
