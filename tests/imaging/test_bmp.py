@@ -69,6 +69,18 @@ def test_pillow_reads_the_same_of_what_it_wrote(mode: str) -> None:
         np.testing.assert_array_equal(decode(upload, max_pixels=LIMIT).pixels, np.asarray(pillows.convert("RGB")))
 
 
+@pytest.mark.parametrize("header_bytes", [56, 108, 124])
+@pytest.mark.parametrize(("alpha", "compression"), [(0x8000, 3), (0, 3), (0x8000, 0)])
+def test_a_bit_of_alpha_hides_what_is_transparent(header_bytes: int, alpha: int, compression: int) -> None:
+    pixels = [0xFC00, 0x7C00, 0x801F, 0x001F]  # red and blue, each opaque, then transparent
+    header = struct.pack("<IiiHHIIiiII", header_bytes, 2, 2, 1, 16, compression, 8, 0, 0, 0, 0)
+    header += struct.pack("<4I", 0x7C00, 0x3E0, 0x1F, alpha) + bytes(header_bytes - 56)
+    upload = b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + header_bytes) + header + struct.pack("<4H", *pixels)
+    red, blue, black = [255, 0, 0], [0, 0, 255], [0, 0, 0]
+    wanted = [[blue, black], [red, black]] if alpha and compression else [[blue, blue], [red, red]]
+    assert decode(upload, max_pixels=LIMIT).pixels.tolist() == wanted
+
+
 def test_rows_that_are_missing_are_damage() -> None:
     upload = bmp(noise(9, 9) % 2, BLACK_AND_WHITE, 8)
     for kept in (20, 60, len(upload) - 9):
