@@ -140,7 +140,10 @@ def _bits(upload: bytes, header: _Header) -> NDArray[np.uint8]:
 
 
 def _levels(upload: bytes, header: _Header) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Return the samples of a PGM or PPM, scaled to uint8, or as they are if they are grey and 16 bits deep."""
+    """Return the samples of a PGM or PPM, scaled to uint8, or as they are if they are grey and 16 bits deep.
+
+    Of colours that are as deep the upper byte is returned, as of other formats, unless nothing would be left.
+    """
     largest = int(header.largest)
     if header.kind in {b"P2", b"P3"}:
         samples = _plain_levels(upload, header)
@@ -148,6 +151,8 @@ def _levels(upload: bytes, header: _Header) -> NDArray[np.uint8] | NDArray[np.ui
         samples = _raster(upload, header, ">u2" if largest > 255 else "u1")
     if largest == 65535 and samples.ndim == 2:
         return samples.astype(np.uint16)
+    if largest == 65535 and (upper := (samples >> 8).astype(np.uint8)).any():
+        return upper
     scaled = np.minimum((np.arange(65536) * 255 + largest // 2) // largest, 255).astype(np.uint8)
     scaled[1:] = np.maximum(scaled[1:], 1)
     return scaled[samples]

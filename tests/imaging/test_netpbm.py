@@ -52,6 +52,14 @@ def test_a_mask_of_0_and_1_is_one_whatever_the_declared_largest(kind: bytes, lar
     np.testing.assert_array_equal(read.mask, levels > 0)
 
 
+@pytest.mark.parametrize("kind", [b"P3", b"P6"])
+def test_colours_of_sixteen_bits_are_their_upper_bytes_as_in_other_formats(kind: bytes) -> None:
+    colours = np.array([[0, 255, 256], [511, 33023, 65535]])
+    plain = b" ".join(b"%d" % level for level in colours.ravel())
+    samples = plain if kind == b"P3" else colours.astype(">u2").tobytes()
+    assert np.asarray(read(kind + b" 2 1 65535\n" + samples, LIMIT)).tolist() == [[[0, 0, 1], [1, 128, 255]]]
+
+
 def test_levels_above_the_declared_largest_are_white() -> None:
     assert np.asarray(read(b"P2 2 1 100 50 4000000000", LIMIT)).tolist() == [[128, 255]]
 
