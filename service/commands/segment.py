@@ -14,7 +14,7 @@ import typer
 from service.commands.interruption import interruptible
 from service.commands.large_imports import large_imports
 from service.commands.options import out_option
-from service.commands.segment_files import find_images, name_outputs, passed_over, write_masks
+from service.commands.segment_files import find_images, name_outputs, passed_over, read_image, write_masks
 from service.commands.segment_table import Row, check_table, check_writable, left_out, row_of, written
 from service.errors import AlnetError, FrameNeeded, printable
 from service.settings import Settings
@@ -139,7 +139,7 @@ def _told(error: Exception) -> str:
 
 
 async def _segment_one(segmenter: "Segmenter", file: Path, asked: "Upload") -> "Segmentation":
-    upload = replace(asked, image=await asyncio.to_thread(file.read_bytes))
+    upload = replace(asked, image=await asyncio.to_thread(read_image, file))
     return await segmenter.segment(upload, arrived=asyncio.get_running_loop().time())
 
 

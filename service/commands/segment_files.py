@@ -63,6 +63,18 @@ def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict
     return outputs
 
 
+def read_image(file: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        OSError: it cannot be read, or is larger than the memory that there is.
+    """
+    try:
+        return file.read_bytes()
+    except MemoryError:
+        raise OSError("there is not enough memory to read it") from None
+
+
 def write_masks(paths: Sequence[Path], answer: "Segmentation") -> None:
     """Write the mask, and behind it the probability map if the answer has one, to `paths`.
 

@@ -134,6 +134,22 @@ def test_files_that_fail_are_named_and_the_others_go_on(published: Checkpoint, i
     assert {path.name for path in (tmp_path / "masks").iterdir()} == {"a.png", "c.png"}
 
 
+def test_a_file_that_memory_does_not_hold_is_named_and_the_others_go_on(
+    published: Checkpoint, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_bytes(path: Path) -> bytes:
+        if path.name == "b.tif":
+            raise MemoryError
+        with path.open("rb") as file:
+            return file.read()
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    (tmp_path / "b.tif").touch()
+    result = segment(published, tmp_path / "b.tif", images / "a.png", "--out", tmp_path / "masks")
+    assert (result.exit_code, result.stdout) == (1, f"1 of 2 masks in {tmp_path / 'masks'}\n")
+    assert result.stderr == f"alnet: {tmp_path / 'b.tif'}: there is not enough memory to read it\n"
+
+
 @pytest.mark.parametrize("missing", ["nowhere", "empty"])
 def test_nothing_to_segment_is_an_error(published: Checkpoint, tmp_path: Path, missing: str) -> None:
     (tmp_path / "empty").mkdir()
