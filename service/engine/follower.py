@@ -162,7 +162,7 @@ class Follower:
         if is_gone:
             modality.outlive()
         else:
-            await modality.renew(wanted)
+            await modality.renew(wanted, partial(self._wanted, modality.name))
         return True
 
     async def _wanted(self, name: str) -> Wanted | AlnetError:

@@ -1,5 +1,6 @@
 """One modality of a fleet: the version of it that serves, and what became of the one that the store asks for."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,6 +28,11 @@ RETRY_AFTER_S = 60.0
 SLOW_AFTER_S = 60.0
 """When it is said that the store does not answer: no sound disk takes so long over a checkpoint."""
 
+TELLING_S = 1.0
+"""How long the store has to tell, once a version is loaded, whether it has gone back to the one before."""
+
+Ask = Callable[[], Awaitable[Wanted | AlnetError]]
+"""Tells which version the store asks for now, or why that cannot be told."""
 
 WANT_OF_MEMORY = "memory ran out"
 """What is the same each time: CUDA's own words hold the bytes that were free at that moment."""
@@ -121,10 +127,11 @@ class Modality:
         finally:
             self._slow = ""
 
-    async def renew(self, wanted: Wanted | AlnetError) -> None:
+    async def renew(self, wanted: Wanted | AlnetError, ask: Ask) -> None:
         """Serve what the store asks for; if it cannot be told or served, say why once, and serve on what does.
 
-        Returns once the version that served before has answered all that it began.
+        That is loaded for seconds; `ask` tells what is asked for then. Returns once the version that served before has
+        answered all that it began.
         """
         self._outlives = False
         if isinstance(wanted, AlnetError):
@@ -135,7 +142,7 @@ class Modality:
             self._state = ModalityState("ready", version=wanted.version, is_pinned=wanted.is_pinned)
         else:
             if self._is_worth_trying(wanted):
-                await self._try(wanted)
+                await self._try(wanted, ask)
             is_reason = self._serving is None or wanted.version == self._state.version
             self._state = replace(self._state, is_pinned=wanted.is_pinned and is_reason)
 
@@ -170,7 +177,7 @@ class Modality:
             or self._clock() >= tried.again_at
         )
 
-    async def _try(self, wanted: Wanted) -> None:
+    async def _try(self, wanted: Wanted, ask: Ask) -> None:
         if self._serving is None and self._state.status == "loading":
             self._state = ModalityState("loading", version=wanted.version, is_pinned=wanted.is_pinned)
         try:
@@ -181,9 +188,24 @@ class Modality:
             self._tried = _Tried(wanted.version, wanted.stamp, again_at)
             self._refuse(wanted.version, error)
         else:
-            await self._serve(version, wanted)
-            return
+            if not await self._serves_again(ask):
+                await self._serve(version, wanted)
+                return
+            serves = self._state.version
+            log.info("%s: version %s is asked for no more, %s serves on", self.name, wanted.version, serves)
+            del version
         await self._return_memory()  # behind the handler, where nothing holds the error and what its calls held
+
+    async def _serves_again(self, ask: Ask) -> bool:
+        """Return whether the store asks for what serves: who has gone back to it wants nothing else in between."""
+        if self._serving is None:
+            return False
+        try:
+            async with asyncio.timeout(TELLING_S):
+                asked = await ask()
+        except (TimeoutError, RuntimeError):  # RuntimeError: no thread can be started
+            return False
+        return isinstance(asked, Wanted) and self._serves(asked)
 
     async def _serve(self, version: Version, wanted: Wanted) -> None:
         before = self._state.version

@@ -13,7 +13,7 @@ import pytest
 
 from service.engine.engine import Engine
 from service.engine.follower import NO_CHECKPOINT, Follower
-from service.engine.modality import SLOW_AFTER_S, Modality
+from service.engine.modality import SLOW_AFTER_S, Modality, ModalityState
 from service.engine.own_thread import in_own_thread
 from service.engine.serving import Version
 from service.engine.steps import Steps
@@ -85,6 +85,7 @@ class Followed:
         self.modalities: dict[str, Modality] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.added, self.forgotten = list[str](), list[str]()
+        self.loads, self.served = list[str](), list[str]()
         self.is_over = False
         self.follower = Follower(
             store,
@@ -115,7 +116,7 @@ class Followed:
             name,
             is_required=True,
             load=self._load,
-            on_checkpoint=lambda _modality, _outcome: None,
+            on_checkpoint=lambda modality, _outcome: self.served.append(modality),
             give_back=_nothing,
             slow_after_s=0.01,
         )
@@ -125,7 +126,8 @@ class Followed:
         self.forgotten.append(name)
         del self.modalities[name]
 
-    async def _load(self, modality: Modality, _version: str) -> Version:
+    async def _load(self, modality: Modality, version: str) -> Version:
+        self.loads.append(version)
         if modality.name in self.gates:
             await self.gates[modality.name].wait()
         nothing: Any = None
@@ -311,6 +313,24 @@ async def following_a_broken_cell(store: Store) -> AsyncIterator[Followed]:
     async with followed.following():
         await looked(store, "cell")
         yield followed
+
+
+def test_a_version_that_was_asked_for_no_more_before_it_had_loaded_never_serves() -> None:
+    async def script() -> None:
+        store = Store(retina=[1])
+        followed = Followed(store)
+        async with followed.following():
+            await until(lambda: followed.serves("retina"))
+            followed.gates["retina"] = asyncio.Event()
+            store.held["retina"] = [1, 2]
+            await until(lambda: "2" in followed.loads)
+            store.held["retina"] = [1]
+            followed.gates["retina"].set()
+            await looked(store, "retina")
+            assert followed.modalities["retina"].state == ModalityState("ready", version="1")
+            assert followed.served == ["retina"]
+
+    asyncio.run(script())
 
 
 def test_what_is_gone_is_forgotten_once_and_not_looked_at_until_it_is_there_again() -> None:

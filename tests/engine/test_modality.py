@@ -10,7 +10,7 @@ import pytest
 
 from service.engine.modality import RETRY_AFTER_S, Modality, ModalityState, Refusal
 from service.engine.serving import Version
-from service.errors import BadCheckpoint, UnknownModality
+from service.errors import AlnetError, BadCheckpoint, UnknownModality
 from service.store.model_store import Wanted
 from tests.waiting import until
 
@@ -42,6 +42,7 @@ class Store:
         self.keeps_memory = False
         self.too_early: list[str] = []
         self.widened: list[tuple[str, int]] = []
+        self.asked_then: Wanted | BaseException | None = None
         self.now = 0.0
         self.modality = Modality(
             "retina",
@@ -54,14 +55,25 @@ class Store:
         )
 
     async def ask_for(self, version: str, *, stamp: int = 0, is_pinned: bool = False) -> ModalityState:
-        await self.modality.renew(Wanted(version, is_pinned, ((stamp, 0, 0, 0),)))
+        return await self.renew(Wanted(version, is_pinned, ((stamp, 0, 0, 0),)))
+
+    async def renew(self, wanted: Wanted | AlnetError) -> ModalityState:
+        """Ask for that, and once it is loaded for `asked_then`, if that is set; an error there is raised."""
+
+        async def ask() -> Wanted | AlnetError:
+            if isinstance(self.asked_then, BaseException):
+                raise self.asked_then
+            return self.asked_then or wanted
+
+        await self.modality.renew(wanted, ask)
         return self.modality.state
 
     async def _give_back(self) -> None:
         if self.keeps_memory:
             raise RuntimeError("can't start new thread")
         self.given_back += 1
-        self.too_early += [name for name, batcher in [*self.batchers.items()][:-1] if not batcher.closed]
+        begun = [(name, batcher) for name, batcher in self.batchers.items() if batcher.opened]
+        self.too_early += [name for name, batcher in begun[:-1] if not batcher.closed]
 
     async def _load(self, _modality: Modality, version: str) -> Version:
         self.loads.append(version)
@@ -106,6 +118,37 @@ def test_batches_grow_once_the_memory_of_the_version_before_is_given_back() -> N
         assert store.widened == []
         await store.ask_for("2")
         assert store.widened == [("2", 2)]
+
+    run(script)
+
+
+def test_what_serves_stays_if_the_store_has_gone_back_to_it_while_another_version_was_loaded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        store.asked_then = Wanted("1", is_pinned=True, stamp=())
+        assert (await store.ask_for("2")).version == "1"
+        assert (store.batchers["1"].closed, store.batchers["2"].opened) == (False, False)
+        assert (store.outcomes, store.given_back) == (["served"], 2)
+        store.asked_then = None
+        assert (await store.ask_for("2")).version == "2"
+
+    with caplog.at_level(logging.INFO):
+        run(script)
+    assert "retina: version 2 is asked for no more, 1 serves on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "asked_then", [Wanted("3", is_pinned=True, stamp=()), TimeoutError(), RuntimeError("can't start new thread")]
+)
+def test_a_loaded_version_serves_unless_the_store_is_known_to_ask_for_the_one_before(
+    asked_then: Wanted | Exception,
+) -> None:
+    async def script(store: Store) -> None:
+        await store.ask_for("1")
+        store.asked_then = asked_then
+        assert (await store.ask_for("2")).version == "2"
 
     run(script)
 
@@ -220,7 +263,7 @@ def test_what_serves_on_is_no_more_pinned_once_its_pin_has_gone() -> None:
         refused = Refusal("2", str(REFUSED))
         assert await store.ask_for("2") == ModalityState("ready", version="1", refused=refused)
         assert await store.ask_for("2", is_pinned=True) == ModalityState("ready", version="1", refused=refused)
-        await store.modality.renew(UnknownModality("the store is away"))
+        await store.renew(UnknownModality("the store is away"))
         assert not store.modality.state.is_pinned
 
     run(script)
@@ -229,7 +272,7 @@ def test_what_serves_on_is_no_more_pinned_once_its_pin_has_gone() -> None:
 def test_what_serves_stays_pinned_while_the_store_cannot_tell() -> None:
     async def script(store: Store) -> None:
         await store.ask_for("1", is_pinned=True)
-        await store.modality.renew(UnknownModality("the store is away"))
+        await store.renew(UnknownModality("the store is away"))
         assert store.modality.state.is_pinned
 
     run(script)
@@ -278,7 +321,7 @@ def test_a_version_that_was_refused_is_tried_again_once_the_store_has_asked_for_
         await store.ask_for("1")
         store.faults["2"] = REFUSED
         await store.ask_for("2")
-        await store.modality.renew(between)
+        await store.renew(between)
         await store.ask_for("2")
         assert store.loads.count("2") == 2
 
@@ -298,12 +341,12 @@ def test_a_refusal_is_forgotten_once_the_store_asks_for_what_serves() -> None:
 def test_a_store_that_cannot_say_what_it_wants_leaves_what_serves(caplog: pytest.LogCaptureFixture) -> None:
     async def script(store: Store) -> None:
         await store.ask_for("1")
-        await store.modality.renew(UnknownModality("pinned to version 9"))
-        await store.modality.renew(UnknownModality("pinned to version 9"))
+        await store.renew(UnknownModality("pinned to version 9"))
+        await store.renew(UnknownModality("pinned to version 9"))
         assert store.modality.state.refused == Refusal(None, "pinned to version 9")
         assert (store.modality.state.status, store.outcomes) == ("ready", ["served", "refused"])
         await store.ask_for("1")
-        await store.modality.renew(UnknownModality("pinned to version 9"))
+        await store.renew(UnknownModality("pinned to version 9"))
         assert store.outcomes == ["served", "refused", "refused"], "between them it was well"
 
     run(script)

@@ -194,7 +194,7 @@ def test_a_version_that_is_slow_and_still_asked_for_is_waited_for(
     assert "the store answers again" in caplog.text
 
 
-def test_a_version_that_is_read_in_time_is_served_whatever_is_asked_for_meanwhile(two: Watched) -> None:
+def test_a_version_that_is_read_in_time_is_built_whatever_is_asked_for_meanwhile(two: Watched) -> None:
     write_pin(two.folder, "retina", "1")
 
     async def main() -> str:
