@@ -58,7 +58,8 @@ ADVICE = {
     404: "no such path; /docs lists those that exist",
     405: "that path exists, but not with this method; the Allow header lists those that it has",
     408: "the request's line and headers did not arrive in time; send them at once",
-    431: "the request's line and headers, or the trailers behind its body, are longer than 64 KiB",
+    431: "the request's line and headers, or the trailers behind its body, are longer than 64 KiB, or it has over 128"
+    " headers or parameters",
     501: "of transfer codings this server knows chunked alone; send the body in chunks, or with its length",
     505: "this server speaks HTTP/1.0 and HTTP/1.1",
 }

@@ -984,6 +984,12 @@ def test_a_query_has_only_so_many_parameters(excess: int, status: int) -> None:
     assert told(b"GET /?" + query + b" HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)
 
 
+def test_who_sends_too_many_short_headers_is_not_told_of_their_length_alone() -> None:
+    answer = told(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * MOST_HEADERS + b"\r\n")
+    assert MOST_HEADERS == MOST_PARAMETERS
+    assert b"over %d headers or parameters" % MOST_HEADERS in answer
+
+
 def test_a_head_that_does_not_end_keeps_few_headers_in_memory() -> None:
     async def main() -> None:
         protocol, transport = connect()
