@@ -14,9 +14,11 @@ from service.store.card import Normalisation
 from service.training.augment import TrainingItems
 from service.training.config import Config
 from service.training.encoder_weights import load_encoder_weights
+from service.training.leak import run_of
 from service.training.origins import card_beside
 from service.training.plain_encoder import plain_encoder, settle
 from service.training.plain_network import load_network, load_soup
+from service.training.run_folder import RunFolder
 
 SETTLED_BY = 32
 """Training views, at most, by which the batch norms of a published network begin."""
@@ -113,18 +115,30 @@ def architecture_config(config: Config) -> dict[str, int | str | list[int]]:
 
 
 def check_built_alike(file: Path, config: Config) -> None:
-    """Check the card beside `file`, if there is one: options may differ that no tensor's shape tells of.
+    """Check the card beside `file`, or the run that left it: options may differ that no tensor's shape tells of.
 
     Raises:
-        BadConfig: that network is another one than the configuration's; or as for `card_beside`.
+        BadConfig: that network is another one than the configuration's; or as for `card_beside`; or the run's own
+            configuration cannot be read.
     """
-    if (card := card_beside(file)) is None:
+    if (known := _known_build(file)) is None:
         return
+    architecture, options = known
     own = architecture_config(config)
-    other = {key: value for key, value in card.architecture_config.items() if own.get(key, value) != value}
-    if card.architecture != config.architecture or other:
-        built = " ".join([card.architecture, *(f"{key}={value}" for key, value in card.architecture_config.items())])
+    other = {key: value for key, value in options.items() if own.get(key, value) != value}
+    if architecture != config.architecture or other:
+        built = " ".join([architecture, *(f"{key}={value}" for key, value in options.items())])
         raise BadConfig(f"--fine-tune trains on what is built alike, and {file.name} is of another network: {built}")
+
+
+def _known_build(file: Path) -> tuple[str, dict[str, int | str | list[int]]] | None:
+    """Return architecture and options of the network in `file`, if anything beside it tells them."""
+    if (card := card_beside(file)) is not None:
+        return card.architecture, card.architecture_config
+    if (run := run_of(file)) is None:
+        return None
+    config = RunFolder(run).recorded_config()
+    return config.architecture, architecture_config(config)
 
 
 def begin_with(network: nn.Module, files: Sequence[Path], *, whole: bool = False) -> str:

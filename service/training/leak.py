@@ -52,7 +52,7 @@ def check_encoder_unseen(file: Path, config: Config, split: Split, images: Conte
     Raises:
         BadConfig: see `check_unseen`.
     """
-    if (run := _run_of(file)) is not None:
+    if (run := run_of(file)) is not None:
         check_unseen(run, config, split, images, "the encoder")
 
 
@@ -64,7 +64,7 @@ def caution_of_unknown(file: Path, *, whole: bool = False) -> str | None:
     Raises:
         BadConfig: the file, or a card beside it, cannot be read.
     """
-    if _run_of(file) is not None or card_beside(file) is not None:
+    if run_of(file) is not None or card_beside(file) is not None:
         return None
     if not (whole or any(name.startswith(OURS) for name in read_tensors(file))):
         return None
@@ -81,9 +81,9 @@ def origins_of(files: Sequence[Path], *, teacher: Path | None) -> tuple[Origin, 
         BadConfig: a run folder's files are missing or damaged; or the card beside a file cannot be read, or is not of
             these weights.
     """
-    runs = [run for run in (*map(_run_of, files), teacher) if run is not None]
+    runs = [run for run in (*map(run_of, files), teacher) if run is not None]
     found = [origin for run in runs for origin in RunFolder(run).recorded_split().begun_with]
-    cards = [card_beside(file) for file in files if _run_of(file) is None]
+    cards = [card_beside(file) for file in files if run_of(file) is None]
     return (*found, *(Origin.of(card) for card in cards if card is not None))
 
 
@@ -108,10 +108,10 @@ def check_origins(origins: Iterable[Origin], config: Config, split: Split, datas
 
 def inherited(modality: str, files: Sequence[Path], *, teacher: Path | None) -> Seen:
     """Return what a run of this modality takes over: what the `files` and the run `teacher` have seen."""
-    return joined(seen_by(run, modality) for run in (*map(_run_of, files), teacher) if run is not None)
+    return joined(seen_by(run, modality) for run in (*map(run_of, files), teacher) if run is not None)
 
 
-def _run_of(file: Path) -> Path | None:
+def run_of(file: Path) -> Path | None:
     """Return the run folder in which a file lies, if it is in one, or in the checkpoint there."""
     places = (file, file.resolve())  # the file, or the folder, may be a link
     folders = [folder for place in places for folder in (place.parent, *_run_of_checkpoint(place))]

@@ -200,9 +200,13 @@ def published_before(run: Path, modality: str, store: Path) -> Path | None:
     return None
 
 
-def _origin(card: Card) -> tuple[str, str, float]:
-    """Return what tells a run's checkpoint from all others: the same training twice never takes the same time."""
-    return card.weights_sha256, card.label, card.training.duration_s
+def _origin(card: Card) -> tuple[object, ...]:
+    """Return what tells a run's checkpoint from all others: the same training twice never takes the same time.
+
+    Runs of no epochs take none: what they begin with they may publish for several grids, or measured on other images.
+    """
+    made = card.weights_sha256, card.label, card.training.duration_s
+    return *made, card.input, card.data.digest, card.data.parts_digest
 
 
 def _publish_next(store: Path, card: Card, weights: bytes) -> Path:

@@ -188,8 +188,10 @@ def test_a_run_goes_on_with_the_whole_network_of_a_checkpoint(tmp_path: Path) ->
     assert float((found - expected).abs().mean()) < 0.5 * float(expected.std())
     with pytest.raises(BadConfig, match=r"trained on these images, divided in another way"):
         train(_config(seed=1, **changes), tmp_path / "other", None, print, encoder_weights=weights)
-    with pytest.raises(BadConfig, match=r"weights.safetensors is of another network: al-net .*fusion_stride=2"):
-        train(_config(fusion_stride=1, **changes), tmp_path / "finer", None, print, encoder_weights=weights)
+    finer = _config(fusion_stride=1, **changes)
+    for file in (weights, tmp_path / "run" / BEST):  # the card tells it, or the run
+        with pytest.raises(BadConfig, match=rf"{file.name} is of another network: al-net .*fusion_stride=2"):
+            train(finer, tmp_path / "finer", None, print, encoder_weights=file)
 
 
 def test_fine_tuning_needs_a_file() -> None:
@@ -223,6 +225,18 @@ def test_a_run_of_no_epochs_publishes_what_it_began_with(published: Path, tmp_pa
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
     assert not (tmp_path / "run" / CURVES).exists()
+
+
+def test_the_same_network_is_published_for_another_grid_too(published: Path, tmp_path: Path) -> None:
+    """It took no time to train in either run, by which runs are told apart otherwise."""
+    grids = {side: InputPolicy(kind="stretch", height=side, width=side) for side in (64, 96)}
+    changes = {"epochs": 0, "encoder_weights": file_identity(published), "fine_tune": True}
+    for side, grid in grids.items():
+        config = _config(input=grid, **changes)
+        train(config, tmp_path / str(side), tmp_path / "store", print, encoder_weights=published)
+    cards = [Checkpoint.read(tmp_path / "store" / "retina" / version).card for version in ("2", "3")]
+    assert [card.input for card in cards] == list(grids.values())
+    assert cards[0].weights_sha256 == cards[1].weights_sha256
 
 
 def test_each_network_of_a_soup_must_not_know_what_judges_it(published: Path, tmp_path: Path) -> None:
