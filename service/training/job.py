@@ -46,7 +46,7 @@ from service.training.run_folder import CURVES, EXPECTED, SAMPLES, TENSORBOARD, 
 from service.training.run_lock import held
 from service.training.scores import ImageScore, Predict, score
 from service.training.state import Progress
-from service.training.teacher import Teacher
+from service.training.teacher import Teacher, fitting_checkpoint
 from service.training.tensorboard import ScalarLog
 from service.training.untrained import keep_untrained
 from service.training.watch import Watch
@@ -112,12 +112,7 @@ def _run(
             advice = "give another --store, or --no-publish for now; nothing was trained"
             check_store(store, config.modality, advice)
             check_apart(store, folder.path)
-    network = build_network(config)  # early: what cannot be built is refused before the data are read
-    check_batch(network, config)
-    if config.encoder_weights and not folder.has_begun:
-        for file in begun_with if config.fine_tune else ():
-            check_built_alike(file, config)
-        say(begin_with(network, begun_with, whole=config.fine_tune))
+    network = _network(config, folder, say, begun_with=begun_with, teacher=teacher)
     parts = read_parts(config, folder, say, leads=leads)
     if leads:
         folder.check_apart(config.data, parts.dataset)
@@ -137,6 +132,25 @@ def _run(
     folder.write_result(result)
     say_caution(result, say)
     return result
+
+
+def _network(
+    config: Config, folder: RunFolder, say: Say, *, begun_with: Sequence[Path], teacher: Path | None
+) -> nn.Module:
+    """Return the network that the run begins with; what cannot be built or taught is refused before the data are read.
+
+    Raises:
+        BadConfig: it cannot be built, a file of `begun_with` does not fit it, or `teacher` sees another grid.
+    """
+    network = build_network(config)
+    check_batch(network, config)
+    if config.teacher and teacher is not None:
+        fitting_checkpoint(teacher, config)
+    if config.encoder_weights and not folder.has_begun:
+        for file in begun_with if config.fine_tune else ():
+            check_built_alike(file, config)
+        say(begin_with(network, begun_with, whole=config.fine_tune))
+    return network
 
 
 @dataclass(frozen=True, slots=True)

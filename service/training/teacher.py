@@ -39,12 +39,10 @@ class Teacher(nn.Module):
         Which images it knows is for `service.training.leak` to look at.
 
         Raises:
-            BadConfig: it is no finished run; or its network is of another modality or grid.
+            BadConfig: as `fitting_checkpoint`.
             BadCheckpoint: its checkpoint is damaged.
         """
-        checkpoint = _checkpoint(run, config.modality)
-        if checkpoint.card.input != config.input:
-            raise BadConfig(f"the teacher in {run} sees {spelt(checkpoint.card.input)}, this run {spelt(config.input)}")
+        checkpoint = fitting_checkpoint(run, config)
         return cls(checkpoint, device, DTYPES[precision])
 
     @torch.no_grad()
@@ -52,6 +50,19 @@ class Teacher(nn.Module):
         """Return probabilities, float32 (N, 1, h, w), of pixels (N, 3, h, w) of 0 to 255 on the teacher's device."""
         logits: Tensor = self.network(self.normalise(pixels))
         return torch.sigmoid(logits.float() / self.temperature)
+
+
+def fitting_checkpoint(run: Path, config: Config) -> Checkpoint:
+    """Return what the finished run in the folder `run` left, if it may teach a run of `config`.
+
+    Raises:
+        BadConfig: it is no finished run; or its network is of another modality or grid.
+        BadCheckpoint: its card is damaged.
+    """
+    checkpoint = _checkpoint(run, config.modality)
+    if checkpoint.card.input != config.input:
+        raise BadConfig(f"the teacher in {run} sees {spelt(checkpoint.card.input)}, this run {spelt(config.input)}")
+    return checkpoint
 
 
 def teacher_identity(run: Path, modality: str) -> str:

@@ -251,10 +251,12 @@ def test_of_a_file_that_shows_what_has_taught_it_or_that_others_trained_nothing_
     assert caution_of_unknown(lone) is not None
 
 
-def test_a_teacher_of_another_grid_is_refused(teacher: Path) -> None:
-    config = _config(input=InputPolicy(kind="stretch", height=64, width=64))
+def test_a_teacher_of_another_grid_is_refused_before_the_data_are_read(teacher: Path, tmp_path: Path) -> None:
+    grid = InputPolicy(kind="stretch", height=64, width=64)
+    config, said = _config(input=grid, teacher=teacher_identity(teacher, "retina")), list[str]()
     with pytest.raises(BadConfig, match=r"the teacher in .* sees stretch:32x32, this run stretch:64x64$"):
-        Teacher.of(teacher, config, CPU, "float32")
+        run_job(config, tmp_path / "run", None, said.append, teacher=teacher)
+    assert (said, list(tmp_path.iterdir())) == ([], [])
 
 
 def test_what_is_no_finished_run_of_the_modality_is_no_teacher(teacher: Path, tmp_path: Path) -> None:
