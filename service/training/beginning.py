@@ -5,6 +5,7 @@ from pathlib import Path
 
 from service.training.config import Config
 from service.training.leak import (
+    caution_of_origins,
     caution_of_unknown,
     check_encoder_unseen,
     check_origins,
@@ -33,5 +34,7 @@ def begin(
             say(f"caution: {caution}")
     origins = () if folder.has_begun else origins_of(begun_with, teacher=teacher)
     check_origins(origins, config, split, parts.dataset)
+    if caution := caution_of_origins(origins, parts.dataset):
+        say(f"caution: {caution}")
     seen = {} if folder.has_begun else inherited(config.modality, begun_with, teacher=teacher)
     folder.begin(config, split, parts.dataset, seen, origins)

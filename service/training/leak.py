@@ -106,6 +106,17 @@ def check_origins(origins: Iterable[Origin], config: Config, split: Split, datas
             )
 
 
+def caution_of_origins(origins: Iterable[Origin], dataset: Dataset) -> str | None:
+    """Return what there is to say of published checkpoints that other data have taught: data that grew are others."""
+    names = sorted({origin.data.name for origin in origins if origin.data.digest != dataset.digest})
+    if not names:
+        return None
+    return (
+        f"this run goes back to a published checkpoint that was trained on {', '.join(names)}, and cards name no"
+        " images: if any of those test or validate this run, its scores are too good"
+    )
+
+
 def inherited(modality: str, files: Sequence[Path], *, teacher: Path | None) -> Seen:
     """Return what a run of this modality takes over: what the `files` and the run `teacher` have seen."""
     return joined(seen_by(run, modality) for run in (*map(run_of, files), teacher) if run is not None)

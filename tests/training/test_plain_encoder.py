@@ -178,8 +178,17 @@ def test_what_it_knows_must_not_judge(checkpoint: Path, tmp_path: Path) -> None:
     shares = _config(fractions=(0.7, 0.1, 0.2), encoder_weights=file_identity(checkpoint))
     with pytest.raises(BadConfig, match="divided in another way"):
         train(shares, tmp_path / "run", None, print, encoder_weights=checkpoint)
-    other = _config(epochs=1, data="drawn:retina:10", encoder_weights=file_identity(checkpoint))
-    assert train(other, tmp_path / "other", None, print, encoder_weights=checkpoint) is not None
+
+
+def test_of_other_data_than_its_own_it_is_said_that_nothing_can_be_checked(checkpoint: Path, tmp_path: Path) -> None:
+    """These are its own nine and one more, dealt anew: what it learnt from tests the new run."""
+    said = list[str]()
+    for count, cautions in ((9, 0), (10, 1)):
+        config = _config(epochs=1, data=f"drawn:retina:{count}", encoder_weights=file_identity(checkpoint))
+        assert train(config, tmp_path / str(count), None, said.append, encoder_weights=checkpoint) is not None
+        goes_back = [line for line in said if "goes back to" in line]
+        assert len(goes_back) == cautions
+    assert goes_back[0].startswith("caution: this run goes back to a published checkpoint that was trained on drawn:")
 
 
 def test_what_began_with_it_hands_on_what_it_must_not_judge(checkpoint: Path, tmp_path: Path) -> None:
