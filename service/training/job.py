@@ -39,7 +39,7 @@ from service.training.nothing_found import caution_of_nothing
 from service.training.origins import parts_digest
 from service.training.parts import Parts, Say, Usual, read_parts, shown, study
 from service.training.pictures import draw_curves, draw_expected, draw_samples
-from service.training.processes import agreed_precision, check_agreed, make_fabric, part
+from service.training.processes import agreed_precision, check_agreed, check_same_data, make_fabric, part
 from service.training.publication import Trained, check_apart, check_store, describe, prove_and_publish
 from service.training.resources import memory_for_a_step, memory_for_validation, room_on_disk
 from service.training.run_folder import CURVES, EXPECTED, SAMPLES, TENSORBOARD, Result, RunFolder
@@ -114,6 +114,7 @@ def _run(
             check_apart(store, folder.path)
     network = _network(config, folder, say, begun_with=begun_with, teacher=teacher)
     parts = read_parts(config, folder, say, leads=leads)
+    check_same_data(fabric, parts.dataset.pairs_digest)
     if leads:
         folder.check_apart(config.data, parts.dataset)
         begin(config, folder, parts, say, begun_with=begun_with, teacher=teacher if config.teacher else None)

@@ -18,7 +18,7 @@ with warnings.catch_warnings():  # their own imports use what their dependencies
 
 from service.engine.torch_engine import gpu_has_bfloat16, precisions
 from service.errors import BadConfig
-from service.training.config import Config
+from service.training.config import Config, option_of
 from service.training.torchrun import by_torchrun, here_and_nodes, leads
 
 Precision = Literal["float32", "bfloat16"]
@@ -104,15 +104,33 @@ def check_shared(fabric: Fabric, epochs_done: int) -> None:
 
 
 def check_agreed(fabric: Fabric, config: Config) -> None:
-    """Check that all processes compute in one arithmetic: one that does not see the run folder may have another.
+    """Check that all processes are of one run: each node is given its command, and may find its arithmetic, by itself.
 
     Raises:
-        BadConfig: this process has another one than that of rank 0.
+        BadConfig: this process was asked for another run than that of rank 0, or has another arithmetic.
     """
-    of_rank_0 = fabric.broadcast(config.precision)
-    if config.precision != of_rank_0:
-        found = f"rank {fabric.global_rank} found {config.precision} faster, rank 0 {of_rank_0}"
+    of_rank_0 = Config.model_validate_json(fabric.broadcast(config.model_dump_json()))
+    if config.precision != of_rank_0.precision:
+        found = f"rank {fabric.global_rank} found {config.precision} faster, rank 0 {of_rank_0.precision}"
         raise BadConfig(f"{found}: choose one for all with --precision")
+    if not config.is_same_run(of_rank_0):
+        ours, theirs = config.of_the_run(), of_rank_0.of_the_run()
+        field = next(field for field in {**ours, **theirs} if ours.get(field) != theirs.get(field))
+        given = f"rank {fabric.global_rank} was given another {option_of(field)} than rank 0"
+        raise BadConfig(f"{given}: start the same command on every node")
+
+
+def check_same_data(fabric: Fabric, pairs_digest: str) -> None:
+    """Check that all processes read the same data: of others each would make a split of its own.
+
+    Raises:
+        BadConfig: this process reads other data than that of rank 0.
+    """
+    if pairs_digest != fabric.broadcast(pairs_digest):
+        raise BadConfig(
+            f"rank {fabric.global_rank} finds other images, masks or names of them in --data than rank 0, and might"
+            " learn from images that test: give all nodes the same data"
+        )
 
 
 def _in_bfloat16(config: Config) -> bool:

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 from service.training.run_folder import SPLIT
 from service.training.state import STATE
-from tests.training.alnet_train import ENVIRONMENT, TORCHRUN, Run, RunOfTwo, train
+from tests.training.alnet_train import ENVIRONMENT, OPTIONS, TORCHRUN, Run, RunOfTwo, train
 from tests.training.another_run import another_run
+from tests.training.folders import images_and_masks
 from tests.training.tiny_fit import Fit, Network, config
 
 REPOSITORY = Path(__file__).parents[2]
@@ -139,6 +140,22 @@ def test_uneven_nodes_are_refused(tmp_path: Path) -> None:
     failed = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT | torchrun)
     assert failed.returncode == 2
     assert "start as many on every node" in failed.stderr
+
+
+def test_nodes_that_read_other_data_are_refused(tmp_path: Path) -> None:
+    """As where a copy of the data was not at its end: from what is left another split would be made."""
+    names = [f"image-{number}" for number in range(8)]
+    folders = [images_and_masks(tmp_path / "one" / "data", names), images_and_masks(tmp_path / "other" / "data", names)]
+    for part in ("images", "masks"):
+        (folders[1] / part / "image-2.png").unlink()
+    options = (*("--modality", "my", "--run-folder", str(tmp_path / "run"), "--no-publish"), *OPTIONS[2:])
+    command = [*TORCHRUN, "-m", "tests.training.two_nodes", *map(str, folders), "train", *options]
+    refused = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT, cwd=REPOSITORY
+    )
+    assert refused.returncode != 0
+    assert "alnet: rank 1 finds other images, masks or names of them in --data than rank 0" in refused.stderr
+    assert not (tmp_path / "run" / STATE).exists()
 
 
 def _names(folder: Path) -> set[str]:
