@@ -111,8 +111,8 @@ class Config(BaseModel):
             raise ValueError("--soup averages whole networks: give --fine-tune, and one of them with --encoder-weights")
         if not self.epochs and not (self.fine_tune and self.teacher is None):
             raise ValueError(
-                "--epochs 0 trains nothing: give 1 or more; or --fine-tune, and no --teacher, to publish what the run"
-                " begins with"
+                "--epochs 0 trains nothing: give 1 or more; or to `alnet train` --fine-tune, and no --teacher, to"
+                " publish what the run begins with"
             )
         if self.coarse_epochs and self.coarse_epochs >= self.epochs:
             counts = f"{self.coarse_epochs} of {self.epochs} do not; a preset may have some: --coarse-epochs 0 is none"

@@ -171,7 +171,7 @@ def _deal_fold(groups: Sequence[Sequence[str]], fractions: Fractions, seed: int,
     others = [[group for group in groups if group[0] not in test] for test in dealt.values()]
     shares = _training_shares(fractions)
     if min(map(len, others)) < len(shares):  # of any fold: better now than after others were trained
-        few = f"{len(groups)} images, or groups of images that belong together, are too few for {folds} folds"
+        few = f"{_counted(groups)}, too few for {folds} folds"
         raise BadDataset(f"{few}; add images, or give fewer --folds")
     return {"test": dealt[str(number)]} | _deal(others[number - 1], shares, seed)
 
@@ -180,8 +180,7 @@ def _deal(groups: Sequence[Sequence[str]], shares: Shares, seed: int) -> dict[st
     """Deal groups out in seeded order, large ones first, each to the part that lacks the most images."""
     if len(groups) < len(shares):
         needed = f"{len(shares)} parts need {len(shares)}"
-        few = f"there are {len(groups)} images, or groups of images that belong together; {needed}"
-        raise BadDataset(f"{few}. {_advice(shares, len(groups))}")
+        raise BadDataset(f"{_counted(groups)}; {needed}. {_advice(shares, len(groups))}")
     total = sum(map(len, groups))
     dealt: dict[str, set[str]] = {part: set() for part in shares}
     shuffled = sorted(groups, key=lambda group: _shuffled(seed)(group[0]))
@@ -191,6 +190,15 @@ def _deal(groups: Sequence[Sequence[str]], shares: Shares, seed: int) -> dict[st
         neediest = max(parts, key=lambda part: shares[part] * total - len(dealt[part]))
         dealt[neediest].update(group)
     return dealt
+
+
+def _counted(groups: Sequence[Sequence[str]]) -> str:
+    """Return how many images there are, and how many parts they could be dealt to if some have to stay together."""
+    images = sum(map(len, groups))
+    count = "there is 1 image" if images == 1 else f"there are {images} images"
+    if len(groups) == images:
+        return count
+    return f"{count}, but since those stay together that look alike or are of one case or volume, {len(groups)} to deal"
 
 
 def _advice(shares: Shares, groups: int) -> str:

@@ -134,7 +134,7 @@ def test_a_value_out_of_its_range_is_named(field: str, value: object) -> None:
         ("fractions", (0.5, 0.5, 2.0), "--fractions 2.0, of the test images: .* 1$"),
         ("fine_tune", True, "configuration: --fine-tune needs .* --encoder-weights$"),
         ("coarse_epochs", 40, "configuration: --coarse-epochs must leave"),
-        ("epochs", 0, "configuration: --epochs 0 trains nothing: give 1 or more; or --fine-tune, and no --teacher"),
+        ("epochs", 0, "configuration: --epochs 0 trains nothing: give 1 or more; or to `alnet train` --fine-tune, and"),
         ("soup", "b sha256:0", "configuration: --soup averages whole networks: give --fine-tune, and one of them with"),
         ("fold", 2, "configuration: --folds says how many folds, --fold which of them tests: give both"),
     ],

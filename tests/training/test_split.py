@@ -74,7 +74,7 @@ def test_a_small_share_still_gets_a_image(tmp_path: Path) -> None:
 
 
 def test_too_few_images_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(BadDataset, match=r"2 images, or groups .*; 3 parts need 3\. Add images, or .*: --fractions 0"):
+    with pytest.raises(BadDataset, match=r"are 2 images; 3 parts need 3\. Add images, or .*: --fractions 0"):
         split(numbered(tmp_path, 2), fractions=FRACTIONS, seed=0)
 
 
@@ -165,8 +165,13 @@ def test_no_neighbours_among_slices_with_gaps_are_on_two_sides(tmp_path: Path) -
 
 
 def test_a_single_image_is_not_told_to_do_without_a_test_part(tmp_path: Path) -> None:
-    with pytest.raises(BadDataset, match=r"; 3 parts need 3\. Add images$"):
+    with pytest.raises(BadDataset, match=r"^there is 1 image; 3 parts need 3\. Add images$"):
         split(numbered(tmp_path, 1), fractions=FRACTIONS, seed=0)
+
+
+def test_images_that_stay_together_are_counted_as_well(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match=r"are 8 images, but since .* stay together .*, 1 to deal; 3 parts need 3\."):
+        split(numbered(tmp_path, 8), fractions=FRACTIONS, seed=0, case_pattern="^(.*?)[0-9]+$")
 
 
 def test_a_series_too_short_is_counted(tmp_path: Path) -> None:
@@ -306,7 +311,7 @@ def test_a_slice_fewer_than_folds_need_is_too_few(folds: int, least: int, tmp_pa
 
 
 def test_too_few_images_for_the_folds_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(BadDataset, match=r"3 images, or groups .*; 4 parts need 4\. Add .* fewer --folds$"):
+    with pytest.raises(BadDataset, match=r"are 3 images; 4 parts need 4\. Add .* fewer --folds$"):
         split(numbered(tmp_path / "p", 3), fractions=FRACTIONS, seed=0, fold=(1, 4))
     for fold in (1, 2):
         with pytest.raises(BadDataset, match=r"too few for 2 folds; add images, or give fewer --folds$"):
