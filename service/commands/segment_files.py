@@ -89,6 +89,6 @@ def write_masks(paths: Sequence[Path], answer: "Segmentation") -> None:
 def _write_whole(path: Path, png: bytes) -> None:
     """Write a mask, of which a full disk leaves no half; what was there before stays if it cannot be written."""
     try:
-        replace_file(path, png)
+        replace_file(path, png, mode=None)  # as private as its owner's other files: it is of a patient, perhaps
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}") from error

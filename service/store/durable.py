@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -52,20 +53,20 @@ def give_mode(made: int | Path, mode: int) -> None:
             raise
 
 
-def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, owner: tuple[int, int] | None = None) -> None:
+def replace(path: Path, content: bytes, *, mode: int | None = FILE_MODE, owner: tuple[int, int] | None = None) -> None:
     """Give the file at `path` this `content`, whether it exists or not: readers see the old content or the new.
 
-    It gets `mode`, and `owner` (user and group) if one is given, before there is anything in it. A mode that keeps
-    others out must be had.
+    It gets `mode` (None: what the umask leaves, as any new file), and `owner` (user and group) if one is given, before
+    there is anything in it. A mode that keeps others out must be had.
     """
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=DRAFT)
+    descriptor, draft = _open_draft(path.parent) if mode is None else tempfile.mkstemp(dir=path.parent, prefix=DRAFT)
     try:
         try:
             if owner is not None:
                 os.fchown(descriptor, *owner)
             if mode == FILE_MODE:
                 give_mode(descriptor, mode)
-            else:
+            elif mode is not None:
                 os.fchmod(descriptor, mode)
             _fill(descriptor, content)
         finally:
@@ -105,6 +106,12 @@ def remove_stale_files(folder: Path) -> None:
     for draft in stale_drafts(folder):
         with suppress(OSError):
             draft.unlink()
+
+
+def _open_draft(folder: Path) -> tuple[int, Path]:
+    """Return a new draft, open for writing, and its path; whom the umask keeps out cannot read it."""
+    draft = folder / f"{DRAFT}{secrets.token_hex(8)}"
+    return os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), draft
 
 
 def _fill(descriptor: int, content: bytes) -> None:

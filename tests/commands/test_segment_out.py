@@ -1,6 +1,9 @@
 """alnet segment --out: where masks may go, and what is never written over."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from service.errors import BadParameter
 from service.store.checkpoint import Checkpoint
@@ -17,6 +20,19 @@ def test_a_mask_that_cannot_be_written_fails_its_file_alone(
         f"alnet: {images / 'a.png'}: {tmp_path / 'a.png'} cannot be written: Is a directory"
     )
     assert (tmp_path / "c.png").is_file()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o002, 0o664)])
+def test_whom_the_umask_keeps_out_cannot_read_a_mask(
+    published: Checkpoint, images: Path, tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        segment(published, images / "a.png", "--out", tmp_path, "--probability")
+    finally:
+        os.umask(before)
+    masks = [tmp_path / "a.png", tmp_path / "a.probability.png"]
+    assert [path.stat().st_mode & 0o777 for path in masks] == [mode, mode]
 
 
 def test_a_file_named_twice_is_segmented_once(published: Checkpoint, images: Path, tmp_path: Path) -> None:
