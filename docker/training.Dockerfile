@@ -1,7 +1,9 @@
 # The training-job image: `alnet train`, `alnet evaluate` and the rest of the command line but what needs the server.
 #
 #   docker build -f docker/training.Dockerfile -t alnet-training .
-#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v /my/data:/data:ro -v "$PWD/runs:/runs" alnet-training train ...
+#   mkdir -p runs
+#   docker run --rm --gpus all --shm-size 1g --user "$(id -u):$(id -g)" -v /my/data:/data:ro -v "$PWD/runs:/runs" \
+#       -v "$PWD/model_store:/model_store" alnet-training train --data /data ...
 #
 # torch and --build-arg TORCH_INDEX_URL: as in ../Dockerfile.
 

@@ -270,6 +270,13 @@ def test_the_training_job_writes_its_runs_and_the_store_of_the_service() -> None
     assert train["tmpfs"] == ["/tmp"]
 
 
+def test_the_command_that_the_training_image_tells_mounts_what_compose_does() -> None:
+    """Without the store a run is refused, or what it publishes ends with its container."""
+    told = "".join(line for line in TRAINING.read_text().splitlines() if line.startswith("#"))
+    targets = {volume.rpartition("}")[2] for volume in services(CPU)["train"]["volumes"]}
+    assert set(re.findall(r"-v \S*?(:/[^\s\"]*)", told)) == targets
+
+
 def test_the_training_job_has_shared_memory_for_loading_processes() -> None:
     """Docker's own 64 MB hold one batch of whole images."""
     assert services(CPU)["train"]["shm_size"] == "1gb"

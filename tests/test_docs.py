@@ -1,10 +1,14 @@
 """The documents say what is so: settings, metrics, alerts, targets, dependencies and links are compared."""
 
+import ast
 import asyncio
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -115,6 +119,11 @@ def test_every_phony_target_exists_and_is_listed_by_help() -> None:
     assert re.findall(r"^([a-z]+):.* ## \S", MAKEFILE, re.MULTILINE) == phony
 
 
+def test_make_help_is_a_table_of_two_columns() -> None:
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert len({len(target) for target in re.findall("^make [a-z]+ +", told, re.MULTILINE)}) == 1
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
     code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", document.read_text(), re.DOTALL))
@@ -154,23 +163,46 @@ def test_every_kind_of_problem_that_a_caller_can_meet_is_in_the_contract() -> No
     assert told == known | {(name, 500) for name in own}
 
 
+def declared_names() -> list[str]:
+    """Return the names of all declared dependencies, those of the extras after the others, in the order of the file."""
+    extras = PROJECT["optional-dependencies"].values()
+    requirements = [*PROJECT["dependencies"], *(requirement for extra in extras for requirement in extra)]
+    return [re.split(r"[^A-Za-z0-9_.-]", requirement)[0] for requirement in requirements]
+
+
+def normal(name: str) -> str:
+    """Return a distribution's name as the package index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported_by(file: Path) -> set[str]:
+    """Return the top-level packages that a module imports, anywhere in it."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    names = [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.split(".")[0] for name in names}
+
+
 def test_every_dependency_has_a_reason() -> None:
-    declared = [
-        *PROJECT["dependencies"],
-        *(name for extra in PROJECT["optional-dependencies"].values() for name in extra),
-    ]
-    names = [f"`{re.split(r'[^A-Za-z0-9_.-]', requirement)[0]}`" for requirement in declared]
-    assert [row[0] for row in rows(CONTRIBUTING, "[a-z-]+") if row[1]] == names
+    assert [row[0] for row in rows(CONTRIBUTING, "[a-z-]+") if row[1]] == [f"`{name}`" for name in declared_names()]
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    """What merely comes with another library has no least version, and may be older than what is called in it."""
+    imported = set[str]().union(*map(imported_by, (ROOT / "service").rglob("*.py")))
+    of_extras = {"httptools"}  # uvicorn[standard] says from which version on
+    distributions = packages_distributions()
+    libraries = {
+        module: {normal(name) for name in distributions.get(module, [module])}
+        for module in imported - sys.stdlib_module_names - {"service"} - of_extras
+    }
+    declared = set(map(normal, declared_names()))
+    assert {module for module, names in libraries.items() if not names & declared} == set()
 
 
 def test_every_dependency_is_pinned() -> None:
-    pinned = {
-        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split("\n")
-    }
-    declared = {re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in PROJECT["dependencies"]}
-    for extra in PROJECT["optional-dependencies"].values():
-        declared |= {re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in extra}
-    assert declared - pinned == set()
+    pinned = {normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert set(map(normal, declared_names())) - pinned == set()
 
 
 def test_the_changelog_begins_with_this_version() -> None:
