@@ -57,15 +57,17 @@ clean: ## remove .venv and whatever else can be made again
 	rm -rf .venv peers/.venvs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find service tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(BIN)/python:
+# pip is what comes last into an environment: one that was broken off, or made by a Python that lacks it (Debian's without
+# python3-venv), is made again.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 
 # A stamp is as old as the installation that it stands for. Serving alone needs neither training nor testing libraries.
-.venv/.installed-serve: pyproject.toml constraints.txt | $(BIN)/python
+.venv/.installed-serve: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) --editable '.[serve,cpu]'
 	touch $@
 
-.venv/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+.venv/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) --editable '.[serve,cpu,train,quantize,benchmark,dev]'
 	touch .venv/.installed-serve $@
