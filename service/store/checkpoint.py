@@ -23,6 +23,10 @@ LARGEST_CARD_BYTES = 1 << 20
 LARGEST_FILE_BYTES = 1 << 30
 """Of what lies beside a card, which is read whole: four times the weights of the largest architecture there is."""
 
+RESTORE = "Restore the folder from where it was published, or remove it"
+NEWER = "A newer version of this service may have written it: update this one"
+"""What to do about a folder that is broken, and about one that may be sound for others; to remove that is no remedy."""
+
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
 """What a look at a checkpoint's files tells, without reading them: another stamp means other files."""
 
@@ -114,7 +118,7 @@ class Checkpoint:
         try:
             return cls(parse_card(content), folder)
         except BadCheckpoint as error:
-            raise _broken(folder, str(error)) from error
+            raise _broken(folder, str(error), NEWER if _may_be_newer(error) else RESTORE) from error
 
     @property
     def weights_path(self) -> Path:
@@ -165,5 +169,13 @@ def _read(folder: Path, name: str, most: int) -> bytes:
         raise BadCheckpoint(f"{folder}: {name} cannot be read ({error.strerror})", may_pass=True) from error
 
 
-def _broken(folder: Path, fault: str) -> BadCheckpoint:
-    return BadCheckpoint(f"{folder}: {fault}. Restore the folder from where it was published, or remove it")
+def _may_be_newer(error: BadCheckpoint) -> bool:
+    """Return whether what `parse_card` has refused first is another format, or a field that this version knows not."""
+    if not isinstance(error.__cause__, ValidationError):
+        return False
+    first = error.__cause__.errors()[0]
+    return first["loc"] == ("format",) or first["type"] == "extra_forbidden"
+
+
+def _broken(folder: Path, fault: str, advice: str = RESTORE) -> BadCheckpoint:
+    return BadCheckpoint(f"{folder}: {fault}. {advice}")

@@ -100,6 +100,14 @@ def test_a_broken_card_is_named_with_its_folder_and_field(folder: Path) -> None:
         Checkpoint.read(folder)
 
 
+@pytest.mark.parametrize("field", ['"format": 2', '"format": 1, "blessed": true'])
+def test_nobody_is_told_to_remove_a_card_that_may_be_a_newer_versions(folder: Path, field: str) -> None:
+    card = folder / "card.json"
+    card.write_text(card.read_text().replace('"format": 1', field))
+    with pytest.raises(BadCheckpoint, match=r"card\.json: field (format|blessed): .*: update this one$"):
+        Checkpoint.read(folder)
+
+
 @pytest.mark.parametrize("place", ["retina/2", "cell/1"])
 def test_a_card_in_another_ones_folder_is_refused(folder: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / place).parent.mkdir(exist_ok=True)
