@@ -1,8 +1,10 @@
 """Server processes: started and waited for, watched while they are under load, and ended with all that they started."""
 
 import http.client
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +27,9 @@ LAST_WORDS = 3
 
 LOOK_S = 0.05
 """How often a server that starts is asked whether it is ready."""
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code of what SIGTERM ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,21 @@ def running(
         yield Started(process.pid, time.perf_counter() - started)
     finally:
         _end(process)
+
+
+def end_in_order_at_sigterm() -> None:
+    """Let SIGTERM end this process as an error would, and what it has started first: who ends one process means all.
+
+    Ctrl-C reaches every process of a terminal, SIGTERM this one alone: the server would serve on, and nobody end it.
+    """
+
+    def end(*_: object) -> None:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        sys.exit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def free_port() -> int:

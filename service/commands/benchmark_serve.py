@@ -96,6 +96,7 @@ def serve(
     _check_key(api_key, is_needed=url is None and bool(settings.api_keys))
 
     with large_imports():
+        from service.benchmark.processes import end_in_order_at_sigterm
         from service.benchmark.serve import Plan, benchmark
         from service.benchmark.serve_folder import write
         from service.benchmark.serve_table import serve_table
@@ -112,6 +113,7 @@ def serve(
         api_key=api_key,
     )
     out.mkdir(parents=True, exist_ok=True)
+    end_in_order_at_sigterm()
     with interruptible(f"what was measured until then is in {out}"):
         for report in benchmark(plan, log=out / "serve.log"):
             write(report, out)

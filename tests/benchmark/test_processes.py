@@ -1,5 +1,6 @@
 """Servers are started, watched and ended, with all that they start."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -24,6 +25,26 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+TERMINATED = """
+import sys, time
+from pathlib import Path
+from service.benchmark.load import _in_own_process
+from service.benchmark.processes import end_in_order_at_sigterm, running
+from tests.benchmark.test_processes import _server, sleep
+port, log = int(sys.argv[1]), Path(sys.argv[2])
+if __name__ == "__main__":
+    end_in_order_at_sigterm()
+    with running(_server(port), f"http://127.0.0.1:{port}/ready", log=log) as server:
+        print(server.pid, flush=True)
+        _in_own_process(sleep)
+"""
+
+
+async def sleep() -> None:
+    """Be a load that takes long."""
+    await asyncio.sleep(600)
+
+
 def _server(port: int) -> list[str]:
     return [sys.executable, "-c", SERVER, str(port)]
 
@@ -37,6 +58,22 @@ def test_a_server_is_up_within_the_block_and_gone_after_it_with_its_children(tmp
         assert why_not_ready(f"http://127.0.0.1:{port}/ready") == ""
     assert not any(one.is_running() for one in family)
     assert why_not_ready(f"http://127.0.0.1:{port}/ready")
+
+
+def test_sigterm_ends_what_was_started_and_waits_for_no_load(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(TERMINATED)
+    command = [sys.executable, str(program), str(free_port()), str(tmp_path / "log")]
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with psutil.Popen(command, stdout=subprocess.PIPE, text=True, env=paths) as started:
+        server = psutil.Process(int(started.stdout.readline()))
+        while len(started.children()) < 2:  # the load's process is yet to come
+            time.sleep(0.05)
+        family = started.children(recursive=True)
+        started.terminate()
+        assert started.wait(30) == 143
+    assert server in family
+    assert not psutil.wait_procs(family, timeout=10)[1]
 
 
 def test_a_server_that_ends_before_it_is_ready_is_quoted(tmp_path: Path) -> None:
