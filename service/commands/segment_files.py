@@ -16,6 +16,8 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".
 def find_images(inputs: Sequence[Path]) -> list[Path]:
     """Return the files among `inputs` and the images in its folders, sorted within each, each file once.
 
+    Links of several names to one image are several: stores of data keep equal files once, and each name has its mask.
+
     Raises:
         BadParameter: a path does not exist, or nothing was found.
     """
@@ -25,7 +27,7 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
             raise BadParameter(f"{path} does not exist")
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file == path or (file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()):
-                found.setdefault(file.resolve(), file)
+                found.setdefault(file.parent.resolve() / file.name, file)
     if not found:
         deeper = passed_over(inputs, None)
         raise BadParameter(f"no images in {', '.join(map(str, inputs))}{deeper and f'; {deeper}'}")

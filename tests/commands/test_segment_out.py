@@ -41,6 +41,16 @@ def test_a_file_named_twice_is_segmented_once(published: Checkpoint, images: Pat
     assert result.stdout.startswith("1 of 1 masks")
 
 
+def test_links_of_two_names_to_one_image_have_a_mask_each(published: Checkpoint, images: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("first.png", "second.png"):
+        (links / name).symlink_to(images / "a.png")
+    result = segment(published, links, links / "first.png", "--out", tmp_path / "masks")
+    assert result.stdout.startswith("2 of 2 masks")
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["first.png", "second.png"]
+
+
 def test_images_whose_masks_would_collide_are_refused(published: Checkpoint, images: Path, tmp_path: Path) -> None:
     twin = tmp_path / "a.bmp"
     picture(5, 5).save(twin)
