@@ -63,7 +63,7 @@ def benchmark(plan: Plan, *, log: Path) -> Iterator[ServeReport]:
         target = stack.enter_context(_running_elsewhere(plan) if plan.url else _started(log))
         bare = stack.enter_context(bare_engines(plan.settings)) if plan.with_limit else None
         loads = len(plan.uploads) * (len(plan.callers) + len(plan.shares))
-        progress = stack.enter_context(tqdm(total=loads, unit="load"))
+        progress = stack.enter_context(tqdm(total=loads, unit="load", leave=False, disable=None))
         report = ServeReport(
             machine=this_machine(),
             url=target.url if plan.url else None,
