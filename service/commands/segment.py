@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.interruption import interruptible
+from service.commands.interruption import ended_by_sigterm_alike, interruptible
 from service.commands.large_imports import large_imports
 from service.commands.options import out_option
 from service.commands.segment_files import find_images, name_outputs, passed_over, read_image, write_masks
@@ -75,7 +75,7 @@ def segment(
     asked = Upload(image=b"", threshold=threshold, frame=frame, probability=probability, all_components=all_components)
     rows: dict[Path, Row] = {}
     left = f"the masks until then are in {out}{'' if table is None else f', and what they are like in {table}'}"
-    with interruptible(left), written(table, files, rows):
+    with interruptible(left), written(table, files, rows), ended_by_sigterm_alike():
         asyncio.run(_segment_all(outputs, engine, settings, asked, rows))
     typer.echo(f"{len(rows)} of {len(files)} masks in {out}{left_out(rows.values())}")
     if len(rows) < len(files):

@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -124,15 +125,30 @@ def can_be_interrupted() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("can_be_interrupted")
+@pytest.mark.parametrize(
+    ("ended_by", "on_ctrl_c"),
+    [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_IGN),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM in the background"],
+)
 def test_an_interrupted_call_leaves_the_table_of_the_masks_until_then(
-    published: Checkpoint, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: Checkpoint,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ended_by: signal.Signals,
+    on_ctrl_c: Callable[[int, FrameType | None], object] | signal.Handlers,
 ) -> None:
+    signal.signal(signal.SIGINT, on_ctrl_c)
     begun = list[Sequence[Path]]()
 
     def interrupted_at_the_second(paths: Sequence[Path], answer: Segmentation) -> None:
         begun.append(paths)
         if len(begun) == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(ended_by)
             time.sleep(0.2)  # by now nobody waits for this mask
         write_masks(paths, answer)
 
