@@ -148,7 +148,8 @@ SEGMENT_RESPONSES: Responses = _ANSWERED | problems_of(
 SEGMENT_EXTRA: Json = {
     "requestBody": {
         "required": True,
-        "description": "A form, or the image as it is. The bytes decide what the image is, whatever the header says.",
+        "description": "A form of files, each with a filename, or the image as it is. The bytes decide what the image"
+        " is, whatever the header says.",
         "content": {
             "multipart/form-data": {
                 "schema": {

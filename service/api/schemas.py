@@ -10,9 +10,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Document(BaseModel):
-    """What all documents share: frozen, nothing unknown, no NaN."""
+    """What all documents share: frozen, nothing unknown, no NaN, and no field left out, of which OpenAPI tells."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
 
 class Problem(Document):

@@ -116,6 +116,11 @@ async def test_the_example_that_is_served_has_all_that_its_schema_requires() -> 
     assert set(required["Iou"]["required"]) <= set(example["iou"])
 
 
+def test_every_field_of_an_answer_is_there_whatever_is_in_it(document: Json) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        assert set(schema["required"]) == set(schema["properties"]), name
+
+
 def test_every_operation_says_what_any_other_problem_looks_like(document: Json) -> None:
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     for operation in operations:
