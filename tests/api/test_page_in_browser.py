@@ -257,6 +257,19 @@ def test_the_mask_is_tinted_and_the_rest_is_clear(tmp_path: Path) -> None:
     assert {tuple(pixel) for pixel in pixels[np.eye(4, dtype=np.bool_)]} == {(0, 220, 120, 255)}
 
 
+def test_a_mask_is_tinted_without_a_call_for_each_pixel(tmp_path: Path) -> None:
+    steps = """
+      let calls = 0;
+      const { set } = Uint8ClampedArray.prototype;
+      Uint8ClampedArray.prototype.set = function (...given) { ++calls; return set.apply(this, given); };
+      const mask = document.createElement("canvas");
+      Object.assign(mask, { width: 8, height: 8, naturalWidth: 8, naturalHeight: 8 });
+      mask.getContext("2d").fillRect(0, 0, 8, 8);
+      report([tinted(mask).width, calls]);
+    """
+    assert in_browser(tmp_path, steps) == [8, 0]
+
+
 LONGER_THAN_A_CANVAS = png(np.ones((1, 70_000), dtype=np.bool_))
 NO_CONTEXT = "HTMLCanvasElement.prototype.getContext = () => null;"
 
@@ -541,3 +554,14 @@ def test_nothing_stands_out_of_a_narrow_screen(tmp_path: Path) -> None:
       report(Math.max(...[...document.querySelectorAll("body *")].map(shown => shown.getBoundingClientRect().right)));
     """
     assert in_browser(tmp_path, steps) <= 320
+
+
+def test_a_problem_does_not_stand_out_of_a_narrow_screen(tmp_path: Path) -> None:
+    steps = """
+      document.documentElement.style.width = "320px";
+      await pick("a.png");
+      report([problem().length > 60, $("problem").scrollWidth - $("problem").clientWidth]);
+    """
+    told = {"title": "Damaged image", "detail": "it ends early", "request_id": 32 * "d"}
+    answer = f"maskAnswer = () => Response.json({json.dumps(told)}, {{ status: 422 }});"
+    assert in_browser(tmp_path, steps, answers=answer) == [True, 0]
