@@ -3,7 +3,6 @@
 import errno
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,7 +58,7 @@ def replace(path: Path, content: bytes, *, mode: int | None = FILE_MODE, owner: 
     It gets `mode` (None: what the umask leaves, as any new file), and `owner` (user and group) if one is given, before
     there is anything in it. A mode that keeps others out must be had.
     """
-    descriptor, draft = _open_draft(path.parent) if mode is None else tempfile.mkstemp(dir=path.parent, prefix=DRAFT)
+    descriptor, draft = _open_draft(path.parent, 0o666 if mode is None else 0o600)
     try:
         try:
             if owner is not None:
@@ -71,9 +70,9 @@ def replace(path: Path, content: bytes, *, mode: int | None = FILE_MODE, owner: 
             _fill(descriptor, content)
         finally:
             os.close(descriptor)
-        Path(draft).replace(path)
+        draft.replace(path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
@@ -108,10 +107,10 @@ def remove_stale_files(folder: Path) -> None:
             draft.unlink()
 
 
-def _open_draft(folder: Path) -> tuple[int, Path]:
-    """Return a new draft, open for writing, and its path; whom the umask keeps out cannot read it."""
+def _open_draft(folder: Path, mode: int) -> tuple[int, Path]:
+    """Return a new draft, open for writing, and its path; it gets of `mode` what the umask leaves."""
     draft = folder / f"{DRAFT}{secrets.token_hex(8)}"
-    return os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), draft
+    return os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), draft
 
 
 def _fill(descriptor: int, content: bytes) -> None:
