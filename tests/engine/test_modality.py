@@ -140,7 +140,8 @@ def test_what_serves_stays_if_the_store_has_gone_back_to_it_while_another_versio
 
 
 @pytest.mark.parametrize(
-    "asked_then", [Wanted("3", is_pinned=True, stamp=()), TimeoutError(), RuntimeError("can't start new thread")]
+    "asked_then",
+    [Wanted("3", is_pinned=True, stamp=()), TimeoutError(), RuntimeError("can't start new thread"), MemoryError()],
 )
 def test_a_loaded_version_serves_unless_the_store_is_known_to_ask_for_the_one_before(
     asked_then: Wanted | Exception,
