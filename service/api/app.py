@@ -92,6 +92,7 @@ def _without_routes(gate: Gate, telemetry: Telemetry, fleet: Fleet) -> FastAPI:
         openapi_url=None,  # FastAPI's route to it has no name in logs; ours is in `pages`
         docs_url=None,  # its page draws its code from the internet; so is ours
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # operation ids, which generated clients name methods by
         redirect_slashes=False,  # to an address made of the caller's Host header, and without TLS
         dependencies=[Depends(gate)] if gate.is_needed else [],
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for at each request

@@ -44,7 +44,7 @@ ANSWER: Json = {
     "mask": {
         "media_type": "image/png",
         "encoding": "base64",
-        "data": "iVBORw0KGgo…",
+        "data": "iVBORw0KGgo=",
         "label": "vessel",
         "area_px": 31240,
         "area_fraction": 0.0738,

@@ -51,7 +51,7 @@ class Picture(Document):
 
     media_type: Literal["image/png"] = "image/png"
     encoding: Literal["base64"] = "base64"
-    data: str
+    data: str = Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"})
 
 
 class Mask(Picture):

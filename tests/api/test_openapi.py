@@ -1,6 +1,7 @@
 """The OpenAPI document says what the service does."""
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +53,18 @@ def test_every_path_for_machines_is_described(document: Json) -> None:
         "/readyz",
         "/metrics",
     }
+
+
+def test_operations_are_named_as_a_generated_client_should_name_its_methods(document: Json) -> None:
+    names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
+    assert names == ["segment", "models", "card", "livez", "readyz", "metrics"]
+
+
+def test_pictures_are_described_and_exemplified_as_base64_of_png(document: Json) -> None:
+    for schema in ("Mask", "Picture"):
+        data = document["components"]["schemas"][schema]["properties"]["data"]
+        assert (data["contentEncoding"], data["contentMediaType"]) == ("base64", "image/png")
+    assert b64decode(ANSWER["mask"]["data"], validate=True) == b"\x89PNG\r\n\x1a\n"
 
 
 def test_the_parameters_are_described(segment: Json) -> None:
