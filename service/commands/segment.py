@@ -57,7 +57,7 @@ def segment(
 
     A file that cannot be used is named on stderr, the others go on, and the exit code is 1. Warnings, as of an image
     unlike the training images, are told there, too, and fail nothing. Folders are searched one level deep for .png
-    .jpg .tif .bmp .ppm .pgm files.
+    .jpg .tif .bmp .ppm .pgm files and the like; what else looks like pictures is told.
     """
     from service.engine.image_work import Upload
 
@@ -67,7 +67,7 @@ def segment(
         check_table(table, files, outputs)
     settings = Settings.read(store=store, device=device)
     engine = _load(settings, modality)
-    if line := passed_over(inputs, out):
+    for line in passed_over(inputs, out):
         typer.echo(f"alnet: {printable(line)}", err=True)
     out.mkdir(parents=True, exist_ok=True)
     if table is not None:

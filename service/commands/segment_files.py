@@ -1,16 +1,16 @@
 """The files of `alnet segment`: which images there are, what their masks are called, and how these are written."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.errors import BadParameter
+from service.imaging.file_names import SUFFIXES, UNREAD_SUFFIXES
 from service.store.durable import replace as replace_file
 
 if TYPE_CHECKING:
     from service.engine.segmenter import Segmentation
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"}
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
@@ -29,22 +29,38 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
             if file == path or (file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()):
                 found.setdefault(file.parent.resolve() / file.name, file)
     if not found:
-        deeper = passed_over(inputs, None)
-        raise BadParameter(f"no images in {', '.join(map(str, inputs))}{deeper and f'; {deeper}'}")
+        raise BadParameter("; ".join([f"no images in {', '.join(map(str, inputs))}", *passed_over(inputs, None)]))
     return list(found.values())
 
 
-def passed_over(inputs: Sequence[Path], out: Path | None) -> str:
-    """Return how many folders inside those of `inputs` are not read, nor the one for the masks; nothing if none."""
+def passed_over(inputs: Sequence[Path], out: Path | None) -> list[str]:
+    """Return a line for what is not read in the folders of `inputs`, but may have been meant.
+
+    That are pictures in other formats, and folders, but for the one for the masks.
+    """
+    return [*_other_formats(inputs), *_deeper_folders(inputs, out)]
+
+
+def _other_formats(inputs: Sequence[Path]) -> list[str]:
+    folders = {path.resolve() for path in inputs if path.is_dir()}
+    files = [path for folder in folders for path in folder.iterdir() if not path.name.startswith(".")]
+    counts = Counter(path.suffix.lower() for path in files if path.is_file())
+    return [
+        f"{suffix} files ({counts[suffix]}) are passed over; save them as PNG"
+        for suffix in sorted(counts.keys() & UNREAD_SUFFIXES)
+    ]
+
+
+def _deeper_folders(inputs: Sequence[Path], out: Path | None) -> list[str]:
     known = {path.resolve() for path in (*inputs, *([] if out is None else [out]))}
     inside = [path for folder in inputs if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_dir()]
     deeper = [path for path in inside if not path.name.startswith(".") and path.resolve() not in known]
     if not deeper:
-        return ""
+        return []
     example = f"{deeper[0]} and {len(deeper) - 1} more" if len(deeper) > 1 else str(deeper[0])
-    return (
+    return [
         f"folders inside folders ({len(deeper)}) are passed over; name them, too, to segment what is in them: {example}"
-    )
+    ]
 
 
 def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict[Path, list[Path]]:

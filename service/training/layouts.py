@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.errors import BadDataset
+from service.imaging.file_names import SUFFIXES, UNREAD_SUFFIXES
 from service.store.card import printable
 from service.training import gif_mask
 from service.training.listed import TABLE, read_listed
@@ -19,11 +20,7 @@ from service.training.pairs import FileSource, NoMask, Pair, unpacked
 from service.training.slices import numbers_of, size_of_slices
 from service.training.volumes import TIFF_SUFFIXES, count_pages, pages_as_pairs
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"})
-UNREAD_SUFFIXES = frozenset({".dcm", ".gif", ".webp", ".jp2", ".avif", ".heic", ".nii", ".npy", ".mha", ".svs", ".czi"})
-"""Of pictures in formats that are not read."""
-
-MASK_SUFFIXES = IMAGE_SUFFIXES | {gif_mask.SUFFIX}
+MASK_SUFFIXES = SUFFIXES | {gif_mask.SUFFIX}
 
 MASK_WORDS = ("mask", "segmentation", "seg", "label", "labels", "gt", "groundtruth", "manual")
 """What may follow an image's name in its mask's, after `_`, `-` or a full stop, in small letters or large."""
@@ -198,7 +195,7 @@ def _images_and_masks(folder: Path) -> Layout | None:
     if image_folder is None or mask_folder is None:
         return None
     images, masks = _image_files(image_folder), _image_files(mask_folder, MASK_SUFFIXES)
-    for subfolder, found, suffixes in ((image_folder, images, IMAGE_SUFFIXES), (mask_folder, masks, MASK_SUFFIXES)):
+    for subfolder, found, suffixes in ((image_folder, images, SUFFIXES), (mask_folder, masks, MASK_SUFFIXES)):
         if not found:
             read = f"we read {' '.join(sorted(suffixes))}, also as .gz"
             raise BadDataset(f"{subfolder} holds no image; {read}{_instead_of_images(subfolder)}")
@@ -260,7 +257,7 @@ def _missing_mask(case: str, image_of: Mapping[str, Path], mask_of: Mapping[str,
 def _check_links(folders: Iterable[Path]) -> None:
     """Raise BadDataset if an image in these folders is a link to nothing: its partner may be one, too."""
     for path in (path for folder in sorted(folders) for path in sorted(folder.iterdir())):
-        if _is_link_to_nothing(path) and unpacked(path).suffix.lower() in IMAGE_SUFFIXES:
+        if _is_link_to_nothing(path) and unpacked(path).suffix.lower() in SUFFIXES:
             raise BadDataset(f"{path} is a link to what is not there: mend it, or remove it and its partner")
 
 
@@ -270,7 +267,7 @@ def _unread(folders: Iterable[Path], case: str, case_of: Callable[[str], str]) -
     for path in (path for path in files if case_of(_composed(path)) == case):
         if _is_link_to_nothing(path):
             return f"{path} is a link to what is not there: mend the link"
-        if path.is_file() and unpacked(path).suffix.lower() not in IMAGE_SUFFIXES:
+        if path.is_file() and unpacked(path).suffix.lower() not in SUFFIXES:
             return f"{path} is in a format that is not read: save it as PNG"
     return None
 
@@ -300,7 +297,7 @@ def _is_called(folder: Path, name: str) -> bool:
     return name in re.sub("[^a-z0-9]", "", folder.resolve().name.lower())
 
 
-def _image_files(folder: Path | None, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+def _image_files(folder: Path | None, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     images = [] if folder is None else _images_in(folder, suffixes)
     for path in images:
         if not _is_utf_8(path.name):
@@ -308,7 +305,7 @@ def _image_files(folder: Path | None, suffixes: Collection[str] = IMAGE_SUFFIXES
     return images
 
 
-def _images_in(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+def _images_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     if not folder.is_dir():
         return []
     files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

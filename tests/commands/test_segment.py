@@ -60,6 +60,28 @@ def test_folders_inside_a_folder_are_counted_once_but_those_that_are_named_or_ho
     assert str(nothing.exception).startswith(f"no images in {deep}; folders inside folders (1) are passed over")
 
 
+def test_pictures_of_a_folder_in_formats_that_are_not_read_are_told_and_rarer_endings_of_the_others_found(
+    published: Checkpoint, tmp_path: Path
+) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in ("a.DCM", "b.dcm", "c.webp", ".hidden.gif", "notes.txt"):
+        (scans / name).write_bytes(b"")
+    told = "no images in {}; .dcm files (2) are passed over; save them as PNG; .webp files (1) are passed over"
+    nothing = segment(published, scans, "--out", tmp_path / "none")
+    assert isinstance(nothing.exception, BadParameter)
+    assert str(nothing.exception).startswith(told.format(scans))
+
+    picture(40, 40).save(scans / "d.jfif", format="JPEG")
+    picture(40, 40).save(scans / "e.pnm", format="PPM")
+    result = segment(published, scans, "--out", tmp_path / "masks")
+    assert result.stdout == f"2 of 2 masks in {tmp_path / 'masks'}\n"
+    assert result.stderr.splitlines() == [
+        "alnet: .dcm files (2) are passed over; save them as PNG",
+        "alnet: .webp files (1) are passed over; save them as PNG",
+    ]
+
+
 def test_a_mask_is_the_one_that_the_service_gives(published: Checkpoint, images: Path, tmp_path: Path) -> None:
     result = segment(published, images / "b.bmp", "--out", tmp_path, "--probability")
     assert result.exit_code == 0

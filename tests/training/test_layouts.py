@@ -330,7 +330,7 @@ def test_two_masks_of_one_image_are_named(tmp_path: Path) -> None:
 def test_an_empty_folder_is_named(tmp_path: Path, kind: str) -> None:
     images_and_masks(tmp_path, ["a"])
     (tmp_path / kind / "a.png").unlink()
-    first = {"images": ".bmp .jpeg", "masks": ".bmp .gif .jpeg"}[kind]
+    first = {"images": ".bmp .jfif", "masks": ".bmp .gif .jfif"}[kind]
     with pytest.raises(BadDataset, match=f"{kind} holds no image; we read {first}"):
         read_layout(tmp_path)
 
