@@ -206,7 +206,7 @@ def _advice(shares: Shares, groups: int) -> str:
     if "train" not in shares:
         return "Add images, or give fewer --folds"
     two_would_do = "test" in shares and groups > 1
-    return "Add images" + (", or do without a test part: --fractions 0.7 0.3 0" if two_would_do else "")
+    return "Add images" + (", or do without a test part: alnet train --fractions 0.7 0.3 0" if two_would_do else "")
 
 
 def _connected(names: Sequence[str], links: Iterable[tuple[str, str]]) -> list[list[str]]:
