@@ -1,12 +1,16 @@
-"""Refuse a TIFF of JPEGs of which one breaks off, and a JPEG of which nothing is left at the end but zeros.
+"""Refuse a TIFF of JPEGs of which one breaks off or is too small, and a JPEG of which only zeros are left at the end.
 
 libtiff hands each strip or tile to libjpeg, which fills up what is missing, grey as a rule, and says so in a warning
-that nobody hears. Each is a JPEG of its own, so one that breaks off is one without an end.
+that nobody hears. Each is a JPEG of its own, so one that breaks off is one without an end. Of one that is smaller than
+its strip or tile libtiff leaves the rest black, and warns likewise.
 """
+
+from itertools import cycle, product
 
 from PIL.TiffImagePlugin import COMPRESSION, JPEGTABLES, TiffImageFile
 
 from service.errors import DamagedImage
+from service.imaging import tiff
 from service.imaging.tiff_pieces import pieces
 
 _JPEG = 7
@@ -14,6 +18,11 @@ _JPEG = 7
 
 _END_OF_IMAGE = b"\xff\xd9"
 """Never within what is compressed: there each 0xFF is followed by a 0, or by the number of a restart."""
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""The second bytes of the markers behind which a JPEG tells its size."""
+
+Size = tuple[int, int]
 
 
 def check_ends(upload: bytes, image: TiffImageFile) -> None:
@@ -30,6 +39,38 @@ def check_ends(upload: bytes, image: TiffImageFile) -> None:
     for start, end in pieces(image):
         if upload.find(_END_OF_IMAGE, start, end) < 0:
             raise DamagedImage("the TIFF holds a JPEG that breaks off: a part of the picture is missing")
+
+
+def check_sizes(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
+    """Raise DamagedImage if a JPEG is not as wide or as high as the part of the picture that lies in its strip or tile.
+
+    One that tells no size is left to libtiff.
+    """
+    if image.tag_v2.get(COMPRESSION) != _JPEG:
+        return
+    for (start, end), (width, height) in zip(pieces(image), cycle(_piece_sizes(page, image.size)), strict=False):
+        told = _size(upload, start, end)
+        if told is not None and (told[0] < width or told[1] < height):
+            raise DamagedImage("the TIFF holds a JPEG that is smaller than its part of the picture")
+
+
+def _piece_sizes(page: tiff.Page, size: Size) -> list[Size]:
+    """Return the (width, height) of each strip or tile of a plane, of a picture of this (width, height), in order."""
+    width, height = size
+    across, down = page.tile or (width, min(page.strip_rows or height, height))
+    corners = product(range(0, height, down), range(0, width, across))
+    return [(min(across, width - left), min(down, height - top)) for top, left in corners]
+
+
+def _size(upload: bytes, start: int, end: int) -> Size | None:
+    """Return the (width, height) that a JPEG between `start` and `end` tells, None if it tells none."""
+    at = start + 2  # behind the marker of its start
+    while at + 9 <= end and upload[at] == 0xFF:
+        marker = upload[at + 1]
+        if marker in _START_OF_FRAME:
+            return int.from_bytes(upload[at + 7 : at + 9]), int.from_bytes(upload[at + 5 : at + 7])
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(upload[at + 2 : at + 4])
+    return None
 
 
 def check_tail(upload: bytes, first_scan: int) -> None:

@@ -270,6 +270,7 @@ def _tiff(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
 def _read_tiff(upload: bytes, page: tiff.Page, image: deep_tiff.TiffAsStored) -> PillowImage.Image:
     ycbcr.check_pieces(upload, page, image)
     jpeg_pieces.check_ends(upload, image)
+    jpeg_pieces.check_sizes(upload, page, image)
     zero_tails.check(upload, page, image)
     return deep_tiff.read(image)
 

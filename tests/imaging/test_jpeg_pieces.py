@@ -1,6 +1,7 @@
 """A JPEG, or a TIFF of them, is read whole or refused: libjpeg fills up one that breaks off in a TIFF, or in zeros."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +19,18 @@ PICTURE = noise(HEIGHT, WIDTH)
 TILED = pytest.mark.parametrize("is_tiled", [False, True], ids=["strips", "tiles"])
 
 
-def jpegs(*, is_tiled: bool = False, cut: float = 0, piece: int = 0, shares: bool = False) -> bytes:
-    """Return a grey TIFF of JPEGs, of one of which that part is `cut` off its end; or the first of which `shares`."""
+def jpegs(
+    *, is_tiled: bool = False, cut: float = 0, piece: int = 0, shares: bool = False, less: tuple[int, int] = (0, 0)
+) -> bytes:
+    """Return a grey TIFF of JPEGs, of one of which that part is `cut` off its end; or the first of which `shares`.
+
+    That one has so many rows and columns `less`.
+    """
     side = SIDE if is_tiled else WIDTH
     corners = [(y, x) for y in range(0, HEIGHT, SIDE) for x in range(0, WIDTH, side)]
     pieces = [encoded(Image.fromarray(PICTURE[y : y + SIDE, x : x + side]), "JPEG") for y, x in corners]
+    y, x = corners[piece]
+    pieces[piece] = encoded(Image.fromarray(PICTURE[y : y + SIDE - less[0], x : x + side - less[1]]), "JPEG")
     pieces[piece] = pieces[piece][: round(len(pieces[piece]) * (1 - cut))]
     lengths = [len(each) for each in pieces]
     offsets = [8 + sum(lengths[:number]) for number in range(len(lengths))]
@@ -50,6 +58,35 @@ def test_tiles_may_share_a_jpeg() -> None:
 def test_a_jpeg_that_breaks_off_is_refused_whatever_lies_behind_it(*, is_tiled: bool, piece: int, cut: float) -> None:
     with pytest.raises(DamagedImage, match="breaks off"):
         decode(jpegs(is_tiled=is_tiled, cut=cut, piece=piece), max_pixels=LIMIT)
+
+
+@TILED
+@pytest.mark.parametrize(("rows", "columns"), [(8, 0), (0, 8)], ids=["lower", "narrower"])
+@pytest.mark.parametrize("piece", [0, 1, -1])
+def test_a_jpeg_smaller_than_its_part_of_the_picture_is_refused(
+    *, is_tiled: bool, rows: int, columns: int, piece: int
+) -> None:
+    with pytest.raises(DamagedImage, match="smaller than its part"):
+        decode(jpegs(is_tiled=is_tiled, piece=piece, less=(rows, columns)), max_pixels=LIMIT)
+
+
+def test_the_last_strip_has_no_more_rows_than_are_left(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    Image.fromarray(noise(21, 48, 3)).save(file, compression="jpeg", tiffinfo={278: 16})
+    with Image.open(file) as picture:
+        assert picture.tag_v2[278] == 16  # type: ignore[attr-defined]
+    assert decode(file.read_bytes(), max_pixels=LIMIT).pixels.shape == (21, 48, 3)
+
+
+def test_a_tile_at_the_edge_may_end_with_the_picture() -> None:
+    """Some writers do so, and nothing is missing."""
+    upload = jpegs(is_tiled=True, piece=-1, less=(4, 8))
+    for tag, told in ((256, WIDTH), (257, HEIGHT)):
+        was, now = (struct.pack("<HHII", tag, LONG, 1, size) for size in (told, told - (8 if tag == 256 else 4)))
+        assert upload.count(was) == 1
+        upload = upload.replace(was, now)
+    read = decode(upload, max_pixels=LIMIT).pixels[..., 0]
+    assert np.abs(read.astype(int) - PICTURE[:-4, :-8]).mean() < 12
 
 
 def with_tables(tables: bytes) -> bytes:

@@ -74,7 +74,9 @@ def test_a_small_share_still_gets_a_image(tmp_path: Path) -> None:
 
 
 def test_too_few_images_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(BadDataset, match=r"are 2 images; 3 parts need 3\. Add images, or .*: alnet train --fractions 0"):
+    with pytest.raises(
+        BadDataset, match=r"are 2 images; 3 parts need 3\. Add images, or .*: alnet train --fractions 0"
+    ):
         split(numbered(tmp_path, 2), fractions=FRACTIONS, seed=0)
 
 
