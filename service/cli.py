@@ -4,12 +4,12 @@ import getpass
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
 from service.commands.interruption import INTERRUPTED
+from service.commands.torchrun import has_lost_another, let_the_leader_speak
 
 try:
     import typer
@@ -38,9 +38,6 @@ EXTRAS = (
     "`benchmark networks` [train], `benchmark serve` [serve,train,benchmark]"
 )
 USAGE_ERRORS = (BadConfig, BadParameter, BadSettings)
-
-LEADER_SPEAKS_S = 5.0
-"""How long the other processes of torchrun's wait for the first one to tell what all of them have found."""
 
 app = typer.Typer(
     name="alnet",
@@ -77,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except (AlnetError, OSError) as error:
-        _let_the_leader_speak()
+        let_the_leader_speak()
         print(f"alnet: {printable(' '.join(_with_store(error).split()))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
     except ModuleNotFoundError as error:  # the serving image cannot train, and the training image cannot serve
@@ -85,9 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"alnet: {library} is not installed; {EXTRAS}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if (told := _told_of(error)) is None:
             raise
-        print(f"alnet: {reason(error)}; close what else uses that memory, or use another device", file=sys.stderr)
+        print(f"alnet: {told}", file=sys.stderr)
         sys.exit(1)
     except BaseException as error:
         if not _is_of_an_interrupt(error):
@@ -103,14 +100,13 @@ def _with_store(error: AlnetError | OSError) -> str:
     return f"{error}. The store is {error.store.absolute()}; --store or ALNET_STORE names another one"
 
 
-def _let_the_leader_speak() -> None:
-    """Wait, in a process of torchrun's that is not the first: when that one ends in an error, torchrun ends all others.
-
-    What is wrong with the call or the data is found by all of them, and is to be told once; what only one of them finds
-    is told all the same.
-    """
-    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
-        time.sleep(LEADER_SPEAKS_S)
+def _told_of(error: MemoryError | RuntimeError) -> str | None:
+    """Return what to say where memory or another process of the job is gone; None of any other error, a fault."""
+    if has_lost_another(error):
+        return "another process of this job has ended; look for what it said"
+    if is_out_of_memory(error):
+        return f"{reason(error)}; close what else uses that memory, or use another device"
+    return None
 
 
 def _open_what_is_closed() -> None:
