@@ -40,7 +40,7 @@ from service.training.split_file import SplitFile
 
 SEED = 0
 NOT_QUANTISED = re.compile(r"\bencoder\.stages\.[01]\..*\.weight$")
-"""Weights of layers that stay as they are: what the first two stages lose, none can make good (docs/benchmark-notes.md)."""
+"""Layers whose weights stay as they are: what the first two stages lose, none makes good (docs/benchmark-notes.md)."""
 
 TOOLS = ("nncf", "openvino")
 
