@@ -2,6 +2,6 @@
 
 import sys
 
-# OpenVINO would report each import to its makers over the network, with a number of the machine that it leaves at home.
-# Without this package it reports nothing, nor does NNCF. None is Python's own way to say that there is no such module.
+# OpenVINO would report each import to its makers over the network, with an ID of the machine kept in the home folder.
+# Without this package neither it nor NNCF reports anything. None is Python's own mark for a module that is not there.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """One call of the engine: items in it, seconds that it took, how it ended."""
+    """One call of the engine: how many items, how many seconds, and whether it failed."""
 
     size: int
     ran_s: float
@@ -25,12 +25,12 @@ class BatchReport:
 class BatchRunner(Generic[Item, Result]):
     """Calls `run` on the `device`, whose turn the caller holds.
 
-    - `run` raises: the batch is halved and run again, at last one by one, so that only an item that cannot be run
-      fails, and with it its own upload. One such item among n costs at most 2 ⌈log₂ n⌉ more calls.
-    - `run` is out of memory: the same, and batches stay that small from then on (`max_size`).
+    - `run` raises: the batch is halved and run again, in the end one by one, so that only an item that cannot be run
+      fails, and only its own upload with it. One such item among n costs at most 2 ⌈log₂ n⌉ more calls.
+    - `run` runs out of memory: the same, and batches stay that small from then on (`max_size`).
     - `run` gives a wrong number of results: nobody can tell whose they are, so all in the batch get EngineFailed.
 
-    `on_batch` hears of every call, and raises nothing.
+    `on_batch` is told of every call, and must raise nothing.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class BatchRunner(Generic[Item, Result]):
 
     @property
     def max_size(self) -> int:
-        """Most items in a batch: as constructed or widened to, or fewer since the device ran out of memory."""
+        """Most items in a batch: as constructed or widened to, or fewer once the device has run out of memory."""
         return self._max_size
 
     def widen(self, max_size: int) -> None:
-        """Let batches hold so many items from now on, if that is more than they may now: there is room for them."""
+        """Let batches hold up to `max_size` items from now on, if that is more than before: there is room for them."""
         self._max_size = max(self._max_size, max_size)
 
     async def answer(self, batch: Sequence[Part[Item, Result]]) -> list[Part[Item, Result]]:
-        """Run the batch; return once each of its items has a result, has failed its upload, or is wanted no more.
+        """Run the batch; return once each of its items has a result, has failed its upload, or is no longer wanted.
 
-        Returns those that were still wanted when it began.
+        Returns the items that were still wanted when it began.
 
         Raises:
             DeviceLost: the device is lost; the callers are not answered yet.
@@ -72,7 +72,7 @@ class BatchRunner(Generic[Item, Result]):
         return begun
 
     async def _attempt(self, portion: Sequence[Part[Item, Result]]) -> bool:
-        """Run `portion` as one batch and answer its callers; return False if it is to be halved instead."""
+        """Run `portion` as one batch and answer its callers; return False if it must be halved instead."""
         if len(portion) > self._max_size:  # memory ran out on the other half
             return False
         items = [part.item for part in portion]
@@ -117,7 +117,7 @@ def _deliver(results: Sequence[Result], portion: Sequence[Part[Item, Result]]) -
 
 
 def engine_failed(error: Exception) -> EngineFailed:
-    """Return what the caller of an item gets on which the engine raised `error`."""
+    """Return the error for the caller of an item on which the engine raised `error`."""
     failed = EngineFailed(f"the network could not be run on this image ({type(error).__name__})")
     failed.__cause__ = error
     return failed

@@ -1,13 +1,13 @@
 """Many callers, one call: gathers uploads into batches for a device. Knows no tensors, no images, no HTTP.
 
-A batch leaves when the device is free, with all that has come by then (continuous batching). There is one exception:
-for callers who should be back at once it waits a little, if Mates says that it pays.
+A batch leaves as soon as the device is free, with everything that has arrived by then (continuous batching). The one
+exception: it waits a little for callers who should be back at once, if Mates says that this pays.
 
-An engine that runs items side by side instead of together (SideBySide) has its batches dealt out item by item, and for
-it nobody waits. An upload that comes alone to an idle device is still run as a batch of one, with all of the device.
+An engine that runs items side by side instead of together (SideBySide) has its batches dealt out item by item, and they
+never wait. An upload that arrives alone at an idle device is still run as a batch of one, with the whole device.
 
-Batches are as large as `max_size`, unless a smaller size is measured to cost less an item. While other batchers use the
-device, they are no larger than runs in `QUANTUM_S`, so that one upload of theirs does not wait for many of ours.
+Batches hold up to `max_size` items, unless a smaller size is measured to cost less per item. While other batchers use
+the device, batches hold no more than runs in `QUANTUM_S`, so that one upload of theirs does not wait for many of ours.
 
 Every upload is answered exactly once: with its results, with an error, or not at all because its caller has left.
 """
@@ -38,24 +38,24 @@ from service.errors import DeadlineExceeded, DeviceLost, Overloaded, ShuttingDow
 __all__ = ["Answer", "BatchReport", "Batcher", "too_late"]
 
 ITEMS_AN_UPLOAD = 16
-"""So many items for each upload that may wait is as much as waits in all. A large picture has over a hundred, and many
-such pictures would take gigabytes."""
+"""Limit on the items held in all: this many for each upload that may wait. A large picture has over a hundred, and many
+large pictures would take gigabytes."""
 
 logger = logging.getLogger(__name__)
 
 
 class Batcher(Generic[Item, Result]):
-    """Callers await `submit`; `run` is called on the `device` with at most `max_size` items of any of them.
+    """Callers await `submit`; `run` is called on the `device` with at most `max_size` items, from any of the callers.
 
     Items are taken in turns, one from each waiting upload, so that a large upload does not starve small ones. An async
-    context manager: leaving it answers what is queued and refuses what comes then. If the leaving is cancelled (the
-    time to drain is over), those still waiting get ShuttingDown at once.
+    context manager: leaving it answers what is queued and refuses new work. If leaving is cancelled (the time to drain
+    is over), those still waiting get ShuttingDown at once.
 
-    What becomes of a batch that fails is for BatchRunner to say. If the device is lost, every caller gets DeviceLost,
-    and so do new ones. A batcher that ends by a fault of its own gives the device up, so that the process is replaced
-    rather than one modality gone for good. `on_batch` hears of every call of `run`. `first_costs` are the seconds that
-    batches of some sizes have taken, if any were run before. `clock` counts the seconds of the event loop's clock, but
-    finely: uvloop's own goes in steps of a millisecond.
+    BatchRunner decides what happens when a batch fails. If the device is lost, every caller gets DeviceLost, and so do
+    new ones. A batcher that itself fails gives the device up: better that the process is replaced than that one
+    modality is gone for good. `on_batch` is told of every call of `run`. `first_costs` are the seconds that batches of
+    some sizes took, if any were run before. `clock` tells the event loop's time, but more finely: uvloop's own clock
+    advances in steps of a millisecond.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Batcher(Generic[Item, Result]):
         on_batch: Callable[[BatchReport], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # What is handed on knows nothing of the batcher: a circle would leave what a version that was replaced has on
-        # the device to whichever thread collects garbage.
+        # What is passed on holds no reference to the batcher: in a cycle, what a replaced version has on the device
+        # would be freed by whichever thread collects garbage.
         self._costs = CostCurve(first_costs)
         told = partial(_tell, on_batch)
         note = partial(_note, self._costs, on_batch)
@@ -115,20 +115,20 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def queued(self) -> int:
-        """Uploads that wait: not all of their items have been taken into a batch."""
+        """Uploads that wait: at least one of their items has not been taken into a batch yet."""
         return len(self._waiting)
 
     @property
     def max_size(self) -> int:
-        """Most items in a batch: as constructed or widened to, or fewer since the device ran out of memory."""
+        """Most items in a batch: as constructed or widened to, or fewer once the device has run out of memory."""
         return self._runner.max_size
 
     def widen(self, max_size: int) -> None:
-        """Let batches hold so many items from now on, if that is more than they may now: there is room for them."""
+        """Let batches hold up to `max_size` items from now on, if that is more than before: there is room for them."""
         self._runner.widen(max_size)
 
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
-        """Return if `submit` would queue an upload that came now, behind `ahead` others that are still on their way.
+        """Return if `submit` would queue an upload arriving now, behind `ahead` others that are still on their way.
 
         Raises:
             DeadlineExceeded, Overloaded, ShuttingDown, DeviceLost: as `submit` does.
@@ -142,7 +142,7 @@ class Batcher(Generic[Item, Result]):
             raise _overloaded(f"{waiting} uploads wait already", self._until_place_s(ahead))
 
     def _until_place_s(self, ahead: int) -> float:
-        """Return when a full queue has room; a burst has many to refuse, so that is kept until the queue changes."""
+        """Return the seconds until a full queue has room; kept until it changes, since a burst has many to refuse."""
         if self._advised_at != (state := (ahead, self._waiting.changes, self._drain.batches)):
             left = [self._waiting.turns(upload) for upload in self._waiting]
             self._advice_s = self._drain.until_place_s(left, ahead=ahead, largest=self._largest())
@@ -152,21 +152,21 @@ class Batcher(Generic[Item, Result]):
     async def submit(
         self, items: Sequence[Item], *, deadline: float | None = None, since: float | None = None
     ) -> Answer[Result]:
-        """Return the results for the `items` of one upload, in their order. It is admitted whole or refused at once.
+        """Return the results for the `items` of one upload, in order. An upload is admitted whole or refused at once.
 
         Work on it began at `since`, by default now. A caller who is cancelled, or whose `deadline` passes, costs nobody
-        anything: items that were not begun are never run, and those that run end unheard. Both are times of the event
-        loop's clock.
+        anything: items not yet begun are never run, and the results of running ones are dropped. `since` and `deadline`
+        are times of the event loop's clock.
 
         Raises:
             ValueError: `items` is empty.
             DeadlineExceeded: the deadline has passed; raised at that moment, even while a batch runs.
-            Overloaded: `max_queued` uploads wait already, or, with these, more than ITEMS_AN_UPLOAD times as many items
-                would be held for all; one upload alone may have any number. `retry_after_s` says when to come back.
+            Overloaded: `max_queued` uploads wait already, or more than `max_queued` × ITEMS_AN_UPLOAD items would be
+                held in all; a lone upload may have any number. `retry_after_s` says when to come back.
             ShuttingDown: the batcher is closed, or the time to drain is over.
             DeviceLost: the device is lost, or the batcher itself has failed.
-            EngineFailed: `run` raised what is chained on one of the items, or gave a wrong number of results.
-            AlnetError: `run` raised it on one of the items.
+            EngineFailed: `run` raised on one of the items (that error is chained), or gave a wrong number of results.
+            AlnetError: `run` raised this error on one of the items.
         """
         if len(items) == 0:
             raise ValueError("an upload needs at least one item")
@@ -190,7 +190,7 @@ class Batcher(Generic[Item, Result]):
             self._unanswered.discard(upload)
 
     def _check_room(self, items: int) -> None:
-        """Return if so many more `items` may be held; else raise Overloaded."""
+        """Return if this many more `items` may be held; else raise Overloaded."""
         held = sum(len(upload.items) for upload in self._unanswered)
         excess = held + items - ITEMS_AN_UPLOAD * self._max_queued
         if held and excess > 0:
@@ -217,7 +217,7 @@ class Batcher(Generic[Item, Result]):
         self._remember(begun)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        """Leave no caller behind, however the serving task has ended."""
+        """Leave no caller unanswered, however the serving task has ended."""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -243,7 +243,7 @@ class Batcher(Generic[Item, Result]):
         return len(self._waiting) > 0
 
     async def _mates_wait(self) -> None:
-        """Wait for more uploads while that pays; while others have the device, they gather without waiting."""
+        """Wait for more uploads while that pays; not while others have the device, since uploads gather then anyway."""
         if self._dealer is not None:
             return
         oldest = min(upload.arrived for upload in self._waiting)
@@ -267,7 +267,7 @@ class Batcher(Generic[Item, Result]):
         return self._costs.most_within(QUANTUM_S, largest) if self._share.has_rivals else largest
 
     def _take(self) -> list[Part[Item, Result]]:
-        """Form a batch: the next item of each waiting upload in turn, without those whose callers have left."""
+        """Form a batch: the next item of each waiting upload in turn, skipping uploads whose callers have left."""
         batch: list[Part[Item, Result]] = []
         now, largest = self._clock(), self._largest()
         while self._waiting and len(batch) < largest:
@@ -304,7 +304,7 @@ def _tell(listener: Callable[[BatchReport], None], report: BatchReport) -> None:
 
 
 def too_late() -> DeadlineExceeded:
-    """Return what a caller hears whose deadline passes."""
+    """Return the error for a caller whose deadline has passed."""
     return DeadlineExceeded("the deadline passed before there was an answer; allow more time")
 
 

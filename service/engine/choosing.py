@@ -1,4 +1,4 @@
-"""Which engine serves a checkpoint: the fastest that is installed, and whose masks are those of the float32 network."""
+"""Which engine serves a checkpoint: the fastest one installed whose masks are those of the float32 network."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -50,18 +50,18 @@ ANY = Wish()
 """Whatever is fastest here."""
 
 EXACT = Wish(engine="torch", device="cpu", precision="float32")
-"""What the others are compared with."""
+"""What all other engines are compared with."""
 
 
 _DEVICES = {"openvino": "cpu", "cuda-graphs": "cuda"}
-"""Where those engines run that run in one place only."""
+"""The device of each engine that runs on one kind of device only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to serve a checkpoint; `build` raises whatever a library does that cannot do it on this machine.
+    """One way to serve a checkpoint; `build` raises whatever its library raises if this machine cannot do it.
 
-    `masks`: see `Parity`.
+    `masks`: see `Parity.fault`.
     """
 
     name: str
@@ -79,36 +79,36 @@ def load_engine(checkpoint: Checkpoint, wish: Wish = ANY) -> Engine:
 
 
 def loading(card: Card, contents: Contents, wish: Wish) -> Steps[Engine]:
-    """Build the first engine that does as wished and passes the gate of `Parity`, in steps.
+    """Build, in steps, the first engine that meets the `wish` and passes the gate of `Parity`.
 
-    One that this machine cannot build or run is passed over with a line in the log. With `threads` above 0 PyTorch's
-    CPU threads in this process are set to that many.
+    An engine that this machine cannot build or run is skipped, with a line in the log. If `threads` is above 0, PyTorch
+    gets that many CPU threads in this process.
 
     Raises:
-        BadCheckpoint: weights and card contradict each other, no engine reproduces the card's probe, or its descriptors
-            of images are not those of this version.
-        BadSettings: what is wished for is not there.
+        BadCheckpoint: weights and card contradict each other, no engine reproduces the card's probe, or the card's
+            image descriptors are not those of this version.
+        BadSettings: what is wished for is not available.
         DeviceLost: the device is lost.
         Exception: as `first_sound`.
     """
     if wish.threads:
         torch.set_num_threads(wish.threads)
-    likeness(card.training_images)  # which an engine does not need, but whoever serves it does
+    likeness(card.training_images)  # checked here: the engine does not need it, but whoever serves it does
     network = build_network(card, parse_state(card, contents.weights))
     device = _device(wish)
     return (yield from first_sound(card, network, candidates(card, network, contents, wish, device)))
 
 
 def first_sound(card: Card, network: nn.Module, tried: Sequence[Candidate]) -> Steps[Engine]:
-    """Return the engine of the first candidate that passes the gate, in steps; what fails is let go before the next.
+    """Return, in steps, the engine of the first candidate to pass the gate; one that fails is freed before the next.
 
-    Memory that is short ends the search: it may be there again in a minute, and what served in its place would serve
-    for weeks (docs/adr/0014-the-fastest-engine-that-answers-like-float32.md).
+    A lack of memory ends the search: it may be over in a minute, while another engine, once chosen, would serve for
+    weeks (docs/adr/0014-the-fastest-engine-that-answers-like-float32.md).
 
     Raises:
-        BadCheckpoint: the `network` does not reproduce the card's probe, or no engine does. It may pass if the last
-            engine, which works wherever PyTorch does, did not even come to answer: for want of a thread or a file, say.
-        Exception: a candidate's own error, which says that memory ran out or the device is lost.
+        BadCheckpoint: the `network` does not reproduce the card's probe, or no engine does. `may_pass` is set if the
+            last engine, which works wherever PyTorch does, could not even answer, say for want of a thread or a file.
+        Exception: a candidate's own error, if it says that memory ran out or the device is lost.
     """
     yield
     parity = Parity(card, network)
@@ -127,14 +127,14 @@ def first_sound(card: Card, network: nn.Module, tried: Sequence[Candidate]) -> S
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """Why an engine is not to serve; whether that may pass, since it says nothing of the checkpoint."""
+    """Why an engine must not serve; `may_pass` if that says nothing about the checkpoint."""
 
     reason: str
     may_pass: bool
 
 
 def _try(candidate: Candidate, parity: Parity) -> Steps[Engine | _Fault]:
-    """Return the candidate's engine, or why it is not to serve; then nothing of it is left in memory."""
+    """Return the candidate's engine, or why it must not serve; in that case nothing of it is left in memory."""
     try:
         engine = candidate.build()
         yield
@@ -153,7 +153,7 @@ def choices(device: torch.device, wish: Wish, *, has_int8: bool, has_openvino: b
     """Return the engines and precisions to try, fastest first: integers, then what `precisions` says.
 
     Raises:
-        BadSettings: there is none, which the message explains.
+        BadSettings: there is none; the message says why.
     """
     if wish.engine == "openvino" and not has_openvino:
         raise BadSettings("ALNET_ENGINE=openvino, but OpenVINO is not installed: pip install 'alnet-service[cpu]'")
@@ -185,14 +185,14 @@ def _device(wish: Wish) -> torch.device:
 
 
 def candidates(card: Card, network: nn.Module, contents: Contents, wish: Wish, device: torch.device) -> list[Candidate]:
-    """Return what is to be tried on `device`, and on the CPU after a GPU that nobody insists on, fastest first.
+    """Return what to try on `device`, fastest first; then on the CPU, if `device` is a GPU that nobody insists on.
 
     Raises:
-        BadSettings: there is nothing, which the message explains.
+        BadSettings: there is nothing to try; the message says why.
     """
     devices = [device]
     if device.type != "cpu" and (wish.device, wish.engine, wish.precision) == ("auto", "auto", "auto"):
-        devices.append(torch.device("cpu"))  # should the GPU be there and of no use
+        devices.append(torch.device("cpu"))  # in case the GPU is there but of no use
     has_openvino = find_spec("openvino") is not None
     return [
         Candidate(

@@ -1,10 +1,10 @@
-"""The CUDA engine: PyTorch's network recorded once for each size of a portion, and replayed without its Python.
+"""The CUDA engine: the PyTorch network is recorded once for each size of a portion, and replayed without Python.
 
-A forward pass of this network is about a hundred small kernels, which a GPU ends sooner than Python can launch them. A
-CUDA graph launches all of them at once. Pixels go over the bus as bytes both ways, from and to pinned memory.
+A forward pass of this network is about a hundred small kernels, which a GPU finishes sooner than Python can launch
+them. A CUDA graph launches all of them at once. Pixels cross the bus as bytes both ways, from and to pinned memory.
 
 A batch is cut into portions, which two lanes take in turn: while one computes, the other's pixels are gathered and
-sent, and its answers come back. Without that a batch of 32 spends a third of its time on copies.
+sent, and its answers come back. Without this, a batch of 32 spends a third of its time on copies.
 """
 
 from collections import deque
@@ -31,31 +31,31 @@ LARGEST_PORTION = 8
 """Enough images for the kernels to fill a GPU, and few enough for the copies to overlap; a power of two."""
 
 RUNS_BEFORE_CAPTURE = 3
-"""Passes in which libraries choose their kernels and take their memory: neither may happen in a recording."""
+"""Passes in which libraries choose kernels and allocate memory, neither of which may happen during a recording."""
 
 
 MOST_LEVELS = 2.0
-"""Of 255, on average over a picture: how far a portion's answer may be from that for the picture alone.
+"""Most that an answer in a portion may differ from that for the picture alone: of 255 levels, mean over a picture.
 
-Other kernels of cuDNN round otherwise, by 1 level in few pixels of float16 and more in bfloat16, so that a single pixel
-says nothing; a recording that reads another's memory, or mixes up its images, is far beyond this."""
+Different cuDNN kernels round differently, by 1 level in few pixels in float16 and more in bfloat16, so a single pixel
+says nothing. A recording that reads another's memory, or mixes up its images, is far beyond this."""
 
 
 class Recording(Protocol):
-    """The network for one size of a portion, on one lane, which runs one thing at a time."""
+    """The network as recorded for one size of a portion, on one lane, which runs one thing at a time."""
 
     def begin(self, tiles: Sequence[NDArray[np.uint8]]) -> None:
-        """Send the tiles, as many as were recorded, and let the device begin; `end` waits for the answer."""
+        """Send the tiles, as many as it was recorded for, and let the device begin; `end` waits for the answer."""
 
     def end(self) -> tuple[list[NDArray[np.uint8]], float]:
-        """Wait for what was begun; return its answers, the caller's own, and the sum of all their probabilities."""
+        """Wait for what was begun; return its answers, which the caller may keep, and the sum of all probabilities."""
 
     def settle(self) -> None:
         """Wait until the device has done what was begun, so that the buffers may be written again."""
 
 
 Lane = Callable[[int], Recording]
-"""Records the network for so many tiles. What different lanes have recorded may run at a time."""
+"""Records the network for this many tiles. Recordings of different lanes may run at the same time."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class _OnStream:
         with torch.cuda.stream(self.stream):
             self.pixels.copy_(self.sent, non_blocking=True)
             self.graph.replay()
-            # Pinned memory that PyTorch keeps and hands out again, once nobody reads the answers any more: no copy.
+            # Not copied: PyTorch keeps this pinned memory, and reuses it once nobody reads the answers any more.
             answered = torch.empty(self.levels.shape, dtype=torch.uint8, pin_memory=True)
             answered.copy_(self.levels, non_blocking=True)
             self.summed.copy_(self.total, non_blocking=True)
@@ -101,11 +101,11 @@ class _OnStream:
 
 @cache
 def _streams(device: torch.device) -> list[tuple[torch.cuda.Stream, torch.cuda.Stream]]:
-    """Return for each lane the streams on which its recordings are made, and run: one set for all engines of a device.
+    """Return, for each lane, its stream to record on and its stream to run on: one set for all engines of a device.
 
-    PyTorch has 32 streams, which it hands out in a circle. Were each engine given its own, one would in the end record
-    on a stream that another runs on, and what that one lets go of meanwhile would be waited for in the recording: an
-    error. One thread runs all engines, so that they share without waiting.
+    PyTorch has 32 streams, which it hands out in rotation. If each engine had its own, one would sooner or later record
+    on a stream that another runs on; memory that the other frees meanwhile would be waited for in the recording, which
+    is an error. One thread runs all engines, so they share streams without waiting.
     """
     stream = torch.cuda.Stream
     return [(stream(device), stream(device)) for _ in range(LANES)]  # type: ignore[no-untyped-call]
@@ -114,7 +114,7 @@ def _streams(device: torch.device) -> list[tuple[torch.cuda.Stream, torch.cuda.S
 def _lane(
     predictor: Predictor, grid: tuple[int, int], recording: torch.cuda.Stream, running: torch.cuda.Stream
 ) -> Lane:
-    """Return a lane, whose recordings share their memory."""
+    """Return a lane whose recordings share their memory."""
     pool = torch.cuda.graph_pool_handle()
 
     def record(size: int) -> Recording:
@@ -129,9 +129,9 @@ def _lane(
 
 
 def recorded(work: Callable[[], T], stream: torch.cuda.Stream, pool: Any = None) -> tuple[torch.cuda.CUDAGraph, T]:
-    """Record what `work` does on `stream`; return the graph, and what each replay of it writes its results into.
+    """Record what `work` does on `stream`; return the graph and the results, which each replay overwrites.
 
-    `pool` is what `torch.cuda.graph_pool_handle` gave: recordings that share it must not run at a time.
+    `pool` is what `torch.cuda.graph_pool_handle` gave: recordings that share it must not run at the same time.
     """
     stream.wait_stream(torch.cuda.current_stream(stream.device))
     graph = torch.cuda.CUDAGraph()
@@ -146,10 +146,10 @@ def recorded(work: Callable[[], T], stream: torch.cuda.Stream, pool: Any = None)
 
 @contextmanager
 def _workspace_of_its_own() -> Iterator[None]:
-    """Have what is recorded take cuBLAS's workspace from the graph's own memory, so that it lives as long as the graph.
+    """Have the recording take cuBLAS's workspace from the graph's own memory, so that it lives as long as the graph.
 
-    PyTorch keeps one for each stream, and lets it go with the first graph of that stream that goes, whichever others
-    still write to it (https://github.com/pytorch/pytorch/issues/193402).
+    PyTorch keeps one workspace for each stream, and frees it with the first of that stream's graphs that is freed, even
+    if others still write to it (https://github.com/pytorch/pytorch/issues/193402).
     """
     torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - it has no public name
     try:
@@ -160,9 +160,9 @@ def _workspace_of_its_own() -> Iterator[None]:
 
 @contextmanager
 def _timed_by_cudnn() -> Iterator[None]:
-    """Let cuDNN time its kernels and take the fastest, as it does for each shape once, and not the likeliest.
+    """Let cuDNN time its kernels, once for each shape, and take the fastest rather than the likeliest.
 
-    On an H200 a lone image of 512×512 takes 0.41 ms so, and 0.51 without; all kernels sum up in float32.
+    On an H200 a lone image of 512×512 takes 0.41 ms with this, and 0.51 without; all kernels sum in float32.
     """
     before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
     try:
@@ -174,8 +174,9 @@ def _timed_by_cudnn() -> Iterator[None]:
 class GraphPredictor:
     """Answers tiles of the size of `picture` on a `device` whose `lanes` take the portions of a batch in turn.
 
-    A size of a portion is recorded when it is first run, and has to answer the `picture` on every lane: what an engine
-    is compared with float32 by is a single image, on the first lane. All calls must come from one thread.
+    A size of a portion is recorded when it is first run. Its answers to the `picture` are then checked on every lane,
+    because the comparison with float32 covers only a single image on the first lane. All calls must come from one
+    thread.
     """
 
     def __init__(self, lanes: Sequence[Lane], picture: NDArray[np.uint8], device: torch.device) -> None:
@@ -184,7 +185,7 @@ class GraphPredictor:
 
     @classmethod
     def of(cls, predictor: Predictor, picture: NDArray[np.uint8]) -> "GraphPredictor":
-        """Return what answers as the `predictor`, which is on a CUDA device, for tiles of uint8 (h, w, 3)."""
+        """Return what answers like `predictor`, which is on a CUDA device, for tiles of uint8 (h, w, 3)."""
         height, width, _ = picture.shape
         lanes = [_lane(predictor, (height, width), *streams) for streams in _streams(predictor.device)]
         return cls(lanes, picture, predictor.device)
@@ -194,7 +195,7 @@ class GraphPredictor:
         """Return 255 × calibrated probability, rounded, uint8 (h, w), for each tile of uint8 (h, w, 3).
 
         Raises:
-            EngineFailed: the network answered with NaN, or portions of that size are not answered as single tiles are.
+            EngineFailed: the network answered with NaN, or portions of some size are answered unlike single tiles.
             RuntimeError: the device could not record or run the batch; torch.OutOfMemoryError is one.
         """
         cut = list(portions(tiles))
@@ -223,9 +224,9 @@ class GraphPredictor:
         return self._recordings[size]
 
     def _compare(self, recordings: Sequence[Recording], single: Recording, size: int) -> None:
-        """Raise EngineFailed if a recording for `size` tiles answers otherwise than that for a `single` one.
+        """Raise EngineFailed if a recording for `size` tiles answers differently from the one for a `single` tile.
 
-        The tiles are the picture shifted by more and more, so that it shows if answers change places.
+        Each tile is the picture, shifted further than the tile before, so that it shows if answers change places.
         """
         tiles = [np.roll(self._picture, number * self._picture.shape[1] // size, axis=1) for number in range(size)]
         alone = [_answers(single, [tile])[0] for tile in tiles]
@@ -252,7 +253,7 @@ def _ended(recording: Recording) -> list[NDArray[np.uint8]]:
 def portions(tiles: Sequence[NDArray[np.uint8]]) -> Iterator[Sequence[NDArray[np.uint8]]]:
     """Yield the tiles in order, in portions of powers of two up to `LARGEST_PORTION`, the largest first.
 
-    So few graphs do for all sizes of a batch, and none computes what nobody asked for.
+    Thus a few graphs suffice for all sizes of a batch, and none computes what nobody asked for.
     """
     begun = 0
     while left := len(tiles) - begun:

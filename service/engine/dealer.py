@@ -1,7 +1,7 @@
 """Deals a batch out, one item to each part of the device that comes free, and answers each as soon as it is done.
 
-For engines that gain nothing by running items together (SideBySide). Nobody waits for the slowest of a batch: its
-results leave one by one, and when its last item has begun, the next batch may be dealt out, so that no part of the
+For engines that gain nothing by running items together (SideBySide). Nobody waits for the slowest item of a batch:
+results leave one by one, and once the last item has begun, the next batch may be dealt out, so that no part of the
 device stands idle at the end of a batch.
 """
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Hand(Generic[Item, Result]):
-    """What becomes of one batch of `size`: which items have begun, how many still run, when the first of them began."""
+    """The progress of one batch of `size`: which items have begun, how many still run, when the first of them began."""
 
     size: int
     begun: list[Part[Item, Result]] = field(default_factory=list)
@@ -37,14 +37,13 @@ class _Hand(Generic[Item, Result]):
 class Dealer(Generic[Item, Result]):
     """Runs single items of batches on the `device`, whose turn the caller of `deal` holds.
 
-    An item that fails alone fails its upload, and nobody else's. If memory has no room for it beside others, it runs
-    once more, alone, and fewer run side by side from then on. `on_batch` hears of every batch once its last item is
-    through: it counts the items that were begun; its seconds are those from the first one's start to the last one's
-    end.
+    An item that fails takes down its own upload and no other. If memory has no room for it beside others, it runs once
+    more, alone, and fewer items run side by side from then on. `on_batch` is told of every batch once its last item is
+    done: how many items were begun, and the seconds from the first one's start to the last one's end.
 
-    A turn is not charged with its time, which passes while others' items run, but with that of the items begun in it,
-    each on its part of the device: at first with what the last one took, and with the difference once it is through.
-    `charge` takes these seconds; negative ones are given back.
+    A turn is charged not for the time it lasts, in which others' items run too, but for the items begun in it, each for
+    the time on its part of the device: at first for what the last item took, and for the difference once the item is
+    done. `charge` takes these seconds; negative ones are given back.
     """
 
     def __init__(
@@ -59,19 +58,20 @@ class Dealer(Generic[Item, Result]):
         self._engine, self._device, self._on_batch, self._clock = engine, device, on_batch, clock
         self._charge = charge
         self._most = engine.slots
-        """Most items that run side by side: the engine's slots, or fewer since memory ran out."""
+        """Most items that run side by side: the engine's slots, or fewer once memory has run out."""
         self._last_s = 0.0
-        """Device seconds of the last item: those that it took, on its part of the device."""
+        """Device seconds of the last item: the time it took, divided by the number of parts of the device."""
 
     async def deal(self, batch: Sequence[Part[Item, Result]], tasks: asyncio.TaskGroup) -> list[Part[Item, Result]]:
-        """Begin each item that is still wanted when a part of the device comes free; return those once all have begun.
+        """Begin each item that is still wanted as a part of the device comes free; once all have begun, return them.
 
-        They go on in `tasks`. If the device is lost, one of these raises DeviceLost; the callers are not answered yet.
+        They go on running in `tasks`. If the device is lost, one of the tasks raises DeviceLost; the callers are not
+        answered yet.
         """
         hand: _Hand[Item, Result] = _Hand(len(batch))
         turn_began = self._clock()
         for part in batch:
-            while self._device.slots.taken >= self._most:  # of which there may be fewer after the wait
+            while self._device.slots.taken >= self._most:  # `_most` may be less after the wait
                 await self._device.slots.fewer_than(self._most)
             if part.is_wanted:
                 charged_s = self._begin(part, hand)
@@ -83,7 +83,7 @@ class Dealer(Generic[Item, Result]):
         return hand.begun
 
     def _begin(self, part: Part[Item, Result], hand: _Hand[Item, Result]) -> float:
-        """Count one more item that runs, and return what the turn is charged for it until it is through."""
+        """Count one more running item, and return what the turn is charged for it until it is done."""
         if hand.began is None:
             hand.began = self._clock()
         hand.begun.append(part)
@@ -104,7 +104,7 @@ class Dealer(Generic[Item, Result]):
         except _NoRoom:
             self._use_fewer_slots()
             hand.running += 1
-            tasks.create_task(self._alone(part, hand))  # another task, for this one has a slot until it ends
+            tasks.create_task(self._alone(part, hand))  # another task, since this one has a slot until it ends
         finally:
             self._last_s = (self._clock() - began) / self._most
             self._charge(self._last_s - charged_s)
@@ -132,8 +132,8 @@ class Dealer(Generic[Item, Result]):
         """Run one item and answer it.
 
         Raises:
-            _NoRoom: memory ran out; it is not answered.
-            DeviceLost: the device is lost; it is not answered.
+            _NoRoom: memory ran out; the item is not answered.
+            DeviceLost: the device is lost; the item is not answered.
         """
         part.upload.start(self._clock())
         try:
@@ -162,7 +162,7 @@ class Dealer(Generic[Item, Result]):
 
 
 class _NoRoom(Exception):
-    """Memory ran out, for `reason`; whether it is also told to a caller is to be seen."""
+    """Memory ran out, as the error `reason` says; whether a caller is told is decided later."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A device runs one batch at a time, or single items side by side; fair turns for those who want it. No tensors."""
+"""A device, which runs one batch at a time or single items side by side, in fair turns. No tensors."""
 
 import asyncio
 import time
@@ -16,22 +16,22 @@ from service.engine.submission import start_all, submit
 from service.errors import DeviceLost, Overloaded
 
 RETRY_AFTER_S = 10.0
-"""What callers of a lost device are told: about the time in which a new process loads its checkpoints."""
+"""When callers of a lost device are told to retry: about as long as a new process takes to load its checkpoints."""
 
 MOST_BESIDE = 16
-"""Threads for what runs side by side; they only wait for the engine's own."""
+"""Threads for what runs side by side; they only wait for the engine's own threads."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Raised:
-    """What work raised. The error's frames lead to the thread's own, which holds this, until the error is taken out."""
+    """What work raised. The error's traceback leads to a frame that holds this object, until the error is taken out."""
 
     error: BaseException
 
     def take(self) -> BaseException:
-        """Return the error, once: then whatever its call held is free when the error is."""
+        """Return the error, once: from then on, what its call held is freed along with it."""
         error = self.error
         del self.error
         return error
@@ -40,7 +40,7 @@ class _Raised:
 class Device:
     """One CPU or GPU, shared by the batchers of several modalities.
 
-    Each of them has a share of its `turns`, waits for one and then calls `run`:
+    Each batcher has a share of its `turns`, waits for its turn and then calls `run`:
 
         share = device.turns.share()
         ...
@@ -49,7 +49,7 @@ class Device:
             await device.run(lambda: engine.predict(batch))
 
     Or it begins single items while it has the turn, each in one of the device's `slots`, and calls `run_beside` for
-    each. Those may outlive the turn; `run` waits for them.
+    each. The items may outlive the turn; `run` waits for them.
 
     It is an async context manager; leaving it ends the thread once its running work is done, without waiting for that.
     `executor` must run one thing at a time, `beside` several; by default they are threads of the device's own.
@@ -87,7 +87,7 @@ class Device:
         self._beside.shutdown(wait=False)
 
     def start_threads(self) -> None:
-        """Start all threads of its own now, rather than in the event loop when there is work for them."""
+        """Start all threads now, rather than in the event loop when there is work for them."""
         start_all(self._executor, 1)
         start_all(self._beside, MOST_BESIDE)
 
@@ -98,16 +98,16 @@ class Device:
 
     @property
     def busy_s(self) -> float:
-        """For how long it has been running the oldest batch that it runs at this moment; 0 if that is none."""
+        """For how long the oldest of the batches that run now has been running; 0 if none runs."""
         return self._since_first(self._began)
 
     @property
     def background_s(self) -> float:
-        """For how long it has been running the step in the background that it runs now; 0 if that is none."""
+        """For how long the background step that runs now has been running; 0 if none runs."""
         return self._since_first(self._background_began)
 
     async def wait_failed(self) -> DeviceLost:
-        """Return, as soon as the device is lost, what `failed` is from then on."""
+        """Wait until the device is lost; return what `failed` is from then on."""
         await self._has_failed.wait()
         assert self._failed is not None  # noqa: S101 -- `fail` sets both
         return self._failed
@@ -120,12 +120,12 @@ class Device:
             self._has_failed.set()
 
     def check(self) -> None:
-        """Return while the device works; else raise a DeviceLost of the caller's own."""
+        """Return if the device works; else raise a DeviceLost made for this caller."""
         if self._failed is not None:
             raise DeviceLost(str(self._failed), retry_after_s=RETRY_AFTER_S) from self._failed.__cause__
 
     async def cleared(self, turn: Share) -> None:
-        """Return once all that others began in slots has ended; that is their time, and no part of this `turn`."""
+        """Return once all that others began in slots has ended; `turn` is not charged for that wait."""
         began = self._clock()
         await self.slots.fewer_than(1)
         turn.charge(began - self._clock())
@@ -135,21 +135,22 @@ class Device:
 
         It has the device to itself: what was begun in slots ends first. `in_background` says that nobody waits for it.
 
-        Cancelled before the thread has begun, `work` is not called; after that it runs to its end, unheard.
+        If cancelled before the thread begins it, `work` is not called; after that it runs to its end, and its result is
+        dropped.
 
         Raises:
             Exception: whatever `work` raised.
-            DeviceLost: the device is lost, now or before: `work` raised what `why_lost` takes for that (a CUDA fault, a
-                thread told to exit), or the thread takes no work any more.
+            DeviceLost: the device is lost, now or before: `work` raised what `why_lost` recognises (a CUDA fault, a
+                thread told to exit), or the thread no longer takes work.
             Overloaded: no thread can be started for it now.
         """
         await self.slots.fewer_than(1)
         return await self._run(self._executor, work, self._background_began if in_background else self._began)
 
     async def run_beside(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns; it is called in a thread of its own, beside what has the device's other slots.
+        """Return what `work` returns; it is called in a thread of its own, beside what runs in the other slots.
 
-        The caller has taken a slot, while it had the turn. All else is as for `run`.
+        The caller must have taken a slot while it had the turn. All else is as for `run`.
         """
         return await self._run(self._beside, work, self._began)
 
@@ -172,10 +173,10 @@ class Device:
                 self.check()
             raise error
         finally:
-            del error  # whose traceback holds this frame
+            del error  # its traceback holds this frame
 
     def _call(self, work: Callable[[], T], began: dict[object, float]) -> T | _Raised:
-        """Catch what no future can carry: a StopIteration or CancelledError would leave its waiter hanging."""
+        """Call `work`, catching what no future can carry: StopIteration or CancelledError would hang its waiter."""
         mark = object()
         began[mark] = self._clock()
         try:
@@ -186,5 +187,5 @@ class Device:
             del began[mark]
 
     def _since_first(self, began: dict[object, float]) -> float:
-        times = list(began.values())  # in one go: its threads come and go
+        times = list(began.values())  # copied in one go: threads add and remove entries
         return self._clock() - min(times) if times else 0.0

@@ -1,4 +1,4 @@
-"""Recognises that a device is lost for good, so that only a new process can have it again. Knows no torch."""
+"""Recognises that a device is lost for good: only a new process can use it again. Knows no torch."""
 
 from service.engine.memory import causes
 from service.errors import DeviceLost
@@ -22,14 +22,14 @@ LOST = (
     "CUDA error: initialization error",
     "CUDA error: unknown error",
 )
-"""What CUDA says of a fault after which every further call in the same process fails (cudaGetErrorString)."""
+"""CUDA's messages for faults after which every further call in the same process fails (cudaGetErrorString)."""
 
 
 def why_lost(error: BaseException) -> str:
-    """Return what in `error`, or in an error that it was raised from, says that the device is lost; else "".
+    """Return the words in `error`, or in an error that it was raised from, that say the device is lost; else "".
 
-    The words come from CUDA's or our own closed set, never from what else a message may hold. A BaseException that is
-    no Exception counts, too: the thread that works for the device was told to end.
+    The words come from CUDA's or our own closed set, never from the rest of a message. A BaseException that is not an
+    Exception counts, too: the thread that works for the device was told to end.
     """
     return next(filter(None, map(_what_it_says, causes(error))), "")
 

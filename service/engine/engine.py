@@ -36,11 +36,11 @@ class Engine(Protocol):
 
 @runtime_checkable
 class EngineWithSlots(Engine, Protocol):
-    """An engine that gains nothing by a batch, and runs single tiles side by side instead, as on the cores of a CPU."""
+    """An engine that gains nothing from batches, but runs single tiles side by side, as on the cores of a CPU."""
 
     @property
     def slots(self) -> int:
-        """How many tiles it runs at a time; 1 if there is no more than one core."""
+        """How many tiles it runs at a time; 1 if there is only one core."""
 
     def predict_beside(self, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return what `predict` does for one tile, to the bit, on one slot's share of the device.
@@ -65,7 +65,7 @@ class EngineThatPrepares(Engine, Protocol):
 
 
 def side_by_side(engine: Engine) -> SideBySide[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Return how `engine` runs single tiles, its answers checked as by `checked_predict`; None if it does not."""
+    """Return what runs single tiles on `engine`, with answers checked as by `checked_predict`; None if it cannot."""
     if not isinstance(engine, EngineWithSlots) or engine.slots < 2:
         return None
 

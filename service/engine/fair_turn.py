@@ -1,9 +1,10 @@
-"""Fair turns on one device: those who want it get equal shares of its time, not of its turns. Knows no tensors.
+"""Fair turns on one device: those who want it get equal shares of its time, not equally many turns. Knows no tensors.
 
 Start-time fair queueing (Goyal, Vin and Cheng, 1996). Each share has an account of the device seconds that it has had,
-divided by its weight; whoever waits with the lowest has the next turn. A share that comes back from a pause starts with
-the account of the one that has the device then, so that nobody saves up for a time in which others would stand still.
-Two shares that both always want the device have had equal time at any moment, but for one turn of each.
+divided by its weight; of those that wait, the one with the lowest account has the next turn. A share that comes back
+from a pause starts with the account of the one that has the device then, so that nobody saves up time with which to
+make the others stand still. Two shares that both always want the device have had equal time at any moment, give or take
+one turn of each.
 
 A turn costs the time that it takes, unless what was begun in it goes on after it (`Share.charge`).
 """
@@ -20,7 +21,7 @@ MOST_CHARGED_S = 2.0
 """The most that one turn costs: while a process was stopped, or its machine stood still, nobody used the device."""
 
 RIVALRY_S = 10.0
-"""How long after its last turn a share still counts as a rival: its next upload would else meet a full batch."""
+"""How long after its last turn a share still counts as a rival: otherwise its next upload would meet a full batch."""
 
 BACKGROUND = 0.25
 """The weight of what nobody waits for, such as the loading of a new version: a quarter of a modality's share."""
@@ -38,7 +39,7 @@ class FairTurns:
         self._last_turns: dict[Share, float] = {}
 
     def share(self, *, in_background: bool = False) -> "Share":
-        """Return a new member's share: one of weight 1, or of weight `BACKGROUND`, for what can wait longer."""
+        """Return a new member's share: of weight 1, or of weight `BACKGROUND` for what can wait longer."""
         return Share(self, in_background=in_background)
 
     @property
@@ -47,13 +48,13 @@ class FairTurns:
         return self._holder is not None
 
     def has_rivals(self, share: "Share") -> bool:
-        """Whether others, those in the background aside, wait for the device or had it in the last `RIVALRY_S`."""
+        """Whether others, except those in the background, wait for the device or had it in the last `RIVALRY_S`."""
         since = self._clock() - RIVALRY_S
         lately = [other for other, last in self._last_turns.items() if last > since]
         return any(other is not share and not other.in_background for other in [*self._entitled(), *lately])
 
     async def take(self, share: "Share") -> None:
-        """Return once `share` has the device. A share may wait or hold once at a time."""
+        """Return once `share` has the device. A share may wait for it, or hold it, only once at a time."""
         share.start_s = max(self._account_s, share.end_s)
         if self._holder is None and not self._entitled():
             self._grant(share)
@@ -69,9 +70,10 @@ class FairTurns:
             self._line.pop(share, None)
 
     def give_back(self, share: "Share") -> None:
-        """End the turn of `share` and charge it with the time.
+        """End the turn of `share` and charge it for the time.
 
-        Who is next is settled a moment later: the one who gives the turn back may want another, and be entitled to it.
+        Who is next is decided a moment later: the share that gives the turn back may want another, and be entitled to
+        it.
         """
         now = self._clock()
         share.end_s = share.start_s + share.settle(now - self._granted_at) / share.weight
@@ -91,7 +93,7 @@ class FairTurns:
             self._line.pop(share).set_result(None)
 
     def _entitled(self) -> "list[Share]":
-        """Return who waits, without those that have been cancelled and do not know it yet."""
+        """Return the shares that wait, without those that have been cancelled and have not noticed yet."""
         return [share for share, granted in self._line.items() if not granted.done()]
 
     def _grant(self, share: "Share") -> None:
@@ -110,17 +112,17 @@ class Share:
         self._unsettled_s = 0.0
 
     def charge(self, more_s: float) -> None:
-        """Have this turn, or the next, cost so many device seconds more, or fewer, than it takes."""
+        """Make this turn, or the next, cost `more_s` device seconds more than it takes; fewer if negative."""
         self._unsettled_s += more_s
 
     def settle(self, took_s: float) -> float:
-        """Return what a turn of so many seconds costs, with all that was charged since the last one."""
+        """Return what a turn of `took_s` seconds costs, with all that was charged since the last turn."""
         cost_s, self._unsettled_s = took_s + self._unsettled_s, 0.0
         return min(cost_s, MOST_CHARGED_S)
 
     @property
     def has_rivals(self) -> bool:
-        """Whether others, those in the background aside, want the device or had it lately: keep turns short."""
+        """Whether others, except those in the background, want the device or had it lately: then keep turns short."""
         return self._turns.has_rivals(self)
 
     async def __aenter__(self) -> None:

@@ -29,24 +29,24 @@ from service.store.card import Card
 from service.store.model_store import ModelStore
 
 LONGEST_STEP_S = 30.0
-"""What one step of loading, or the largest batch of a warm-up, may take on any machine that does its work."""
+"""How long one step of loading, or the largest batch of a warm-up, may take on any machine that is not stuck."""
 
 LISTING_S = 5.0
-"""How long entering waits for the names of the modalities: a store that hangs must not keep `/livez` from answering."""
+"""How long entering waits for the names of the modalities: a hanging store must not keep `/livez` from answering."""
 
 
 class Fleet:
     """Every modality of the model store; all share one device and one pool of threads for decoding.
 
-    An async context manager. Entering returns as soon as the store is listed; checkpoints load one after another behind
-    it, and every `store_poll_s` the store is asked what it wants served now, for each modality by itself: one whose
-    files hang holds up no other. Leaving answers what is queued, and refuses with ShuttingDown what is still being
+    An async context manager. Entering returns as soon as the store is listed; checkpoints then load one after another.
+    Every `store_poll_s` the store is asked what it wants served now, for each modality separately, so that one whose
+    files hang delays no other. Leaving answers what is queued, and refuses with ShuttingDown what is still being
     decoded.
 
-    `make_engine` builds the engines, by default as `service.engine.choosing` does; ready `engines` by modality, if
-    handed in, are taken instead of a store. `on_batch` hears of every batch, with its modality; `on_modality` of every
-    modality as soon as it is known; `on_checkpoint` of every version that is served or refused. `clock` is
-    the device's.
+    `make_engine` builds the engines, by default as `service.engine.choosing` does. Ready `engines` by modality, if
+    given, are served instead of a store. `on_batch` is told of every batch, with its modality; `on_modality` of every
+    modality as soon as it is known; `on_checkpoint` of every version that is served or refused. `clock` is the
+    device's.
     """
 
     def __init__(
@@ -116,22 +116,21 @@ class Fleet:
 
     @property
     def engines(self) -> Mapping[str, str]:
-        """What runs each of them, for people: device, arithmetic and, if it is not plain PyTorch, by what."""
+        """What runs the versions that serve, for people: device, arithmetic and, if not plain PyTorch, the engine."""
         return {name: serving.runs_on for name, serving in self._serving.items()}
 
     @property
     def is_ready(self) -> bool:
-        """Every modality answers that has to, there is at least one, and new work is taken."""
+        """Whether every required modality answers, there is at least one modality, and new work is taken."""
         return not self.why_not_ready
 
     @property
     def why_not_ready(self) -> str:
         """What keeps this replica from being ready, for people; empty if nothing does.
 
-        A modality that was added to the store of a ready replica is no such thing until it has once been served: a new
-        checkpoint must not take replicas out of service that do their work. A batch that runs for longer than any
-        caller may wait is taken for stuck, until it ends after all; a step of loading, for which nobody waits, has
-        `LONGEST_STEP_S` at least.
+        A modality that was added to the store of a ready replica does not count until it has been served once: a new
+        checkpoint must not take working replicas out of service. A batch that runs for longer than any caller may wait
+        counts as stuck until it ends. A step of loading, for which nobody waits, is allowed at least `LONGEST_STEP_S`.
         """
         if self._draining:
             return "shutting down"
@@ -142,12 +141,12 @@ class Fleet:
         return "; ".join(self._faults) or self._why_stuck
 
     def segmenter(self, modality: str) -> Serving:
-        """Return what segments uploads of a modality; it stays the same whatever versions are swapped in.
+        """Return what segments uploads of a modality; the object stays the same whatever versions are swapped in.
 
         Raises:
-            UnknownModality: it is not served; the message lists those that are.
-            ShuttingDown: `drain` was called, and it is served, or nobody knows what the store has.
-            NotReady: its checkpoint is loading, or could not be loaded; or nobody knows yet what the store has.
+            UnknownModality: the modality is not served; the message lists those that are.
+            ShuttingDown: `drain` was called, and the modality is served or nobody knows yet what the store has.
+            NotReady: its checkpoint is loading or could not be loaded, or nobody knows yet what the store has.
         """
         is_listed = bool(self._modalities) or self._follower.fault == NO_CHECKPOINT
         if self._draining and (modality in self._modalities or not is_listed):
@@ -163,12 +162,12 @@ class Fleet:
         return wanted.serving
 
     def queued(self, modality: str) -> int:
-        """Return how many uploads wait for the device."""
+        """Return how many uploads of a modality wait for the device."""
         return self._serving[modality].queued if modality in self._serving else 0
 
     @property
     def device_memory_bytes(self) -> int:
-        """The GPU memory that the networks hold; 0 on the CPU. While the driver hangs, what it was before."""
+        """The GPU memory that the networks hold; 0 on the CPU. While the driver hangs, the last figure read."""
         return self._device_memory.last()
 
     def drain(self) -> None:
@@ -178,7 +177,7 @@ class Fleet:
             self._following.cancel()
 
     async def wait_device_lost(self) -> DeviceLost:
-        """Return, as soon as the device is lost, why it is."""
+        """Wait until the device is lost, and return why."""
         return await self._device.wait_failed()
 
     async def wait_loaded(self) -> None:
@@ -187,7 +186,7 @@ class Fleet:
 
     @property
     def _faults(self) -> list[str]:
-        """What keeps modalities from answering that have to."""
+        """What keeps required modalities from answering."""
         return [modality.fault for modality in self._modalities.values() if modality.is_required and modality.fault]
 
     @property
@@ -219,7 +218,7 @@ class Fleet:
         del self._modalities[name]
 
     async def _give_back(self) -> None:
-        """Return the memory that nobody needs any more: the host's, and then the device's."""
+        """Free the memory that nobody needs any more: the host's, and then the device's."""
         await in_own_thread(give_back_unused)
         with suppress(DeviceLost):
             async with self._device.turns.share(in_background=True):
@@ -230,6 +229,6 @@ class Fleet:
 
 
 def _asked(settings: Settings) -> Sequence[str] | None:
-    """Return the modalities that are to be served whatever the store has; None: all that it has."""
+    """Return the modalities to serve whatever the store has; None means all that it has."""
     asked = [name.strip() for name in settings.modalities.split(",")]
     return [name for name in dict.fromkeys(asked) if name] or None

@@ -15,17 +15,17 @@ from service.store.model_store import ModelStore, Wanted
 log = logging.getLogger(__name__)
 
 TELLING_S = 1.0
-"""How long a folder has to tell whether it holds versions; one that does not is looked at like one that does."""
+"""How long a folder has to tell whether it holds versions; one that does not tell in time is assumed to."""
 
 NO_CHECKPOINT = "the model store holds no checkpoint"
 
 
 class Follower:
-    """Looks at the store every `poll_s` seconds, or once if that is 0; a modality whose files hang holds up no other.
+    """Looks at the store every `poll_s` seconds, or once if that is 0; a modality whose files hang delays no other.
 
-    `named` are the modalities to be served whatever the store has; None: all that it has. `add` makes one known and
-    returns it, `source` says which version of it is wanted. `forget` hears of one that nobody named, and of which
-    nothing is left in the store before any of it has served. Once `is_over` says so, nobody looks any more.
+    `named` are the modalities to serve whatever the store has; None means all that it has. `add` registers a modality
+    and returns it; `source` says which version of it is wanted. `forget` is told of a modality that nobody named, if it
+    is gone from the store before any version of it has served. Once `is_over` returns True, looking ends.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Follower:
             self._seen.set()
 
     async def wait_listed(self, timeout_s: float) -> None:
-        """Return once the names of the modalities are known, or after that time: the store may hang."""
+        """Return once the names of the modalities are known, or after `timeout_s`: the store may hang."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._listed.wait()
@@ -82,9 +82,9 @@ class Follower:
         self._looks.create_task(self._again_and_again(what, look), name=f"following {what}")
 
     async def _again_and_again(self, what: str, look: Callable[[], Awaitable[bool]]) -> None:
-        """Look until it says that there is nothing left; a fault that is no checkpoint's must not end the looking.
+        """Look until `look` returns False: nothing is left. A fault other than a checkpoint's must not end the looking.
 
-        It is told in full once, and not again at each look while it lasts.
+        Such a fault is logged in full once, not at each look while it lasts.
         """
         is_there, fault = True, ""
         while True:
@@ -95,7 +95,7 @@ class Follower:
                     log.exception("a look at the model store has failed, what is loaded serves on")
                 fault = repr(error)
             if not self._poll_s or self._is_over():
-                return  # once all have, `run` ends, and says so
+                return  # once all have returned, `run` ends and sets the events
             self._not_yet_seen.discard(what)
             if not self._not_yet_seen:
                 self._seen.set()
@@ -104,7 +104,7 @@ class Follower:
             await asyncio.sleep(self._poll_s)
 
     async def _list(self) -> bool:
-        """Add what is new in the store; say so, once, if it cannot be read or is empty. It is always listed again."""
+        """Add what is new in the store; log once if it cannot be read or is empty. Always True: it is listed again."""
         try:
             with told_after(SLOW_AFTER_S, self._say_slow):
                 folders = await in_own_thread(self._store.names)
@@ -124,7 +124,7 @@ class Follower:
         return True
 
     async def _may_hold(self, name: str) -> bool:
-        """Whether a folder of the store holds versions, as far as it tells in time; one that hangs hides no other."""
+        """Whether a folder of the store holds versions, or does not tell in time; one that hangs hides no other."""
         if name not in self._asked:
             self._asked[name] = self._looks.create_task(self._holds(name), name=f"asking {name}")
         await asyncio.wait([self._asked[name]], timeout=TELLING_S)
@@ -135,8 +135,8 @@ class Follower:
     async def _holds(self, name: str) -> bool:
         try:
             return bool(await in_own_thread(partial(self._store.versions, name)))
-        except Exception:  # noqa: BLE001 - such as that memory is short; raised here, it would end all of the following
-            return True  # who looks at it hears why
+        except Exception:  # noqa: BLE001 - for instance, memory is short; raised here, it would end `run`
+            return True  # whoever looks at it is told why
 
     def _say_slow(self) -> None:
         self.fault = f"listing the model store takes over {SLOW_AFTER_S:g} s: its disk or network hangs"
@@ -150,7 +150,7 @@ class Follower:
         self.fault = fault
 
     async def _look(self, modality: Modality) -> bool:
-        """Ask which version is to be served, and see to it; return False if the modality is forgotten."""
+        """Ask which version is to be served, and serve it; return False if the modality is forgotten."""
         with modality.patience("asking which version is to be served"):
             wanted = await self._wanted(modality.name)
             is_gone = isinstance(wanted, UnknownModality) and await self._is_gone(modality)
@@ -176,8 +176,8 @@ class Follower:
         """Whether nobody named the modality, and nothing is left of it in the store.
 
         A store that holds nothing at all may be a volume that is away for a moment: it takes no modality away. It may
-        come back at any time, so the names are asked for first: those of a store that has come back tell nothing of
-        what was missed before.
+        come back at any time, so the names are asked for first: asked for last, they could come from a store that was
+        still away when it was asked for versions.
         """
         if self._named is not None:
             return False
@@ -185,5 +185,5 @@ class Follower:
             names = await in_own_thread(self._store.names)
             held = await in_own_thread(partial(self._store.versions, modality.name))
         except BadCheckpoint:
-            return False  # for all that one can tell
+            return False  # as far as anyone can tell
         return not held and any(name != modality.name for name in names)

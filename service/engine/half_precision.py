@@ -1,7 +1,7 @@
-"""Whether this CPU gains by bfloat16: not all that multiply it in hardware are faster in it than in float32.
+"""Whether this CPU gains from bfloat16: not every CPU that multiplies it in hardware is faster in it than in float32.
 
-Of two CPUs with avx512_bf16, an AMD EPYC takes half as long in it, and an Intel Xeon without AMX, which its hypervisor
-hides, twice as long (docs/benchmarks.md).
+Of two CPUs with avx512_bf16, an AMD EPYC takes half as long in it as in float32, and an Intel Xeon whose hypervisor
+hides AMX takes twice as long (docs/benchmarks.md).
 """
 
 import logging
@@ -16,18 +16,20 @@ from torch.nn import functional as F
 log = logging.getLogger(__name__)
 
 ROUNDS = 8
-"""In turns, of which the quickest counts: what else the machine does makes a round slower, never quicker."""
+"""How often each is timed, in turns; the quickest counts: other work on the machine makes a round slower, never
+quicker."""
 
 CHANNELS, SIDE_PX = 64, 64
-"""Of the 3×3 convolution that is timed: one like AL-Net's own, of a millisecond or two."""
+"""Size of the 3×3 convolution that is timed: it is like AL-Net's own, and takes a millisecond or two."""
 
 
 @cache
 def cpu_precisions() -> tuple[str, ...]:
-    """Return what this CPU computes in, fastest first: float32, and bfloat16 if it multiplies that in hardware.
+    """Return what this CPU is to compute in, fastest first: float32, and bfloat16 if it multiplies that in hardware.
 
-    Which is faster is measured at the first call, in less than 0.1 s, and then stays. What counts is the time for which
-    one thread runs: on a busy machine it may lose its core in every round, and several wait for each other besides.
+    Which is faster is measured at the first call, in less than 0.1 s, and then kept. Only the time for which one thread
+    runs counts: on a busy machine it may lose its core in every round, and several threads would also wait for each
+    other.
     """
     if not _cpu_has_bfloat16():
         return ("float32",)
@@ -68,7 +70,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _cpu_has_bfloat16() -> bool:
-    if not hasattr(torch.cpu, "get_capabilities"):  # public since a release about 2.11; without it float32 is safe
+    if not hasattr(torch.cpu, "get_capabilities"):  # public since about release 2.11; without it float32 is safe
         return False
     capabilities: Mapping[str, object] = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

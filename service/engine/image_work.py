@@ -1,4 +1,4 @@
-"""What is done to one upload around the network, in a worker thread: decode → fit, and restore → describe.
+"""What is done to one upload before and after the network, in a worker thread: decode → fit, and restore → describe.
 
 Bytes and pixels only: knows no engine, no queue, no event loop.
 """
@@ -34,16 +34,16 @@ from service.imaging.statistics import FEATURES, Likeness
 from service.store.card import Card, TrainingImages
 
 LARGE_PIXELS = 2_000_000
-"""Up to here decoding and fitting, or restoring and encoding, take a thread about 0.1 s at the most: short enough for
-others to wait for. 40 megapixels take up to 4 s. Most of what the shipped checkpoints are for is smaller; photographs
-of skin may be larger."""
+"""Up to this size decoding and fitting, or restoring and encoding, take a thread about 0.1 s at most: short enough for
+others to wait. 40 megapixels take up to 4 s. Most images for the shipped checkpoints are smaller; photographs of skin
+may be larger."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """What a caller sends and asks for. `threshold` None means the checkpoint's, `all_components` to leave none out."""
+    """What a caller sends and asks for. `threshold` None means the checkpoint's; `all_components` leaves none out."""
 
     image: bytes
     reference: bytes | None = None
@@ -55,7 +55,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class PackedMask:
-    """A mask, bool `shape`, eight pixels a byte: one of 40 megapixels may come in 40 kB, and many may wait."""
+    """A mask, bool `shape`, as eight pixels a byte: one of 40 megapixels may come in 40 kB, and many may wait."""
 
     bits: NDArray[np.uint8]
     shape: tuple[int, int]
@@ -73,9 +73,9 @@ class PackedMask:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An upload that is fit to be queued. Its own pixels are let go: many may wait, and each may be large.
+    """An upload that is ready to be queued. Its own pixels are not kept: many may wait, and each may be large.
 
-    `reference` is its mask. `is_large` tells whether a thread has work for long with what comes back: `after`.
+    `reference` is its reference mask. `is_large` tells whether `after` will keep a thread busy for long.
     """
 
     image_format: str
@@ -114,10 +114,10 @@ class ImageWork:
         self._usual_share = UsualShare(masks.least, masks.most) if masks else UsualShare(0, 1)
 
     def is_large(self, upload: Upload) -> bool:
-        """Whether a thread has work for long with decoding an upload: `before`. Decodes nothing itself.
+        """Whether decoding an upload, in `before`, will keep a thread busy for long. Decodes nothing itself.
 
         Raises:
-            BadUpload: the header of image or reference tells already that it cannot be used.
+            BadUpload: the header of the image or reference already shows that it cannot be used.
         """
         pixels = self._pixels_to_decode(upload.image, upload.frame)
         if upload.reference is not None:
@@ -128,7 +128,7 @@ class ImageWork:
         """Decode an upload and lay it on the network's grid.
 
         Raises:
-            BadUpload: image or reference cannot be used.
+            BadUpload: the image or reference cannot be used.
         """
         decoded = decode(upload.image, max_pixels=self._max_pixels, frame=upload.frame)
         reference = self._reference(upload, decoded)
@@ -169,7 +169,7 @@ class ImageWork:
         )
 
     def _of_the_share(self, counts: LevelCounts, placement: Placement) -> tuple[Caution, ...]:
-        """Judge the mask by the checkpoint's own rule, whatever the caller's: training masks were like that."""
+        """Judge the share of the checkpoint's own mask, whatever the caller's rule: training masks were like that."""
         share = share_of(int(counts[lowest_level(self._rule.threshold) :].sum()), placement)
         usual = self._usual_share.of_picture(placement, self._card.input)
         return () if usual.has(share) else (unlike_masks(self._card, share, usual),)
@@ -191,9 +191,9 @@ class ImageWork:
 
 
 def _of_reference(read: Callable[[bytes, int | None], T], content: bytes, frame: int | None) -> T:
-    """Read a reference; of a stack of masks, the frame that was picked of the stack of images.
+    """Read a reference; of a stack of masks, read the frame that was picked from the stack of images.
 
-    The image has been looked at before: without a frame it has but one.
+    The image has been checked before: if no frame was picked, it has only one.
     """
     try:
         try:
@@ -207,7 +207,7 @@ def _of_reference(read: Callable[[bytes, int | None], T], content: bytes, frame:
 
 
 def likeness(statistics: TrainingImages) -> Likeness:
-    """Return what tells images unlike the training images from others, as the card records it.
+    """Return what recognises images unlike the training images, by the card's `statistics` of those.
 
     Raises:
         BadCheckpoint: the card's features are not those that this version computes.

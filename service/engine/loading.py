@@ -1,8 +1,9 @@
 """From a published checkpoint to an engine that is verified, compared with its probe and warm.
 
-Files are read and hashed in a thread of their own, and everything that runs a network is done in the device's thread:
-a second thread that has called the network keeps a second team of OpenMP threads, and with more of those than cores
-they sleep at every barrier instead of spinning. A 256×256 image on two cores took 18 ms so, and 13 ms with one team.
+Files are read and hashed in a thread of their own; everything that runs a network is done in the device's thread. A
+second thread that has called the network keeps a second team of OpenMP threads, and if there are more of these than
+cores, they sleep at every barrier instead of spinning. On two cores a 256×256 image took 18 ms with two teams, and 13
+ms with one.
 """
 
 import logging
@@ -23,11 +24,11 @@ from service.store.checkpoint import Checkpoint, Contents
 log = logging.getLogger(__name__)
 
 MakeEngine = Callable[[Card, Contents], Steps[Engine]]
-"""Builds an engine of a card and what it describes, whose digests are the card's, and compares it with its probe."""
+"""Builds an engine from a card and its contents, whose digests are the card's, and compares it with its probe."""
 
 
 async def read(open_checkpoint: Callable[[], Checkpoint]) -> tuple[Card, Contents]:
-    """Return a checkpoint's card and what it describes, once their digests are known to be right.
+    """Return a checkpoint's card and contents, once their digests are known to be right.
 
     Raises:
         BadCheckpoint: a file is missing, unreadable or damaged.
@@ -37,11 +38,11 @@ async def read(open_checkpoint: Callable[[], Checkpoint]) -> tuple[Card, Content
 
 
 async def warm_up(engine: Engine, device: Device, max_batch_size: int) -> dict[int, float]:
-    """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first time.
+    """Run batches of 1, 2, 4 … and the largest size, so that no caller pays for a first run.
 
-    Returns the seconds that each took, without what an engine prepares for it once. The largest is the largest that the
-    device's memory holds: `max_batch_size`, or the largest of the others that ran. An engine with slots runs every
-    batch tile by tile: of it, one tile and two for each slot tell all that a larger batch could.
+    Returns the seconds of each size, without the engine's one-off preparation for it. The largest size is the largest
+    that the device's memory holds: `max_batch_size`, or the largest of the others that ran. An engine with slots runs
+    every batch tile by tile, so one tile, and two for each slot, tell all that a larger batch could.
 
     Raises:
         EngineFailed: the engine cannot be run, or its answers break the contract.

@@ -16,17 +16,17 @@ OUT_OF_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "_ALLOCATION_FAILED",
 )
-"""What a RuntimeError says of it: those of PyTorch on the CPU, CUDA and its libraries have no type of their own."""
+"""How a RuntimeError says it: PyTorch on the CPU, CUDA and its libraries raise no type of their own for it."""
 
 OF_NUMPY = re.compile("<ufunc .*> returned NULL without setting an exception")
-"""What Python says where numpy's loops have no memory for their buffers: numpy does not even say that it failed."""
+"""What Python says if numpy's loops have no memory for their buffers: numpy does not even say that it failed."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error`, or an error that it was raised from, says that the host's or a device's memory ran out.
 
-    torch.OutOfMemoryError (also known as torch.cuda.OutOfMemoryError) is recognised by its name, and so is that of
-    any other library. On the CPU, and outside its own allocator on CUDA, torch has words for it alone.
+    torch.OutOfMemoryError (also known as torch.cuda.OutOfMemoryError) is recognised by its name, and so is any other
+    library's error of that name. On the CPU, and outside its own allocator on CUDA, torch has only words for it.
     """
     return any(_says_out_of_memory(cause) for cause in causes(error))
 
@@ -51,9 +51,10 @@ def _says_out_of_memory(error: BaseException) -> bool:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield `error`, what it was raised from or while handling, and so on; each once, since there may be circles.
+    """Yield `error`, what it was raised from or while handling, and so on; each once, since there may be cycles.
 
-    A CUDA graph that is left by an error ends its recording, and says of that that it failed: only while handling what.
+    The latter matters: an error inside a CUDA graph's recording ends the recording, which then fails with an error of
+    its own.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -63,9 +64,9 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def give_back_unused() -> None:
-    """Let go of what nothing refers to, and give the operating system back what the C library keeps of it.
+    """Free what nothing refers to, and give back to the operating system what the C library keeps of it.
 
-    Without this 200 swaps of a version left up to 30 MiB behind, in pieces; glibc alone has a function for it.
+    Without this, 200 swaps of a version left up to 30 MiB behind, in pieces; only glibc has a function for it.
     """
     gc.collect()
     with suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""One modality of a fleet: the version of it that serves, and what became of the one that the store asks for."""
+"""One modality of a fleet: which version of it serves, and what became of the version that the store asks for."""
 
 import asyncio
 import logging
@@ -23,24 +23,24 @@ OUTCOMES: tuple[Outcome, ...] = ("served", "refused")
 """What can become of a version that the store asks for."""
 
 RETRY_AFTER_S = 60.0
-"""When a version is tried again that was refused for no fault of its own: memory was short, or a disk hung."""
+"""How long until a version refused through no fault of its own is tried again: memory was short, or a disk hung."""
 
 SLOW_AFTER_S = 60.0
-"""When it is said that the store does not answer: no sound disk takes so long over a checkpoint."""
+"""How long until the store is reported as not answering: no sound disk takes this long over a checkpoint."""
 
 TELLING_S = 1.0
-"""How long the store has to tell, once a version is loaded, whether it has gone back to the one before."""
+"""How long the store has to tell, once a version is loaded, whether it has gone back to the previous one."""
 
 Ask = Callable[[], Awaitable[Wanted | AlnetError]]
 """Tells which version the store asks for now, or why that cannot be told."""
 
 WANT_OF_MEMORY = "memory ran out"
-"""What is the same each time: CUDA's own words hold the bytes that were free at that moment."""
+"""Stands for every such error, so that repeats look the same: CUDA's own message has the bytes free at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the store asks for and cannot be served; `version` None: no one can tell which version it asks for."""
+    """What the store asks for and cannot be served; `version` is None if nobody can tell which version that is."""
 
     version: str | None
     reason: str
@@ -50,8 +50,9 @@ class Refusal:
 class ModalityState:
     """Where a modality stands.
 
-    `version` serves, or (not yet ready) is to serve; `is_pinned` says that a pin in the store is the reason. `reason`
-    says why it is not ready. `refused` is what the store asks for and is not served, also while another version is.
+    `version` serves or, if not ready yet, is to serve; `is_pinned` says that a pin in the store is the reason. `reason`
+    says why the modality is not ready. `refused` is what the store asks for and does not get, whether or not another
+    version serves.
     """
 
     status: Literal["loading", "ready", "failed"]
@@ -63,7 +64,7 @@ class ModalityState:
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """A version that was refused, so that no look at the store tries it again before its files have changed."""
+    """A refused version: no look at the store tries it again until its files have changed or `again_at` has come."""
 
     version: str
     stamp: Stamp
@@ -71,10 +72,10 @@ class _Tried:
 
 
 class Modality:
-    """Follows the store: what it asks for is loaded beside what serves, and swapped in if it is sound.
+    """Follows the store: the version it asks for is loaded beside the one that serves, and swapped in if it is sound.
 
-    `load` makes a version ready to serve, or raises. `on_checkpoint` hears of every version that is served or refused,
-    once. `give_back` returns the memory of one that has gone.
+    `load` makes a version ready to serve, or raises. `on_checkpoint` is told once of every version that is served or
+    refused. `give_back` frees the memory of a version that is gone.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Modality:
 
     @property
     def state(self) -> ModalityState:
-        """Where it stands."""
+        """Where the modality stands."""
         if not self._slow:
             return self._state
         if self._state.status == "loading":
@@ -108,17 +109,17 @@ class Modality:
 
     @property
     def serving(self) -> Serving | None:
-        """What answers for it; None before its first version is ready."""
+        """What answers for the modality; None before its first version is ready."""
         return self._serving
 
     @property
     def fault(self) -> str:
-        """What keeps it from answering, for people; empty if nothing does."""
+        """What keeps the modality from answering, for people; empty if nothing does."""
         return "" if self._serving is not None else f"{self.name} {self.state.status} {self.state.reason}".strip()
 
     @contextmanager
     def patience(self, what: str) -> Iterator[None]:
-        """Wait for the store in the block, which is `what` in words; if it takes long, log and state say so."""
+        """Wait for the store in the block, described by `what`; if it takes long, the log and `state` say so."""
         try:
             with told_after(self._slow_after_s, partial(self._say_slow, what)):
                 yield
@@ -128,10 +129,10 @@ class Modality:
             self._slow = ""
 
     async def renew(self, wanted: Wanted | AlnetError, ask: Ask) -> None:
-        """Serve what the store asks for; if it cannot be told or served, say why once, and serve on what does.
+        """Serve what the store asks for; if that is unknown or cannot be served, say why once and serve on as before.
 
-        That is loaded for seconds; `ask` tells what is asked for then. Returns once the version that served before has
-        answered all that it began.
+        Loading takes seconds; `ask` tells what the store asks for by then. Returns once the version that served before
+        has answered all that it began.
         """
         self._outlives = False
         if isinstance(wanted, AlnetError):
@@ -147,7 +148,7 @@ class Modality:
             self._state = replace(self._state, is_pinned=wanted.is_pinned and is_reason)
 
     def outlive(self) -> None:
-        """Serve on what serves, though the store asks for nothing any more; that is said once, and is no fault."""
+        """Keep the current version, though the store no longer asks for any; that is logged once, and is no fault."""
         if not self._outlives:
             log.info("%s is gone from the model store; version %s serves on", self.name, self._state.version)
         self._outlives, self._tried = True, None
@@ -163,7 +164,7 @@ class Modality:
         log.warning("%s: %s", self.name, self._slow)
 
     def _serves(self, wanted: Wanted) -> bool:
-        """Return whether it is what serves, by number and, as far as anyone has looked, by its card."""
+        """Return whether `wanted` already serves, by its number and, if its card has been read, by its card."""
         serving = self._serving
         if serving is None or self._state.version != wanted.version:
             return False
@@ -194,16 +195,16 @@ class Modality:
             serves = self._state.version
             log.info("%s: version %s is asked for no more, %s serves on", self.name, wanted.version, serves)
             del version
-        await self._return_memory()  # behind the handler, where nothing holds the error and what its calls held
+        await self._return_memory()  # after the handler, where nothing holds the error or what its calls held
 
     async def _serves_again(self, ask: Ask) -> bool:
-        """Return whether the store asks for what serves: who has gone back to it wants nothing else in between."""
+        """Return whether the store asks for the current version again: then no other should serve in between."""
         if self._serving is None:
             return False
         try:
             async with asyncio.timeout(TELLING_S):
                 asked = await ask()
-        except Exception:  # noqa: BLE001 - such as that no thread can be started; the next look tells
+        except Exception:  # noqa: BLE001 - for instance, no thread can be started; the next look tells
             return False
         return isinstance(asked, Wanted) and self._serves(asked)
 
@@ -224,14 +225,14 @@ class Modality:
             await self._serving.widen()
 
     async def _return_memory(self) -> None:
-        """Give back what has gone; if that cannot be done now, what follows is done all the same."""
+        """Free the memory of what is gone; if that fails now, what follows is done all the same."""
         try:
             await self._give_back()
-        except Exception as error:  # noqa: BLE001 - such as that no thread can be started for it
+        except Exception as error:  # noqa: BLE001 - for instance, no thread can be started for it
             log.warning("%s: memory that nobody needs any more is kept for now: %s", self.name, reason(error))
 
     def _refuse(self, version: str | None, error: Exception) -> None:
-        """Note why what the store asks for is not served; the log hears of it once."""
+        """Note why what the store asks for is not served, and log it once."""
         refusal, known = Refusal(version, reason(error)), self._state.refused
         told, self._told = self._told, WANT_OF_MEMORY if is_out_of_memory(error) else refusal.reason
         if self._serving is None:

@@ -1,8 +1,8 @@
 """The OpenVINO engine: one checkpoint on an x86 CPU, in bfloat16, float32 or 8-bit integers. Needs the extra `cpu`.
 
-A CPU gains little by a batch: one image after another finds its activations in the cache. So the graph is that of one
-image, compiled twice: to run alone on all threads, or several side by side, each with its share of the threads. An
-answer is then independent of its batch mates, to the bit.
+A CPU gains little from a batch: run one after another, images find their activations in the cache. So the graph is for
+one image and is compiled twice: to run alone on all threads, or several side by side, each with its share of the
+threads. An answer is therefore independent of its batch mates, to the bit.
 """
 
 import logging
@@ -22,17 +22,17 @@ from service.store.card import Card
 log = logging.getLogger(__name__)
 
 HINTS = {"int8": "bf16", "bfloat16": "bf16", "float32": "f32"}
-"""OpenVINO's names of the arithmetic; for int8 that of the layers which are not quantised."""
+"""OpenVINO's names for the arithmetic; for int8, that of the layers that are not quantised."""
 
 MOST_SIDE_BY_SIDE = 8
-"""Images that run at a time; each has activations of its own."""
+"""Most images that run at a time; each has its own activations."""
 
 
 class OpenVinoEngine:
     """One published checkpoint, ready to answer; see `service.engine.engine.Engine` for the contract.
 
-    `model` is what `to_openvino` returns, or the quantised form of it. `threads` are those of the CPU that it may use.
-    `device` tells the arithmetic that it computes in, which is float32 on a CPU that OpenVINO has no bfloat16 for.
+    `model` is what `to_openvino` returns, or the quantised form of it. `threads` is how many CPU threads it may use.
+    `device` names the arithmetic in use, which is float32 on a CPU that OpenVINO has no bfloat16 for.
 
     Raises:
         EngineFailed: OpenVINO cannot compile the model for this CPU.
@@ -73,18 +73,18 @@ class OpenVinoEngine:
             raise EngineFailed(f"{self.device} could not run an image") from said(error)
         if not np.isfinite(request.get_output_tensor(1).data):
             raise EngineFailed("the network answered with NaN")
-        levels: NDArray[np.uint8] = request.get_output_tensor(0).data[0].copy()  # the buffer is the next run's
+        levels: NDArray[np.uint8] = request.get_output_tensor(0).data[0].copy()  # the next run reuses the buffer
         return levels
 
 
 @cache
 def _waiting_threads() -> ThreadPoolExecutor:
-    """Return threads that wait while OpenVINO's own compute; they serve the batches of all engines."""
+    """Return threads that wait while OpenVINO's own threads compute; they serve the batches of all engines."""
     return ThreadPoolExecutor(MOST_SIDE_BY_SIDE, thread_name_prefix="openvino")
 
 
 def _arithmetic(compiled: ov.CompiledModel, precision: str) -> str:
-    """Return what computes if `precision` was asked for: OpenVINO takes another without a word where it has to."""
+    """Return the arithmetic in use if `precision` was asked for: OpenVINO silently takes another where it must."""
     if precision != "bfloat16" or compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16:
         return precision
     log.warning("OpenVINO has no bfloat16 for this CPU, and computes in float32 instead")

@@ -1,8 +1,8 @@
 """From a network to an OpenVINO model that takes pixels and gives probabilities, as the engines do.
 
-PyTorch never forgets a module that it has traced: each trace of this network takes 2 MB for good, which a server that
-swaps versions would lose with each. So what is traced is the network as a function of its weights, once for each
-structure, and every checkpoint's weights are put into a copy of that.
+PyTorch never forgets a module that it has traced: each trace of this network takes 2 MB for good, which a server would
+lose with each version it swaps in. So the network is traced as a function of its weights, once for each structure, and
+every checkpoint's weights are put into a copy of the result.
 """
 
 import copy
@@ -29,11 +29,12 @@ from service.store.checkpoint import Int8Model
 
 @cache
 def core() -> ov.Core:
-    """Return the process's one and only OpenVINO, which is never let go.
+    """Return the process's one and only OpenVINO core, which is never released.
 
-    Its CPU plugin gives the thread that loads it another stack for signals, and takes that away again in whatever
-    thread lets the plugin go. With several of them, let go in another order than they came, the next signal that has a
-    handler (SIGTERM, or SIGCHLD of a data-loading worker) finds no stack, and Linux ends the process with SIGSEGV.
+    Its CPU plugin gives the thread that loads it another stack for signals, and takes that stack away again in whatever
+    thread releases the plugin. If several plugins are released in another order than they were loaded, the next signal
+    that has a handler (SIGTERM, or SIGCHLD of a data-loading worker) finds no stack, and Linux ends the process with
+    SIGSEGV.
     """
     return ov.Core()
 
@@ -43,27 +44,27 @@ class OpenVinoFault(Exception):
 
 
 def said(error: RuntimeError) -> Exception:
-    """Return what OpenVINO said, as what another error may be raised from.
+    """Return what OpenVINO said, as an error that another may be raised from.
 
-    It quotes names of layers, out of a checkpoint's files, which may read like a fault of CUDA's; and a RuntimeError
-    that does ends the process (service/engine/device_loss.py).
+    It quotes names of layers from a checkpoint's files. These may read like a CUDA fault, and a RuntimeError that does
+    so ends the process (service/engine/device_loss.py).
     """
     return error if is_out_of_memory(error) else OpenVinoFault(str(error))
 
 
 _structures: dict[str, ov.Model] = {}
-"""What was traced, by what the structure depends on. Its inputs are the pixels, and then the weights in turn."""
+"""What was traced, by what the structure depends on. The inputs are the pixels, then the weights in order."""
 
 
 def to_openvino(card: Card, network: nn.Module) -> ov.Model:
     """Return the model of the card's re-parameterised `network` (float32, on the CPU), for one image at a time.
 
     Input 0: uint8 (1, h, w, 3), RGB. Output 0: uint8 (1, h, w), 255 × calibrated probability, rounded. Output 1:
-    float32, the sum of the probabilities, which is no number if one of them is none.
+    float32, the sum of the probabilities, which is NaN if one of them is.
 
-    What is traced as a function knows no names of layers; its weights are constants with the network's own names.
+    Traced as a function, the network has no names of layers; its weights are constants with the network's own names.
 
-    OpenVINO's frontend is called itself: `openvino.convert_model` would do the same, and telemetry besides.
+    OpenVINO's frontend is called directly: `openvino.convert_model` would do the same, and telemetry besides.
     """
     whole = _PixelsToLevels(card, on_grid(copy.deepcopy(network), card.input.grid)).eval()
     weights = {name: tensor.detach() for name, tensor in [*whole.named_parameters(), *whole.named_buffers()]}
@@ -80,7 +81,7 @@ def to_openvino(card: Card, network: nn.Module) -> ov.Model:
 
 
 def convolutions_of(model: ov.Model, weights: re.Pattern[str]) -> list[str]:
-    """Return the names of the convolutions that take the weights with such names in a model of `to_openvino`."""
+    """Return the names of the convolutions whose weights' names match `weights`, in a model of `to_openvino`."""
 
     def behind(node: ov.Node) -> Iterator[str]:
         for taker in (entry.get_node() for entry in node.output(0).get_target_inputs()):
@@ -96,7 +97,7 @@ def convolutions_of(model: ov.Model, weights: re.Pattern[str]) -> list[str]:
 def fold_constants(model: ov.Model) -> None:
     """Compute in the `model` what does not depend on the image, such as the shape in which a bias is added.
 
-    NNCF takes for a bias only what is a constant, and shifts it by what integers change of a layer's mean.
+    NNCF recognises only a constant as a bias, which it shifts by what integers change in a layer's mean.
     """
     manager = Manager()
     manager.register_pass(ConstantFolding())
@@ -104,7 +105,7 @@ def fold_constants(model: ov.Model) -> None:
 
 
 def _trace(whole: nn.Module, weights: dict[str, Tensor], grid: tuple[int, int]) -> ov.Model:
-    """Return `whole` as a function of the pixels and its `weights`, whose shapes are fixed. `whole` is used up."""
+    """Return `whole` as a function of the pixels and its `weights`, whose shapes are fixed. It uses up `whole`."""
 
     def compute(pixels: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         for name, tensor in zip(weights, tensors, strict=True):  # torch.func.functional_call cannot be traced
@@ -116,7 +117,7 @@ def _trace(whole: nn.Module, weights: dict[str, Tensor], grid: tuple[int, int]) 
 
     inputs = (torch.zeros(1, *grid, 3, dtype=torch.uint8), *weights.values())
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # that shapes become constants, which is what is wanted
+        warnings.simplefilter("ignore")  # about shapes that become constants, which is what is wanted
         traced = torch.jit.trace(compute, inputs, check_trace=False)  # type: ignore[no-untyped-call]
     decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
     frontend = FrontEndManager().load_by_framework("pytorch")

@@ -11,17 +11,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PROMPT_S = 0.02
-"""What a reading may take before whoever asks is told the one before it."""
+"""How long a reading may take before whoever asks is given the previous one."""
 
 BEGINS_WITHIN_S = 10.0
-"""When a thread has died that has not begun: one that finds no memory at its start says nothing."""
+"""How long until a thread that has not begun is taken for dead: one that finds no memory at its start says nothing."""
 
 
 async def in_own_thread(work: Callable[[], T]) -> T:
     """Return what `work` returns; it is called in a thread of its own.
 
-    A pool's threads could all hang, and then nobody else would have one; and a process waits for them before it ends.
-    Cancelled, `work` goes on unheard.
+    A pool's threads could all hang, leaving none for anybody else, and a process waits for them before it ends. If this
+    is cancelled, `work` goes on, and its result is dropped.
 
     Raises:
         RuntimeError: no thread can be started, or none has begun in time; then `work` is not called.
@@ -50,7 +50,7 @@ async def in_own_thread(work: Callable[[], T]) -> T:
 
 @contextmanager
 def told_after(seconds: float, tell: Callable[[], None]) -> Iterator[None]:
-    """Call `tell` if the block takes longer than that; it goes on all the same."""
+    """Call `tell` if the block takes longer than `seconds`; the block goes on all the same."""
     timer = asyncio.get_running_loop().call_later(seconds, tell)
     try:
         yield
@@ -68,7 +68,7 @@ class Attempt:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it was begun and is not over."""
+        """Whether `work` has begun and is not over."""
         return self._last.running()
 
     def __call__(self) -> None:
@@ -90,26 +90,26 @@ class Attempt:
 
 
 class Reading:
-    """A number that `read` may take for ever to return, as where a driver hangs: it is read in a thread of its own."""
+    """A number that `read` may take for ever to return, as when a driver hangs: it is read in a thread of its own."""
 
     def __init__(self, read: Callable[[], int], *, prompt_s: float = PROMPT_S) -> None:
         self._read, self._last = read, 0
         self._attempt = Attempt(self._note, prompt_s=prompt_s)
 
     def last(self) -> int:
-        """Return the number, read now; or if that takes over `prompt_s`, as it was read last, and 0 before that."""
+        """Return the number, read now; if that takes over `prompt_s`, the last one read, or 0 if there is none."""
         self._attempt()
         return self._last
 
     def _note(self) -> None:
-        with suppress(RuntimeError):  # as CUDA's faults are
+        with suppress(RuntimeError):  # which CUDA's faults are
             self._last = self._read()
 
 
 def start(run: Callable[[], None]) -> None:
-    """Call `run` in a new thread, for which a process does not wait at its end; RuntimeError if none can be started.
+    """Call `run` in a new thread, which the process does not wait for at its end; RuntimeError if none can be started.
 
-    `Thread.start` would wait for a word of the new thread, and never return if that finds no memory before it has said
-    it: nothing that the event loop may do.
+    `Thread.start` would wait for the new thread to report, and never return if that thread finds no memory before it
+    does: the event loop must not wait like that.
     """
     _thread.start_new_thread(run, ())

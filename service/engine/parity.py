@@ -13,7 +13,7 @@ from service.imaging.probe import probe
 from service.store.card import Card
 
 LEAST_IOU = 0.99
-"""Of an engine's mask of the probe with that of the float32 network."""
+"""Least IoU of an engine's mask of the probe with that of the float32 network."""
 
 
 def probe_tile(card: Card) -> NDArray[np.uint8]:
@@ -22,7 +22,7 @@ def probe_tile(card: Card) -> NDArray[np.uint8]:
 
 
 def probe_difference(card: Card, answer: NDArray[np.uint8]) -> float:
-    """Return the mean absolute difference, in probability, of an answer to the probe from that which the card records.
+    """Return the mean absolute difference, in probability, of an answer to the probe from the card's recorded one.
 
     `answer` is uint8 (h, w), as engines give it.
     """
@@ -54,11 +54,11 @@ class Parity:
     def fault(self, engine: Engine, *, masks: bool = True) -> str:
         """Return what is wrong with the engine's answer to the probe; empty if nothing is.
 
-        Without `masks` only the recorded answer counts: for an integer form, whose masks were compared on test images
-        when it was published, and for a precision that somebody insists on.
+        Without `masks` only the recorded answer counts. That is for an integer form, whose masks were compared on test
+        images when it was published, and for a precision that somebody insists on.
 
         Raises:
-            EngineFailed: it gives none: half precision may overflow where float32 does not.
+            EngineFailed: there is no answer: half precision may overflow where float32 does not.
         """
         [answer] = engine.predict([self._tile])
         difference = probe_difference(self._card, answer)

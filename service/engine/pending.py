@@ -19,7 +19,7 @@ class Answer(Generic[Result]):
     queued_s: float
     """Seconds from its arrival until its first batch left."""
     ran_s: float
-    """Seconds in which the engine ran items of it, in batches that failed, too."""
+    """Seconds in which the engine ran its items, including in batches that failed."""
     batch_size: int
     """Items in the largest of the batches that gave it a result."""
 
@@ -28,7 +28,7 @@ class Answer(Generic[Result]):
 class Pending(Generic[Item, Result]):
     """One caller's upload. `answer` is done once it has its answer, or its caller has left.
 
-    It came to the queue when it `arrived`, and work on it began earlier, at `since`: it had to be decoded.
+    It joined the queue at `arrived`; work on it began earlier, at `since`, because it had to be decoded.
     """
 
     items: Sequence[Item]
@@ -51,7 +51,7 @@ class Pending(Generic[Item, Result]):
         return Part(self, self.begun - 1)
 
     def start(self, now: float) -> None:
-        """Note that one of its items begins to run on its own; of several at a time each moment counts once."""
+        """Note that one of its items begins to run on its own; time in which several run counts once."""
         if not self._running:
             self._since = now
             if not self.ran_s:
@@ -59,7 +59,7 @@ class Pending(Generic[Item, Result]):
         self._running += 1
 
     def stop(self, now: float) -> None:
-        """Note that one of them has ended."""
+        """Note that one of these items has ended."""
         self._running -= 1
         if not self._running:
             self.ran_s += now - self._since

@@ -14,8 +14,8 @@ from service.engine.submission import start_all, submit
 from service.errors import Overloaded, ShuttingDown
 
 LOWER_BY = 10
-"""How much nicer the threads for long work are than the process: each has a tenth of the weight of any other thread.
-With next to none (19), one that holds the interpreter's lock could keep all others waiting for it."""
+"""How much is added to the niceness of threads for long work: each has a tenth of the weight of any other thread. With
+next to no weight (19), one that holds the interpreter's lock could keep all others waiting for it."""
 
 T = TypeVar("T")
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 class PixelPool:
     """`threads` threads for short work, and `long` more (by default one fewer, but at least one) for work that is long.
 
-    However much long work there is, short work waits for other short work alone. On Linux the threads for long work
-    leave the processor to all others of the process where there is not enough for all.
+    However much long work there is, short work waits only for other short work. On Linux the threads for long work
+    leave the processor to all others of the process if there is not enough for all.
 
     A context manager: leaving it shuts it down.
     """
@@ -57,10 +57,11 @@ class PixelPool:
         self._long.shutdown(wait=False)
 
     async def run(self, work: Callable[[], T], *, is_long: Callable[[], bool] = lambda: False, ends: bool = False) -> T:
-        """Return what `work` returns; a thread for short work asks `is_long` first, and does what is not long itself.
+        """Return what `work` returns; a thread for short work asks `is_long`, and does the work itself if it is not.
 
-        Long work that `ends` something comes before all that begins something: what waits holds memory. Cancelled
-        before a thread has begun, `work` is not called, nor kept; after that it runs to its end, unheard.
+        Long work that `ends` something goes before all that begins something: what waits holds memory. If cancelled
+        before a thread begins it, `work` is neither called nor kept; after that it runs to its end, and its result is
+        dropped.
 
         Raises:
             Exception: whatever `work` or `is_long` raised.
@@ -97,7 +98,7 @@ class PixelPool:
 
 
 def _on_this_loop(call: Callable[[], None]) -> Callable[[], None]:
-    """Return what any thread may call, to have `call` called on the event loop that runs now."""
+    """Return what any thread may call to have `call` called on the event loop that runs now."""
     loop = asyncio.get_running_loop()
 
     def later() -> None:
@@ -108,6 +109,6 @@ def _on_this_loop(call: Callable[[], None]) -> Callable[[], None]:
 
 
 def _lower_priority() -> None:
-    if sys.platform == "linux":  # elsewhere it would be the whole process's
+    if sys.platform == "linux":  # elsewhere it would apply to the whole process
         with suppress(OSError):  # a sandbox may forbid it
             os.nice(LOWER_BY)

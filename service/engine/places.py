@@ -1,14 +1,14 @@
-"""Places for those who work at a time; of those who wait, whoever has little left goes first. Knows no work."""
+"""A limited number of places to work in; of those who wait, whoever ends something goes first. Knows no work."""
 
 import asyncio
 from collections import deque
 
 
 class Places:
-    """`count` places. Who ends something goes before all who begin something; each in the order in which they came.
+    """`count` places. Those who end something go before all who begin something, otherwise in the order they came.
 
-    What has begun holds memory, and a caller's patience runs out: were there one line, all would begin and none end.
-    Used on the event loop's thread only.
+    What has begun holds memory, and a caller's patience runs out: if there were one line, all would begin and none end.
+    For use on the event loop's thread only.
     """
 
     def __init__(self, count: int) -> None:
@@ -31,7 +31,7 @@ class Places:
             raise
 
     def give_back(self) -> None:
-        """Hand a place on to the next who waits, if anybody does."""
+        """Hand a place to the next in line, if anybody waits."""
         for line in (self._ends, self._begins):
             while line:
                 if not (turn := line.popleft()).done():

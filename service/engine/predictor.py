@@ -1,4 +1,4 @@
-"""A PyTorch network with what lies around it: uint8 pixels in, uint8 probabilities out."""
+"""A PyTorch network with the steps around it: uint8 pixels in, uint8 probabilities out."""
 
 import copy
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class Predictor(nn.Module):
-    """A network with what lies around it: uint8 pixels in, uint8 probabilities out. All on one device, in one dtype."""
+    """A network with the steps around it: uint8 pixels in, uint8 probabilities out. All on one device, in one dtype."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Predictor(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits, float32 (N, h, w), for uint8 pixels (N, h, w, 3) on the device. Temperature is not applied.
 
-        The pixels' own memory layout is channels-last already, so no copy is made to get there.
+        The pixels are channels-last in memory already, so no copy is made.
         """
         logits: Tensor = self.network(self.normalise(pixels.permute(0, 3, 1, 2)))
         return logits[:, 0].float()
@@ -51,7 +51,7 @@ class Predictor(nn.Module):
     def levels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return 255 × calibrated probability, rounded, uint8 (N, h, w), and the sum of all probabilities.
 
-        `pixels` are those of `forward`. The sum is no number if one of the probabilities is none.
+        `pixels` are as for `forward`. The sum is NaN if one of the probabilities is.
         """
         return levels_of(self(pixels), self.temperature)
 
@@ -65,8 +65,8 @@ class Predictor(nn.Module):
     def predict(self, tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         """Return 255 × calibrated probability, rounded, uint8 (h, w), for each tile of uint8 (h, w, 3).
 
-        A CPU takes one tile after another: it gains nothing by a batch, in which sums may be split otherwise among
-        threads, and so an answer is bit for bit the same whatever its batch mates.
+        A CPU takes one tile after another: it gains nothing from a batch, in which sums may be split differently among
+        threads. So an answer is bit for bit the same whatever its batch mates.
 
         Raises:
             EngineFailed: the network answered with NaN.
@@ -86,7 +86,7 @@ class Predictor(nn.Module):
 
 
 def levels_of(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return what `Predictor.levels` does, of float32 logits of any shape."""
+    """Return what `Predictor.levels` does, from float32 logits of any shape."""
     probability = torch.sigmoid(logits / temperature)
     total = probability.sum()
     return probability.mul_(255).round_().to(torch.uint8), total

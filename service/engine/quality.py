@@ -1,6 +1,6 @@
-"""What of a map is mask, and how good that is: measured against a reference, or expected from the probabilities alone.
+"""Which part of a map is mask, and how good it is: measured against a reference, or expected from probabilities.
 
-All of it follows from how many pixels have each of a map's 256 levels, so one pass over the pixels is enough.
+What is expected follows from how many pixels have each of a map's 256 levels, so one pass over the pixels is enough.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ LevelCounts = NDArray[np.int64]
 
 UNDECIDED_FROM, DECIDED_FROM = 0.25, 0.75
 LEAST_DECIDED, MOST_DECIDED = 0.01, 0.99
-"""Beyond these a decidedness says no more: its logit would outweigh everything else."""
+"""A decidedness is clipped to these: beyond them its logit would outweigh everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class MaskRule:
-    """What of a probability map is mask: all that is at least `threshold`, or the main components of that.
+    """Which part of a probability map is mask: all that is at least `threshold`, or the main components of that.
 
     A component is left out if its area is less than `least_component` of the largest one's; see
     `service.imaging.components`.
@@ -52,14 +52,14 @@ class MaskRule:
 
     @classmethod
     def of(cls, card: Card, threshold: float | None = None, *, all_components: bool = False) -> Self:
-        """Return a card's rule, at another threshold or without leaving components out if that is asked for."""
+        """Return a card's rule, with another threshold or with all components kept if that is asked for."""
         return cls(
             threshold=card.threshold if threshold is None else threshold,
             least_component=0.0 if all_components else card.least_component,
         )
 
     def kept(self, probability: Probability) -> tuple[Probability, LeftOut]:
-        """Return the map (H, W) with 0 wherever a component is left out, and what was; the map itself if nothing."""
+        """Return the map (H, W) with 0 where components are left out (itself if none are), and what was left out."""
         return keep_main(probability, lowest_level(self.threshold), self.least_component)
 
     def mask(self, probability: Probability) -> NDArray[np.bool_]:
@@ -88,7 +88,7 @@ def agreement(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Agreemen
 
 
 def agreement_of_counts(*, both: int, in_mask: int, in_reference: int, pixels: int) -> Agreement:
-    """Return the scores of a mask of which so many of the image's `pixels` are in it, in the reference, and in both."""
+    """Return a mask's scores, from how many of the image's `pixels` are in the mask, in the reference, and in both."""
     either = in_mask + in_reference - both
     return Agreement(
         iou=both / either if either else 1.0,
@@ -104,13 +104,14 @@ def level_counts(probability: Probability) -> LevelCounts:
 
 
 def expected_iou(counts: LevelCounts, threshold: float, estimate: IouEstimate | None = None) -> float:
-    """Return the IoU to expect of the mask from `threshold` on, 0 to 1, by its map's levels; plain if no `estimate`.
+    """Return the IoU, 0 to 1, to expect of the mask from `threshold` up; the plain one if there is no `estimate`.
 
-    The plain estimate errs where probabilities do, image by image. A checkpoint's `estimate`, learnt on its validation
-    images, corrects that as far as the map shows it (docs/adr/0010-expected-iou-learns-from-validation-images.md).
+    The plain one follows from the probabilities alone and errs as they do, image by image. A checkpoint's `estimate`,
+    learnt on its validation images, corrects that as far as the map shows it
+    (docs/adr/0010-expected-iou-learns-from-validation-images.md).
 
-    An empty mask has an IoU of 1 if there is nothing, and else of 0: so the probability that there is nothing is
-    expected, Π (1 − p), as if pixels were independent.
+    An empty mask has an IoU of 1 if there is nothing to find, and 0 otherwise. So the probability that there is nothing
+    is returned: Π (1 − p), as if pixels were independent.
     """
     lowest = lowest_level(threshold)
     if not counts[lowest:].any():
@@ -122,10 +123,10 @@ def expected_iou(counts: LevelCounts, threshold: float, estimate: IouEstimate | 
 
 
 def plain_iou(counts: LevelCounts, threshold: float) -> float:
-    """Return the IoU that the probabilities themselves expect of the mask from `threshold` on, 0 to 1.
+    """Return the IoU, 0 to 1, that the probabilities themselves predict for the mask from `threshold` up.
 
-    For a mask M it is Σ_M p / (|M| + Σ_outside p): the expected intersection over the expected union. Where no pixel
-    has any probability at all, it is 1: an empty mask of an empty image.
+    For a mask M it is Σ_M p / (|M| + Σ_outside p): the expected intersection over the expected union. If all
+    probabilities are 0, it is 1: an empty mask of an empty image.
     """
     mass = counts * LEVELS
     lowest = lowest_level(threshold)
@@ -136,7 +137,7 @@ def plain_iou(counts: LevelCounts, threshold: float) -> float:
 def decidedness(counts: LevelCounts) -> float:
     """Return how sharply a map tells foreground from background, 0 to 1, whatever the threshold.
 
-    It is the share of the pixels with a probability of at least 1/4 that have at least 3/4; 0 if there are none.
+    Of the pixels with a probability of at least 1/4, it is the share that has at least 3/4; 0 if there are none.
     """
     likely = int(counts[lowest_level(UNDECIDED_FROM) :].sum())
     return int(counts[lowest_level(DECIDED_FROM) :].sum()) / likely if likely else 0.0
@@ -145,9 +146,9 @@ def decidedness(counts: LevelCounts) -> float:
 def corrected_iou(
     plain: NDArray[np.float64], decided: NDArray[np.float64], estimate: IouEstimate
 ) -> NDArray[np.float64]:
-    """Return the `estimate` of IoUs from plain ones and decidedness, float64 of one shape, each 0 to 1.
+    """Return IoUs corrected by `estimate`, from plain ones and decidedness: float64 of one shape, each 0 to 1.
 
-    A plain 0 or 1 stays as it is: nothing but certainty gives it.
+    A plain 0 or 1 stays as it is: only certainty gives it.
     """
     certain = (plain <= 0) | (plain >= 1)
     logit = (

@@ -4,7 +4,7 @@ import math
 from collections import deque
 
 RETURNS = 5
-"""Batches from which is learnt how long their callers take to come back: the longest of so many."""
+"""Batches from which it is learnt how long their callers take to come back: the longest of their times counts."""
 
 TRAFFIC_S = 0.25
 """How long after a batch its callers may be expected back: time to encode the answer, ask again and decode."""
@@ -27,7 +27,7 @@ class RecentBatches:
     def record(self, *, ended: float, finished: int, waiting: int) -> None:
         """Note a batch that ended at `ended`.
 
-        Its items are the last of `finished` uploads; `waiting` others were in the queue when it ended.
+        It had the last items of `finished` uploads; `waiting` others were in the queue when it ended.
         """
         if self._still_away:  # they took longer than until now; how much longer does not matter
             self._returns.append(ended - self._ended)
@@ -41,7 +41,7 @@ class RecentBatches:
                 self._returns.append(now - self._ended)
 
     def expected(self, now: float) -> int:
-        """Return how many uploads the queue should come to: as many as the last batch answered and left in it.
+        """Return how many uploads the queue should grow to: as many as the last batch answered and left waiting.
 
         0 if it ended `TRAFFIC_S` ago or more.
         """
@@ -49,5 +49,5 @@ class RecentBatches:
 
     @property
     def back_at(self) -> float:
-        """When all that the last batch answered should be back; its end, as long as nothing is known of that."""
+        """When all callers that the last batch answered should be back; its end, while nothing is known of that."""
         return self._ended + (max(self._returns, default=0.0))

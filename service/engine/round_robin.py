@@ -8,7 +8,7 @@ Member = TypeVar("Member", bound=Hashable)
 
 
 class RoundRobin(Generic[Member]):
-    """Members who each want some turns. One turn at a time; who has had one and wants more goes to the back.
+    """Members who each want some turns. One turn at a time; whoever has had one and wants more goes to the back.
 
     With n members, each gets its next turn within the next n. All methods but iteration take constant time.
     """
@@ -36,7 +36,7 @@ class RoundRobin(Generic[Member]):
         self.changes += 1
 
     def discard(self, member: Member) -> None:
-        """Let a member leave, whatever it still wants; one who is not there leaves nothing behind."""
+        """Let a member leave, whatever it still wants; it need not be there."""
         self._wanted.pop(member, None)
         self.changes += 1
 

@@ -66,8 +66,9 @@ class Segmentation:
 class Segmenter:
     """Segments uploads of one modality: decode → fit → batch → restore → describe.
 
-    Decoding and encoding run in `pool`; the event loop only waits, and small images never do for large ones. Uploads of
-    any size share the card's grid, and with it the batches. `max_pixels` limits an image, from its header.
+    Decoding and encoding run in `pool`, so they never block the event loop, and small images never wait for large ones.
+    Uploads of any size are laid on the card's grid, so they can share a batch. `max_pixels` limits an image by its
+    header.
     """
 
     def __init__(self, engine: Engine, batcher: TileBatcher, *, pool: PixelPool, max_pixels: int) -> None:
@@ -83,7 +84,7 @@ class Segmenter:
         return self._decoding + self._batcher.queued
 
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
-        """Return if an upload that came now, behind `ahead` others, would be queued; else raise as `segment` would."""
+        """Return if an upload arriving now, behind `ahead` others, would be queued; else raise as `segment` would."""
         self._batcher.admit(deadline, ahead=self._decoding + ahead)
 
     async def segment(
@@ -92,15 +93,15 @@ class Segmenter:
         """Return the answer to one upload. `arrived` and `deadline` are times of the event loop's clock.
 
         Raises:
-            BadUpload: image or reference cannot be used; found before anything is queued.
-            Overloaded: as many uploads as are allowed wait or are being decoded, `ahead` others elsewhere among them.
+            BadUpload: the image or reference cannot be used; raised before anything is queued.
+            Overloaded: as many uploads as allowed wait or are being decoded, counting `ahead` others elsewhere.
             DeadlineExceeded: the deadline passed; raised at that moment.
-            MemoryShort: there was no memory to decode it, or to make its answer; it has given back what it had.
+            MemoryShort: there was no memory to decode the upload or to make its answer; what it held is freed.
             ShuttingDown, DeviceLost, EngineFailed: see `Batcher.submit`.
         """
         self.admit(deadline, ahead=ahead)
         try:
-            async with asyncio.timeout_at(deadline):  # may come late: so the batcher looks, too, before a batch leaves
+            async with asyncio.timeout_at(deadline):  # may fire late: so `submit` checks the deadline, too
                 return await self._segment(upload, arrived, deadline)
         except TimeoutError as error:
             raise too_late() from error
@@ -111,13 +112,13 @@ class Segmenter:
             raise MemoryShort(MEMORY_SHORT) from None
 
     async def _segment(self, upload: Upload, arrived: float, deadline: float | None) -> Segmentation:
-        clock = time.monotonic  # the event loop's clock, but finely: uvloop's own goes in steps of a millisecond
+        clock = time.monotonic  # the event loop's time, more finely: uvloop's own advances in steps of a millisecond
         started = clock()
         prepared = await self._decode(upload)
         submitted = clock()
         answer = await self._batcher.submit(prepared.tiles, deadline=deadline, since=started)
         answered = clock()
-        prepared.tiles.clear()  # the batcher counts them no more, and the wait for a thread may be long
+        prepared.tiles.clear()  # the batcher no longer counts them, and the wait for a thread may be long
         finished = await self._pool.run(
             lambda: self._work.after(upload, prepared, answer.results), is_long=lambda: prepared.is_large, ends=True
         )
@@ -131,7 +132,7 @@ class Segmenter:
         return self._described(prepared, finished, latency, answer.batch_size)
 
     def _described(self, prepared: Prepared, finished: Finished, latency: Latency, batch_size: int) -> Segmentation:
-        """Return the answer, without the tiles: it may wait for long until its caller has taken it."""
+        """Return the answer without the tiles: it may be long before its caller has taken it."""
         height, width = prepared.placement.source
         return Segmentation(
             card=self.card,

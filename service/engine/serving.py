@@ -1,4 +1,4 @@
-"""What answers for one modality: one version at a time, and the one before it for as long as it still owes answers."""
+"""What answers for one modality: one version at a time, and the one before it while that still owes answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,7 +16,7 @@ async def _wide_enough() -> None:
 class Version:
     """One checkpoint that answers: its segmenter, the batcher beneath it, and the uploads that it has begun.
 
-    `widen` lets its batches hold more, as far as the device has room for them by now.
+    `widen` lets its batches hold more, as far as the device now has room for them.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Version:
 
 
 class Serving:
-    """Segments uploads of one modality by the version that serves it at that moment; one must have been swapped in.
+    """Segments uploads of one modality with the version that serves at that moment; one must have been swapped in.
 
-    An upload is prepared, run and described by one and the same version: that which served when its work began, however
-    long its body took to arrive before, and whatever is swapped in after.
+    An upload is prepared, run and described by one and the same version: the one that served when work on it began,
+    however long its body took to arrive before, and whatever is swapped in afterwards.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Serving:
         return sum(version.batcher.queued for version in self._versions)
 
     def admit(self, deadline: float | None, *, ahead: int = 0) -> None:
-        """Return if an upload that came now, behind `ahead` others, would be queued; else raise as `segment` would."""
+        """Return if an upload arriving now, behind `ahead` others, would be queued; else raise as `segment` would."""
         self._current.segmenter.admit(deadline, ahead=self._owed + ahead)
 
     async def segment(self, upload: Upload, *, arrived: float, deadline: float | None = None) -> Segmentation:
@@ -90,13 +90,13 @@ class Serving:
         self._versions.append(new)
 
     async def settle(self) -> None:
-        """Return once the versions before the one that serves now have answered what they began, and are let go."""
+        """Return once all versions before the one that serves now have answered what they began and are released."""
         for old in self._versions[:-1]:
             await old.retire()
             self._versions.remove(old)
 
     async def widen(self) -> None:
-        """Let batches of the version that serves now hold what there was no room for beside the one before it."""
+        """Let batches of the version that serves now use the room that the version before it took up."""
         await self._current.widen()
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ class SideBySide(Generic[Item, Result]):
 
 
 class Slots:
-    """How many single items a device runs. Only who has the device's turn waits here, so one at a time."""
+    """Counts the single items that a device runs. Only whoever has the device's turn waits here, so one at a time."""
 
     def __init__(self) -> None:
         self._taken = 0
@@ -33,7 +33,7 @@ class Slots:
         self._taken += 1
 
     def give_back(self) -> None:
-        """Count one less, and wake who waits."""
+        """Count one less, and wake whoever waits."""
         self._taken -= 1
         self._freed.set()
 

@@ -20,7 +20,7 @@ from service.store.model_store import ModelStore, Wanted
 T = TypeVar("T")
 
 ASK_AGAIN_S = 5.0
-"""How often the store is asked, while a version of it is slow to read, whether that is still the one to be served."""
+"""While a version is slow to read, how often the store is asked whether that is still the one to be served."""
 
 
 class Source(Protocol):
@@ -36,10 +36,11 @@ class Source(Protocol):
         ...
 
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:
-        """Return what builds the engine of a version: all that has to be waited for has been read.
+        """Return what builds the engine of a version, once everything that has to be waited for has been read.
 
         Raises:
-            BadCheckpoint: a file is missing, unreadable or damaged; or it is slow to read, and no longer asked for.
+            BadCheckpoint: a file is missing, unreadable or damaged; or the version is slow to read, and no longer asked
+                for.
         """
         ...
 
@@ -47,8 +48,8 @@ class Source(Protocol):
 class StoreSource:
     """Reads checkpoints of a model store; `make_engine` builds their engines.
 
-    A version whose card or files take over `slow_after_s` to read is given up once the store asks for another one: what
-    hangs must not keep those from being served that are pinned in its place.
+    A version whose card or files take over `slow_after_s` to read is given up once the store asks for another one: a
+    version that hangs must not keep one pinned in its place from being served.
     """
 
     def __init__(self, store: ModelStore, make_engine: MakeEngine, *, slow_after_s: float = SLOW_AFTER_S) -> None:
@@ -56,10 +57,10 @@ class StoreSource:
         self._seen: dict[tuple[str, str], Wanted] = {}
 
     async def wanted(self, modality: str) -> Wanted:
-        """See `ModelStore.wanted`; with the card, which is read only if files have changed.
+        """See `ModelStore.wanted`; with the card added, which is read only if files have changed.
 
-        One that cannot be read is left to whoever loads the version; unless it is another one by a number that was
-        seen before, which nobody might load.
+        A card that cannot be read is left to whoever loads the version. But if other files had that number before,
+        nobody might load it: then the error is raised.
         """
         wanted = await self._asked(modality)
         seen = self._seen.get((modality, wanted.version))
@@ -78,7 +79,7 @@ class StoreSource:
         return found
 
     async def read(self, modality: Modality, version: str) -> Callable[[], Steps[Engine]]:
-        """See `Source.read`; a store that hangs is told."""
+        """See `Source.read`; a store that hangs is reported."""
         with modality.patience(f"reading version {version}"):
             card, contents = await self._read(modality.name, version)
         return partial(self._make_engine, card, contents)
@@ -90,7 +91,7 @@ class StoreSource:
         return await in_own_thread(partial(self._store.wanted, modality))
 
     async def _unless_replaced(self, read: Coroutine[Any, Any, T], modality: str, version: str) -> T:
-        """Return what was read of a version; raise BadCheckpoint if that is slow, and another one is asked for."""
+        """Return what was read of a version; raise BadCheckpoint if that is slow and another version is asked for."""
         reading = asyncio.create_task(read)
         replaced = asyncio.create_task(self._another(modality, version))
         try:
@@ -104,7 +105,7 @@ class StoreSource:
             replaced.cancel()
 
     async def _another(self, modality: str, version: str) -> str:
-        """Return the version that is asked for by now, once it is another one than `version`; ask when that is slow."""
+        """Return the version that is asked for, once that is no longer `version`; begin to ask when reading is slow."""
         await asyncio.sleep(self._slow_after_s)
         while True:
             with suppress(AlnetError, RuntimeError):  # RuntimeError: no thread can be started
@@ -115,7 +116,7 @@ class StoreSource:
 
 
 class HandedIn:
-    """Gives engines that are ready, by modality."""
+    """Hands out ready engines, by modality."""
 
     def __init__(self, engines: Mapping[str, Engine]) -> None:
         self._engines = engines

@@ -1,4 +1,4 @@
-"""Long work on a device, cut into steps: between two of them, whoever else waits for the device has it. No tensors."""
+"""Long work on a device, cut into steps: between two of them, others who wait for the device have it. No tensors."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from service.engine.device import Device
 T = TypeVar("T")
 
 Steps = Generator[None, None, T]
-"""A function that yields between its steps, and at last returns its result."""
+"""A generator that yields between its steps, and finally returns its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def to_end(steps: Steps[T]) -> T:
 async def in_turns(steps: Steps[T], device: Device) -> T:
     """Return the result of `steps`; each is run in the device's thread, in a turn of its own.
 
-    They are in the background: as long as batches want the device, too, they get a smaller share of it.
+    Steps are in the background: while batches want the device, too, steps get a smaller share of it.
 
     Raises:
         Exception: whatever a step raised; those after it are not run.

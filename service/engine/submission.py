@@ -1,4 +1,4 @@
-"""Work for the threads of an executor, which take it or never do it. No tensors."""
+"""Work for the threads of an executor, which either take it now or never do it. No tensors."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def start_all(executor: Executor, threads: int) -> None:
-    """Start all the `threads` that an idle executor may have, so that nobody who submits work has to wait for one.
+    """Start all the `threads` that an idle executor may have, so that nobody who submits work waits for one to start.
 
-    That may be for ever: `Thread.start` never returns if the new thread finds no memory before it has said that it is
-    there. Those that cannot be started now are left to be started as needed.
+    That wait may be for ever: `Thread.start` never returns if the new thread finds no memory before it has reported.
+    Threads that cannot be started now are left to be started as needed.
     """
     together = Event()
     try:
@@ -25,14 +25,14 @@ def start_all(executor: Executor, threads: int) -> None:
 
 
 def submit(executor: Executor, work: Callable[[], T]) -> Future[T]:
-    """Return the future of `work`, as `Executor.submit` does; but what is refused is not done later, nor kept.
+    """Return the future of `work`, as `Executor.submit` does; but work that is refused is neither done later nor kept.
 
-    A ThreadPoolExecutor queues work before it starts a thread for it, and leaves it there if none can be started: an
-    image, for as long as that lasts.
+    A ThreadPoolExecutor queues work before it starts a thread for it, and leaves it queued if none can be started. That
+    would keep an image in memory for as long as this lasts.
 
     Raises:
         RuntimeError: the executor was shut down or is broken, or no thread can be started. If another thread has begun
-            with the work by then, it runs to its end, unheard.
+            the work by then, it runs to its end, and its result is dropped.
     """
     leave: Future[None] = Future()
     kept = [work]

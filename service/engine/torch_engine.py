@@ -26,9 +26,9 @@ class TorchEngine:
 
     @classmethod
     def build(cls, card: Card, network: nn.Module, device: torch.device, precision: str) -> "TorchEngine":
-        """Return the engine of the card's re-parameterised `network`, which is float32 on the CPU and is left alone.
+        """Return the engine of the card's re-parameterised `network`, which is float32 on the CPU and stays unchanged.
 
-        On a CPU it computes what it can on coarse grids, which takes two thirds of the time there.
+        On a CPU the engine computes what it can on coarse grids, which takes two thirds of the time there.
         """
         return cls(card, _predictor(card, network, device, precision), f"{device} {precision}")
 
@@ -70,17 +70,17 @@ def _predictor(
 
 
 def served_form(network: nn.Module, grid: tuple[int, int], device: torch.device) -> nn.Module:
-    """Return what computes as the re-parameterised `network` does on images of `grid`, fastest on that kind of device.
+    """Return the fastest form, on that kind of device, of the re-parameterised `network` for images of `grid`.
 
-    It shares nothing with `network`.
+    It computes the same and shares nothing with `network`.
     """
     return on_grid(copy.deepcopy(network), grid) if device.type == "cpu" else on_gpu(network, grid)
 
 
 def give_back_unused_of_gpu() -> None:
-    """Give the GPU back what PyTorch keeps of it for nobody, such as the memory of graphs that are gone.
+    """Free the GPU memory that PyTorch keeps for nobody, such as that of graphs that are gone.
 
-    To be called in the device's thread, since nothing may be recorded at the time. Without a GPU it does nothing.
+    Call it in the device's thread, since nothing may be recorded at the time. Without a GPU it does nothing.
     """
     torch.cuda.empty_cache()
 
@@ -91,7 +91,7 @@ def pick_device(
     """Return the device for "auto", "cpu" or "cuda".
 
     Raises:
-        BadSettings: CUDA is asked for and not there; by which `setting`, and what it may say `instead`, is told.
+        BadSettings: CUDA is asked for and not there; the message names the `setting` and what to use `instead`.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise BadSettings(f"{setting}, but PyTorch sees no CUDA device; use {instead}, or check the driver")
@@ -101,7 +101,7 @@ def pick_device(
 
 
 def _answers(device: torch.device) -> bool:
-    """Whether `device` still works; after a fault of CUDA's every further call in the process fails."""
+    """Whether `device` still works; after a CUDA fault every further call in the process fails."""
     if device.type != "cuda":
         return True
     try:
@@ -117,7 +117,7 @@ def memory_held_bytes() -> int:
 
 
 def gpu_has_bfloat16() -> bool:
-    """Whether the GPU computes in bfloat16 itself, as from Ampere on; where it does not, cuDNN has no convolutions."""
+    """Whether the GPU computes in bfloat16 itself, as from Ampere on; if not, cuDNN has no convolutions for it."""
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class VersionMaker:
-    """Makes versions, read side by side, and built and warmed up one after another: the device has room for one."""
+    """Makes versions: reads several at a time, but builds and warms up one by one, as the device has room for one."""
 
     def __init__(
         self,
@@ -64,13 +64,13 @@ class VersionMaker:
         return version
 
     async def _widen(self, engine: Engine, batcher: TileBatcher) -> None:
-        """Warm up once more, for batches that were too large for what memory the version before left."""
+        """Warm up once more, for batches that were too large for the memory that the version before left free."""
         if batcher.max_size >= self._settings.max_batch_size:
             return
         async with self._building:
             try:
                 took = await warm_up(engine, self._device, self._settings.max_batch_size)
-            except Exception as error:  # noqa: BLE001 - what it found before the swap still holds
+            except Exception as error:  # noqa: BLE001 - what was found before the swap still holds
                 log.warning("%s: batches stay as small as they are: %s", engine.card.modality, reason(error))
                 return
         batcher.widen(max(took))
@@ -86,7 +86,7 @@ def join(
     took: Mapping[int, float] | None = None,
     on_batch: Callable[[BatchReport], None] = lambda _: None,
 ) -> Version:
-    """Return a version of `engine`, whose batcher is not open yet; `took` is what its warm-up took, if it had one."""
+    """Return a version of `engine`, its batcher not open yet; `took` is what its warm-up took, if it had one."""
     beside = side_by_side(engine)  # what runs tile by tile has room for any batch
     batcher: TileBatcher = Batcher(
         partial(checked_predict, engine),

@@ -1,4 +1,4 @@
-"""From a card and the bytes of its weights to the network that they are of."""
+"""From a card and the bytes of its weights to its network."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ def read_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def parse_state(card: Card, weights: bytes) -> dict[str, Tensor]:
-    """Return the tensors in `weights`, a safetensors archive. Raises BadCheckpoint if it is none."""
+    """Return the tensors in `weights`, a safetensors archive. Raises BadCheckpoint if it cannot be read."""
     try:
         return load(weights)
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a dtype that safetensors cannot give to torch
@@ -31,12 +31,12 @@ def parse_state(card: Card, weights: bytes) -> dict[str, Tensor]:
 def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
     """Return the card's network with these weights, re-parameterised, in float32 on the CPU.
 
-    It takes the memory of the weights, whatever network the card describes: it is built without any, and is given the
-    tensors once their names and shapes are its own. Those that are float32 are not copied.
+    It takes no more memory than the weights, whatever network the card describes: it is built without any, and is given
+    the tensors once their names and shapes are known to fit. Tensors that are float32 are not copied.
 
     Raises:
-        BadCheckpoint: weights and card contradict each other, or a weight is no number.
-        MemoryError, RuntimeError: memory ran out (`is_out_of_memory`), which is no fault of the checkpoint's.
+        BadCheckpoint: weights and card contradict each other, or a weight is NaN or infinite.
+        MemoryError, RuntimeError: memory ran out (`is_out_of_memory`), which is not the checkpoint's fault.
     """
     name = f"{card.modality}/{card.version}"
     try:
@@ -59,9 +59,9 @@ def build_network(card: Card, weights: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _misfit(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """Return the first tensor that is missing, not the network's or of another shape, in words; "" if there is none.
+    """Return in words the first tensor that is missing, not the network's or of another shape; "" if there is none.
 
-    PyTorch would say so in a RuntimeError that quotes the archive's names, which may read like a fault of CUDA's.
+    PyTorch would say so in a RuntimeError that quotes the archive's names, which may read like a CUDA fault.
     """
     own = network.state_dict()
     for tensor in sorted(own.keys() | weights.keys()):
