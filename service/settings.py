@@ -15,7 +15,7 @@ from service.errors import BadSettings
 
 PREFIX = "ALNET_"
 MAY_BE_EMPTY = {"modalities", "cors_origins"}
-"""Elsewhere an empty value would be taken for something: for the current folder, or for every network interface."""
+"""For other settings an empty value would mean something: the current folder, or every network interface."""
 Megapixels = Annotated[float, Field(gt=0, le=1000)]
 
 
@@ -98,10 +98,10 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ, **given: object) -> "Settings":
-        """Return the settings in `environ`; what is `given` beside it (and not None) wins.
+        """Return the settings in `environ`; those that are `given` as well (and not None) win.
 
         Raises:
-            BadSettings: a value is empty or out of its range, or a variable that begins with ALNET_ is none of ours.
+            BadSettings: a value is empty or out of its range, or a variable that begins with ALNET_ is not a setting.
         """
         values: dict[str, object] = {
             name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)
