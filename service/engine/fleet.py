@@ -121,7 +121,7 @@ class Fleet:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every required modality answers, there is at least one modality, and new work is taken."""
+        """Whether nothing keeps this replica from answering; `why_not_ready` says what might."""
         return not self.why_not_ready
 
     @property
