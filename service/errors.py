@@ -31,19 +31,19 @@ AlnetError
 ├── BadConfig                 a training configuration, or a run to resume, contradicts itself
 └── BadSettings               an ALNET_ variable is wrong or unknown
 
-Messages are for the person who reads them: they say what to do next, and never hold file names of uploads or pixels.
+Messages are for the person who reads them: they say what to do next, and never contain pixels or file names of uploads.
 """
 
 from pathlib import Path
 
 LONGEST_LINE = 500
-"""Characters of a text that `in_one_line` keeps."""
+"""The most characters of a text that `in_one_line` keeps."""
 
 
 def in_one_line(text: str) -> str:
-    """Return `text` as one line for logs, terminals and answers, whoever wrote it.
+    """Return `text`, whoever wrote it, as one line for logs, terminals and answers.
 
-    What does not print is escaped, and the middle of one of more than `LONGEST_LINE` characters is left out.
+    Unprintable characters are escaped. A line of more than `LONGEST_LINE` characters loses its middle.
     """
     line = printable(" ".join(text.split()))
     if len(line) <= LONGEST_LINE:
@@ -53,18 +53,18 @@ def in_one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with what does not print escaped, line breaks among it."""
+    """Return `text` with its unprintable characters, including line breaks, escaped."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line that says something; below it a library's error goes on with more such, files and calls."""
+    """Return an error's first informative line; libraries add further lines, files and calls below it."""
     first, *more = str(error).strip().splitlines() or [""]
     return more[0].strip() if first.endswith(":") and more else first
 
 
 def reason(error: Exception) -> str:
-    """Return in one line, which callers may read, why something failed."""
+    """Return why something failed, in one line that callers may read."""
     if isinstance(error, AlnetError):
         return in_one_line(str(error))
     return in_one_line(f"{type(error).__name__}: {first_line(error)}".removesuffix(": "))
@@ -181,8 +181,8 @@ class EngineFailed(AlnetError):
 class BadCheckpoint(AlnetError):
     """The store's files contradict each other, or the engine does not reproduce them.
 
-    `may_pass`: a file is there and cannot be read now, for want of a permission, or of the disk or network. Whatever
-    names and values of a file the message quotes, it is what `in_one_line` makes of it.
+    `may_pass`: a file is there but cannot be read now, because a permission, the disk or the network is missing. The
+    message goes through `in_one_line`, whatever names and values of a file it quotes.
     """
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:

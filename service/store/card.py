@@ -13,24 +13,25 @@ NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 VERSION = r"^[1-9][0-9]{0,5}$"
 SHA256 = r"^[0-9a-f]{64}$"
 MOST_TOLERANCE = 0.04
-"""Of a probe: twice what a training job allows. A map that is one grey all over is 0.05 from that of vessels."""
+"""A probe's highest tolerance: twice what a training job allows. A uniformly grey map is 0.05 from that of vessels."""
 MOST_CELLS = 128
-"""Of a probe's raster, each way: eight times what a training job records, and compared in a tenth of a second."""
+"""Most rows, and most columns, of a probe's raster: eight times what a training job records, and still compared in a
+tenth of a second."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=1e-3, le=1)]
-"""Of a channel between 0 and 1; training takes none for less than 0.01, even of images of one colour."""
+"""Standard deviation of a channel between 0 and 1; training records at least 0.01, even for images of one colour."""
 
 T = TypeVar("T")
 
 LONGEST_LABEL = 100
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, and those that end a line or turn its direction: on a terminal they pass for other text. And
-surrogates, as Python has them for the bytes of a file's name that are no UTF-8."""
+"""Control characters, and those that end a line or turn its direction: on a terminal they pass for other text. Also
+surrogates, by which Python represents the bytes of a file name that are not UTF-8."""
 
 
 def printable(value: T) -> T:
-    """Return `value`. Raises ValueError if a text in it, or in what it holds, has a character of `_UNPRINTED`."""
+    """Return `value`; raise ValueError if it is, or contains, a text with a character of `_UNPRINTED`."""
     match value:
         case str() if found := _UNPRINTED.search(value):
             raise ValueError(f"holds {found[0]!a}, which does not print")
@@ -61,8 +62,8 @@ class IouEstimate(_Frozen):
     """How the IoU of one answer is estimated, learnt on validation images.
 
     logit(expected) = offset + plain · logit(plain IoU) + decided · logit(decidedness), where the plain IoU and the
-    decidedness are those of the probability map (service/engine/quality.py). Neither weight is negative, so what looks
-    better is never expected to be worse.
+    decidedness are those of the probability map (service/engine/quality.py). Neither weight is negative, so an answer
+    that looks better is never expected to be worse.
     """
 
     offset: float = Field(ge=-4, le=4)
@@ -73,8 +74,8 @@ class IouEstimate(_Frozen):
 class CalibrationError(_Frozen):
     """Expected calibration error (Guo et al., ICML 2017, Eq. 3) of the foreground's probability on the test images.
 
-    All their pixels, on their own grids, fall into `bins` bins of equal width by probability. It is the mean over
-    pixels of |share of foreground − mean probability| of their bin. `before` is at temperature 1.
+    All pixels, on the images' own grids, fall into `bins` bins of equal width by probability. The error is the mean
+    over pixels of |share of foreground − mean probability| of the pixel's bin. `before` is at temperature 1.
     """
 
     bins: int = Field(ge=1)
@@ -143,9 +144,9 @@ class Training(_Frozen):
 
 
 class TrainingImages(_Frozen):
-    """Statistics of the training images, by which an unlike upload is known (service/imaging/statistics.py).
+    """Statistics of the training images, by which an upload unlike them is recognised (service/imaging/statistics.py).
 
-    An image is unlike them if its `distance` exceeds `limit`. `mean` and `scale` hold one value for each feature.
+    An image is unlike them if its `distance` exceeds `limit`. `mean` and `scale` hold one value per feature.
     """
 
     features: tuple[str, ...]
@@ -161,7 +162,7 @@ class TrainingImages(_Frozen):
 
 
 class TrainingMasks(_Frozen):
-    """What share of a picture training masks cover, by which an unlike answer is known (service/imaging/share.py)."""
+    """The share of a picture that training masks cover; an answer outside it is unusual (service/imaging/share.py)."""
 
     least: Fraction
     most: Fraction

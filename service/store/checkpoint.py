@@ -1,6 +1,6 @@
 """One published checkpoint on disk: a folder `<modality>/<version>` with a card and the weights that it describes.
 
-Knows no torch: weights are handed out as bytes whose digest has been checked, and parsing them is the engine's work.
+Does not need torch: it hands out weights as bytes whose digest has been checked, and the engine parses them.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ INT8_GRAPH = "int8.xml"
 INT8_CONSTANTS = "int8.bin"
 LARGEST_CARD_BYTES = 1 << 20
 LARGEST_FILE_BYTES = 1 << 30
-"""Of what lies beside a card, which is read whole: four times the weights of the largest architecture there is."""
+"""Limit of each file beside a card, all read whole: four times the weights of the largest architecture there is."""
 
 RESTORE = "Restore the folder from where it was published, or remove it"
 NEWER = "A newer version of this service may have written it: update this one"
-"""What to do about a folder that is broken, and about one that may be sound for others; to remove that is no remedy."""
+"""Advice for a broken folder, and for one that may be sound to a newer version: removing that one is no remedy."""
 
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
-"""What a look at a checkpoint's files tells, without reading them: another stamp means other files."""
+"""The state of a checkpoint's files, found without reading them: a different stamp means different files."""
 
 
 def sha256(data: bytes) -> str:
@@ -40,7 +40,8 @@ def parse_card(content: bytes) -> Card:
     """Return the card that `content`, the bytes of a card.json, holds.
 
     Raises:
-        BadCheckpoint: no JSON, over 1 MiB, or a field is missing, unknown or out of its range; names the first such.
+        BadCheckpoint: it is not JSON, is over 1 MiB, or has a field missing, unknown or out of range; the first such
+            field is named.
     """
     if len(content) > LARGEST_CARD_BYTES:
         raise BadCheckpoint(f"{CARD} is larger than {LARGEST_CARD_BYTES} bytes")
@@ -56,9 +57,9 @@ def parse_card(content: bytes) -> Card:
 
 
 def stamp(folder: Path) -> Stamp:
-    """Return what tells whether one of a checkpoint's files has changed; None for one that is not there.
+    """Return, for each of a checkpoint's files, values that show whether it has changed; None if it is not there.
 
-    That is inode, size, and the times at which its content and its permissions last changed.
+    They are its inode, its size, and the times at which its content and its permissions last changed.
     """
     return tuple(_file_stamp(folder / name) for name in (CARD, WEIGHTS, INT8_GRAPH, INT8_CONSTANTS))
 
@@ -81,7 +82,7 @@ class Int8Model:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What lies beside a card: the weights, a safetensors archive, and the 8-bit form, if there is one."""
+    """What lies beside a card: the weights (a safetensors archive) and, if there is one, the 8-bit form."""
 
     weights: bytes
     int8: Int8Model | None = None
@@ -89,7 +90,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A card and the folder in which it and its weights lie. The weights are not read until `read_weights`."""
+    """A card, and the folder that holds it and its weights. The weights are not read until `read_weights`."""
 
     card: Card
     folder: Path
@@ -109,7 +110,7 @@ class Checkpoint:
 
     @classmethod
     def read_anywhere(cls, folder: Path) -> Self:
-        """Return the checkpoint in `folder`, whatever that is called.
+        """Return the checkpoint in `folder`, whatever the folder is called.
 
         Raises:
             BadCheckpoint: the card is missing, unreadable, over 1 MiB or invalid.
@@ -122,11 +123,11 @@ class Checkpoint:
 
     @property
     def weights_path(self) -> Path:
-        """The file of weights. Whoever opens it past `read_weights` checks its digest."""
+        """The file of weights. Code that opens it without `read_weights` must check its digest itself."""
         return self.folder / WEIGHTS
 
     def contents(self) -> Contents:
-        """Return everything that the card describes, once it is known to be the card's.
+        """Return everything that the card describes, after checking it against the card's digests.
 
         Raises:
             BadCheckpoint: a file is missing, unreadable or over 1 GiB, or its SHA-256 is not the card's.
@@ -134,7 +135,7 @@ class Checkpoint:
         return Contents(self.read_weights(), self._read_int8())
 
     def read_weights(self) -> bytes:
-        """Return the bytes of the weights file, a safetensors archive, once they are known to be the card's.
+        """Return the bytes of the weights file, a safetensors archive, after checking them against the card's digest.
 
         Raises:
             BadCheckpoint: the file is missing, unreadable or over 1 GiB, or its SHA-256 is not the card's.
@@ -170,7 +171,7 @@ def _read(folder: Path, name: str, most: int) -> bytes:
 
 
 def _may_be_newer(error: BadCheckpoint) -> bool:
-    """Return whether what `parse_card` has refused first is another format, or a field that this version knows not."""
+    """Return whether `parse_card` first refused another format, or a field that this version does not know."""
     if not isinstance(error.__cause__, ValidationError):
         return False
     first = error.__cause__.errors()[0]

@@ -1,4 +1,4 @@
-"""Writing files so that a power cut leaves the old state or the new one, and never half of either."""
+"""Writes files so that a power cut leaves the old state or the new one, and never half of either."""
 
 import errno
 import os
@@ -12,18 +12,18 @@ FILE_MODE = 0o644
 """Readable by every user, whatever the umask."""
 
 DRAFT = ".draft-"
-"""How the name of what is not whole yet begins: the file's own name may be as long as the system allows."""
+"""Prefix of the name of an unfinished file or folder. Its final name is left out: it may be as long as is allowed."""
 
 STALE_AFTER_S = 24 * 3600
-"""A draft that old has nobody any more who would make it whole."""
+"""Nobody is going to finish a draft this old any more."""
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What the system says of a full disk; of which one it does not, where a file was open already."""
+"""The system's errors for a full disk. They do not say which disk if the file was open already."""
 
 
 @contextmanager
 def naming(place: Path) -> Iterator[None]:
-    """Let the error of a full disk that names no file name the `place` that is written to: which disk is meant."""
+    """Name the `place` being written to in a full-disk error that names no file, to say which disk is meant."""
     try:
         yield
     except OSError as error:
@@ -33,17 +33,17 @@ def naming(place: Path) -> Iterator[None]:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that does not exist yet, to the disk itself; FileExistsError if it does."""
+    """Write a new file and sync it to disk; FileExistsError if it exists already."""
     with path.open("xb") as file:
         give_mode(file.fileno(), FILE_MODE)
         _fill(file.fileno(), content)
 
 
 def give_mode(made: int | Path, mode: int) -> None:
-    """Give a file or folder that this process has just made this mode, by which others can read it.
+    """Set the `mode`, which lets others read it, of a file or folder that this process has just made.
 
-    A file system that keeps no modes of its own refuses that to whoever does not own the whole of it, as a share of
-    Windows's that root has mounted; there the mount says who may read.
+    A file system without modes of its own, such as a Windows share that root has mounted, refuses this to all but its
+    owner. That is ignored: there the mount says who may read.
     """
     try:
         os.chmod(made, mode)  # noqa: PTH101 - it may be a descriptor
@@ -55,8 +55,8 @@ def give_mode(made: int | Path, mode: int) -> None:
 def replace(path: Path, content: bytes, *, mode: int | None = FILE_MODE, owner: tuple[int, int] | None = None) -> None:
     """Give the file at `path` this `content`, whether it exists or not: readers see the old content or the new.
 
-    It gets `mode` (None: what the umask leaves, as any new file), and `owner` (user and group) if one is given, before
-    there is anything in it. A mode that keeps others out must be had.
+    It gets `mode` (None: what the umask leaves, as for any new file) and, if given, `owner` (user and group) before
+    anything is in it. If a mode that keeps others out cannot be set, that is an error.
     """
     descriptor, draft = _open_draft(path.parent, 0o666 if mode is None else 0o600)
     try:
@@ -78,9 +78,9 @@ def replace(path: Path, content: bytes, *, mode: int | None = FILE_MODE, owner: 
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the folder's entries written to disk: without it, a power cut can undo a rename.
+    """Sync the folder's entries to disk: without this, a power cut can undo a rename.
 
-    Some network file systems cannot do that for a folder; they are taken at their word.
+    Some network file systems cannot sync a folder and say so; that error is ignored.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -93,7 +93,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def stale_drafts(folder: Path) -> Iterator[Path]:
-    """Yield the drafts in `folder`, files and folders, that were left behind: nothing in them changed for a day."""
+    """Yield the drafts (files and folders) left behind in `folder`: those that have not changed for a day."""
     for draft in folder.glob(f"{DRAFT}*"):
         with suppress(OSError):  # somebody else has just renamed it, or cleared it away
             if time.time() - draft.stat().st_mtime > STALE_AFTER_S:
@@ -101,14 +101,14 @@ def stale_drafts(folder: Path) -> Iterator[Path]:
 
 
 def remove_stale_files(folder: Path) -> None:
-    """Remove the drafts of files that writers left in `folder` when they were killed; those that cannot be, stay."""
+    """Remove the draft files that killed writers left in `folder`; those that cannot be removed stay."""
     for draft in stale_drafts(folder):
         with suppress(OSError):
             draft.unlink()
 
 
 def _open_draft(folder: Path, mode: int) -> tuple[int, Path]:
-    """Return a new draft, open for writing, and its path; it gets of `mode` what the umask leaves."""
+    """Make a draft with what the umask leaves of `mode`; return its descriptor, open for writing, and its path."""
     draft = folder / f"{DRAFT}{secrets.token_hex(8)}"
     return os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), draft
 

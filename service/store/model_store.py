@@ -14,9 +14,9 @@ from service.store.pin import read_pin
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The version of a modality that the store asks servers for, and the state of its files.
+    """The version of a modality that the store asks servers to run, and the state of its files.
 
-    `card` is its card, if someone has read it: another checkpoint may have come by the number of one that was removed.
+    `card` is its card, if it has been read: another checkpoint may have taken the number of a removed one.
     """
 
     version: str
@@ -26,18 +26,18 @@ class Wanted:
 
 
 class ModelStore:
-    """A folder of published checkpoints, looked at afresh on each call, so that what is newly published is seen.
+    """A folder of published checkpoints, looked at afresh on each call, so that new ones are seen.
 
-    Anything whose name is no modality's or version's (files, drafts, dot-folders, `lost+found`) is passed over.
+    Entries whose names cannot be a modality's or a version's (files, drafts, dot-folders, `lost+found`) are skipped.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def modalities(self) -> list[str]:
-        """Return the names of those modalities that have a published version, sorted; none if there is no store.
+        """Return the sorted names of the modalities that have a published version; none if there is no store.
 
-        One whose folder cannot be listed is among them: whoever asks for its versions hears why.
+        A modality whose folder cannot be listed is included: asking for its versions then says why.
 
         Raises:
             BadCheckpoint: the store itself cannot be listed.
@@ -45,7 +45,7 @@ class ModelStore:
         return [name for name in self.names() if self._may_have_versions(name)]
 
     def names(self) -> list[str]:
-        """Return the names of all folders that may be modalities', sorted; none of them is looked into.
+        """Return the sorted names of all folders that may be modalities, without looking into them.
 
         Raises:
             BadCheckpoint: the store itself cannot be listed.
@@ -69,7 +69,7 @@ class ModelStore:
         return sorted(int(name) for name in _folders(self.folder / modality, VERSION))
 
     def published(self, modality: str) -> list[str]:
-        """Return the names of the published versions of `modality`, oldest first; there is one at least.
+        """Return the names of the published versions of `modality`, oldest first; there is at least one.
 
         Raises:
             UnknownModality: there is no such modality; the message lists the store's other folders.
@@ -86,12 +86,12 @@ class ModelStore:
         return self.open(modality)
 
     def wanted(self, modality: str) -> Wanted:
-        """Return which version of `modality` is to be served: the one that is pinned, or else the newest.
+        """Return which version of `modality` is to be served: the pinned one, or else the newest.
 
-        Cheap enough to be asked every second: one folder is listed, and no card or weights are read.
+        Cheap enough to be called every second: one folder is listed, and no card or weights are read.
 
         Raises:
-            UnknownModality: the store has no such modality, or not the version that is pinned.
+            UnknownModality: the store has no such modality, or lacks the pinned version.
             BadCheckpoint: a folder cannot be listed, or the pin cannot be read or holds no version.
         """
         versions = self.published(modality)
@@ -137,12 +137,12 @@ class ModelStore:
 
 
 def next_version(store: Path, modality: str) -> str:
-    """Return the version that a checkpoint of `modality`, published next into `store`, should have: "1" to begin with.
+    """Return the version for the next checkpoint of `modality` published into `store`: "1" to begin with.
 
-    What bears a version's name is counted, folder or not: nothing can be published by that name.
+    Every entry with a version's name counts, folder or not: nothing can be published under that name.
 
     Raises:
-        BadCheckpoint: the folder cannot be listed, or has the last number that there is.
+        BadCheckpoint: the folder cannot be listed, or holds the highest number there is.
     """
     folder = store / modality
     last = max((int(entry.name) for entry in _named(folder, VERSION)), default=0)
@@ -157,7 +157,7 @@ def _folders(parent: Path, pattern: str) -> list[str]:
 
 
 def _named(parent: Path, pattern: str) -> "list[os.DirEntry[str]]":
-    """Return what in `parent` has a name that matches `pattern`; nothing if there is no such folder."""
+    """Return the entries of `parent` whose names match `pattern`; none if there is no such folder."""
     try:
         with os.scandir(parent) as entries:
             return [entry for entry in entries if re.fullmatch(pattern, entry.name)]
@@ -170,9 +170,10 @@ def _named(parent: Path, pattern: str) -> "list[os.DirEntry[str]]":
 
 
 def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
-    """Return whether it is a folder; one that does not even say so (a mount that has gone) must not hide the others.
+    """Return whether the entry is a folder; one that cannot tell (a mount that has gone) counts as one.
 
-    Nor must one that hangs: what is no link is not asked, as the list of its parent says what it is.
+    So it does not hide the others. Nor does one that hangs: only links are queried, as the listing of the parent says
+    what all other entries are.
     """
     try:
         return entry.is_dir()

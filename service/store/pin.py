@@ -1,4 +1,4 @@
-"""Pins: which version of a modality is to be served, where it is not to be the newest.
+"""Pins: which version of a modality is to be served if not the newest.
 
 A pin is the file `<modality>/pin`, which holds the version's number. Servers read it each time they look at the store.
 """
@@ -16,9 +16,9 @@ LARGEST_PIN_BYTES = 64
 
 
 def write_pin(store: Path, modality: str, version: str) -> None:
-    """Pin a published version of `modality`, in place of the one that was pinned before, if any.
+    """Pin a published version of `modality`, in place of an earlier pin, if any.
 
-    What a process that was killed over it left behind is cleared away a day later.
+    A draft left behind by a process killed while pinning is removed once it is a day old.
 
     Raises:
         OSError: the store is not writable, or full; the pin is as it was.
@@ -51,7 +51,7 @@ def _remove_folder(path: Path) -> bool:
 
 
 def read_pin(store: Path, modality: str) -> str | None:
-    """Return the version that is pinned, whether it is published or not; None if there is no pin.
+    """Return the pinned version, whether it is published or not; None if there is no pin.
 
     Raises:
         BadCheckpoint: the pin cannot be read, or holds no version.

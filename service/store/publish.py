@@ -1,9 +1,9 @@
-"""Publishing a checkpoint: all of it or nothing, and never a change to what is published already.
+"""Publishes a checkpoint: all of it or nothing, and without changing what is published already.
 
 A draft is written under a hidden name inside the store and renamed into place, so that readers see the old store or the
-new one. A publisher killed on the way leaves its draft, which readers pass over and a later publish clears away; so
-does one killed while it makes the store itself, beside the store, where nothing but empty folders is cleared away. Of
-the drafts of pins, which are files, it clears away those of its own modality.
+new one. A publisher that is killed on the way leaves its draft, which readers skip and a later publish removes. One
+that is killed while making the store itself leaves a draft beside the store; there only empty folders are removed. Of
+the drafts of pins, which are files, a publish removes those of its own modality.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ from service.store.model_store import next_version
 from service.store.readme import card_readme
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
-"""What the system says when a folder is to be renamed to one that holds anything."""
+"""The system's errors for renaming a folder to the name of one that is not empty."""
 
 FOLDER_MODE = 0o755
 TRIES = 20
-"""How often a version is looked for that no other publisher has just taken."""
+"""How often to look for a version that no other publisher has just taken."""
 
 
 def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
@@ -44,9 +44,9 @@ def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
 
     Raises:
         AlreadyPublished: that version exists; it is left as it was.
-        BadCheckpoint: the card is of other contents, or would not be read back as it is.
-        OSError: the disk is full or the store is not writable; nothing was published. Or, which the message then says,
-            all is published, but the disk would not promise to keep it.
+        BadCheckpoint: the card describes other contents, or would not be read back as it is.
+        OSError: the disk is full or the store is not writable, and nothing was published; or all is published, but the
+            disk did not promise to keep it. The message says which.
     """
     files = _files(card, Contents(contents) if isinstance(contents, bytes) else contents)
     target = store / card.modality / card.version
@@ -67,7 +67,7 @@ def publish(store: Path, card: Card, contents: Contents | bytes) -> Path:
 
 
 def publish_next(store: Path, card: Card, contents: Contents | bytes) -> Path:
-    """Publish as `publish` does, under the next free version of the card's modality, whatever version the card names.
+    """Publish like `publish`, but under the modality's next free version, whatever version the card names.
 
     Raises:
         AlreadyPublished: other publishers took every version that was tried.
@@ -123,7 +123,7 @@ def _rename_to_new(draft: Path, target: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder if there is none. It has its mode before its name: who is killed in between leaves nobody out."""
+    """Make a folder if there is none. It gets its mode before its name, so a kill in between locks nobody out."""
     if folder.exists():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -141,5 +141,5 @@ def _remove_stale_drafts(store: Path) -> None:
     for draft in stale_drafts(store):
         shutil.rmtree(draft, ignore_errors=True)
     for draft in stale_drafts(store.absolute().parent):
-        with contextlib.suppress(OSError):  # it is not empty, or somebody else's: no draft of a store
+        with contextlib.suppress(OSError):  # it is not empty, or is somebody else's: not a draft of a store
             draft.rmdir()

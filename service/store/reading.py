@@ -1,4 +1,4 @@
-"""Reading a file of the store, and nothing that is no file."""
+"""Reads files of the store, and refuses anything that is not a regular file."""
 
 import errno
 import stat
@@ -10,7 +10,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
     Raises:
         FileNotFoundError: it does not exist.
-        OSError: it cannot be read, or is no regular file: nobody may ever write into a FIFO, a device may never end.
+        OSError: it cannot be read, or is not a regular file: a FIFO may never get a writer, a device may never end.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "no regular file")

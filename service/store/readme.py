@@ -21,7 +21,7 @@ BROUGHT_TO_FULL_RANGE: Mapping[Levels, str] = {
 
 
 def card_readme(card: Card) -> str:
-    """Return Markdown that says what the checkpoint is, how good, how it was trained, and how to use it."""
+    """Return Markdown that says what the checkpoint is, how good it is, how it was trained, and how to use it."""
     sections = [
         _title(card),
         _scores(card.test),
@@ -35,7 +35,7 @@ def card_readme(card: Card) -> str:
 
 
 def describe_input(policy: InputPolicy) -> str:
-    """Return in a sentence or two how an upload reaches the network's grid (sizes are height × width)."""
+    """Say in a sentence or two how an upload is brought to the network's grid (sizes are height × width)."""
     size = f"{policy.height} × {policy.width}"
     grid = " × ".join(str(side) for side in policy.grid)
     first = CUT_OFF[policy.margins] + BROUGHT_TO_FULL_RANGE[policy.levels]
