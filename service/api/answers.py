@@ -25,18 +25,18 @@ from service.engine.segmenter import Latency, Segmentation
 from service.store.card import Card, Scores
 
 LARGE_BYTES = 256 * 1024
-"""PNGs longer than this are put into JSON by a thread of their own: below, the way there costs more than the work."""
+"""PNGs longer than this are put into JSON by a thread of their own; for others the way there would cost more."""
 
 BASE64_BYTES = 3 * 2**16
-"""How much is encoded at a time, between which other threads may run; a multiple of 3, so that the pieces join."""
+"""Bytes encoded at a time; other threads may run in between. A multiple of 3, so that the pieces join."""
 
 PLACE = b'"data":""'
-"""Where a picture belongs in the document; no text in it can look like this, since its quotes would be escaped."""
+"""Marks a picture's place in the document; no text there can look like this, since its quotes would be escaped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One segmentation and the request that it is an answer to."""
+    """One segmentation, and the id of the request that it answers."""
 
     request_id: str
     segmentation: Segmentation
@@ -56,7 +56,7 @@ async def respond(answer: Answer, representation: Representation) -> Response:
 async def _json(answer: Answer) -> bytes:
     segmentation = answer.segmentation
     if len(segmentation.mask_png) + len(segmentation.probability_png or b"") > LARGE_BYTES:
-        with suppress(RuntimeError):  # no thread can be started now: the work is done, and others may as well wait
+        with suppress(RuntimeError):  # no thread can be started now: encode below, and let others wait for it
             return await in_own_thread(partial(_json_bytes, answer))
     return _json_bytes(answer)
 
@@ -64,8 +64,8 @@ async def _json(answer: Answer) -> bytes:
 def _json_bytes(answer: Answer) -> bytes:
     """Return the JSON document with the pictures in their places.
 
-    They do not pass through the document itself: a string of megabytes is encoded, escaped and copied in single calls
-    that let no other thread run meanwhile, and so keep all other callers waiting for a tenth of a second.
+    The pictures do not pass through the document itself: a string of megabytes would be encoded, escaped and copied in
+    single calls that let no other thread run, and all other callers would wait for a tenth of a second.
     """
     done = answer.segmentation
     pictures = [png for png in (done.mask_png, done.probability_png) if png is not None]
@@ -77,7 +77,7 @@ def _json_bytes(answer: Answer) -> bytes:
 
 
 def document(answer: Answer) -> SegmentationAnswer:
-    """Return the JSON document of an answer, but for the pictures' data, which is left empty."""
+    """Return the JSON document of an answer, with the pictures' data left empty."""
     done = answer.segmentation
     card = done.card
     return SegmentationAnswer(

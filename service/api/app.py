@@ -33,11 +33,11 @@ ABOUT = (
 def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) -> FastAPI:
     """Join the parts. Ready `engines` by modality may be handed in; otherwise they are loaded from the model store.
 
-    Loading begins when the app starts and goes on behind it: `/readyz` says when it is done. `app.state.parts` holds
-    the Parts for whoever runs the app.
+    Loading begins when the app starts and goes on in the background: `/readyz` says when it is done. `app.state.parts`
+    holds the Parts for whoever runs the app.
 
     Raises:
-        BadSettings: the settings name a key file that cannot be used, or what is no origin.
+        BadSettings: as `Gate.of` (key file, rate limit) and `origins_of` (origins).
     """
     gate = Gate.of(settings)
     traffic, telemetry = Traffic(), Telemetry()
@@ -76,7 +76,7 @@ def create_app(settings: Settings, engines: Mapping[str, Engine] | None = None) 
 
 
 def _without_routes(gate: Gate, telemetry: Telemetry, fleet: Fleet) -> FastAPI:
-    """Return an app without routes, behind the gate; the fleet, and what watches the loop, live as long as it."""
+    """Return an app without routes, behind the gate; the fleet, and the event loop's watch, live as long as the app."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -90,10 +90,10 @@ def _without_routes(gate: Gate, telemetry: Telemetry, fleet: Fleet) -> FastAPI:
         description=ABOUT,
         lifespan=lifespan,
         openapi_url=None,  # FastAPI's route to it has no name in logs; ours is in `pages`
-        docs_url=None,  # its page draws its code from the internet; so is ours
+        docs_url=None,  # its page loads code from the internet; ours is in `pages`
         redoc_url=None,
-        generate_unique_id_function=lambda route: route.name,  # operation ids, which generated clients name methods by
-        redirect_slashes=False,  # to an address made of the caller's Host header, and without TLS
+        generate_unique_id_function=lambda route: route.name,  # operation ids; generated clients name methods by them
+        redirect_slashes=False,  # redirects go to an address made of the caller's Host header, without TLS
         dependencies=[Depends(gate)] if gate.is_needed else [],
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for at each request
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # else providers are looked up at each request
     )

@@ -1,4 +1,4 @@
-"""How much memory the bodies of all uploads may take together, so that many slow callers cannot fill the host's."""
+"""Limits the memory that the bodies of all uploads take together, so that many slow callers cannot fill the host's."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from service.errors import Overloaded
 
 RETRY_AFTER_S = 1.0
-"""What refused callers are told: most bodies arrive, and are let go, in less time than that."""
+"""When refused callers are told to try again: most bodies arrive and are released in less time."""
 
 
 class BodyMemory:
-    """`max_bytes` of memory for bodies that arrive or are being answered. Used on the event loop's thread only."""
+    """`max_bytes` of memory for bodies that are arriving or being answered. Used on the event loop's thread only."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -18,9 +18,9 @@ class BodyMemory:
 
     @contextmanager
     def upload(self) -> Iterator[Callable[[int], None]]:
-        """Give the function that takes memory for so many more bytes of one upload; all is given back at the end.
+        """Yield a function that takes memory for a number of further bytes of one upload; all is freed at the end.
 
-        It raises Overloaded if there is no room for them, and then takes nothing.
+        The function raises Overloaded if there is no room for the bytes, and then takes nothing.
         """
         taken = 0
 

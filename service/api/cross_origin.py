@@ -1,4 +1,4 @@
-"""Viewers in browsers, on pages of other origins: which of them may call, and what they may see of an answer."""
+"""Browser pages of other origins: which of them may call, and what they may see of an answer."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -29,10 +29,10 @@ SEEN = (
     "X-Segmentation-Model",
     "X-Segmentation-Warnings",
 )
-"""Headers that a page may read, beside those that browsers show to all."""
+"""Headers that a page may read, besides those that browsers always show."""
 
 KEPT_S = 600
-"""How long a browser need not ask again whether it may."""
+"""How long a browser need not ask again whether a page may call."""
 
 ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -40,12 +40,12 @@ HIGHEST_PORT = 65_535
 
 
 def cross_origin(origins: tuple[str, ...]) -> Callable[[ASGIApp], ASGIApp]:
-    """Return what puts an app behind the ASGI middleware that lets pages of these origins call; of none, the app alone.
+    """Return a function that wraps an app in the ASGI middleware that lets pages of these origins call it.
 
-    `origins` are as `origins_of` gives them.
+    `origins` are as `origins_of` gives them; without any, the function returns the app as it is.
 
-    Cookies are never read, so pages send keys as any caller does. A page from the internet may reach a service in the
-    network of its reader only if its origin is named.
+    Cookies are never read, so pages send keys as any caller does. A page from the internet may reach a service in its
+    reader's network only if its origin is named.
     """
     if not origins:
         return lambda app: app
@@ -61,7 +61,7 @@ def cross_origin(origins: tuple[str, ...]) -> Callable[[ASGIApp], ASGIApp]:
 
 
 def headers_for(origins: tuple[str, ...], asked: Headers) -> Mapping[str, str]:
-    """Return what the middleware adds to the answer to a request that has the headers `asked`; it does not see all."""
+    """Return the headers that the middleware would add to an answer it does not see; `asked` are the request's."""
     if not origins:
         return {}
     origin = asked.get("origin")
@@ -76,10 +76,10 @@ def headers_for(origins: tuple[str, ...], asked: Headers) -> Mapping[str, str]:
 
 
 def origins_of(text: str) -> tuple[str, ...]:
-    """Return the origins in a list with commas, each as browsers write it; ("*",) is any.
+    """Return the origins of a comma-separated list, each as browsers write it; ("*",) means any.
 
     Raises:
-        BadSettings: one is no origin, or `*` is not alone.
+        BadSettings: an entry is not an origin, or `*` is not alone.
     """
     origins = tuple(_origin(part.strip()) for part in text.split(",") if part.strip())
     if ANY in origins and len(origins) > 1:

@@ -1,4 +1,4 @@
-"""In a burst most uploads are refused: the sooner that is known of each, the sooner all of them are told."""
+"""In a burst most uploads are refused: the sooner each refusal is decided, the sooner all the callers are told."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,14 @@ from service.errors import AlnetError, KeyNeeded, Overloaded, RateLimited
 
 
 class EarlyRefusal:
-    """ASGI middleware: refuses an upload that finds the queue full before anything but path and caller is looked at.
+    """ASGI middleware: refuses an upload that finds the queue full, looking only at its path and its caller.
 
-    Whatever else an upload asks for, it cannot be had now; and to read it, on the way through the framework to
-    `route`, takes twice as long as all the rest of a refusal. Those that are let in wait for a lull in the burst.
+    Whatever else such an upload asks for, it cannot be had now, and reading that on the way through the framework to
+    `route` takes twice as long as all the rest of a refusal. Uploads that are let in wait for a lull in the burst.
 
-    `let_in` raises KeyNeeded or RateLimited for who may not ask now, and hears of each request once. `admit` raises
-    what would become of an upload of a modality that came now, behind so many others of it that are let in but not
-    queued; all but Overloaded is left to the route.
+    `let_in` is called once for each request, and raises KeyNeeded or RateLimited for a caller who may not ask now.
+    `admit` gets a modality and how many of its uploads are let in but not yet queued. It raises what one more upload
+    behind those would meet; all but Overloaded is left to the route.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class EarlyRefusal:
             await problems.of_error(error, Exchange.of(request))(scope, receive, send)
             return
         except AlnetError:
-            pass  # it has an answer of its own, which is the route's affair
+            pass  # the route answers it
         else:
             await self._lull.wait(modality)
         await self._app(scope, receive, send)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 CALLER_LEFT = 499
-"""The status that access logs and metrics show for a caller who hung up; it is nginx's, and is sent to nobody."""
+"""The status that access logs and metrics show for a caller who hung up; it is nginx's, and is never sent."""
 
 UNMATCHED = "unmatched"
 SANE_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -18,12 +18,12 @@ SANE_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(slots=True)
 class Exchange:
-    """Filled in on the way.
+    """One request, filled in on the way.
 
-    `arrived` is a time of the event loop's clock, but read finely (uvloop's has steps of a millisecond); `problem` is
-    the slug of the error that was answered, if one was; `headers` go out with the answer, whatever it is;
-    `is_hurried` tells that the caller allows less time than the server would; `refused_with` is what the connection
-    answered in the app's place.
+    `arrived` is a time of the event loop's clock, but read finely (uvloop's has steps of a millisecond). `problem` is
+    the slug of the error that was answered, if any. `headers` go out with the answer, whatever it is. `is_hurried`:
+    the caller allows less time than the server would. `refused_with` is the status that the connection answered in the
+    app's place.
     """
 
     request_id: str
@@ -41,9 +41,9 @@ class Exchange:
 
     @classmethod
     def begin(cls, scope: Scope) -> "Exchange":
-        """Make the exchange of an ASGI http scope and leave it in the scope's state; or return the one that is there.
+        """Return the exchange in the state of an ASGI http scope; make it and put it there if there is none.
 
-        The connection makes it for a request that waits behind another: its time runs from its headers' arrival.
+        For a request that waits behind another the connection makes it, so that time runs from its headers' arrival.
         """
         state = scope.setdefault("state", {})
         if "exchange" not in state:
@@ -62,7 +62,7 @@ class Exchange:
         return exchange
 
     def add_headers(self, headers: MutableHeaders) -> None:
-        """Add what every answer carries."""
+        """Add the headers that every answer carries."""
         elapsed_s = time.monotonic() - self.arrived
         headers["X-Request-ID"] = self.request_id
         headers["Cache-Control"] = "no-store"
@@ -71,7 +71,7 @@ class Exchange:
         headers.setdefault("Server-Timing", f"total;dur={elapsed_s * 1000:.1f}")
 
     def end(self, scope: Scope) -> None:
-        """Note what routing found, what the caller got, and the time it all took."""
+        """Note what routing found, what the caller got, and how long it all took."""
         self.status = self.refused_with or self.status
         self.route = getattr(scope.get("route"), "path", UNMATCHED)
         self.modality = scope.get("path_params", {}).get("modality")

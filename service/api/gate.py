@@ -1,4 +1,4 @@
-"""Who may ask, and how often: looked at once a request's headers are there, before a byte of its body is read."""
+"""Who may ask, and how often: checked as soon as a request's headers are there, before a byte of its body is read."""
 
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -12,7 +12,7 @@ from service.errors import BadSettings
 from service.settings import Settings
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/livez", "/readyz"})
-"""What needs no key and counts against no limit: the probes of orchestrators, and pages that hold nobody's data."""
+"""Paths that need no key and count against no limit: orchestrators' probes, and pages that hold nobody's data."""
 METRICS = "/metrics"
 UNKNOWN_ADDRESS = "unknown"
 
@@ -30,8 +30,8 @@ class Gate:
         """Return the gate that the settings ask for.
 
         Raises:
-            BadSettings: the key file is missing or damaged, or there is none though /metrics is to need a key; or there
-                is a burst, and no rate limit.
+            BadSettings: the key file is missing or damaged; or /metrics is to need a key, but no key file is set; or a
+                burst is set without a rate limit.
         """
         if settings.metrics_access == "key" and not settings.api_keys:
             raise BadSettings("ALNET_METRICS_ACCESS=key, but there are no keys: set ALNET_API_KEYS too")
@@ -46,7 +46,7 @@ class Gate:
 
     @property
     def is_needed(self) -> bool:
-        """Whether there is anything to look at; where there is not, no request need pay for it."""
+        """Whether there is anything to check; if not, no request need pay for it."""
         return self._keys is not None or self._limiter is not None
 
     @property
@@ -56,7 +56,7 @@ class Gate:
 
     @property
     def limits_callers(self) -> bool:
-        """Whether callers may ask only so often."""
+        """Whether there is a limit on how often callers may ask."""
         return self._limiter is not None
 
     def guards(self, path: str) -> bool:
@@ -64,15 +64,15 @@ class Gate:
         return path not in self._open_paths
 
     async def __call__(self, request: Request) -> None:
-        """Let the request pass to its route: freely if that is open, else as `let_in` does, unless it has already."""
+        """Let the request pass to its route; if that is guarded, `let_in` checks it first, unless it already has."""
         if self.guards(request.scope["route"].path) and not getattr(request.state, "is_let_in", False):
             self.let_in(request)
 
     def let_in(self, request: Request) -> None:
-        """Let the request pass; its answer will say what is left of the caller's allowance, if there is a limit.
+        """Let the request pass; if there is a limit, its answer will say what is left of the caller's allowance.
 
         Raises:
-            KeyNeeded: callers need a key, and this one has none that is known.
+            KeyNeeded: callers need a key, and this one sent none, or an unknown one.
             RateLimited: the caller has sent too many requests.
         """
         holder = None if self._keys is None else self._keys.holder(request.headers)
@@ -89,9 +89,9 @@ def _spend(limiter: RateLimiter, caller: str, exchange: Exchange) -> None:
 
 
 def _network(request: Request) -> str:
-    """Return the address that the connection comes from: no header, since anybody can write one.
+    """Return the address that the connection comes from, whatever headers say: anybody can write those.
 
-    Of IPv6 it is the first 64 bits: whoever has one such address has all those that share them.
+    Of an IPv6 address only the first 64 bits count: whoever has one address has all that share them.
     """
     try:
         address = ip_address(request.client.host if request.client else "")

@@ -1,4 +1,4 @@
-"""A caller who hangs up costs nobody anything: his work is cancelled."""
+"""Cancels the work for a caller who hangs up, so that it costs nobody anything."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -13,7 +13,7 @@ T = TypeVar("T")
 async def unless_hung_up(receive: Receive, work: Awaitable[T]) -> T:
     """Return what `work` returns, or raise what it raises; cancel it if the caller hangs up first.
 
-    To be called once the request's body was read: until then its bytes come through the same `receive`. `work` begins
+    Call this once the request's body has been read: until then its bytes come through the same `receive`. `work` begins
     at once and in this task, so that in a burst a refusal does not wait for the turns of all the others.
 
     Raises:

@@ -12,7 +12,7 @@ from service.api.schemas import Health
 from service.errors import NotReady
 
 METRICS_VERSIONS = frozenset({"0.0.1", "0.0.4", "1.0.0"})
-"""Of OpenMetrics and of Prometheus' text format."""
+"""The versions of OpenMetrics and of Prometheus' text format that exist."""
 
 _VERSION = re.compile(r";\s*version\s*=\s*([^;]*)", re.IGNORECASE)
 
@@ -31,7 +31,7 @@ async def livez() -> Health:
 async def readyz(parts: TheParts) -> Health:
     """Answer 200 once every modality is loaded, compared with its card and warmed up, until the replica drains.
 
-    503 meanwhile if a batch runs for longer than any caller may wait, and for good once the device is lost.
+    503 also while a batch runs for longer than any caller may wait, and for good once the device is lost.
     """
     if not parts.fleet.is_ready:
         raise NotReady(parts.fleet.why_not_ready)
@@ -48,6 +48,6 @@ async def metrics(request: Request, parts: TheParts) -> Response:
 
 
 def _of_known_versions(accept: str) -> str:
-    """Drop the types whose version is none that exists: on some the encoder fails, and others it claims to write."""
+    """Drop the types with a version that does not exist: the encoder fails on some, and claims to write others."""
     types = accept.replace('"', "").split(",")  # no parameter of a metrics format has a comma in its quotes
     return ",".join(one for one in types if METRICS_VERSIONS.issuperset(map(str.strip, _VERSION.findall(one))))

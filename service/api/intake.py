@@ -10,8 +10,8 @@ NOTHING = memoryview(b"")
 class Intake(FlowControl):
     """uvicorn's flow control, but nothing more is read while it `is_full`.
 
-    uvicorn reads on whenever an app waits for a message, be it only for its caller's leaving: while one app answers,
-    all that its caller sends would come in.
+    uvicorn reads on whenever an app waits for a message, even if only to learn that its caller has left. So while a
+    request is answered, everything that its caller sends would be read in.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -20,14 +20,14 @@ class Intake(FlowControl):
         self.is_full = False
 
     def add(self, data: bytes) -> None:
-        """Put what was read behind what waits already."""
+        """Append what was read to what waits already."""
         self.unparsed = memoryview(self.unparsed.tobytes() + data if self.unparsed else data)
 
     def drop(self, size: int) -> None:
-        """Let go of the first bytes: they are parsed."""
-        self.unparsed = self.unparsed[size:] or NOTHING  # a view of nothing would keep all that was read
+        """Release the first `size` bytes: they are parsed."""
+        self.unparsed = self.unparsed[size:] or NOTHING  # an empty view would keep the whole buffer in memory
 
     def resume_reading(self) -> None:
-        """Read on, unless there is enough."""
+        """Read on, unless the intake is full."""
         if not self.is_full:
             super().resume_reading()

@@ -1,4 +1,4 @@
-"""The file of API keys: one line for each, `name sha256 digest day`. No key can be got back from it.
+"""The file of API keys: one line for each, `name sha256 digest day`. No key can be recovered from it.
 
 A key is 256 random bits, so there is no list of likely keys to try against a digest: one SHA-256 is as sound here as a
 slow, salted hash is for passwords that people choose, and it costs a request no more than a microsecond.
@@ -20,11 +20,11 @@ from service.store.durable import replace
 from service.store.reading import read_regular
 
 KEY_PREFIX = "alnet_"
-"""What every key begins with, so that a scanner for leaked secrets can know one."""
+"""What every key begins with, so that a scanner for leaked secrets can recognise one."""
 RANDOM_BYTES = 32
 MOST_KEYS = 1000
 LARGEST_BYTES = 1 << 20
-"""Of a file of keys, seven times what the most keys take; a larger one is refused."""
+"""Limit of a key file's size: seven times what `MOST_KEYS` keys take. A larger file is refused."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TITLE = "# API keys of alnet-service: name, hash, digest, day. Changed by `alnet keys`; a running server follows."
@@ -48,17 +48,18 @@ def read_keys(file: Path) -> list[StoredKey]:
     """Return the file's keys in their order; a file without keys is sound, and lets nobody in.
 
     Raises:
-        BadSettings: the file is missing, cannot be read, or has a line that is no key. The line's number is named, its
-            text never.
+        BadSettings: the file is missing, cannot be read, or has a line that is not a key. The message gives the line's
+            number, never its text.
     """
     return [key for key in map(_parse, _checked_lines(file)) if key is not None]
 
 
 def add_key(file: Path, name: str) -> str:
-    """Make a new key, put it into the file (which is made if it is missing), and return it: nobody can show it again.
+    """Make a new key, add it to the file (which is made if it is missing), and return it: it cannot be shown again.
 
     Raises:
-        BadParameter: the name is taken, or is not 1 to 64 letters, digits, dots, underscores and hyphens.
+        BadParameter: the name is taken, or is not 1 to 64 letters, digits, dots, underscores and hyphens, or does not
+            begin with a letter or digit; or the file holds `MOST_KEYS` keys already.
         BadSettings: the file is damaged, or there is no folder for it.
         OSError: the file cannot be written.
     """
@@ -77,10 +78,10 @@ def add_key(file: Path, name: str) -> str:
 
 
 def remove_key(file: Path, name: str) -> None:
-    """Take the key of this name out of the file.
+    """Remove the key of this name from the file.
 
     Raises:
-        BadParameter: there is none.
+        BadParameter: there is no such key.
         BadSettings: the file is missing or damaged.
         OSError: the file cannot be written.
     """
@@ -101,7 +102,7 @@ def _checked_lines(file: Path) -> list[str]:
         raise BadSettings(
             f"cannot read the API keys in {file}: {reason}; `alnet keys new` makes such a file"
         ) from error
-    if len(content) > LARGEST_BYTES:  # cut there, it would be written back so by the next change
+    if len(content) > LARGEST_BYTES:  # read only in part, it would be written back in part by the next change
         raise BadSettings(f"{file} is no file of API keys: it is larger than {LARGEST_BYTES} bytes")
     seen: set[str | bytes] = set()
     for number, line in enumerate(lines, start=1):
@@ -123,7 +124,7 @@ def _parse(line: str) -> StoredKey | None:
     """Return the key of a line, or None for a comment or an empty line.
 
     Raises:
-        ValueError: the line is neither.
+        ValueError: the line is none of these.
     """
     if not line.strip() or line.startswith("#"):
         return None
@@ -135,7 +136,7 @@ def _parse(line: str) -> StoredKey | None:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Hold off whoever else changes the file: the later of two changes must not undo the earlier."""
+    """Keep others from changing the file meanwhile: the later of two changes must not undo the earlier."""
     where = file.resolve().parent
     try:
         folder = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
@@ -149,7 +150,7 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _replace(file: Path, lines: Sequence[str]) -> None:
-    """Write the file anew, all or nothing: for its owner alone, who stays the same."""
+    """Write the file anew, all or nothing, with access for its owner alone, who stays the same."""
     target = file.resolve()  # a symbolic link stays one
     before = target.stat() if target.exists() else None
     content = "".join(f"{line}\n" for line in lines).encode()

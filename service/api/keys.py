@@ -13,7 +13,7 @@ from service.engine.own_thread import PROMPT_S, Attempt
 from service.errors import BadSettings, KeyNeeded
 
 LOOK_EVERY_S = 1.0
-"""How often, at most, requests look whether the file has changed: a revoked key works no longer than that."""
+"""At most this often requests check whether the file has changed: a revoked key works no longer than that."""
 
 FileState = tuple[int, int, int] | None
 
@@ -24,8 +24,8 @@ class KeyRing:
     """Knows the holders of keys. Used on the event loop's thread only.
 
     While the server runs, a file that is gone, damaged or cannot be read just now changes nothing: the keys that were
-    read last stay, the log says so, once for each such reason, and the next look tries again. One whose disk hangs
-    holds up nobody, but for `prompt_s` once. `clock` gives seconds that never go back.
+    read last stay, the log says why (once for each reason), and the next check tries again. A file whose disk hangs
+    holds up requests only once, for `prompt_s`. `clock` gives seconds that never go back.
 
     Raises:
         BadSettings: at construction: the file is missing or damaged.
@@ -46,14 +46,14 @@ class KeyRing:
         """Return the name of the key that a request carries, in `Authorization: Bearer` or else in `X-API-Key`.
 
         Raises:
-            KeyNeeded: it carries none, or one that is not known.
+            KeyNeeded: it carries none, or an unknown one.
         """
         self._follow_file()
         sent = _sent_key(headers)
         if not sent:
             raise KeyNeeded("send an API key, as `Authorization: Bearer KEY` or as `X-API-Key: KEY`")
         digest = digest_of(sent.encode("latin-1"))
-        # Every digest is compared, each in constant time: how long it took tells neither a digest nor its place.
+        # Every digest is compared, each in constant time: the time taken reveals neither a digest nor its place.
         found = [key.name for key in self._keys if hmac.compare_digest(key.digest, digest)]
         if not found:
             raise KeyNeeded("this API key is not known here: it is misspelt, or was revoked", was_sent=True)
@@ -79,7 +79,7 @@ class KeyRing:
         except BadSettings as error:
             self._note(str(error))
         else:
-            self._state, self._fault = state, ""  # only now: what could not be read may be readable with no change
+            self._state, self._fault = state, ""  # only now: an unreadable file may become readable without a change
             logger.info("API keys read anew: %d", len(self._keys))
 
     def _note(self, fault: str) -> None:
@@ -89,7 +89,7 @@ class KeyRing:
 
 
 def _state_of(file: Path) -> FileState:
-    """Return what changes whenever the file does, or None if it cannot be looked at."""
+    """Return a value that changes whenever the file does, or None if the file cannot be looked at."""
     try:
         found = file.stat()
     except OSError:

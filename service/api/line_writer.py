@@ -1,4 +1,4 @@
-"""Lines of a log, written by a thread of their own: a reader who stalls holds up nobody but itself."""
+"""Writes the lines of a log in a thread of its own, so that a reader who stalls holds up nobody else."""
 
 import logging
 import os
@@ -10,28 +10,28 @@ from queue import SimpleQueue
 from typing import TextIO
 
 MOST_WAITING = 20_000
-"""Lines that may wait to be written; those that come above that are lost. Some megabytes."""
+"""Lines that may wait to be written (some megabytes); any more are lost."""
 
 GATHER_S = 0.02
-"""How long lines wait for others before they are written: a thread that woke for each would, in a burst, take turns
+"""How long lines wait for others before they are written. In a burst, a thread that woke for each line would take turns
 at the interpreter's lock with the event loop."""
 
 MOST_AT_ONCE = 500
-"""Lines that are taken in one go, and written in few system calls instead of one for each."""
+"""Lines taken in one go, and written in a few system calls instead of one for each."""
 
 LAST_LINES_S = 0.5
-"""How long a process that ends waits for its last lines to be taken."""
+"""How long a process that ends waits for its last lines to be written."""
 
 logger = logging.getLogger(__name__)
 
 
 class LineWriter(logging.Handler):
-    """Writes lines to a stream's file, in their order, without letting whoever logs them wait for its reader.
+    """Writes lines to a stream's file, in their order; whoever logs them never waits for its reader.
 
-    A pipe that is full, a terminal that is stopped or a disk that hangs would else stop the event loop at the next
-    line, and with it every answer and the way to stop. That lines are lost is told once in the server's own log, and
-    so is that they are written again: `what` and `where` say there what the lines are and where they go. A stream of
-    None (its descriptor was closed before the process began) takes none.
+    Otherwise a full pipe, a stopped terminal or a hanging disk would stop the event loop at the next line, and with it
+    every answer and the shutdown. The server's own log says once that lines are lost, and once that they are written
+    again: `what` and `where` say there what the lines are and where they go. If the stream is None (its descriptor was
+    closed before the process began), all lines are lost.
     """
 
     _is_open = False
@@ -45,13 +45,13 @@ class LineWriter(logging.Handler):
         if stream is None:
             return
         stream.flush()
-        # not by way of the stream: its lock, held by a write that hangs, would abort the interpreter's exit
+        # not through the stream: its lock, held by a write that hangs, would abort the interpreter's exit
         self._descriptor, self._encoding = stream.fileno(), stream.encoding
         threading.Thread(target=self._write_all, name=f"log to {where}", daemon=True).start()
         self._is_open = True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Let the line be written soon; called with the handler's lock."""
+        """Queue the line to be written soon; called with the handler's lock held."""
         if not self._is_open:
             self._lose(1, "it is closed")
         elif self._put - self._done >= MOST_WAITING:
@@ -93,7 +93,7 @@ class LineWriter(logging.Handler):
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # someone who shares the file made it so
+            except BlockingIOError:  # someone who shares the file made it non-blocking
                 select.select([], [self._descriptor], [])
 
     def _lose(self, lines: int, why: object) -> None:
@@ -109,7 +109,7 @@ class LineWriter(logging.Handler):
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines joined to as much as a pipe takes whole: other processes may write to the same one."""
+    """Yield the lines joined into pieces that a pipe takes whole: other processes may write to the same pipe."""
     piece = b""
     for line in lines:
         if piece and len(piece) + len(line) > select.PIPE_BUF:

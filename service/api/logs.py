@@ -12,20 +12,20 @@ from service.api.line_writer import LineWriter
 access = logging.getLogger("service.access")
 
 PROBES = frozenset({"/livez", "/readyz"})
-"""Routes that a proxy or supervisor asks all the time."""
+"""Routes that proxies and supervisors call all the time."""
 
 
 class _Utc(logging.Formatter):
-    """Writes times as the access lines have them."""
+    """Writes times in the format of the access lines."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
         return _iso(datetime.fromtimestamp(record.created, UTC))
 
 
 def configure(level: str) -> None:
-    """Send the log of `level` and above to stderr, and the access lines as they are to stdout.
+    """Send the server's log, from `level` upwards, to stderr, and the access lines as they are to stdout.
 
-    Of libraries it holds warnings and worse, whatever the level: Pillow's debug lines, for one, repeat EXIF values.
+    It has only warnings and worse of libraries, whatever the level: Pillow's debug lines, for one, repeat EXIF values.
     """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line shows them
     own = LineWriter(sys.stderr, what="lines of the server's own log", where="stderr")
@@ -41,9 +41,9 @@ def configure(level: str) -> None:
 
 
 def log_access(exchange: Exchange) -> None:
-    """Write the line of a finished exchange: nothing in it comes from the caller but method and sane id.
+    """Write the line of a finished exchange: nothing in it comes from the caller but the method and a sane id.
 
-    There is none of a probe that finds all well: it would fill the log.
+    A probe that finds all well gets no line: such lines would fill the log.
     """
     if exchange.route in PROBES and exchange.status == HTTPStatus.OK:
         return
@@ -56,7 +56,7 @@ def log_access(exchange: Exchange) -> None:
         "seconds": round(exchange.seconds, 6),
         "request_id": exchange.request_id,
     }
-    # `info` would look for the line of code that called it, which nobody is shown
+    # `info` would look up the line of code that called it, which nobody is shown
     access.handle(logging.LogRecord(access.name, logging.INFO, "", 0, json.dumps(line), None, None))
 
 

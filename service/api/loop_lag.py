@@ -1,4 +1,4 @@
-"""How long the event loop keeps everybody waiting: each moment of its being busy is a moment added to all requests."""
+"""How long the event loop keeps everybody waiting: each moment that it is busy is added to all requests."""
 
 import asyncio
 import time
@@ -10,17 +10,17 @@ PERIOD_S = 0.02
 """Time between two measurements: fifty wake-ups a second cost about a thousandth of a core."""
 
 TIMER_S = 0.001
-"""How coarse an event loop's timers may be. uvloop's wake up to that much early; to sleep again for what is left would
-be a timer of 0 ms, and so a loop that spins until the time has come, at every measurement."""
+"""How coarse an event loop's timers may be. uvloop's wake up to this much early. Sleeping again for the rest would set
+a timer of 0 ms, so that the loop would spin until the time has come, at every measurement."""
 
 
 class LoopLag:
-    """Wants to wake up every `period_s`; `record` is told by how many seconds it was late, once for each time.
+    """Tries to wake up every `period_s`, and tells `record` each time by how many seconds it was late.
 
-    If the loop stands still for longer than a period, the wake-ups that were missed count as well, each with its own
-    lateness: otherwise one second of standstill would be one measurement among thousands. So the share of measurements
-    above x is the share of time in which whatever came had to wait for longer than x. To wake up by less than `TIMER_S`
-    early is not to be late.
+    If the loop stands still for longer than a period, the missed wake-ups count as well, each with its own lateness:
+    otherwise one second of standstill would be one measurement among thousands. So the share of measurements above x
+    is the share of time in which anything that came had to wait for longer than x. Waking up less than `TIMER_S` early
+    counts as being on time.
 
     An async context manager: it measures within the block. `clock` and `sleep` are for tests.
     """

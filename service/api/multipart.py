@@ -1,4 +1,4 @@
-"""From the bytes of a multipart/form-data body to the two files that we know. All in memory, all as it arrives."""
+"""Takes the two files that we know from the bytes of a multipart/form-data body: all in memory, all as it arrives."""
 
 from io import BytesIO
 
@@ -9,37 +9,37 @@ from service.errors import BadMultipart
 
 KNOWN = (b"image", b"reference")
 OF_THE_ADDRESS = (b"threshold", b"probability", b"frame", b"all_components")
-"""Query parameters: whoever sends one as a part of the form would get an answer that knows nothing of it."""
+"""Query parameters. A form that has one as a part is refused, since the answer would take no account of it."""
 MAX_PARTS = 8
 """A form needs two; a few more are forgiven."""
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
 MAX_CONTENT_TYPE = 1024
-"""Characters; a boundary has up to 70. A parser that is given tens of thousands keeps the event loop busy."""
+"""In characters; a boundary has up to 70. Parsing tens of thousands would keep the event loop busy."""
 
 PIECE_BYTES = 16 * 1024
-"""What the parser is given at once. It finds a boundary quickly, but looks at what follows one byte by byte."""
+"""Bytes given to the parser at once. It finds a boundary quickly, but what follows a boundary it reads byte by byte."""
 MOST_LOOKALIKES = 16
-"""Of boundaries in one piece: what has more is made of them, and keeps the event loop busy."""
+"""The most lookalikes of a boundary in one piece: a form with more is made of them, and keeps the event loop busy."""
 
 AS_THEY_ARE = frozenset({b"", b"7bit", b"8bit", b"binary"})
-"""What a part's Content-Transfer-Encoding may say: others are not read (RFC 7578, § 4.7)."""
+"""What a part's Content-Transfer-Encoding may say; other encodings are not read (RFC 7578, § 4.7)."""
 
 MALFORMED = "the form is not well-formed; build it with a library, or send the image alone"
 
 
 class Preamble:
-    """What stands before the first `delimiter`: nobody reads it (RFC 2046, § 5.1.1), and few send one."""
+    """What comes before the first `delimiter`; it is ignored (RFC 2046, § 5.1.1), and few callers send one."""
 
     def __init__(self, delimiter: bytes) -> None:
         self._ends = {delimiter, delimiter + b"--"}
         self._line, self._skipped = bytearray(), 0
 
     def skip(self, chunk: bytes) -> bytes | None:
-        """Return what is left of the form from its first delimiter on, once that has come, without blanks behind it.
+        """Return the form from its first delimiter on, without blanks behind that; None until it has come.
 
         Raises:
-            BadMultipart: it has not after so many bytes as would be a preamble.
+            BadMultipart: it has not come within PIECE_BYTES.
         """
         start, looked_at = 0, max(len(self._line) - 1, 0)
         self._line += chunk
@@ -59,8 +59,8 @@ class FormReader:
     """Takes a form chunk by chunk and keeps the content of its files `image` and `reference`; all else is dropped.
 
     Raises:
-        BadMultipart: at any call: the form is broken, has more than MAX_PARTS parts or a part with more or longer
-            headers than the limits above, sends one of the two twice, encoded or not as a file, or sends a query
+        BadMultipart: at any call: the form is broken; has more than MAX_PARTS parts, or a part with more or longer
+            headers than the limits above; sends one of the two twice, encoded, or not as a file; or sends a query
             parameter.
     """
 
@@ -120,7 +120,7 @@ class FormReader:
     def finish(self) -> tuple[bytes, bytes | None]:
         """Return the image and, if there was one, the reference; neither is copied.
 
-        A reference without name and content is none: a browser sends it where nobody has chosen a file.
+        A reference without name and content counts as none: a browser sends one if no file was chosen.
         """
         if self._preamble is not None:
             raise BadMultipart(MALFORMED)

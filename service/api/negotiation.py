@@ -11,7 +11,7 @@ from werkzeug.http import parse_accept_header
 from service.errors import NotAcceptable
 
 MAX_ACCEPT = 4096
-"""Characters; browsers send some 150. A parser that is given tens of thousands keeps the event loop busy."""
+"""In characters; browsers send some 150. Parsing tens of thousands would keep the event loop busy."""
 
 _BLANKS = re.compile(r"[ \t]+")
 _LEADING_DOT = re.compile(r"(;\s*q\s*=\s*)\.(?=\d)", re.IGNORECASE)
@@ -27,20 +27,20 @@ class Representation(StrEnum):
 
 
 def choose(accept: Sequence[str]) -> Representation:
-    """Return the representation that the `Accept` header lines like best; JSON where they leave the choice open.
+    """Return the representation that the `Accept` header lines prefer; JSON if they leave the choice open.
 
     Raises:
-        NotAcceptable: they accept none of those that exist, or are longer than MAX_ACCEPT together.
+        NotAcceptable: they accept none that exists, or are longer than MAX_ACCEPT together.
     """
     header = ", ".join(accept)
     if len(header) > MAX_ACCEPT:
         raise NotAcceptable(f"an Accept header has at most {MAX_ACCEPT} characters")
-    return _best_of(_BLANKS.sub(" ", header).strip(" ,"))  # the parser goes over a run of blanks from each of them
+    return _best_of(_BLANKS.sub(" ", header).strip(" ,"))  # the parser scans a run of blanks again from each one
 
 
 @lru_cache(maxsize=64)
 def _best_of(header: str) -> Representation:
-    """Remembered, since a viewer sends the same header with every upload, and to read it takes longer than to route."""
+    """Cached, since a viewer sends the same header with every upload, and reading it takes longer than routing."""
     if not header:
         return Representation.JSON
     header = _with_whole_numbers(_STAR_ALONE.sub("*/*", header))  # `*`, as older Java and some scripts write it
@@ -51,7 +51,7 @@ def _best_of(header: str) -> Representation:
 
 
 def _with_whole_numbers(header: str) -> str:
-    """Write `q=.2`, as older Java does in every request, as `q=0.2`, and `q=1.` as `q=1`: else they are not read."""
+    """Write `q=.2`, which older Java sends in every request, as `q=0.2`, and `q=1.` as `q=1`; else neither is read."""
     return _TRAILING_DOT.sub(r"\1", _LEADING_DOT.sub(r"\g<1>0.", header))
 
 

@@ -1,4 +1,4 @@
-"""What the routes' signatures do not say of the HTTP contract: bodies, binary answers, headers, and every problem."""
+"""What the routes' signatures do not say about the HTTP contract: bodies, binary answers, headers, every problem."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ SENT_WITH: dict[int, Json] = {
     429: RETRY_AFTER,
     503: RETRY_AFTER,
 }
-"""What problems of a status have besides."""
+"""Further headers of problems, by status."""
 
 LIMITS: Json = {
     "RateLimit-Policy": _header("The caller's allowance: `q` requests, which come back within `w` seconds."),
@@ -95,7 +95,7 @@ PNG_ONLY = "On image/png only: "
 
 
 def problems_of(*kinds: type[errors.AlnetError]) -> Responses:
-    """Describe the answers to errors of these kinds, one example each; and that all others look alike."""
+    """Describe the answers to errors of these kinds, with an example of each, and say that all others look alike."""
     by_status: dict[int, list[type[errors.AlnetError]]] = defaultdict(list)
     for kind in kinds:
         by_status[problems.status_of(kind)].append(kind)
@@ -195,7 +195,7 @@ SECURITY_SCHEMES: Json = {
 
 
 def document(app: FastAPI, gate: Gate) -> Json:
-    """Return the app's OpenAPI document with all that holds for every route: headers, keys and limits."""
+    """Return the app's OpenAPI document with everything that holds for every route: headers, keys and limits."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         _offer_no_null(schema)
@@ -203,14 +203,14 @@ def document(app: FastAPI, gate: Gate) -> Json:
         _restore_nulls(schema)
         if gate.limits_callers:
             _declare_limits(schema, gate)
-        if gate.asks_for_keys:  # after the limits: who has no key is told of none
+        if gate.asks_for_keys:  # after the limits: a 401 does not carry those
             _declare_keys(schema, gate)
         _declare_headers(schema)
     return FastAPI.openapi(app)
 
 
 def _offer_no_null(schema: Json) -> None:
-    """A parameter may be left out, but not sent as null: in a query or a header that would be the word "null"."""
+    """Let no parameter be null: it may be left out, but in a query or a header null would be the word "null"."""
     for operations in schema["paths"].values():
         for parameter in chain.from_iterable(operation.get("parameters", ()) for operation in operations.values()):
             described = parameter["schema"]
@@ -219,7 +219,7 @@ def _offer_no_null(schema: Json) -> None:
 
 
 def _restore_nulls(schema: Json) -> None:
-    """Give the example of an answer back its nulls, which FastAPI drops: the schema requires those fields."""
+    """Restore the nulls in the example of an answer, which FastAPI drops: the schema requires those fields."""
     answered = schema["paths"][SEGMENT_PATH]["post"]["responses"]["200"]
     answered["content"][Representation.JSON.value]["example"] = ANSWER
 

@@ -1,4 +1,4 @@
-"""The two pages for people, and OpenAPI's document. A page is one file that fetches nothing from anywhere else."""
+"""The two pages for people, and the OpenAPI document. A page is one file, which loads nothing from anywhere else."""
 
 from importlib import resources
 

@@ -63,13 +63,13 @@ ADVICE = {
     501: "of transfer codings this server knows chunked alone; send the body in chunks, or with its length",
     505: "this server speaks HTTP/1.0 and HTTP/1.1",
 }
-"""What to say of a status that has no error of ours behind it."""
+"""What to tell a caller about a status that does not come from an error of ours."""
 
 logger = logging.getLogger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error that a route or the router raises; what is left over ends in `internal_error`."""
+    """Answer every error that a route or the router raises; any that is left over ends in `internal_error`."""
 
     async def on_alnet_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, errors.AlnetError)  # noqa: S101 -- registered for nothing else
@@ -98,7 +98,7 @@ def install(app: FastAPI) -> None:
 
 
 def slug(kind: type[errors.AlnetError]) -> str:
-    """Return an error's name as it stands in problem types and metric labels: `upload-too-large`."""
+    """Return an error's name as it appears in problem types and metric labels: `upload-too-large`."""
     return _words(kind.__name__, "-")
 
 
@@ -140,7 +140,7 @@ def of_status(status: int, exchange: Exchange, headers: Mapping[str, str] | None
 
 
 def internal_error(exchange: Exchange) -> Response:
-    """Answer a bug: nothing of it is shown."""
+    """Answer a bug, and show nothing of it."""
     exchange.problem = INTERNAL
     document = Problem(
         type=f"urn:alnet:problem:{INTERNAL}",
@@ -178,7 +178,7 @@ def _headers(error: errors.AlnetError) -> dict[str, str]:
 
 
 def _with_head(headers: Mapping[str, str]) -> dict[str, str]:
-    """Name HEAD beside GET: each path that has one has both, but as two routes, and the router knows of the first."""
+    """Name HEAD besides GET: a path with one has both, but as two routes, and the router names only the first."""
     return {name: "GET, HEAD" if (name, value) == ("Allow", "GET") else value for name, value in headers.items()}
 
 

@@ -1,7 +1,7 @@
-"""How often a caller may ask: a token bucket for each. Knows no HTTP.
+"""How often a caller may ask: a token bucket for each. Knows nothing of HTTP.
 
-Reckoned in whole numbers, so that nothing is lost to rounding and a wait is exact: a nanosecond brings `per_minute`
-units, and a request costs as many as a minute has nanoseconds.
+Counts in whole numbers, so that nothing is lost to rounding and a wait is exact: a nanosecond brings `per_minute`
+units, and a request costs as many units as a minute has nanoseconds.
 """
 
 import time
@@ -14,7 +14,7 @@ from service.errors import RateLimited
 NS = 1_000_000_000
 COST = 60 * NS
 MOST_CALLERS = 10_000
-"""Buckets kept; beyond, the one that was used longest ago is forgotten, that is: taken to be full."""
+"""Buckets kept; beyond that, the one used longest ago is forgotten, and so counts as full."""
 
 
 @dataclass(slots=True)
@@ -52,8 +52,8 @@ class RateLimiter:
         """Take one request from the caller's allowance.
 
         Raises:
-            RateLimited: nothing is left; `retry_after_s` is the time until a request is let through. A request that is
-                refused costs nothing.
+            RateLimited: nothing is left; `retry_after_s` is the time until a request is let through. A refused request
+                costs nothing.
         """
         bucket = self._filled(caller)
         if bucket.units < COST:

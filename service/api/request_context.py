@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """ASGI middleware. `on_answered` gets each finished exchange; while `is_draining`, connections end with it.
+    """ASGI middleware. `on_answered` gets each finished exchange; while `is_draining`, the connection ends with it.
 
-    `around` is what every answer of `app` passes through; the answer to a bug, which is made out here, does so, too.
+    Every answer of `app` passes through `around`; so does the answer to a bug, which is made here.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class RequestContext:
 
 
 class _Incoming:
-    """The request's messages. `is_last`: the caller wants no more than this one answer over the connection.
+    """The request's messages. `is_last`: the caller wants only this one answer over the connection.
 
-    `is_unasked`: the caller waits to be asked for the body. One that is answered instead may send it all the same, or
-    its next request: nobody can tell which, so that the connection has to end.
+    `is_unasked`: the caller waits to be asked for the body. If answered instead, it may still send the body, or its
+    next request: nobody can tell which, so the connection has to end.
     """
 
     def __init__(self, receive: Receive, scope: Scope) -> None:
@@ -76,7 +76,7 @@ class _Incoming:
         return message
 
     async def discard_rest(self) -> None:
-        """Take in what is still coming: closing a socket with unread bytes resets it, and the answer would be lost."""
+        """Read what is still coming: closing a socket with unread bytes resets it, and the answer would be lost."""
         try:
             async with asyncio.timeout(LINGER_S):
                 while not self._has_ended:

@@ -10,7 +10,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Document(BaseModel):
-    """What all documents share: frozen, nothing unknown, no NaN, and no field left out, of which OpenAPI tells."""
+    """What all documents share: frozen, no unknown fields, no NaN, and no field left out, which OpenAPI says."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
@@ -39,7 +39,7 @@ class Model(Document):
 
 
 class Image(Document):
-    """The upload, as it was understood; EXIF orientation is applied."""
+    """The upload as it was understood, with its EXIF orientation applied."""
 
     width: int
     height: int
@@ -87,7 +87,7 @@ class Iou(Document):
 
 
 class LatencyMs(Document):
-    """Milliseconds in each stage; `total` is their sum: it counts from when the whole body had arrived."""
+    """Milliseconds in each stage; `total` is their sum, counted from the arrival of the whole body."""
 
     decode: float
     queue: float
@@ -119,7 +119,7 @@ class SegmentationAnswer(Document):
 
 
 class InputGrid(Document):
-    """How an upload reaches the network's grid: policy, sizes in pixels, and which margins are cut off."""
+    """How an upload is brought to the network's grid: policy, sizes in pixels, and which margins are cut off."""
 
     kind: Literal["fit", "stretch", "tile"]
     height: int
@@ -146,19 +146,19 @@ class ModelScores(Document):
 
     @classmethod
     def of(cls, scores: Scores) -> "ModelScores":
-        """Take from a card's scores what a list of models shows."""
+        """Return those of a card's scores that a list of models shows."""
         return cls.model_validate(scores.model_dump(include=set(cls.model_fields)))
 
 
 class RefusedVersion(Document):
-    """What the store asks for, and why it is not served."""
+    """The version that the store asks for, and why it is not served."""
 
     version: str | None = Field(description="null if no one can tell which version the store asks for")
     reason: str
 
 
 class ModelSummary(Document):
-    """One modality of the model store; what a checkpoint says, and what runs it, is null until it is loaded."""
+    """One modality of the model store; what its checkpoint says, and what runs it, is null until that is loaded."""
 
     modality: str
     status: Literal["loading", "ready", "failed"]

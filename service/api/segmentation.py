@@ -25,10 +25,10 @@ TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 
 async def refuse_repeated(request: Request) -> None:
-    """See that no parameter was sent twice: whichever counted, the caller may have meant the other.
+    """Refuse a parameter that was sent twice: whichever counted, the caller may have meant the other.
 
     Raises:
-        BadParameter: names the one that was.
+        BadParameter: one was; the message names it.
     """
     for name in map(bytes.decode, OF_THE_ADDRESS):
         if len(request.query_params.getlist(name)) > 1:

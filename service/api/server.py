@@ -28,26 +28,26 @@ from service.errors import BadSettings
 from service.settings import Settings
 
 KEEP_ALIVE_S = 75
-"""Longer than the 60 s after which load balancers usually drop an idle connection: they should be the first to."""
+"""Longer than the 60 s after which load balancers usually drop an idle connection: they should do so first."""
 
 SEND_TIMEOUT_S = 5
-"""How long, once the time to drain is over, slow callers may still take to receive their answers."""
+"""How long slow callers may still take to receive their answers once the time to drain is over."""
 
 LOOK_EVERY_S = 0.1
-"""How often a server that stops looks whether all callers have their answers."""
+"""How often a stopping server checks whether all callers have their answers."""
 
 LET_GO_S = 3
-"""How long after that a batch or a step of loading that nobody waits for may still run, before the process ends without
-it: a network or a driver that hangs would hold it for good."""
+"""How long after SEND_TIMEOUT_S a batch or a step of loading that nobody waits for may still run. Then the process ends
+without it: a network or a driver that hangs would hold the process for good."""
 
 LAST_WORDS_S = 2.5
-"""How long a server that has lost its device goes on saying so: each caller hears it, and so does who asks /readyz."""
+"""How long a server that has lost its device goes on saying so, to each caller and to whoever asks /readyz."""
 
 EXIT_DEVICE_LOST = 70
 """The exit code of a process that has lost its device (EX_SOFTWARE): its supervisor should start another."""
 
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""What the system says of an address that this machine lacks, and of a family of addresses that it does."""
+"""The system's errors for an address, or a whole family of addresses, that this machine lacks."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -58,7 +58,7 @@ def serve(settings: Settings, engines: Mapping[str, Engine] | None = None) -> in
     """Serve until a signal ends it; return the process's exit code. Ready `engines` are passed to `create_app`.
 
     Raises:
-        BadSettings: the address cannot be listened on, or the key file cannot be used.
+        BadSettings: the address cannot be listened on, or `create_app` refuses the settings.
         SystemExit: the app does not start; the log says why.
     """
     logs.configure(settings.log_level)
@@ -83,10 +83,10 @@ def serve(settings: Settings, engines: Mapping[str, Engine] | None = None) -> in
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
-    """Return a socket for each address of the host that this machine has; of an empty one, for all that it has.
+    """Return a socket for each address of the host that this machine has; for all its addresses if the host is empty.
 
-    A name may stand for addresses that it lacks: `localhost` is `::1`, too, where IPv6 is switched off. uvicorn would
-    do all that itself, but its last words do not say which address was meant.
+    A name may stand for addresses that the machine lacks: `localhost` is also `::1`, even where IPv6 is switched off.
+    uvicorn would do all this itself, but its last words do not say which address was meant.
 
     Raises:
         BadSettings: there is no such address here, or something listens there already.
@@ -105,7 +105,7 @@ def _listeners(addresses: Iterable[tuple[socket.AddressFamily, Any]]) -> list[so
     """Return a socket for each of the addresses that this machine has.
 
     Raises:
-        OSError: it has none of them, or something listens at one already.
+        OSError: the machine has none of them, or something listens at one already.
     """
     listeners: list[socket.socket] = []
     lacking: OSError | None = None
@@ -127,28 +127,29 @@ def _run(server: "Server", listeners: list[socket.socket]) -> None:
     except RuntimeError as error:
         if not server.should_exit:
             raise
-        logger.warning("all is answered, but the event loop does not end as it should: %s", error)  # it takes a thread
+        logger.warning("all is answered, but the event loop does not end as it should: %s", error)  # it needs a thread
 
 
 def _spare_imports_from_garbage_collection() -> None:
-    """Set aside what is there before the first request: it stays for good.
+    """Exempt from collection what is there before the first request: it stays for good.
 
-    That is some 200,000 objects, torch's for the most part: going through them stops every thread for 150 ms, at each
-    full collection. What comes later, such as networks that are swapped in and out, is collected as ever.
+    That is some 200,000 objects, most of them torch's: going through them stops every thread for 150 ms at each full
+    collection. What comes later, such as networks that are swapped in and out, is collected as usual.
     """
     gc.collect()
     gc.freeze()
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but told to stop it drains first.
+    """uvicorn, but it drains before it stops.
 
-    From the signal on `/readyz` says 503 and new uploads are refused, while the socket stays open so that callers get
-    an answer. Once nothing is in flight and every answer was taken, or the time to drain is over, but not before
-    `lame_duck_s`, the server stops, and the process ends even if something in it hangs. More signals change nothing.
+    From the signal on, `/readyz` says 503 and new uploads are refused, while the socket stays open so that callers get
+    an answer. The server stops once nothing is in flight and every answer has been taken, or once the time to drain is
+    over, but not before `lame_duck_s`. Then the process ends, even if something in it hangs. Further signals change
+    nothing.
 
-    If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`, also
-    if it drains.
+    If the device is lost, every answer is a 503 from then on, and the process ends soon with `EXIT_DEVICE_LOST`, even
+    while draining.
     """
 
     def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
@@ -171,7 +172,7 @@ class Server(uvicorn.Server):
             yield
         finally:
             for number in STOP_SIGNALS:
-                signal.signal(number, signal.SIG_IGN)  # one more must not break off what is left of the exit
+                signal.signal(number, signal.SIG_IGN)  # another one must not interrupt the rest of the exit
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and to watch the device."""
@@ -182,20 +183,20 @@ class Server(uvicorn.Server):
         self._watching = asyncio.get_running_loop().create_task(self._end_with_the_device())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop, unless the device is lost: then the process ends otherwise. From here on it is not lost but let go."""
+        """Stop; if the device is lost, `_end_with_the_device` ends the process. From here on it is let go, not lost."""
         if self._has_lost_device:
             await self._watching
         self._watching.cancel()
         await super().shutdown(sockets)
 
     async def _end_with_the_device(self) -> None:
-        """End the process once the device is lost, whatever hangs with it; the interpreter's own exit may."""
+        """End the process once the device is lost, even if other things hang with it; Python's own exit may, too."""
         lost = await self._parts.fleet.wait_device_lost()
         self._has_lost_device = True
-        with suppress(RuntimeError):  # it is a thread, and there may be no more; then the event loop must do
-            faulthandler.dump_traceback_later(LAST_WORDS_S + 1.5, exit=True)  # should that come to a stop as well
+        with suppress(RuntimeError):  # this takes a thread, and none may be left; then the event loop must do
+            faulthandler.dump_traceback_later(LAST_WORDS_S + 1.5, exit=True)  # in case the event loop hangs as well
         logger.critical("%s; the process ends, to be started anew", lost, exc_info=lost)
-        self._parts.traffic.drain(0.1)  # for those who still send; who waits for the device is being told already
+        self._parts.traffic.drain(0.1)  # for those still sending; those who wait for the device are being told already
         await asyncio.sleep(LAST_WORDS_S)
         logging.shutdown()
         os._exit(EXIT_DEVICE_LOST)
@@ -226,7 +227,7 @@ class Server(uvicorn.Server):
 
 
 def _end_in(seconds: float) -> None:
-    """End the process with 0 after that time, if it has not ended by itself: every caller has been answered."""
+    """End the process with 0 after this time, if it has not ended by itself: every caller has been answered."""
     try:
         start(partial(_end_after, seconds))
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""What simply is, read at each scrape: readiness, queues, requests in flight, models and their scores."""
+"""Metrics of the current state, read at each scrape: readiness, queues, requests in flight, models and their scores."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class StateMetrics(Collector):
         self._traffic = traffic
 
     def describe(self) -> list[Metric]:
-        """Nothing is asked before the first scrape."""
+        """Return nothing: the parts are not asked before the first scrape."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -67,7 +67,7 @@ class StateMetrics(Collector):
 
 
 def _tasks() -> int:
-    """Return how many tasks there are; 0 if nobody asks from within an event loop."""
+    """Return how many tasks there are; 0 if called outside an event loop."""
     try:
         return len(asyncio.all_tasks())
     except RuntimeError:

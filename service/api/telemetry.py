@@ -13,13 +13,13 @@ from service.engine.cautions import CODES
 from service.engine.modality import OUTCOMES, Outcome
 from service.engine.segmenter import Segmentation
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series, of times that nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they are a third more series, which nobody asks for
 
 UNKNOWN = "unknown"
 STAGES = ("decode", "queue", "inference", "postprocess", "total")
 STATUSES = sorted({200, 405, CALLER_LEFT, *problems.STATUS.values()})
 DEADLINE, OWN_DEADLINE = problems.slug(errors.DeadlineExceeded), "own-deadline"
-"""Why an upload ran out of time: it was the server's, or a shorter one that its caller had set."""
+"""Whose deadline an upload missed: the server's, or a shorter one that its caller had set."""
 REASONS = [problems.slug(kind) for kind, status in problems.STATUS.items() if status != 500] + [OWN_DEADLINE]
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -31,7 +31,7 @@ LAG_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 class Telemetry:
     """All metrics, on a registry of their own so that tests can have many.
 
-    Events are recorded here; what simply is (queue depth, models) `StateMetrics` reads at each scrape.
+    Events are recorded here; `StateMetrics` reads the current state (queue depth, models) at each scrape.
     """
 
     def __init__(self) -> None:
@@ -64,10 +64,10 @@ class Telemetry:
         return Histogram(f"alnet_{name}", text, labels, buckets=buckets, registry=self.registry)
 
     async def text_of(self, media_type: str, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
-        """Return all metrics as they are now, as `encode` writes a `media_type`.
+        """Return all metrics as they are now, written by `encode` in `media_type`.
 
-        It takes some milliseconds of the event loop, and more the more connections there are: scrapers who ask at once
-        share it.
+        This takes some milliseconds of the event loop, more with more connections: scrapers who ask at the same time
+        share one text.
         """
         if media_type not in self._scrapes:
             loop = asyncio.get_running_loop()
@@ -79,11 +79,11 @@ class Telemetry:
         scrape = self._scrapes.pop(media_type)
         try:
             scrape.set_result(encode(self.registry))
-        except Exception as error:  # noqa: BLE001 - handed over to who waits
+        except Exception as error:  # noqa: BLE001 - handed over to whoever waits
             scrape.set_exception(error)
 
     def expect(self, modalities: Iterable[str]) -> None:
-        """Make every series that these modalities can have: each is there, at 0, before its first event."""
+        """Make every series that these modalities can have, so that each is there, at 0, before its first event."""
         self._modalities |= set(modalities)
         for reason in REASONS:
             self._refused.labels(reason)
@@ -102,11 +102,11 @@ class Telemetry:
                 series.labels(modality)
 
     def record_exchange(self, exchange: Exchange) -> None:
-        """Count a finished request, if it was one to segment."""
+        """Count a finished request, if it asked for a segmentation."""
         if exchange.modality is None or not exchange.route.startswith("/segment/"):
             return
         modality = exchange.modality if exchange.modality in self._modalities else UNKNOWN
-        status = exchange.status if exchange.status in STATUSES else 400  # 431: what trails a body is too long
+        status = exchange.status if exchange.status in STATUSES else 400  # 431: the trailers of a body are too long
         self._requests.labels(modality, str(status)).inc()
         reason = OWN_DEADLINE if exchange.problem == DEADLINE and exchange.is_hurried else exchange.problem
         if reason in REASONS:
@@ -127,7 +127,7 @@ class Telemetry:
         self._checkpoints.labels(modality, outcome).inc()
 
     def record_lag(self, seconds: float) -> None:
-        """Measure how late the event loop was once."""
+        """Record one measurement of how late the event loop was."""
         self._lag.observe(seconds)
 
     def record_batch(self, modality: str, report: BatchReport) -> None:

@@ -1,4 +1,4 @@
-"""The uploads being answered at this moment, and how a server that goes away brings them to an end."""
+"""The uploads being answered at this moment, and how a draining server brings them to an end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ class Traffic:
         """Count one upload for as long as its answer is being made.
 
         Raises:
-            ShuttingDown: the server drains, and the time for answering what it had accepted is over.
+            ShuttingDown: the server drains, and the time to answer what it had accepted is over.
         """
         try:
             async with asyncio.timeout_at(self._ends_at) as limit:

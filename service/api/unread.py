@@ -1,4 +1,4 @@
-"""A caller who does not take its answer: its connection is ended, so that no answer stays in memory for good."""
+"""Ends the connection of a caller who does not take its answer, so that no answer stays in memory for good."""
 
 import asyncio
 import logging
@@ -12,17 +12,17 @@ STALLED_AFTER_S = 30.0
 LEAST_BYTES = 16 * 1024
 
 MOST_WAITING_BYTES = 512 * 2**20
-"""Of all answers together that wait to be taken: an upload of 300 kB can have an answer of 60 MB, and who takes it
-slowly keeps it for hours. Above that the connection that has waited longest is ended."""
+"""Limit for all answers together that wait to be taken: an upload of 300 kB can have an answer of 60 MB, and a slow
+caller keeps it for hours. Above the limit, the connection that has waited longest is ended."""
 
 logger = logging.getLogger(__name__)
 
 
 class UnreadAnswer:
-    """Watches what a connection's transport still has to send, while told to."""
+    """Watches what a connection's transport still has to send, from `watch` to `let_go`."""
 
     waiting: ClassVar[dict["UnreadAnswer", None]] = {}
-    """All that wait in this process, the one that began first before the others."""
+    """All that wait in this process, in the order in which they began."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -30,7 +30,7 @@ class UnreadAnswer:
         self._left = 0
 
     def watch(self) -> None:
-        """Begin: something waits to be sent until the caller takes it."""
+        """Begin to watch: something waits for the caller to take it."""
         self._left = self.unsent_bytes
         self.waiting.setdefault(self)
         self._alarm.stop()
@@ -38,12 +38,12 @@ class UnreadAnswer:
         self._make_room()
 
     def let_go(self) -> None:
-        """End: it has been taken, or the connection is gone."""
+        """Watch no longer: it has been taken, or the connection is gone."""
         self.waiting.pop(self, None)
         self._alarm.stop()
 
     def _look(self) -> None:
-        """Go on if some of it was taken since, else end the connection."""
+        """Go on if LEAST_BYTES of it were taken since, else end the connection."""
         if self._left - self.unsent_bytes >= LEAST_BYTES:
             self.watch()
         else:
@@ -55,7 +55,7 @@ class UnreadAnswer:
         return self._transport.get_write_buffer_size()
 
     def _make_room(self) -> None:
-        """End those that have waited longest, until what waits is no more than is allowed."""
+        """End the connections that have waited longest, until no more waits than is allowed."""
         excess = sum(one.unsent_bytes for one in self.waiting) - MOST_WAITING_BYTES
         for one in [*self.waiting]:
             if excess <= 0:

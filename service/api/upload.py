@@ -31,9 +31,9 @@ async def receive_files(
     and `deadline` are times of the event loop's clock.
 
     Raises:
-        UploadTooLarge: the body is, or says that it is, longer than `max_bytes`.
-        UploadTooSlow: it had not arrived at `slow_at`.
-        DeadlineExceeded: it had not arrived at `deadline`, which came first.
+        UploadTooLarge: the body is longer than `max_bytes`, or announced to be.
+        UploadTooSlow: it had not arrived by `slow_at`.
+        DeadlineExceeded: it had not arrived by `deadline`, which came first.
         BadMultipart: the form is broken, cut off, or without exactly one file `image`.
         ClientDisconnect: the caller hung up.
         Overloaded: `take` raised it.
@@ -64,7 +64,7 @@ def _is_form(headers: Headers) -> bool:
 
 
 async def _chunks(receive: Receive, max_bytes: int, take: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
-    """Yield the body's chunks; the length really received counts, whatever the headers say."""
+    """Yield the body's chunks; the length actually received counts, whatever the headers say."""
     received, has_more = 0, True
     while has_more:
         message = await receive()
@@ -84,7 +84,7 @@ def _too_large(max_bytes: int) -> UploadTooLarge:
 
 
 async def _read_whole(chunks: AsyncGenerator[bytes, None]) -> bytes:
-    whole = BytesIO()  # copies each piece as it comes, and gives them away as one without another copy
+    whole = BytesIO()  # copies each piece as it comes, and returns them as one without another copy
     async for chunk in chunks:
         whole.write(chunk)
     return whole.getvalue()

@@ -1,4 +1,4 @@
-"""A path with a line break at its end is another path: what does not exist, whatever the router takes it for."""
+"""A path that ends in a line break is a different path, and does not exist, whatever the router takes it for."""
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -8,10 +8,10 @@ from service.api.exchange import Exchange
 
 
 class WholePaths:
-    """ASGI middleware: answers such a path with 404.
+    """ASGI middleware: answers a path that ends in a line break with 404.
 
-    Routes are patterns that end in `$`, which in Python also stands before a last line break: `/metrics%0a` was served
-    as `/metrics`, also behind proxies that pass every path on but that one.
+    Routes are patterns that end in `$`, which in Python also matches before a last line break: `/metrics%0a` was served
+    as `/metrics`, even behind proxies that pass on every path but `/metrics`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
