@@ -1,1 +1,1 @@
-"""How fast a server answers, beside how fast the machine could: the load, the limit, and the tables of both."""
+"""How fast a server answers, and how fast the machine could: the load, the limit, and the tables of both."""

@@ -1,4 +1,4 @@
-"""The bare engine, in a process of its own that stays for a whole benchmark: the limit's rounds are taken in it."""
+"""The bare engine, in a process of its own for a whole benchmark: the limit's rounds are measured there."""
 
 import multiprocessing
 import signal
@@ -16,7 +16,7 @@ from service.store.model_store import ModelStore
 
 
 class Bare:
-    """The engines that a server with these settings would run, one a modality, loaded when they are first asked for."""
+    """The engines that a server with these settings would run, one per modality, each loaded on first use."""
 
     def __init__(self, pool: ProcessPoolExecutor, settings: Settings) -> None:
         self._pool, self._settings = pool, settings
@@ -32,7 +32,7 @@ class Bare:
         return self._pool.submit(_device, self._settings, modality).result()
 
     def round(self, modality: str, bodies: Sequence[Body]) -> Round:
-        """Take one round of the limit.
+        """Measure one round of the limit.
 
         Raises:
             BadUpload, EngineFailed: as `measure_round`; and what `load_engine` raises.
@@ -42,7 +42,7 @@ class Bare:
 
 @contextmanager
 def bare_engines(settings: Settings) -> Iterator[Bare]:
-    """Keep a process for the block that has nothing to do but run engines."""
+    """Keep a process that does nothing but run engines, until the block ends."""
     spawn = multiprocessing.get_context("spawn")
     # Ctrl-C reaches every process of a terminal; the command ends this one, which has nothing of its own to say.
     with ProcessPoolExecutor(1, spawn, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
@@ -51,7 +51,7 @@ def bare_engines(settings: Settings) -> Iterator[Bare]:
 
 @cache
 def load_engine(settings: Settings, modality: str) -> Engine:
-    """Return the engine that a server with these settings would run for a modality; once in each process.
+    """Return the engine that a server with these settings would run for a modality; loaded once in each process.
 
     Raises:
         UnknownModality: the store has no such modality.

@@ -1,4 +1,4 @@
-"""Every engine that this machine has for a checkpoint, timed in turns, and how like float32 each answers."""
+"""Every engine that this machine has for a checkpoint, timed in turns, and how close its answers are to float32."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -38,7 +38,7 @@ class TimedEngine(_Record):
     probe_iou: float
 
     def image_ms(self, batch: int) -> float:
-        """Return the median milliseconds an image in batches of this size."""
+        """Return the median milliseconds per image in batches of this size."""
         return 1000 * median(self.seconds[batch]) / batch
 
 
@@ -59,7 +59,7 @@ def measure_engines(
 ) -> EnginesReport:
     """Return the time that each engine takes for batches of `tiles`, uint8 (h, w, 3) of the card's grid.
 
-    The engines take turns, each once a round, so that whatever else the machine does hits them alike.
+    The engines take turns, each once per round, so that whatever else the machine does affects them alike.
 
     Raises:
         BadCheckpoint: the float32 network does not reproduce its probe.
@@ -90,7 +90,7 @@ def measure_engines(
 
 
 def _engines(checkpoint: Checkpoint, device: str) -> Iterator[tuple[str, Engine | str]]:
-    """Yield the baseline, then each engine that this machine might have; a reason instead of one that it has not."""
+    """Yield the baseline, then each engine that this machine might have, or the reason why it does not have it."""
     where = pick_device(device)
     half = precisions(where, "auto")[0]
     card = checkpoint.card
@@ -127,7 +127,7 @@ def _in_turns(
 
 
 def engines_table(report: EnginesReport) -> str:
-    """Return the report as Markdown; ratios are how many times as fast as the baseline an engine is."""
+    """Return the report as Markdown; ratios say how many times as fast as the baseline an engine is."""
     height, width = report.grid
     head = (
         f"{report.machine.describe()}. {report.modality} version {report.version}, {height}×{width}; medians of "

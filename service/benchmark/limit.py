@@ -1,7 +1,8 @@
 """The limit: what the machine could answer if serving cost nothing but the network and the pixels around it.
 
-Measured in the same run as the loads and in turn with them, by a process of its own that does with the same uploads
-what the server does, by the same functions and with the same threads, but without HTTP, queue and event loop.
+It is measured in the same run as the loads and in turn with them, by a process of its own. That process does what the
+server does with the same uploads, by the same functions and with the same threads, but without HTTP, queue and event
+loop.
 """
 
 import itertools
@@ -28,10 +29,10 @@ Tile = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """Seconds that one upload takes, on average over the uploads, by stage; nothing else runs meanwhile.
+    """Seconds per upload in each stage, averaged over the uploads; nothing else runs meanwhile.
 
-    `before_s` decodes and fits, `after_s` restores and encodes, each in one thread. `engine_alone_s` runs the network
-    on the tiles of one upload, `engine_full_s` is an upload's share of batches of the largest size.
+    `before_s` is for decoding and fitting, `after_s` for restoring and encoding, each in one thread. `engine_alone_s`
+    is for the network on the tiles of one upload; `engine_full_s` is an upload's share of batches of the largest size.
     """
 
     before_s: float
@@ -42,9 +43,9 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """The medians of some rounds, and what follows from them for a machine of so many `cores`.
+    """The medians of some rounds, and what follows from them for a machine with this number of `cores`.
 
-    `is_on_gpu`: the network takes no time of the cores, which decode and encode meanwhile.
+    `is_on_gpu`: the network takes no time on the cores, which decode and encode meanwhile.
     """
 
     seconds: Round
@@ -53,9 +54,9 @@ class Limit:
 
     @property
     def images_s(self) -> float:
-        """The most images a second: full batches, and the rest spread over all cores.
+        """The most images per second: full batches, and the rest spread over all cores.
 
-        On the CPU the network needs the same cores, and the two add up; beside a GPU the slower of them decides.
+        On the CPU the network needs the same cores, and the two times add up; with a GPU the longer one decides.
         """
         pixels_s = (self.seconds.before_s + self.seconds.after_s) / self.cores
         engine_s = self.seconds.engine_full_s
@@ -68,7 +69,7 @@ class Limit:
 
 
 def limit_of(rounds: Sequence[Round], *, cores: int, is_on_gpu: bool) -> Limit:
-    """Return the limit by the median of each stage over the rounds."""
+    """Return the limit from the median of each stage over the rounds."""
     seconds = Round(
         before_s=median(one.before_s for one in rounds),
         engine_alone_s=median(one.engine_alone_s for one in rounds),
@@ -101,7 +102,7 @@ def measure_round(engine: Engine, bodies: Sequence[Body], *, max_batch_size: int
 
 
 def _timed(work: Callable[[Item], Done], items: Sequence[Item]) -> tuple[list[Done], list[float]]:
-    """Do the work on one item after another; return what it gave for each, and the seconds that each took."""
+    """Do the work on one item after another; return the results, and the seconds that each took."""
     done, seconds = [], []
     for item in items:
         started = time.perf_counter()
@@ -111,7 +112,7 @@ def _timed(work: Callable[[Item], Done], items: Sequence[Item]) -> tuple[list[Do
 
 
 def _predict(engine: Engine, tiles: Sequence[Tile], max_batch_size: int) -> list[Tile]:
-    """Return the maps of one upload's tiles, in as few batches as may be."""
+    """Return the maps of one upload's tiles, run in as few batches as possible."""
     starts = range(0, len(tiles), max_batch_size)
     return [map_ for start in starts for map_ in engine.predict(tiles[start : start + max_batch_size])]
 

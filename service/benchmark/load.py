@@ -1,10 +1,11 @@
 """A load generator: uploads to any URL, from a process of its own, so that it shares nothing with a server but cores.
 
-Closed loop: so many callers, each of which sends its next upload as soon as it has the answer to the last. Open loop:
-uploads arrive as a Poisson process, whether or not earlier ones were answered, as those of many independent people do.
+Closed loop: a number of callers, each of which sends its next upload as soon as it has the answer to the last. Open
+loop: uploads arrive as a Poisson process, whether or not earlier ones were answered, like those of many independent
+people.
 
-After a warm-up, windows are counted until three in a row agree within 10 %; the result is that of these three. If they
-never do, it is that of the last three, and says so.
+After a warm-up, windows are counted until three in a row agree within 10 %; the result is taken from these three. If
+no three ever do, it is taken from the last three, and says so.
 """
 
 import asyncio
@@ -21,15 +22,15 @@ from service.benchmark.sender import Sender, connect
 from service.benchmark.uploads import Body
 
 PAUSE_S = 0.05
-"""What a caller of the closed loop waits after no answer; else it would measure how fast a server says no."""
+"""How long a closed loop's caller waits after getting no answer; else it would measure how fast a server says no."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """How long to measure.
 
-    At most `windows` of `window_s` are counted. In an open loop a window holds `arrivals` on average, and is longer
-    where it must be. Whoever has no answer after `timeout_s` gives up: that request failed.
+    At most `windows` windows of `window_s` are counted. In an open loop a window is longer if it needs to be, so that
+    it holds at least `arrivals` on average. A caller without an answer after `timeout_s` gives up: the request failed.
     """
 
     warm_up_s: float = 3.0
@@ -43,9 +44,10 @@ class Timing:
 class Load:
     """What a server did under one load.
 
-    `callers` is None in an open loop, `rate` (arrivals a second) in a closed one. `seen` is of the last three windows,
-    `windows` holds the images a second of all. `answered_in_all` counts from the first request to the last, warm-up
-    included, to set against CPU time taken over the whole; `generator_cpu_s` is what the generator itself used of it.
+    `callers` is None in an open loop, `rate` (arrivals per second) in a closed one. `seen` is of the last three
+    windows; `windows` holds the images per second of each window. `answered_in_all` counts from the first request to
+    the last, warm-up included, to be compared with the CPU time of the whole load. `generator_cpu_s` is the CPU time
+    that the generator itself used.
     """
 
     callers: int | None
@@ -65,7 +67,7 @@ def measure_closed(
     timing: Timing = Timing(),
     api_key: str | None = None,
 ) -> Load:
-    """POST `bodies` in turn to `url`, from so many callers at once, until it is steady. Returns what was seen.
+    """POST `bodies` in turn to `url`, from `callers` callers at once, until the load is steady; return what was seen.
 
     With an `api_key` each upload carries it, as `Authorization: Bearer`.
 
@@ -83,9 +85,9 @@ def measure_open(
     timing: Timing = Timing(),
     api_key: str | None = None,
 ) -> Load:
-    """POST `bodies` in turn to `url`, `rate` of them a second at random (Poisson), until it is steady.
+    """POST `bodies` in turn to `url`, `rate` of them per second at random (Poisson), until the load is steady.
 
-    The arrivals are the same each time. Latencies count from the moment when an upload was due. `api_key`: as in
+    The arrival times are the same in every run. Latencies count from when an upload was due. `api_key`: as in
     `measure_closed`.
 
     Raises:
@@ -143,7 +145,7 @@ async def _watch(
     timing: Timing,
     rate_of: Callable[[Sender, Span], float],
 ) -> Load:
-    """Do the work until windows are alike or their number is reached, and return what was seen of it."""
+    """Do the work until windows are alike or their number is reached, and return what was seen."""
     cpu_s = time.process_time()
     async with asyncio.TaskGroup() as group:
         for one in work:
@@ -165,7 +167,7 @@ async def _watch(
 async def _count(
     sender: Sender, timing: Timing, rate_of: Callable[[Sender, Span], float]
 ) -> tuple[list[Span], list[float]]:
-    """Return windows, one after another once it is warm, and their rates as they were at the end of each."""
+    """Return the windows, one after another since the warm-up, and the rate of each as it was when the window ended."""
     start_s = sender.now_s + timing.warm_up_s
     spans: list[Span] = []
     rates: list[float] = []
@@ -183,7 +185,7 @@ def _images_a_second(sender: Sender, span: Span) -> float:
 
 
 def _share_of_due(sender: Sender, span: Span) -> float:
-    """Return how many answers came for each upload that was due: the arrivals themselves are random, and never alike.
+    """Return how many answers came per upload that was due: the arrivals alone are random, and never alike.
 
     A server that keeps up has about 1.
     """

@@ -26,10 +26,10 @@ LAST_WORDS = 3
 """Lines of a server's output that go into the error if it ends before it is ready."""
 
 LOOK_S = 0.05
-"""How often a server that starts is asked whether it is ready."""
+"""How often a starting server is asked whether it is ready."""
 
 TERMINATED = 128 + signal.SIGTERM
-"""The exit code of what SIGTERM ended."""
+"""The exit code of a process that SIGTERM ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ def running(
 
 
 def end_in_order_at_sigterm() -> None:
-    """Let SIGTERM end this process as an error would, and what it has started first: who ends one process means all.
+    """Let SIGTERM end this process as an error would, but first what it has started: whoever ends it means all.
 
-    Ctrl-C reaches every process of a terminal, SIGTERM this one alone: the server would serve on, and nobody end it.
+    Ctrl-C reaches every process of a terminal, SIGTERM only this one: the server would run on, and nobody would end it.
     """
 
     def end(*_: object) -> None:
@@ -105,15 +105,15 @@ def why_not_ready(url: str) -> str:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the memory that a process and its descendants hold. What they share counts for each of them."""
+    """Return the memory that a process and its descendants hold. Memory that they share counts for each of them."""
     return _resident(_tree(pid))
 
 
 class Watch:
     """What a process and its descendants use within a `with` block.
 
-    `cpu_s` is their CPU time, None if the process ended before the block; `peak_bytes` the most memory that they held
-    at a time, of samples every `interval_s`.
+    `cpu_s` is their CPU time, None if the process ended before the block did. `peak_bytes` is the most memory that they
+    held at once, among samples taken every `interval_s`.
     """
 
     def __init__(self, pid: int, interval_s: float = 0.05) -> None:
@@ -141,7 +141,7 @@ class Watch:
         processes: list[psutil.Process] = []
         samples = 0
         while True:
-            if samples % 20 == 0:  # to list descendants goes through all processes of the machine
+            if samples % 20 == 0:  # listing descendants goes through all processes of the machine
                 processes = _tree(self._pid)
             self.peak_bytes = max(self.peak_bytes, _resident(processes))
             samples += 1
@@ -169,7 +169,7 @@ def _resident(processes: Sequence[psutil.Process]) -> int:
 
 
 def _cpu_s(pid: int) -> float | None:
-    """Return the CPU time of the living descendants, and of those that ended before: their parents have it.
+    """Return the CPU time of a process and its descendants, with that of ended ones, which their parents have.
 
     None if the process itself has ended.
     """
@@ -199,7 +199,7 @@ def _last_words(log: Path) -> str:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the process to end, then make an end of it and of whatever it started and left behind."""
+    """Ask the process to end, then kill it and whatever it started and left behind."""
     family = _tree(process.pid)
     process.terminate()
     with suppress(subprocess.TimeoutExpired):

@@ -1,7 +1,8 @@
-"""Each stage of the served network against what its device could do at most: the roofline (Williams et al., 2009).
+"""Each stage of the served network compared with the most its device could do: the roofline (Williams et al., 2009).
 
-A stage takes at least its operations over the rate of a large matrix product, and at least the bytes that it has to
-read and write once over the bandwidth of a large copy; both are measured in the same run. The longer is its floor.
+A stage takes at least its operations divided by the rate of a large matrix product, and at least the bytes that it has
+to read and write once divided by the bandwidth of a large copy. Rate and bandwidth are measured in the same run. The
+longer of the two times is the stage's floor.
 """
 
 import copy
@@ -30,7 +31,7 @@ from service.store.checkpoint import Checkpoint
 
 COPIED_BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}
 MULTIPLIED = {"cuda": 8192, "cpu": 2048}
-"""How large the copy and the square matrices are that measure the ceilings."""
+"""Sizes of the copy, and of the square matrices, that measure the ceilings."""
 
 ROUNDS = 20
 
@@ -49,7 +50,7 @@ class Stage(_Record):
 
 
 class Roofline(_Record):
-    """All stages of one pass of `batch` images; ceilings in operations and bytes a second; `whole_s`: all at once."""
+    """All stages of one pass of `batch` images; ceilings in operations and bytes per second; `whole_s`: of one pass."""
 
     machine: Machine
     modality: str
@@ -122,7 +123,7 @@ class _Levels(nn.Module):
 
 
 def _calls(predictor: Predictor, pixels: Tensor) -> list[_Call]:
-    """Run one pass, and return what was called in it, in order."""
+    """Run one pass, and return the calls that were made in it, in order."""
     calls: list[_Call] = []
     parts = {"normalise": predictor.normalise, **dict(_parts(predictor.network))}
     hooks = [
@@ -158,7 +159,7 @@ def _stage(call: _Call, device: torch.device) -> Stage:
 
 
 def _macs(call: _Call) -> int:
-    """Count as `service.reproduction.macs` does, from shapes alone."""
+    """Count multiply-accumulates as `service.reproduction.macs` does, from shapes alone."""
     shapes = copy.deepcopy(call.module).to("meta")
     arguments = pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), call.arguments)
     with FlopCounterMode(display=False) as counter:
@@ -200,7 +201,7 @@ def _bytes_s(device: torch.device) -> float:
 
 
 def roofline_table(roofline: Roofline) -> str:
-    """Return it as Markdown: microseconds an image."""
+    """Return the roofline as Markdown, with times in microseconds per image."""
     height, width = roofline.grid
     head = (
         f"{roofline.machine.describe()}. {roofline.modality} version {roofline.version}, {height}×{width}, "

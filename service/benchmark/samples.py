@@ -1,4 +1,4 @@
-"""What a load generator notes of each request, and what follows from it: windows, percentiles, whether it is steady."""
+"""What a load generator notes of each request, and what follows: windows, percentiles, whether the load is steady."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from typing import Literal
 import numpy as np
 
 Outcome = Literal["answered", "refused", "failed"]
-"""With 200; with 429 or 503, which say "later"; with anything else, or not at all."""
+"""Answered with 200; refused with 429 or 503, which say "later"; failed: anything else, or no answer at all."""
 
 TOLERANCE = 1.1
-"""Windows are alike whose largest rate is at most this many times the smallest."""
+"""Windows are alike if their largest rate is at most this many times the smallest."""
 
 ALIKE = 3
-"""So many windows in a row must be alike."""
+"""How many windows in a row must be alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One request. Times are seconds after the load began.
 
-    `due_s` is when it was to be sent: in an open loop the time of the schedule, however late the generator was, so that
-    a server that stalls cannot hide how long its callers waited. `received_bytes` is the size of the answer's body.
+    `due_s` is when it was to be sent: in an open loop the scheduled time, however late the generator was, so that a
+    server that stalls cannot hide how long its callers waited. `received_bytes` is the size of the answer's body.
     """
 
     due_s: float
@@ -38,7 +38,7 @@ class Span:
     end_s: float
 
     def holds(self, time_s: float) -> bool:
-        """Whether a moment lies in it."""
+        """Whether a moment lies in the span."""
         return self.start_s <= time_s < self.end_s
 
     @property
@@ -51,9 +51,9 @@ class Span:
 class Summary:
     """What was seen within a span.
 
-    `throughput` counts the images whose answers came within it, a second; `answered`, `refused`, `failed` and
-    `received_bytes` are of the requests that were over within it. The percentiles are of those answered requests that
-    were *due* within it, whenever their answers came: None if there are none.
+    `throughput` is the images per second whose answers came within it. `answered`, `refused` and `received_bytes` are
+    of the requests that were over within it, `failed` is of those that were waited for within it. The percentiles are
+    of answered requests that were *due* within it, whenever their answers came; None if there are none.
     """
 
     throughput: float
@@ -73,10 +73,10 @@ def is_steady(rates: Sequence[float]) -> bool:
 
 
 def summarise(samples: Sequence[Sample], span: Span) -> Summary:
-    """Return what the samples say about a span; all that were due within it should be over.
+    """Return what the samples say about a span; all requests that were due within it should be over.
 
-    An upload that fails late would be in nobody's span, with the latency that it hides: so it has failed in each span
-    in which it was waited for.
+    An upload that fails late would be in no span, and neither would the latency that it hides. So it counts as failed
+    in each span in which it was waited for.
     """
     over = [one for one in samples if span.holds(one.over_s)]
     answered = [one for one in over if one.outcome == "answered"]

@@ -26,8 +26,8 @@ from service.settings import PREFIX, Settings
 class Plan:
     """What to measure: for each modality its uploads, each number of callers, then each share of the capacity.
 
-    Without a `url` a server is started with this process's environment, of which `settings` were read; otherwise `pid`
-    may name the process that serves there. `api_key` goes with each upload, and is neither printed nor written.
+    Without a `url` a server is started with this process's environment, from which `settings` were read; otherwise
+    `pid` may name the process that serves there. `api_key` goes with each upload, and is neither printed nor written.
     """
 
     uploads: Mapping[str, Sequence[Body]]
@@ -52,7 +52,7 @@ class Target:
 
 
 def benchmark(plan: Plan, *, log: Path) -> Iterator[ServeReport]:
-    """Yield the report each time that a load was added to it. The output of a server that is started goes to `log`.
+    """Yield the report each time a load has been added to it. If a server is started, its output goes to `log`.
 
     Raises:
         NotReady: the server does not come up.
@@ -81,7 +81,7 @@ def benchmark(plan: Plan, *, log: Path) -> Iterator[ServeReport]:
 
 
 class Loads:
-    """Iterates over the loads of one modality: each takes its time, and gives all that is known by then."""
+    """Iterates over the loads of one modality: each step runs one load, and gives all that is known by then."""
 
     def __init__(self, plan: Plan, target: Target, bare: Bare | None, modality: str, *, cores: int) -> None:
         self._plan, self._target, self._bare, self._cores = plan, target, bare, cores
@@ -93,7 +93,7 @@ class Loads:
         )
 
     def __iter__(self) -> Iterator[Served]:
-        """Yield the record once more after each load: the closed loops first, since they tell the capacity."""
+        """Yield the record anew after each load: the closed loops come first, since they tell the capacity."""
         if self._bare is not None:
             device = self._bare.prepare(self._served.modality, self._bodies)
             self._served = self._served.model_copy(update={"device": device})
@@ -101,13 +101,13 @@ class Loads:
         for callers in self._plan.callers:
             self._add(None, partial(measure_closed, callers=callers, timing=timing, api_key=api_key))
             yield self._served
-        for share in self._plan.shares if self._served.capacity else ():  # of nothing there is no share
+        for share in self._plan.shares if self._served.capacity else ():  # a capacity of 0 has no shares
             rate = share * self._served.capacity
             self._add(share, partial(measure_open, rate=rate, timing=timing, api_key=api_key))
             yield self._served
 
     def _add(self, share: float | None, measure: Callable[[str, Sequence[Body]], Load]) -> None:
-        """Take a round of the limit while the server is idle, then the load."""
+        """Measure a round of the limit while the server is idle, then the load."""
         served = self._served
         limit = None
         if self._bare is not None:

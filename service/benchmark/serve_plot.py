@@ -1,4 +1,4 @@
-"""Latency over throughput, one line a modality and kind of load, and the limit as a wall."""
+"""Latency over throughput, one line per modality and kind of load, and the limit as a wall."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a benchmark of a server measures: the record that serve.json holds, and tables and plots are made of."""
+"""What a benchmark of a server measures: the record in serve.json, from which tables and plots are made."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ class _Frozen(BaseModel):
 class Row(_Frozen):
     """A modality under one load. `cpu_s` and `peak_bytes` are the server's; None if its process is not known.
 
-    `share` is what part of the capacity (the highest throughput of the closed loops) an open loop offered.
+    `share` is the part of the capacity (the highest throughput of the closed loops) that an open loop offered.
     """
 
     load: Load
@@ -33,15 +33,15 @@ class Row(_Frozen):
 
     @property
     def cpu_s_an_image(self) -> float | None:
-        """CPU time of the server for each image that it answered, warm-up included."""
+        """CPU time of the server per image that it answered, warm-up included."""
         answered = self.load.answered_in_all
         return None if self.cpu_s is None or not answered else self.cpu_s / answered
 
 
 class Served(_Frozen):
-    """One modality under all loads: with so many different uploads, of so many bytes on average.
+    """One modality under all loads; `uploads` different uploads were sent, of `upload_bytes` on average.
 
-    `device` and `limit` are of the bare engine; None if it was not measured.
+    `device` and `limit` are of the bare engine; None if that was not measured.
     """
 
     modality: str
@@ -57,22 +57,23 @@ class Served(_Frozen):
         return max(row.load.seen.throughput for row in self.rows if row.share is None)
 
     def of_limit(self, row: Row) -> float | None:
-        """Return the throughput of a load over the limit."""
+        """Return the throughput of a load divided by the limit."""
         return None if self.limit is None else row.load.seen.throughput / self.limit.images_s
 
     def of_alone(self, row: Row) -> float | None:
-        """Return the median latency of a single caller over the least time of a lone request; None of other loads."""
+        """Return a single caller's median latency divided by the least time of a lone request; None for other loads."""
         if self.limit is None or row.load.callers != 1 or row.load.seen.p50_ms is None:
             return None
         return row.load.seen.p50_ms / (1000 * self.limit.alone_s)
 
 
 class ServeReport(_Frozen):
-    """All that was measured in one run, with the machine that it holds for.
+    """All that was measured in one run, and on which machine.
 
-    `url` is None if the server was started for the run; only then `ready_s` (from its start to /readyz 200) and
-    `rest_bytes` (its memory then) are known. `settings` are the `ALNET_` variables that differ from their defaults: of
-    the server that was started and of the bare engine; with a `url`, whose own are not known, of the engine alone.
+    `url` is None if the server was started for the run; only then are `ready_s` (from its start to /readyz 200) and
+    `rest_bytes` (its memory then) known. `settings` are the `ALNET_` variables that differ from their defaults. They
+    are those of the started server and of the bare engine; with a `url`, of the engine alone, as the server's are not
+    known.
     """
 
     machine: Machine

@@ -1,4 +1,4 @@
-"""A benchmark of a server as Markdown: for each modality its limit, and a row for each load beside it."""
+"""A benchmark of a server as Markdown: for each modality its limit, and a table with a row for each load."""
 
 from service.benchmark.limit import Limit
 from service.benchmark.samples import TOLERANCE
@@ -43,7 +43,7 @@ def _head(report: ServeReport) -> str:
 
 
 def _setup(report: ServeReport) -> str:
-    """Return what the server runs with; of one that was there already only its address is known."""
+    """Return what the server runs with; of one that was running already, only the address is known."""
     settings = ", ".join(f"`{name}={value}`" for name, value in report.settings.items()) or "the defaults"
     if report.url is None:
         return f". Settings: {settings}."

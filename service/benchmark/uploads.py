@@ -27,7 +27,7 @@ MEDIA_TYPES = {
     ".tif": "image/tiff",
     ".tiff": "image/tiff",
 }
-"""By the ending of a file's name, in lower case; files with other endings, and hidden ones, are no uploads."""
+"""By the ending of a file's name, in lower case; files with other endings, and hidden ones, are not uploads."""
 
 
 @dataclass(frozen=True, slots=True)
