@@ -13,7 +13,7 @@ WITHOUT_PATH = re.compile(rb"https?://[^/?#]+(?=\?|\Z)", re.IGNORECASE)
 
 
 def fault_of(version: str, headers: Headers) -> int | None:
-    """Return the status with which such a head is refused; None if there is no fault in it."""
+    """Return the status with which to refuse this head; None if there is no fault in it."""
     if version not in VERSIONS:
         return 505
     if not _has_host(version, headers):

@@ -68,7 +68,7 @@ def running(
 
 
 def end_in_order_at_sigterm() -> None:
-    """Let SIGTERM end this process as an error would, but first what it has started: whoever ends it means all.
+    """Let SIGTERM end this process as an error would, but first end what it has started, which is meant too.
 
     Ctrl-C reaches every process of a terminal, SIGTERM only this one: the server would run on, and nobody would end it.
     """
