@@ -63,14 +63,14 @@ app.add_typer(benchmark.app, name="benchmark")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, on `arguments` or else the process's own, and exit.
 
-    An error of ours is one line on stderr, and exit code 1; 2 if the call itself is wrong. So is a lack of memory, and
-    Ctrl-C, with code 130, where the command has nothing better to say of it.
+    An error of ours is one line on stderr and exit code 1, or 2 if the call itself is wrong. A lack of memory is one
+    line and 1, too; Ctrl-C is one line and 130, unless the command says something better about it.
     """
     _open_what_is_closed()
     _name_who_has_a_number()
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it cannot write
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if it cannot write to the home folder
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # help has more than ASCII, which not every terminal shows
+        sys.stdout.reconfigure(errors="backslashreplace")  # help has more than ASCII, which not all terminals show
     try:
         app(arguments)
     except (AlnetError, OSError) as error:
@@ -94,14 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _with_store(error: AlnetError | OSError) -> str:
-    """Return what an error says, and which folder the store is: its default depends on where a command is called."""
+    """Return what an error says, and which store lacks a modality: its default depends on the current folder."""
     if not isinstance(error, UnknownModality) or error.store is None:
         return str(error)
     return f"{error}. The store is {error.store.absolute()}; --store or ALNET_STORE names another one"
 
 
 def _told_of(error: MemoryError | RuntimeError) -> str | None:
-    """Return what to say where memory or another process of the job is gone; None of any other error, a fault."""
+    """Return what to say if memory or another process of the job is gone; None for other errors, which are faults."""
     if has_lost_another(error):
         return "another process of this job has ended; look for what it said"
     if is_out_of_memory(error):
@@ -110,13 +110,13 @@ def _told_of(error: MemoryError | RuntimeError) -> str | None:
 
 
 def _open_what_is_closed() -> None:
-    """Let what is said go nowhere where stdout or stderr is closed (`2>&-`): Python has None there then.
+    """Discard output to stdout or stderr if it is closed (`2>&-`), in which case Python has None in its place.
 
-    The next file to be opened would get their numbers besides, and what a library in C says would lie in it.
+    Otherwise the next file to be opened would get its number, and output of a library in C would end up in that file.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
 
 
 def _name_who_has_a_number() -> None:
@@ -128,7 +128,7 @@ def _name_who_has_a_number() -> None:
 
 
 def _is_of_an_interrupt(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C is what led to the error: libraries that are being imported turn it into others."""
+    """Return whether Ctrl-C led to the error: libraries that are being imported turn it into other errors."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return error is not None

@@ -1,4 +1,4 @@
-"""`alnet benchmark`: how fast things are on this machine."""
+"""`alnet benchmark`: measure speed on this machine."""
 
 import os
 from pathlib import Path
@@ -34,34 +34,38 @@ def networks(
     out: Annotated[Path, out_option("Folder for networks.md, networks.json and networks.png.")] = Path("benchmark"),
     size: Annotated[
         list[str] | None,
-        typer.Option(help="Height x width of the images; may be repeated.", show_default=" ".join(SIZES)),
+        typer.Option(help="Height x width of the images, in pixels; may be repeated.", show_default=" ".join(SIZES)),
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Images in one forward pass; may be repeated.", show_default="1 8"),
+        typer.Option(min=1, help="Images per forward pass; may be repeated.", show_default="1 8"),
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Passes timed of each network; the median counts.")] = 10,
-    warm_up: Annotated[int, typer.Option(min=0, help="Passes before them that do not count.")] = 3,
+    repeat: Annotated[int, typer.Option(min=1, help="Passes timed for each network; the median counts.")] = 10,
+    warm_up: Annotated[int, typer.Option(min=0, help="Passes that each begins with, which do not count.")] = 3,
     network: Annotated[
         list[str] | None,
-        typer.Option(help="Key of a network, as al-net or cenet; may be repeated.", show_default="all of the paper's"),
+        typer.Option(
+            help="Key of a network, such as al-net or cenet; may be repeated.", show_default="all of the paper's"
+        ),
     ] = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="auto: what the device is fastest in, as the server does."),
+        typer.Option(help="Arithmetic; auto: the fastest on the device, as for the server."),
     ] = "auto",
     scores: Annotated[
         Path | None,
-        typer.Option(help='JSON of IoU by network, as {"al-net": 0.7}, for the plot; the paper\'s if left out.'),
+        typer.Option(
+            help='JSON file with the IoU of each network, as {"al-net": 0.7}, for the plot; by default the paper\'s.'
+        ),
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the CPU and, where there is one, the GPU.")
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the CPU and, if there is one, the GPU.")
     ] = "auto",
 ) -> None:
     """Compare the networks of the AL-Net paper (its Table 5 and Fig. 8): parameters, GMAC, latency, peak memory.
 
-    All networks take turns in one process, so that noise hits them alike; AL-Net appears before and after
-    re-parameterisation. The files are written anew after each image and batch size, so an interruption loses only one.
+    All networks take turns in one process, so that noise affects them alike; AL-Net appears before and after
+    re-parameterisation. The files are rewritten after each image and batch size, so an interruption loses only one.
     """
     from service.reproduction.paper import PAPER_NETWORKS
     from service.reproduction.scores_file import read_scores
@@ -69,8 +73,8 @@ def networks(
     compared = pick(network, PAPER_NETWORKS) if network else PAPER_NETWORKS
     sizes = [parse_size(text) for text in size or SIZES]
     iou = read_scores(scores) if scores else None
-    # Below this level PyTorch's profiler, which counts the CPU's memory, announces each of its starts on stderr. The
-    # level is read when torch is loaded, which is only now.
+    # PyTorch's profiler counts the CPU's memory. Below this level it announces each of its starts on stderr. The level
+    # is read when torch is loaded, which happens only below.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with large_imports():
         from service.reproduction.networks import benchmark as measure
@@ -100,7 +104,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Return (height, width) of `HEIGHTxWIDTH`.
 
     Raises:
-        BadParameter: the text is no size, or one smaller than networks with five strides of 2 can use.
+        BadParameter: the text is no size, or the size is too small for networks with five strides of 2.
     """
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal() and min(int(height), int(width)) >= SMALLEST_PX):

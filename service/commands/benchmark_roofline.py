@@ -1,4 +1,4 @@
-"""`alnet benchmark roofline`: each stage of the network against what the device could do at most."""
+"""`alnet benchmark roofline`: compare each stage of the network with the most that the device could do."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,25 +13,27 @@ BATCHES = (1, 8)
 
 def roofline(
     *,
-    modality: Annotated[str, typer.Option(help="Whose checkpoint.")] = "cell",
+    modality: Annotated[str, typer.Option(help="Modality of the checkpoint.")] = "cell",
     store: Store,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is a GPU, else the CPU.")
+    ] = "auto",
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Images in a pass; may be repeated.", show_default="1 8")
+        list[int] | None, typer.Option(min=1, help="Images per pass; may be repeated.", show_default="1 8")
     ] = None,
     out: Annotated[Path, out_option("Folder for roofline.md and roofline.json.")] = Path("benchmark"),
 ) -> None:
     """Time each stage of the network as PyTorch serves it, beside the least time that this device could take.
 
-    The floor of a stage is the longer of its operations over the rate of a large matrix product and its bytes, each
-    moved once, over the bandwidth of a large copy; both are measured in the same run.
+    That least time is the longer of two: the stage's operations at the rate of a large matrix product, and its bytes,
+    each moved once, at the bandwidth of a large copy. The same run measures that rate and that bandwidth.
     """
     with large_imports():
         from service.benchmark.roofline import measure_roofline, roofline_table
         from service.store.model_store import ModelStore
 
     checkpoint = ModelStore(store).current(modality)
-    out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work
+    out.mkdir(parents=True, exist_ok=True)  # if it cannot be made, fail before the work
     found = [measure_roofline(checkpoint, device=device, batch=size) for size in dict.fromkeys(batch or BATCHES)]
     tables = "\n".join(map(roofline_table, found))
     (out / "roofline.json").write_text(

@@ -1,4 +1,4 @@
-"""`alnet benchmark serve`: how fast the server answers, beside how fast this machine could."""
+"""`alnet benchmark serve`: how fast the server answers, and how fast this machine could."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CALLERS = (1, 8, 32)
 SHARES = (0.3, 0.6, 0.9)
 KEY_VARIABLE = "BENCHMARK_API_KEY"
-"""Not one that begins with ALNET_: those set up servers, which refuse what they do not know."""
+"""Does not begin with ALNET_: servers refuse such variables if they do not know them."""
 
 
 def serve(
@@ -29,20 +29,20 @@ def serve(
         "benchmark"
     ),
     modality: Annotated[
-        list[str] | None, typer.Option(help="What to have segmented; may be repeated.", show_default="cell")
+        list[str] | None, typer.Option(help="Modality of the images to send; may be repeated.", show_default="cell")
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of images of one modality, sent as they are; drawn ones if left out.",
+            help="Folder of images of one modality, to send as they are; by default, images are drawn.",
             exists=True,
             file_okay=False,
         ),
     ] = None,
-    uploads: Annotated[int, typer.Option(min=1, help="How many different images are drawn.")] = 8,
+    uploads: Annotated[int, typer.Option(min=1, help="Number of different images to draw.")] = 8,
     callers: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Closed loop: callers at once; may be repeated.", show_default="1 8 32"),
+        typer.Option(min=1, help="Closed loop: number of callers at a time; may be repeated.", show_default="1 8 32"),
     ] = None,
     open_: Annotated[
         list[float] | None,
@@ -50,42 +50,47 @@ def serve(
             "--open",
             min=0.01,
             max=10,
-            help="Open loop: Poisson arrivals at this share of the closed loops' best; may be repeated.",
+            help="Open loop: Poisson arrivals at this multiple of the closed loops' best rate; may be repeated.",
             show_default="0.3 0.6 0.9",
         ),
     ] = None,
     warm_up_s: Annotated[
-        float | None, typer.Option(min=0, help="Time before the first window, s.", show_default="3")
+        float | None, typer.Option(min=0, help="Time before the first window, in s.", show_default="3")
     ] = None,
-    window_s: Annotated[float | None, typer.Option(min=0.1, help="Length of a window, s.", show_default="5")] = None,
+    window_s: Annotated[float | None, typer.Option(min=0.1, help="Length of a window, in s.", show_default="5")] = None,
     windows: Annotated[
-        int | None, typer.Option(min=3, help="Most windows until three in a row are alike.", show_default="12")
+        int | None, typer.Option(min=3, help="Most windows to wait for three alike in a row.", show_default="12")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A rough look in half a minute: short windows, 1 and 8 callers, --open 0.6.")
+        bool,
+        typer.Option("--quick", help="Measure roughly, in half a minute: short windows, 1 and 8 callers, --open 0.6."),
     ] = False,
     limit: Annotated[
-        bool, typer.Option(help="Measure the limit in between, with ALNET_STORE and the server's other settings.")
+        bool,
+        typer.Option(
+            help="Also measure this machine's limit, between loads, with ALNET_STORE and the server's other settings."
+        ),
     ] = True,
     url: Annotated[
-        str | None, typer.Option(help="Root of a server that runs, as http://host:8000; one is started if left out.")
+        str | None, typer.Option(help="Root of a running server, such as http://host:8000; by default, one is started.")
     ] = None,
     pid: Annotated[
-        int | None, typer.Option(min=1, help="With --url: the server's process, for its CPU time and memory.")
+        int | None,
+        typer.Option(min=1, help="With --url: process ID of the server, to measure its CPU time and memory."),
     ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
             envvar=KEY_VARIABLE,
-            help="Key to send with each upload, if the server asks for one; better in the variable, since other users "
-            "of this machine see command lines.",
+            help="API key to send with each upload, if the server asks for one. The variable is safer: other users of "
+            "this machine see command lines.",
         ),
     ] = None,
 ) -> None:
     """Measure the server under load: throughput, latency, refusals, CPU time and memory, beside the machine's limit.
 
     A server is started with the ALNET_ variables of this environment. The load comes from a process of its own: first
-    closed loops, then open ones. Files are written anew after each load, so an interruption loses only one.
+    closed loops, then open ones. The files are rewritten after each load, so an interruption loses only one load.
     """
     if pid is not None and url is None:
         raise BadParameter("--pid is for a server that runs already; give its --url, too")
@@ -125,7 +130,7 @@ def _uploads(modalities: "list[str]", images: Path | None, count: int) -> "dict[
     """Return what is sent to each modality.
 
     Raises:
-        BadParameter: the folder has no images or is to serve several modalities, or a modality cannot be drawn.
+        BadParameter: the folder has no images or is given for several modalities, or a modality cannot be drawn.
     """
     from service.benchmark.uploads import draw_uploads, read_uploads
 
@@ -137,15 +142,15 @@ def _uploads(modalities: "list[str]", images: Path | None, count: int) -> "dict[
 
 
 def _check_url(url: str) -> None:
-    """Check that uploads can be sent to the URL, and that no password is in it, which the report would tell.
+    """Check that uploads can be sent to the URL, and that it has no user or password, which the report would reveal.
 
     Raises:
-        BadParameter: it is no root of a server, or it has one.
+        BadParameter: it is not the root of a server, or has a user or password.
     """
     try:
         parts = urlsplit(url)
         is_root = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
+    except ValueError:  # not a valid port or IPv6 address
         is_root = False
     if "@" in url:
         raise BadParameter("--url has a user or password in it, which the report would tell; give it without")
@@ -154,10 +159,10 @@ def _check_url(url: str) -> None:
 
 
 def _check_key(key: str | None, *, is_needed: bool) -> None:
-    """Check that a header can hold the key, and that there is one if the server to be started asks for it.
+    """Check that a header can hold the key, and that there is a key if the server to be started asks for one.
 
     Raises:
-        BadParameter: it cannot, or there is none; no message has the key.
+        BadParameter: the key does not fit, or is missing. No message contains it.
     """
     if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
         raise BadParameter("--api-key is no API key: those of `alnet keys new` have letters, digits, - and _ only")
@@ -168,7 +173,7 @@ def _check_key(key: str | None, *, is_needed: bool) -> None:
 
 
 def _timing(*, quick: bool, warm_up_s: float | None, window_s: float | None, windows: int | None) -> "Timing":
-    """Return the default timing, or the quick one, with what is given in place of it."""
+    """Return the default timing, or the quick one, with the given values in place of its own."""
     from service.benchmark.load import Timing
 
     usual = Timing(warm_up_s=1.0, window_s=1.0, windows=6, arrivals=10) if quick else Timing()

@@ -1,4 +1,4 @@
-"""Options that contradict each other: what another one makes meaningless is refused, not passed over in silence."""
+"""Refuse options that other options make meaningless, rather than ignore them silently."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ NEEDED = {
     ),
     "thin": ("cl_dice", "--thin says what clDice takes for thin: give clDice a weight, as --cl-dice 0.5"),
 }
-"""Parameters that mean nothing without another one, and what is said then."""
+"""Parameters that mean nothing without another one: that other one, and the message if it is missing."""
 
 
 def check_options(parameters: Mapping[str, object]) -> None:
-    """Check those of a command's `parameters`, by name, that mean something only with others, or without them.
+    """Check those of a command's `parameters` (by name) that have a meaning only with others, or only without them.
 
     Raises:
         BadParameter: one of them would change nothing.
@@ -32,10 +32,10 @@ def check_options(parameters: Mapping[str, object]) -> None:
 
 
 def check_drawn(data: str, modality: str | None) -> None:
-    """Check that what the code draws is not taken for another of the three modalities; a name of one's own is sound.
+    """Check that drawn data are not given the name of another of the three modalities; a name of one's own is allowed.
 
     Raises:
-        BadParameter: it is: cells would be published as retina, say.
+        BadParameter: they are: drawn cells, say, would be published as retina.
     """
     from service.training.config import MODALITIES
 

@@ -1,4 +1,4 @@
-"""`alnet evaluate`: how good a checkpoint is on images with masks."""
+"""`alnet evaluate`: score a checkpoint on images with masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,35 +14,43 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    data: Annotated[str, typer.Argument(help="A folder that `alnet train` reads, or drawn:retina and so on.")],
+    data: Annotated[str, typer.Argument(help="Folder laid out as for `alnet train`, or drawn:retina and so on.")],
     *,
-    modality: Annotated[str, typer.Option(help="Whose checkpoint.")],
-    version: Annotated[str | None, typer.Option(help="Which version; the newest if left out.")] = None,
+    modality: Annotated[str, typer.Option(help="Modality of the checkpoint.")],
+    version: Annotated[str | None, typer.Option(help="Version of the checkpoint; by default the newest.")] = None,
     store: Store,
-    split: Annotated[Path | None, typer.Option(help="A run's split.json: evaluate only its --part.")] = None,
-    part: Annotated[
-        str | None, typer.Option(help="Of --split: train, validation or test, which it is if left out.")
+    split: Annotated[Path | None, typer.Option(help="A run's split.json; only its --part is evaluated.")] = None,
+    part: Annotated[str | None, typer.Option(help="With --split: train, validation or test; by default test.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Probability from which a pixel is foreground; by default the checkpoint's threshold."
+        ),
     ] = None,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="The checkpoint's if left out.")] = None,
     all_components: Annotated[
-        bool, typer.Option("--all-components", help="Leave out no small component, even if the checkpoint does.")
+        bool, typer.Option("--all-components", help="Keep small components, even if the checkpoint leaves them out.")
     ] = False,
     flips: Annotated[
-        bool, typer.Option("--flips", help="Average over four flips, at four times the cost; the service does not.")
+        bool,
+        typer.Option("--flips", help="Average over four flips, at four times the cost; the service does not do this."),
     ] = False,
     out: Annotated[Path | None, out_option("Folder for scores.csv and an overlay an image.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is a GPU, else the CPU.")
+    ] = "auto",
     engine: Annotated[
-        Literal["auto", "torch", "cuda-graphs", "openvino"], typer.Option(help="auto: the fastest that is installed.")
+        Literal["auto", "torch", "cuda-graphs", "openvino"],
+        typer.Option(help="What runs the network; auto: the fastest that is installed."),
     ] = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16", "int8"], typer.Option(help="auto: as the service.")
+        Literal["auto", "float32", "bfloat16", "float16", "int8"],
+        typer.Option(help="Arithmetic; auto: as the service."),
     ] = "auto",
 ) -> None:
-    """Score a published checkpoint against reference masks: a line an image, then mean ± standard deviation.
+    """Score a published checkpoint against reference masks: one line per image, then mean ± standard deviation.
 
-    It is the engine of the service that answers. Overlays show the image, the reference, the mask, and errors: green is
-    right, red was missed, yellow is too much. The last line is the mean absolute error of the expected IoU.
+    The network runs on the service's own engine. The last line is the mean absolute error of the expected IoU. Overlays
+    show the image, the reference, the mask, and the errors: green is right, red was missed, yellow is too much.
     """
     with large_imports():
         from service.engine.choosing import Wish, load_engine

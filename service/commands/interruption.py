@@ -1,4 +1,4 @@
-"""What Ctrl-C makes of a command: one line, and an exit code of its own."""
+"""Ctrl-C ends a command with one line and an exit code of its own."""
 
 import signal
 import sys
@@ -7,25 +7,25 @@ from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 130
-"""The exit code of what Ctrl-C ended: 128 and the number of its signal."""
+"""The exit code of a command that Ctrl-C ended: 128 plus the number of the signal."""
 
 RUN_GOES_ON = "the same command goes on after the last finished epoch"
 
 
 @contextmanager
 def interruptible(what_is_left: str, is_told: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """End the process at Ctrl-C in the block with INTERRUPTED, and a line on `what_is_left`, if it is to be told."""
+    """On Ctrl-C in the block, exit with INTERRUPTED, after a line that says `what_is_left`, if `is_told()`."""
     try:
         yield
     except KeyboardInterrupt:
         if is_told():
             print(f"alnet: interrupted; {what_is_left}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None  # its own context would make the command line tell it once more
+        raise SystemExit(INTERRUPTED) from None  # with its context, the command line would report it once more
 
 
 @contextmanager
 def ended_by_sigterm_alike() -> Iterator[None]:
-    """Let SIGTERM do in the block what Ctrl-C does: a scheduler sends it at a time limit, and `timeout` does."""
+    """In the block, let SIGTERM do what Ctrl-C does: schedulers send it at a time limit, and so does `timeout`."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -34,5 +34,5 @@ def ended_by_sigterm_alike() -> Iterator[None]:
 
 
 def _interrupt(_signal: int, frame: FrameType | None) -> None:
-    on_interrupt = signal.getsignal(signal.SIGINT)  # asyncio's own, while it runs; none where a shell has it ignored
+    on_interrupt = signal.getsignal(signal.SIGINT)  # asyncio's own while it runs; none if a shell ignores SIGINT
     (on_interrupt if callable(on_interrupt) else signal.default_int_handler)(signal.SIGINT, frame)

@@ -16,7 +16,7 @@ def key_file(given: str | Path | None = None) -> Path:
 
     Raises:
         BadParameter: neither the option nor a setting names one.
-        BadSettings: it is empty, or the environment holds settings with which no server would start.
+        BadSettings: the path is empty, or the environment holds settings with which no server would start.
     """
     if not (name := Settings.read(api_keys=given and str(given)).api_keys):
         raise BadParameter("--file is missing: the file of keys, as the server is told it by ALNET_API_KEYS")
@@ -31,29 +31,29 @@ KeyFile = Annotated[
         default_factory=key_file,
         show_default="ALNET_API_KEYS",
         metavar="PATH",
-        help="The file of keys, as the server is told it.",
+        help="File of keys, as named to the server.",
     ),
 ]
-Name = Annotated[str, typer.Argument(help="Who the key is for: letters, digits, dots, underscores, hyphens.")]
+Name = Annotated[str, typer.Argument(help="Whom the key is for: letters, digits, dots, underscores, hyphens.")]
 
 
 @app.command("new")
 def new_key(name: Name, *, file: KeyFile) -> None:
-    """Make a key, print it this once, and write its hash into the file; a running server takes it within a second."""
+    """Make a key, print it this once, and write its hash to the file; a running server accepts it within a second."""
     from service.api.key_file import add_key, remove_key
 
     key = add_key(file, name)
     try:
         typer.echo(key)
     except OSError as error:
-        remove_key(file, name)  # of no use to anybody, and its name would be taken
+        remove_key(file, name)  # nobody has seen the key, and its name would be taken
         raise OSError(error.errno, f"{error.strerror}; no key was made", "stdout") from error
     typer.echo(f"this key of {name} cannot be shown again: {file} holds only its hash", err=True)
 
 
 @app.command("list")
 def list_keys(*, file: KeyFile) -> None:
-    """List the names of the keys, and the day on which each was made."""
+    """List the names of the keys, each with the day on which it was made."""
     from service.api.key_file import read_keys
 
     keys = read_keys(file)
@@ -67,7 +67,7 @@ def list_keys(*, file: KeyFile) -> None:
 
 @app.command("revoke")
 def revoke_key(name: Name, *, file: KeyFile) -> None:
-    """Take a key out of the file; a running server refuses it within a second."""
+    """Remove a key from the file; a running server refuses it within a second."""
     from service.api.key_file import remove_key
 
     remove_key(file, name)

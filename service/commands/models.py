@@ -1,4 +1,4 @@
-"""`alnet models`: what the model store holds, whether it is sound, and which version of it servers are to serve."""
+"""`alnet models`: what the model store holds, whether it is sound, and which versions servers are to serve."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -25,8 +25,8 @@ COLUMNS = ("MODALITY", "VERSION", "SERVED", "LABEL", "ARCHITECTURE", "PARAMETERS
 def list_checkpoints(store: Store) -> None:
     """List every published checkpoint; the newest version of a modality is served unless another one is pinned.
 
-    A card, pin or folder that is broken has a line below them, and makes the exit code 1. Weights are not read: whether
-    they are sound is for `alnet models verify` to say.
+    A broken card, pin or folder has a line at the end and makes the exit code 1. Weights are not read: `alnet models
+    verify` checks them.
     """
     from service.store.model_store import ModelStore
 
@@ -46,11 +46,11 @@ def list_checkpoints(store: Store) -> None:
 def show_checkpoint(
     modality: Annotated[str, typer.Argument(help="retina, cell, skin, or your own.")],
     *,
-    version: Annotated[str | None, typer.Option(help="A published version; the newest if left out.")] = None,
+    version: Annotated[str | None, typer.Option(help="A published version; by default the newest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
     store: Store,
 ) -> None:
-    """Show what a checkpoint is, how good, and how it was trained."""
+    """Show what a checkpoint is, how good it is, and how it was trained."""
     from service.store.model_store import ModelStore
     from service.store.readme import card_readme
 
@@ -60,7 +60,7 @@ def show_checkpoint(
 
 @app.command("verify")
 def verify_checkpoints(
-    modality: Annotated[str | None, typer.Argument(help="All if left out.")] = None,
+    modality: Annotated[str | None, typer.Argument(help="Modality to check; by default all.")] = None,
     *,
     store: Store,
 ) -> None:
@@ -81,10 +81,10 @@ def verify_checkpoints(
 
 @app.command("import")
 def import_checkpoint(
-    folder: Annotated[Path, typer.Argument(help="A version's folder of another store, or a copy of one.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a version in another store, or a copy of one.")],
     store: Store,
 ) -> None:
-    """Publish a copy of a checkpoint under the next free version: whole, checked by its digests, or not at all."""
+    """Publish a copy of a checkpoint as the next free version: whole, checked by its digests, or not at all."""
     from service.store.checkpoint import Checkpoint
     from service.store.publish import publish_next
 
@@ -100,7 +100,7 @@ def pin_version(
     version: Annotated[str, typer.Argument(help="A published version.")],
     store: Store,
 ) -> None:
-    """Have this version served, whatever is published, until it is unpinned; running servers swap to it."""
+    """Have this version served until it is unpinned, whatever is published; running servers swap to it."""
     from service.store.model_store import ModelStore
 
     _pin(ModelStore(store), modality, version)
@@ -125,7 +125,7 @@ def roll_back(
     modality: Annotated[str, typer.Argument(help="retina, cell, skin, or your own.")],
     store: Store,
 ) -> None:
-    """Pin the version before the one that is to be served now: before the pinned one, or else before the newest."""
+    """Pin the version before the one that is to be served now (the pinned one, or else the newest)."""
     from service.store.model_store import ModelStore
 
     models = ModelStore(store)
@@ -133,7 +133,7 @@ def roll_back(
 
 
 def _pin(models: "ModelStore", modality: str, version: str) -> None:
-    """Pin a version that is published and whose files are whole."""
+    """Pin a version, which must be published and have whole files."""
     from service.store.pin import write_pin
 
     models.open(modality, version).contents()
@@ -142,7 +142,7 @@ def _pin(models: "ModelStore", modality: str, version: str) -> None:
 
 
 def _verify(models: "ModelStore", modality: str, version: str) -> bool:
-    """Print one line on the checkpoint; return whether it is at fault."""
+    """Print one line on the checkpoint; return whether it is faulty."""
     with large_imports():
         from service.engine.choosing import EXACT, load_engine
 
@@ -158,9 +158,9 @@ def _verify(models: "ModelStore", modality: str, version: str) -> bool:
 def _published(
     models: "ModelStore", faults: list[str], modality: str | None = None
 ) -> Iterator[tuple[str, str, "Wanted | None"]]:
-    """Yield modality and version of every published checkpoint, or of those of one modality, and which is to be served.
+    """Yield the modality and version of every published checkpoint, or of one modality's, and which is to be served.
 
-    What cannot be told of a modality has a line in `faults` instead.
+    What cannot be read of a modality has a line in `faults` instead.
     """
     for name in models.modalities() if modality is None else [modality]:
         versions = _unless_faulty(name, partial(models.versions, name), faults)
@@ -170,7 +170,7 @@ def _published(
 
 
 def _rows(models: "ModelStore", faults: list[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the line of every checkpoint; what is broken has one in `faults` instead."""
+    """Yield the row of every checkpoint; what is broken has a line in `faults` instead."""
     for modality, version, wanted in _published(models, faults):
         row = _unless_faulty(f"{modality} {version}", partial(_row, models, modality, version, wanted), faults)
         if row is not None:
@@ -178,7 +178,7 @@ def _rows(models: "ModelStore", faults: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _unless_faulty(what: str, ask: Callable[[], T], faults: list[str]) -> T | None:
-    """Return what `ask` returns; if it fails, None, and a line on `what` and why is put into `faults`."""
+    """Return what `ask` returns; if it fails, return None and add a line to `faults` on `what` failed and why."""
     try:
         return ask()
     except (AlnetError, OSError) as error:
@@ -208,7 +208,7 @@ def _row(models: "ModelStore", modality: str, version: str, wanted: "Wanted | No
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the rows as lines whose columns stand under each other."""
+    """Yield the rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

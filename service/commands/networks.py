@@ -1,4 +1,4 @@
-"""The option `--network` of what compares the paper's networks: which of them its keys name."""
+"""The option `--network` of commands that compare the paper's networks."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def pick(keys: Collection[str], among: "Sequence[Compared]") -> "list[Compared]":
-    """Return the networks with these keys, in the order in which they stand.
+    """Return the networks with these keys, in the order of `among`.
 
     Raises:
-        BadParameter: one is not among them.
+        BadParameter: a key is that of no network.
     """
     known = [compared.key for compared in among]
     if unknown := [key for key in keys if key not in known]:

@@ -1,4 +1,4 @@
-"""Options that several commands have, and that the server's settings answer where they are left out."""
+"""Options shared by several commands; where they are left out, the server's settings apply."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +11,9 @@ from service.settings import PREFIX, Settings
 
 
 def path_of(option: str, what: str, *, needed: bool = False) -> Callable[[str | Path], Path]:
-    """Return what makes a Path of an option's text. An empty one, which Path would make the current folder, is refused.
+    """Return a parser that makes a Path of an option's text and refuses an empty one (to Path, the current folder).
 
-    The error is a BadParameter that asks for `what` it should be, as "a folder", or to leave out what is not `needed`.
+    The BadParameter asks for `what` the option names, such as "a folder", or, if it is not `needed`, to leave it out.
     """
 
     def parse(given: str | Path) -> Path:
@@ -25,9 +25,9 @@ def path_of(option: str, what: str, *, needed: bool = False) -> Callable[[str | 
 
 
 def out_option(help_: str, *, needed: bool = False) -> object:
-    """Return what makes of a command's parameter the option `--out`: the Path of a folder, there or not.
+    """Return the option `--out` for a command's parameter: the Path of a folder, which need not exist.
 
-    An empty one and a file are refused by a BadParameter.
+    An empty path or that of a file is refused by a BadParameter.
     """
     path = path_of("--out", "a folder", needed=needed)
 
@@ -43,16 +43,16 @@ def store_folder(given: str | Path | None = None) -> Path:
     """Return the folder of checkpoints that was given, or else the server's.
 
     Raises:
-        BadSettings: it is empty, or the environment holds settings with which no server would start.
+        BadSettings: the path is empty, or the environment holds settings with which no server would start.
     """
     return Settings.read(store=given).store
 
 
 def store_option(help_: str, panel: str | None = None) -> object:
-    """Return what makes of a command's parameter the option `--store`: a Path, by `store_folder`."""
+    """Return the option `--store` for a command's parameter: a Path from `store_folder`."""
     return typer.Option(
         "--store",
-        parser=store_folder,  # a Path of typer's would make the current folder of an empty one
+        parser=store_folder,  # typer's own Path would take an empty one for the current folder
         default_factory=store_folder,
         show_default=f"{PREFIX}STORE, or {Settings.model_fields['store'].default}",
         metavar="PATH",

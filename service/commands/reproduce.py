@@ -1,4 +1,4 @@
-"""`alnet reproduce`: the accuracy tables of the AL-Net paper on one's own machine."""
+"""`alnet reproduce`: the accuracy tables of the AL-Net paper, on your own machine."""
 
 import shlex
 from collections.abc import Sequence
@@ -27,19 +27,21 @@ def reproduce(
     data: Annotated[str, typer.Option(help="Folder with STARE, ISBI 2012 or ISIC 2018, or drawn:retina and so on.")],
     modality: Annotated[
         Literal["retina", "cell", "skin"] | None,
-        typer.Option(help="What the data show; if left out, what is drawn, or what --table is about."),
+        typer.Option(help="What the data show; by default what is drawn, or what --table is about."),
     ] = None,
     table: Annotated[
         list[int] | None,
         typer.Option(
-            help="Number of a table of the paper: 2 to 4 (ablations, cell), 6 (retina), 7 (cell), 8 (skin); may be "
+            help="Number of a table in the paper: 2 to 4 (ablations, cell), 6 (retina), 7 (cell), 8 (skin); may be "
             "repeated.",
             show_default="all of the modality",
         ),
     ] = None,
     network: Annotated[
         list[str] | None,
-        typer.Option(help="Key of a network, as al-net or cenet; may be repeated.", show_default="all of the tables"),
+        typer.Option(
+            help="Key of a network, such as al-net or cenet; may be repeated.", show_default="all of the tables"
+        ),
     ] = None,
     series: options.Series = None,
     grid: options.Grid = None,
@@ -55,7 +57,8 @@ def reproduce(
     workers: options.Workers = None,
     cache_gib: options.CacheGib = None,
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Train each network so often that every image is a test image once.")
+        int | None,
+        typer.Option(min=2, help="Train each network on this many folds, so that every image is a test image once."),
     ] = None,
     out: Annotated[Path, out_option("Folder for the runs and tables, in a folder for each modality.")] = Path(
         "runs/reproduce"
@@ -63,9 +66,9 @@ def reproduce(
 ) -> None:
     """Train the networks of the AL-Net paper alike, and print its accuracy tables with our figures beside its own.
 
-    A line is printed for each network as soon as it is trained; progress goes to stderr. The folder OUT/MODALITY
+    Each network's line is printed as soon as it is trained; progress goes to stderr. The folder OUT/MODALITY
     (OUT/MODALITY-5-fold with --folds 5) then holds table.md, table.json, scores.json, curves.png, pictures.png, and a
-    run folder for each network. Give the same command again after an interruption: finished runs are not repeated, and
+    run folder for each network. After an interruption, give the same command again: finished runs are not repeated, and
     the interrupted one goes on. Nothing is published. The exit code is 1 if a network could not be trained.
     """
     from service.training.config import configure
@@ -74,7 +77,7 @@ def reproduce(
     changes = options.given(
         locals(),
         input=None if grid is None else parse_input(grid),
-        network=None,  # this and the folds are the experiment's, which trains many networks on many splits
+        network=None,  # these two are the experiment's: it trains many networks on many splits
         folds=None,
     )
     recipe, networks = configure(data, shown, preset, changes), choose(shown, table or [], network or [])
@@ -91,7 +94,7 @@ def reproduce(
 
 
 def run(experiment: "Experiment", command: str) -> bool:
-    """Run the experiment, printing a line for each network; return whether one of them could not be trained."""
+    """Run the experiment and print a line for each network; return whether one of them could not be trained."""
     from service.reproduction.accuracy_folder import draw_pictures, write
     from service.reproduction.accuracy_report import AccuracyReport
     from service.reproduction.accuracy_table import heading, network_row, paper_row
@@ -111,11 +114,11 @@ def run(experiment: "Experiment", command: str) -> bool:
 
 
 def subject(data: str, modality: str | None, tables: list[int]) -> str:
-    """Return the modality: the one that is given, or else what is drawn, or else that of the tables.
+    """Return the modality: the one that is given, or else that of the drawn data, or else that of the tables.
 
     Raises:
         BadParameter: the paper has no such accuracy table, the tables or drawn data are of another modality, or nothing
-            names one.
+            names a modality.
     """
     from service.reproduction.paper import ACCURACY_TABLES, INPUT_SIZES
 
@@ -135,10 +138,10 @@ def subject(data: str, modality: str | None, tables: list[int]) -> str:
 
 
 def choose(modality: str, tables: list[int], keys: list[str]) -> "list[Compared]":
-    """Return the networks with these keys, in the paper's order; without keys those of the tables.
+    """Return the networks with these keys, in the paper's order; without keys, those of the tables.
 
     Raises:
-        BadParameter: the paper compares no such network, or not in these tables.
+        BadParameter: the paper does not compare such a network, or not in these tables.
     """
     from service.reproduction.paper import ACCURACY_TABLES, PAPER_NETWORKS
 
@@ -149,7 +152,7 @@ def choose(modality: str, tables: list[int], keys: list[str]) -> "list[Compared]
 
 
 def command_line(context: typer.Context) -> str:
-    """Return the command as it was given, option by option, for the head of the table."""
+    """Return the command as it was given, option by option, for the table's heading."""
     words = ["alnet", "reproduce"]
     for option in context.command.params:
         name = option.name or ""
@@ -160,7 +163,7 @@ def command_line(context: typer.Context) -> str:
 
 
 def _words(option: str, negated: Sequence[str], value: object) -> list[str]:
-    """Return how an option is given that has this value; a switch by its own name or the `negated` one."""
+    """Return the words that give an option this value; a switch is given by its own name or the `negated` one."""
     if isinstance(value, bool):
         return [option if value else negated[0]]
     return [word for one in (value if isinstance(value, list) else [value]) for word in (option, str(one))]

@@ -1,4 +1,4 @@
-"""`alnet segment`: files or folders in, masks out, by the very code that serves uploads."""
+"""`alnet segment`: files or folders in, masks out, by the same code that serves uploads."""
 
 import asyncio
 import os
@@ -32,32 +32,34 @@ def segment(
     out: Annotated[Path, out_option("Folder for the masks, NAME.png each.", needed=True)],
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Probability from which a pixel is foreground; the checkpoint's if left out."),
+        typer.Option(min=0, max=1, help="Probability from which a pixel is foreground; by default the checkpoint's."),
     ] = None,
     all_components: Annotated[
-        bool, typer.Option("--all-components", help="Leave out no small component, even if the checkpoint does.")
+        bool, typer.Option("--all-components", help="Keep small components, even if the checkpoint leaves them out.")
     ] = False,
     probability: Annotated[
-        bool, typer.Option(help="Also write NAME.probability.png: 255 × the probability of foreground.")
+        bool, typer.Option(help="Also write NAME.probability.png, 255 × the probability of foreground.")
     ] = False,
     frame: Annotated[
-        int | None, typer.Option(min=0, help="Which page of the images, counted from 0; one that lacks it fails.")
+        int | None, typer.Option(min=0, help="Page of each image, counted from 0; images that lack it fail.")
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Also write a CSV file: each image's size, area, expected IoU and warnings."),
+        typer.Option(
+            dir_okay=False, help="Also write this CSV file: size, area, expected IoU and warnings of each image."
+        ),
     ] = None,
     store: Annotated[
-        str | None,  # a Path would make the current folder of an empty one
-        typer.Option(metavar="PATH", help="Folder of checkpoints; ALNET_STORE otherwise."),
+        str | None,  # a Path would take an empty one for the current folder
+        typer.Option(metavar="PATH", help="Folder of checkpoints; by default ALNET_STORE."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; by default ALNET_DEVICE.")] = None,
 ) -> None:
     """Segment images; each mask is an 8-bit PNG, 0 and 255, on its image's own grid.
 
-    A file that cannot be used is named on stderr, the others go on, and the exit code is 1. Warnings, as of an image
-    unlike the training images, are told there, too, and fail nothing. Folders are searched one level deep for .png
-    .jpg .tif .bmp .ppm .pgm files and the like; what else looks like pictures is told.
+    A file that cannot be used is named on stderr; the others go on, and the exit code is 1. Warnings, such as of an
+    image unlike the training images, go to stderr too, and fail nothing. Folders are searched one level deep for .png
+    .jpg .tif .bmp .ppm .pgm files and the like; other files that look like pictures are named.
     """
     from service.engine.image_work import Upload
 
@@ -97,9 +99,9 @@ async def _segment_all(
     asked: "Upload",
     rows: dict[Path, Row],
 ) -> None:
-    """Segment all files, each `asked` for so, a few at a time so that batches fill.
+    """Segment all files as `asked`, a few at a time so that batches fill.
 
-    The table's row of each that did not fail is put into `rows` once its mask is written.
+    When a file's mask is written, its row of the table is put into `rows`.
     """
     from tqdm import tqdm
 
@@ -112,7 +114,7 @@ async def _segment_all(
 
     def keep(file: Path, paths: Sequence[Path], answer: "Segmentation") -> None:
         write_masks(paths, answer)
-        rows[file] = row_of(file, answer)  # in the same thread: Ctrl-C ends the wait for it, and not the writing
+        rows[file] = row_of(file, answer)  # in the thread that writes: Ctrl-C ends the wait for it, but not the thread
 
     async def one(file: Path, paths: list[Path]) -> None:
         async with places:
@@ -133,7 +135,7 @@ async def _segment_all(
 
 
 def _told(error: Exception) -> str:
-    """Return what is wrong in one line; a page is picked by an option here, by a parameter in a request."""
+    """Return the error in one line. An option picks the page here; in a request, a parameter does."""
     line = " ".join(str(error).split())
     return line.replace("frame=", "--frame") if isinstance(error, FrameNeeded) else line
 
@@ -145,13 +147,13 @@ async def _segment_one(segmenter: "Segmenter", file: Path, asked: "Upload") -> "
 
 @asynccontextmanager
 async def _segmenter(engine: "Engine", settings: Settings) -> "AsyncIterator[Segmenter]":
-    """Join the service's own parts around one engine. Nobody is refused: images wait for their places instead."""
+    """Join the service's own parts around one engine. No image is refused: it waits for its place instead."""
     from service.engine.device import Device
     from service.engine.pixel_pool import PixelPool
     from service.engine.version_maker import join
 
     threads = settings.decode_threads or os.cpu_count() or 1
-    with PixelPool(threads, long=threads) as pool:  # nobody waits for a small image here
+    with PixelPool(threads, long=threads) as pool:  # nothing here waits for small images
         async with Device("network") as device:
             version = join(engine, settings, device=device, pool=pool, max_queued=sys.maxsize)
             async with version.batcher:

@@ -1,4 +1,4 @@
-"""The files of `alnet segment`: which images there are, what their masks are called, and how these are written."""
+"""The files of `alnet segment`: find the images, name their masks, and write them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """Return the files among `inputs` and the images in its folders, sorted within each, each file once.
+    """Return the files among `inputs` and the images in its folders, sorted within each folder, each file once.
 
-    Links of several names to one image are several: stores of data keep equal files once, and each name has its mask.
+    Links to one image under several names count as several: data stores keep equal files once, and each name gets its
+    own mask.
 
     Raises:
         BadParameter: a path does not exist, or nothing was found.
@@ -34,9 +35,9 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
 
 
 def passed_over(inputs: Sequence[Path], out: Path | None) -> list[str]:
-    """Return a line for what is not read in the folders of `inputs`, but may have been meant.
+    """Return lines on what is not read in the folders of `inputs`, but may have been meant.
 
-    That are pictures in other formats, and folders, but for the one for the masks.
+    These are pictures in other formats, and folders other than the one for the masks.
     """
     return [*_other_formats(inputs), *_deeper_folders(inputs, out)]
 
@@ -64,10 +65,10 @@ def _deeper_folders(inputs: Sequence[Path], out: Path | None) -> list[str]:
 
 
 def name_outputs(files: Sequence[Path], out: Path, *, probability: bool) -> dict[Path, list[Path]]:
-    """Return what each file's mask in `out` will be called, and its probability map if there is to be one.
+    """Return the path in `out` of each file's mask and, if there is to be one, of its probability map.
 
     Raises:
-        BadParameter: two images would give files of one name, or an image itself would be written over.
+        BadParameter: two images would give files of one name, or an image itself would be overwritten.
     """
     endings = [".png", ".probability.png"] if probability else [".png"]
     outputs = {file: [out / f"{file.stem}{ending}" for ending in endings] for file in files}
@@ -85,7 +86,7 @@ def read_image(file: Path) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        OSError: it cannot be read, or is larger than the memory that there is.
+        OSError: it cannot be read, or does not fit into memory.
     """
     try:
         return file.read_bytes()
@@ -94,10 +95,10 @@ def read_image(file: Path) -> bytes:
 
 
 def write_masks(paths: Sequence[Path], answer: "Segmentation") -> None:
-    """Write the mask, and behind it the probability map if the answer has one, to `paths`.
+    """Write the mask to the first of `paths`, and the probability map, if the answer has one, to the second.
 
     Raises:
-        OSError: one cannot be written; the message says which.
+        OSError: a file cannot be written; the message says which.
     """
     pngs = [png for png in (answer.mask_png, answer.probability_png) if png is not None]
     for path, png in zip(paths, pngs, strict=True):
@@ -105,8 +106,8 @@ def write_masks(paths: Sequence[Path], answer: "Segmentation") -> None:
 
 
 def _write_whole(path: Path, png: bytes) -> None:
-    """Write a mask, of which a full disk leaves no half; what was there before stays if it cannot be written."""
+    """Write a mask whole or not at all, as when the disk is full; if it cannot be written, an older file stays."""
     try:
-        replace_file(path, png, mode=None)  # as private as its owner's other files: it is of a patient, perhaps
+        replace_file(path, png, mode=None)  # as private as its owner's other files: it may show a patient
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}") from error

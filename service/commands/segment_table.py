@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""With what a cell begins that spreadsheets compute, some of them programs to be started."""
+"""How cells begin that spreadsheets compute; some of these start programs."""
 
 
 class Row(NamedTuple):
-    """What the table says of one image, in the names of the service's JSON; `warnings` are codes, spaces between."""
+    """One image's row, named as in the service's JSON; `warnings` are codes, separated by spaces."""
 
     image: str
     width: int
@@ -33,23 +33,23 @@ class Row(NamedTuple):
 
 
 def check_table(table: Path, files: Sequence[Path], outputs: Mapping[Path, Sequence[Path]]) -> None:
-    """Raise BadParameter if the table would be written over an image, or a mask over the table."""
+    """Raise BadParameter if the table would overwrite an image, or a mask the table."""
     taken = {path.resolve() for path in (*files, *(path for paths in outputs.values() for path in paths))}
     if table.resolve() in taken:
         raise BadParameter(f"--table {table} is one of the images or masks; give another file")
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError before the work if no table can be written there; what stands there stays until it is."""
+    """Raise OSError, before the work, if no table can be written there; an older table stays until then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.open("ab").close()
 
 
 @contextmanager
 def written(table: Path | None, files: Sequence[Path], rows: Mapping[Path, Row]) -> Iterator[None]:
-    """Write the table, if there is to be one, of the `rows` that there are when the work ends, also by Ctrl-C.
+    """Write the table, if there is to be one, from the `rows` that are there when the block ends, even by Ctrl-C.
 
-    What stands there stays if there are none by then.
+    If Ctrl-C ends it before the first row, an older table stays.
     """
     try:
         yield
@@ -69,7 +69,7 @@ def _write_table(path: Path, rows: Iterable[Row]) -> None:
 
 
 def row_of(file: Path, answer: "Segmentation") -> Row:
-    """Return what the table says of a file's mask."""
+    """Return the table's row for a file's mask."""
     return Row(
         image=_no_formula(str(file)),
         width=answer.width,
@@ -85,11 +85,11 @@ def row_of(file: Path, answer: "Segmentation") -> Row:
 
 
 def _no_formula(path: str) -> str:
-    """Return a path to the same file that no spreadsheet takes for a formula: strangers name images, too."""
+    """Return a path to the same file that no spreadsheet takes for a formula: strangers may have named the images."""
     return f"./{path}" if path.startswith(FORMULA) else path
 
 
 def left_out(rows: Iterable[Row]) -> str:
-    """Return in how many masks small components are missing, for the end of a line; nothing if in none."""
+    """Return, for the end of a line, how many masks lack small components; empty if none does."""
     lacking = sum(row.components_left_out > 0 for row in rows)
     return f"; small components are left out of {lacking} (--all-components keeps them)" if lacking else ""

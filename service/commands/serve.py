@@ -23,16 +23,20 @@ EPILOG = "Every setting is an environment variable (default in brackets):\n\n" +
 def serve(
     *,
     store: Annotated[
-        str | None,  # a Path would make the current folder of an empty one
-        typer.Option(metavar="PATH", help="Folder of checkpoints; ALNET_STORE otherwise."),
+        str | None,  # a Path would take an empty one for the current folder
+        typer.Option(metavar="PATH", help="Folder of checkpoints; by default ALNET_STORE."),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; ALNET_HOST otherwise.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port, 0 for a free one; ALNET_PORT otherwise.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; ALNET_DEVICE otherwise.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; by default ALNET_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on, 0 for a free one; by default ALNET_PORT.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the networks run: auto, cpu or cuda; by default ALNET_DEVICE.")
+    ] = None,
 ) -> None:
-    """Serve the store's checkpoints over HTTP until SIGTERM, which drains."""
+    """Serve the store's checkpoints over HTTP, until SIGTERM drains the server."""
     settings = Settings.read(store=store, host=host, port=port, device=device)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes over: importing takes seconds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes over, since importing takes seconds
 
     with large_imports():
         from service.api.server import serve as run

@@ -1,10 +1,10 @@
-"""What a process does about the others where torchrun has started several."""
+"""What one of several processes that torchrun has started does about the others."""
 
 import os
 import time
 
 LEADER_SPEAKS_S = 5.0
-"""How long the other processes wait for the first one to tell what all of them have found."""
+"""How long the other processes wait for the first one to report an error that all of them have found."""
 
 LOST_CONNECTION = (
     "Connection closed by peer",
@@ -12,7 +12,7 @@ LOST_CONNECTION = (
     "Socket closed",
     "NCCL communicator was aborted",
 )
-"""What a RuntimeError of gloo's or NCCL's says where a process that was to take part has ended."""
+"""What gloo's or NCCL's RuntimeErrors say if a process that was to take part has ended."""
 
 
 def is_one_of_several() -> bool:
@@ -21,15 +21,15 @@ def is_one_of_several() -> bool:
 
 
 def let_the_leader_speak() -> None:
-    """Wait, in a process that is not the first: when that one ends in an error, torchrun ends all others.
+    """Wait, in a process that is not the first: when the first ends in an error, torchrun ends all others.
 
-    What is wrong with the call or the data is found by all of them, and is to be told once; what only one of them finds
-    is told all the same.
+    All processes find what is wrong with the call or the data, but it should be reported once. What only one of them
+    finds is still reported.
     """
     if is_one_of_several() and os.environ.get("RANK") != "0":
         time.sleep(LEADER_SPEAKS_S)
 
 
 def has_lost_another(error: Exception) -> bool:
-    """Return whether `error` says no more than that another process has ended, which has told why itself."""
+    """Return whether `error` only says that another process has ended; that one has reported why."""
     return is_one_of_several() and any(words in str(error) for words in LOST_CONNECTION)

@@ -78,9 +78,10 @@ def train(
 ) -> None:
     """Train AL-Net on images with masks, and publish the best epoch as a checkpoint with a card.
 
-    Give the same command again after an interruption, and the run goes on from its last epoch. The run folder holds the
-    configuration, the split, epochs.csv, curves.png, samples/, TensorBoard's scalars and the resumable state. Options
-    left out come from the preset and the modality. `torchrun -m service.cli train …` uses several GPUs or nodes.
+    Options that are left out have the values of the preset and the modality. The run folder holds the configuration,
+    the split, epochs.csv, curves.png, samples/, TensorBoard's scalars and the resumable state. After an interruption,
+    give the same command again: the run goes on from its last epoch. `torchrun -m service.cli train …` uses several
+    GPUs or nodes.
     """
     from service.training.config import configure
 
@@ -107,10 +108,10 @@ def train(
 
 
 def modality_of(data: str, modality: str | None) -> str:
-    """Return the modality that was asked for, or that of drawn data.
+    """Return the modality that was asked for, or else that of drawn data.
 
     Raises:
-        BadParameter: neither says which it is, or they contradict each other.
+        BadParameter: neither names a modality, or the two contradict each other.
     """
     check_drawn(data, modality)
     if (name := modality or options.drawn_modality(data)) is None:
@@ -119,12 +120,13 @@ def modality_of(data: str, modality: str | None) -> str:
 
 
 def identity_of(field: str, files: Sequence[Path], run: Path) -> str:
-    """Return the names and digests of the files, one at least, of which a configuration's `field` speaks.
+    """Return the names and digests of the files (at least one) as a configuration's `field` holds them.
 
-    They are those that the run recorded, if it has begun, needs the files no more, and one of them is gone.
+    If a file is gone, they are those that the run in the folder `run`, if it has begun, recorded of files of these
+    names: it no longer needs the files.
 
     Raises:
-        BadConfig: a file cannot be read, and no run has begun in the folder `run` with those of these names.
+        BadConfig: a file cannot be read, and no run with files of these names has begun in `run`.
     """
     from service.training.config import files_identity, names_in
 
@@ -139,7 +141,7 @@ def identity_of(field: str, files: Sequence[Path], run: Path) -> str:
 
 
 def _identity(teacher: Path, modality: str) -> str:
-    from service.training.teacher import teacher_identity  # only for who has one: it loads torch
+    from service.training.teacher import teacher_identity  # only if there is a teacher: it loads torch
 
     return teacher_identity(teacher, modality)
 
@@ -153,10 +155,10 @@ def _run(
     soup: Sequence[Path],
     teacher: Path | None,
 ) -> None:
-    """Run the job and print its result, in the process that speaks for all."""
+    """Run the job; in the process that speaks for all, print the result."""
     from service.training.torchrun import here_and_nodes, leads
 
-    here_and_nodes()  # which refuses what torchrun was told wrong
+    here_and_nodes()  # raises if nodes differ in their numbers of processes
     with large_imports():
         from service.training.job import run  # only now: a wrong option is refused without loading torch
 
@@ -167,12 +169,12 @@ def _run(
 
 
 def _check_network(architecture: str, network: Mapping[str, object]) -> None:
-    """Check that there is such an architecture, built with such options, before anything else is loaded.
+    """Check that the architecture exists and takes these options, before anything else is loaded.
 
     Raises:
-        BadConfig: there is none, or it takes no such option.
+        BadConfig: it does not exist, or takes no such option.
     """
-    with large_imports():  # of torch, but not of training's libraries, which take thrice as long
+    with large_imports():  # torch, but not training's libraries, which take three times as long
         from service.network import check_values
 
     check_values(architecture, **network)
@@ -184,7 +186,7 @@ def parse_input(text: str) -> "InputPolicy":
     `:OVERLAP`, `:plain` or `:trim`, and `:stretch` may follow, in this order.
 
     Raises:
-        BadParameter: the text is none, has an overlap of what are no tiles, or a side too small for any network.
+        BadParameter: the text has another form, an overlap without tiles, or a side too small for any network.
         BadConfig: its sizes do not fit each other.
     """
     from pydantic import TypeAdapter
@@ -205,10 +207,10 @@ def parse_input(text: str) -> "InputPolicy":
 
 
 def parse_network_options(pairs: Sequence[str]) -> dict[str, int | str | list[int]]:
-    """Return what `name=value` texts say: a whole number, several between commas, or a word.
+    """Return the values in texts `name=value`, by name: a whole number, several separated by commas, or a word.
 
     Raises:
-        BadParameter: a text is no such pair, or a name comes twice.
+        BadParameter: a text is not such a pair, or a name appears twice.
     """
     found: dict[str, int | str | list[int]] = {}
     for pair in pairs:
