@@ -1,4 +1,4 @@
 """Pixels in, pixels out: the one definition of preprocessing, for training and for serving alike.
 
-Knows no torch, no HTTP, no network: arrays and bytes only.
+Works on arrays and bytes only: no torch, no HTTP, no networks.
 """

@@ -1,4 +1,4 @@
-"""Which connected components of a mask stay: of a picture of one lesion, not what lies apart and is much smaller.
+"""Which connected components of a mask stay: in a picture of one lesion, not those that are much smaller.
 
 A component is foreground whose pixels touch, by a side or a corner.
 """
@@ -11,12 +11,12 @@ from scipy import ndimage
 
 TOUCHING = np.ones((3, 3), np.bool_)
 COUNTED_AT_ONCE_PX = 1 << 18
-"""NumPy counts labels in eight bytes each, and lets no other thread run: of a large picture, both would be too much."""
+"""NumPy counts labels in eight bytes each and lets no other thread run; both would be too much for a large picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What of a mask was not kept: so many components, of so many pixels together."""
+    """What was left out of a mask: how many components, and how many pixels in all."""
 
     components: int
     pixels: int
@@ -28,8 +28,8 @@ NOTHING = LeftOut(components=0, pixels=0)
 def keep_main(levels: NDArray[np.uint8], lowest: int, least: float) -> tuple[NDArray[np.uint8], LeftOut]:
     """Return the map, uint8 (H, W), with 0 wherever a component is left out, and what was left out.
 
-    Components are those of the mask that begins at the level `lowest`, 1 or more. One is left out if its area is less
-    than `least`, 0 to 1, of the largest one's; with 0 all are kept. The map itself is returned if nothing is left out.
+    The mask is every level from `lowest`, 1 or more, upwards. A component is left out if its area is less than `least`,
+    0 to 1, times the largest one's; with 0 all are kept. If nothing is left out, the map itself is returned.
     """
     if not least:
         return levels, NOTHING
@@ -50,15 +50,15 @@ def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.signedinteger], int]:
     labels: NDArray[np.signedinteger] = np.empty(mask.shape, np.int16)
     try:
         return labels, int(ndimage.label(mask, TOUCHING, output=labels))
-    except RuntimeError:  # what SciPy raises if there are more than the type has numbers for
+    except RuntimeError:  # SciPy raises it if there are more labels than the type can hold
         labels = np.empty(mask.shape, np.int32)
         return labels, int(ndimage.label(mask, TOUCHING, output=labels))
 
 
 def _areas(labels: NDArray[np.signedinteger], count: int) -> NDArray[np.int64]:
-    """Return the area of each component in pixels, int64 (count + 1,); that of the background is given as 0."""
+    """Return the area of each component in pixels, int64 (count + 1,); the background's is given as 0."""
     areas = np.zeros(count + 1, np.int64)
-    flat, step = labels.ravel(), max(COUNTED_AT_ONCE_PX, 4 * count)  # each step costs as much as there are areas, too
+    flat, step = labels.ravel(), max(COUNTED_AT_ONCE_PX, 4 * count)  # each step costs time for every area, too
     for start in range(0, flat.size, step):
         areas += np.bincount(flat[start : start + step], minlength=count + 1)
     areas[0] = 0

@@ -1,23 +1,23 @@
-"""Mend what Pillow misreads without a word in a TIFF, most of all in one of more than 8 bits a sample.
+"""Mend or refuse what Pillow silently misreads in a TIFF, above all in one of more than 8 bits a sample.
 
-- Samples that are stored plane by plane and uncompressed: it takes them for 8-bit ones in this machine's byte order.
-- Compressed ones in the other byte order: the decompressor has turned them already, and Pillow turns them back.
-- Grey whose 0 is white: the picture comes as a negative. Of 8 bits it does not.
+- Uncompressed samples, stored plane by plane: Pillow takes them for 8-bit ones in this machine's byte order.
+- Compressed samples in the other byte order: the decompressor has already swapped them, and Pillow swaps them back.
+- Grey whose 0 is white, of more than 8 bits: the picture comes as a negative.
 - Unsigned levels of 32 bits: those from 2³¹ on come as negative numbers.
 - Signed levels of 8 bits: negative ones come as the highest.
-- Uncompressed pictures of which strips or tiles are missing: they come black there.
-- Uncompressed pictures that list more strips or tiles than they have: those come over the first.
-- Colours of a palette that are written in 8 bits, not in 16: they come as black.
+- Uncompressed pictures that lack strips or tiles: they come black there.
+- Uncompressed pictures that list more strips or tiles than they have: the surplus covers the first.
+- Palette colours written in 8 bits instead of 16: they come as black.
 - Grey with alpha, plane by plane and compressed: it comes without alpha.
-- Uncompressed pictures of one sample a pixel that say their planes lie apart: it takes all of them for grey of 8 bits.
+- Uncompressed pictures of one sample a pixel whose planes are said to lie apart: all are taken for grey of 8 bits.
 - CIELab, and RGB with a fourth sample that has no name, plane by plane: the colours come wrong.
-- Several samples that are no colours: of two together and of planes the first comes, of uncompressed planes the last.
+- Several samples that are no colours: of two together, and of planes, the first comes; of uncompressed planes the last.
 - YCbCr plane by plane: what is missing or damaged comes black.
 - JPEG of 12 bits in strips of an odd width: the last column comes as 0.
 - Grey of up to 8 bits that does not say whether its 0 is white: it comes as a negative. Other readers, and Pillow with
-  more bits, take 0 for black, but for fax's compressions.
+  more bits, take 0 for black, except with fax compressions.
 
-And read some kinds that it knows, but not in this byte order, or not with a white 0, and floats of 64 bits, which are
+Also read kinds that Pillow knows, but not in this byte order or not with a white 0, and floats of 64 bits, which are
 what NumPy makes of nearly everything.
 """
 
@@ -60,7 +60,7 @@ _UNCOMPRESSED, _OLD_JPEG, _JPEG, _WEBP = 1, 6, 7, 50_001
 _HEADER_BYTES = 8
 
 _FAX = frozenset({2, 3, 4})
-"""CCITT's compressions, whose 0 is white unless the file says otherwise."""
+"""CCITT's compressions: 0 is white unless the file says otherwise."""
 
 _NO_COLOURS = "the TIFF holds several channels that are no colours; save the one that is meant as grey"
 
@@ -81,41 +81,41 @@ OPEN_INFO.update(
 """Pillow's table of kinds: byte order, photometric interpretation, sample format, fill order, bits, extra samples."""
 
 _PLANES = {("RGB", 16): ("{};16L", "{};16B"), ("F", 32): ("F;32F", "F;32BF"), ("I", 32): ("I;32S", "I;32BS")}
-"""Pillow's names for the samples of one plane, little and big endian, by the picture's mode and bits a sample."""
+"""Pillow's names for the samples of one plane, little and big endian, by the picture's mode and bits per sample."""
 
 _INTERLEAVED = ("{}", "{}")
-"""These are named rightly."""
+"""Interleaved samples already have the right names."""
 
 _DECOMPRESSED = {"F;32BF": "F;32NF", "F;64BF": "F;64NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
-"""Its names for samples in this machine's byte order, by those for samples in the file's."""
+"""Pillow's names for samples in this machine's byte order, by its names for samples in the file's."""
 
 
 class TiffAsStored(TiffImageFile):
     """A TIFF that is not turned upright, neither its size nor its pixels.
 
-    Pillow turns it while the decoder still holds a copy of what it decoded: three copies at once, where one of the
-    decoder's and one of the picture's do.
+    Pillow turns it while the decoder still holds a copy of what it decoded. That makes three copies at a time, where
+    the decoder's and the picture's suffice.
     """
 
     orientation: object = 1
-    """What the file says about it."""
+    """The orientation that the file gives."""
 
     def _setup(self) -> None:
         told = self.tag_v2.get(ExifTags.Base.Orientation, 1)
         self.orientation = told[0] if isinstance(told, bytes) and told else told
         if self.tag_v2.get(COMPRESSION, 1) == _UNCOMPRESSED:
             if self.tag_v2.get(SAMPLESPERPIXEL, 1) == 1:
-                self.tag_v2[PLANAR_CONFIGURATION] = _SAMPLES_TOGETHER  # of one sample both are the same
+                self.tag_v2[PLANAR_CONFIGURATION] = _SAMPLES_TOGETHER  # with one sample both are the same
             _leave_out_surplus(self.tag_v2)
         super()._setup()
         self._size = self._tile_size
 
     def load_end(self) -> None:
-        """Do nothing, where Pillow turns."""
+        """Do nothing; Pillow would turn the picture here."""
 
 
 def _leave_out_surplus(tags: ImageFileDirectory_v2) -> None:
-    """Cut off where strips or tiles lie beyond those of the picture."""
+    """Remove the offsets of strips or tiles beyond those of the picture."""
     listed = STRIPOFFSETS if STRIPOFFSETS in tags else TILEOFFSETS
     width, height = tags[IMAGEWIDTH], tags[IMAGELENGTH]
     if listed == STRIPOFFSETS:
@@ -127,19 +127,19 @@ def _leave_out_surplus(tags: ImageFileDirectory_v2) -> None:
 
 
 def bytes_a_pixel(image: TiffImageFile, *, is_jpeg_buffered: bool) -> float:
-    """Return how much memory libtiff takes for each pixel of the strip or tile that it decodes.
+    """Return how many bytes of memory libtiff takes for each pixel of the strip or tile that it decodes.
 
-    Of a JPEG `is_jpeg_buffered` tells that it may have several scans, and so its coefficients are kept.
+    `is_jpeg_buffered`: it is a JPEG that may have several scans, so that its coefficients are kept.
     """
     samples = 1 if _is_apart(image) else max(int(image.tag_v2.get(SAMPLESPERPIXEL, 1)), len(image.getbands()))
     return samples * (_bits(image) / 8 + 2 * is_jpeg_buffered)
 
 
 def name_samples(image: TiffImageFile) -> None:
-    """Tell Pillow how the samples of a picture that is not loaded yet are stored, and its palette.
+    """Tell Pillow how the samples and the palette of a picture that is not loaded yet are stored.
 
     Raises:
-        DamagedImage: they are stored in a way that Pillow cannot read, or some are missing.
+        DamagedImage: the samples are stored in a way that Pillow cannot read, or some are missing.
     """
     bits = _bits(image)
     _refuse_misread(image, bits)
@@ -158,7 +158,7 @@ def _refuse_misread(image: TiffImageFile, bits: int) -> None:
         raise DamagedImage("the TIFF holds WebP, which is not read; save it deflated")
     if not image.use_load_libtiff and _is_incomplete(image):
         raise DamagedImage("the TIFF is cut short: strips or tiles are missing")
-    if image.mode == "L" and image.tag_v2.get(SAMPLESPERPIXEL, 1) > 1:  # the second of which is not said to be alpha
+    if image.mode == "L" and image.tag_v2.get(SAMPLESPERPIXEL, 1) > 1:  # the second sample is not said to be alpha
         raise DamagedImage(_NO_COLOURS)
     if _is_apart(image):
         _refuse_misread_planes(image)
@@ -172,7 +172,7 @@ def _refuse_misread(image: TiffImageFile, bits: int) -> None:
 
 
 def _refuse_misread_planes(image: TiffImageFile) -> None:
-    if image.tag_v2.get(COMPRESSION) == _OLD_JPEG:  # each strip would be looked for from the first
+    if image.tag_v2.get(COMPRESSION) == _OLD_JPEG:  # each strip would be looked for from the first one on
         raise DamagedImage("the TIFF holds an old-style JPEG plane by plane; save it deflated")
     if len(image.getbands()) == 1 and image.tag_v2.get(SAMPLESPERPIXEL, 1) > 1:
         raise DamagedImage(_NO_COLOURS)
@@ -189,7 +189,7 @@ def _refuse_misread_planes(image: TiffImageFile) -> None:
 
 
 def _is_incomplete(image: TiffImageFile) -> bool:
-    """Whether the pieces of an uncompressed picture do not cover it, or lie where the file's own header does."""
+    """Whether the pieces of an uncompressed picture do not cover it, or lie within the file's own header."""
     boxes = [tile.extents for tile in image.tile if tile.extents is not None and tile.offset >= _HEADER_BYTES]
     covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
     planes = len(image.getbands()) if _is_apart(image) else 1
@@ -204,7 +204,7 @@ def read(image: TiffImageFile) -> PillowImage.Image:
     """Return the picture with its pixels loaded: 0 is black, and no level is negative unless the file says so.
 
     Raises:
-        DamagedImage: a float picture whose 0 is white, without one finite value.
+        DamagedImage: it is a float picture whose 0 is white, without a finite value.
     """
     tags = image.tag_v2
     image.load()
@@ -223,7 +223,7 @@ def _bits(image: TiffImageFile) -> int:
 
 
 def _named(tile: ImageFile._Tile, names: tuple[str, str] | None, *, is_big_endian: bool) -> ImageFile._Tile:
-    """Return a piece of the picture with its samples named rightly; `names` are those of uncompressed ones."""
+    """Return a piece of the picture with the right name for its samples; `names` are for uncompressed samples."""
     name, *rest = tuple[Any, ...](tile.args or ("",))
     if tile.codec_name == "libtiff":
         return tile._replace(args=(_DECOMPRESSED.get(name, name), *rest))
@@ -233,7 +233,7 @@ def _named(tile: ImageFile._Tile, names: tuple[str, str] | None, *, is_big_endia
 
 
 def _with_black_zero(tile: ImageFile._Tile) -> ImageFile._Tile:
-    """Return a piece of grey picture whose samples Pillow does not turn over: without the `I` of `L;I` or `1;IR`."""
+    """Return a piece of a grey picture without the `I` of `L;I` or `1;IR`: Pillow then does not invert its samples."""
     name, *rest = tuple[Any, ...](tile.args or ("",))
     kind, _, form = name.partition(";")
     form = form.replace("I", "")
@@ -241,7 +241,7 @@ def _with_black_zero(tile: ImageFile._Tile) -> ImageFile._Tile:
 
 
 def _with_signs(image: TiffImageFile) -> PillowImage.Image:
-    """Return the picture with signed levels: Pillow has no such mode of 8 bits."""
+    """Return the picture with its levels as signed ones, in a deeper mode: Pillow has no signed mode of 8 bits."""
     signed = PillowImage.new("I", image.size)
     for rows, strip in levels.strips(image):
         signed.paste(PillowImage.fromarray(np.asarray(strip).view(np.int8).astype(np.int32)), (0, rows.start))
@@ -249,7 +249,7 @@ def _with_signs(image: TiffImageFile) -> PillowImage.Image:
 
 
 def _bring_down(image: TiffImageFile) -> None:
-    """Divide the levels by 4 if any is too high for Pillow; what they look like does not depend on the lowest bits."""
+    """Divide the levels by 4 if any is too high for Pillow; the lowest bits do not change how it looks."""
     if all((np.asarray(strip) >= 0).all() for _, strip in levels.strips(image)):
         return
     for rows, strip in levels.strips(image):
@@ -262,6 +262,6 @@ def _turn_over(image: TiffImageFile) -> None:
     window = levels.window_of(image)
     for rows, strip in levels.strips(image):
         stored = np.asarray(strip)
-        with np.errstate(invalid="ignore"):  # NaN may be of the kind that numpy warns of
+        with np.errstate(invalid="ignore"):  # numpy warns of some kinds of NaN
             turned = (window.low + window.high - stored.astype(np.float64)).astype(stored.dtype)
         image.paste(PillowImage.fromarray(turned), (0, rows.start))

@@ -1,7 +1,7 @@
-"""Dim images in full range: little else that a network has not seen costs it as much, and nothing is mended as easily.
+"""Bring dim images to full range: few unfamiliar things harm a network as much, and none is mended as easily.
 
-A photograph taken with too little light, a slice of another microscope that uses a part of the levels: the picture is
-there, but far from all that the network was trained on.
+A photograph may be taken with too little light, or a slice by a microscope that uses only a part of the levels. The
+picture is there, but far from everything that the network was trained on.
 """
 
 import numpy as np
@@ -14,25 +14,25 @@ Range = tuple[int, int]
 AS_THEY_ARE: Range = (0, 255)
 
 SAMPLES = 128
-"""At least so many rows and columns are looked at, and all of a smaller image."""
+"""Least rows and columns that are looked at; a smaller image is looked at whole."""
 
 SPECKS_SHARE = 0.005
-"""So much of an image, at either end, does not count to what it fills: hot and dead pixels, a glint."""
+"""Share of an image's values, at either end, that does not count for the range it fills: bad pixels, a glint."""
 
 ROWS_AT_ONCE = 64
-"""Rows that are stretched at a time: Pillow copies what it is given, and what it gives."""
+"""Rows that are stretched at a time: Pillow copies its input and its output."""
 
 HALF = 255 / 2
 LEAST_LEVELS = 12
-"""What fills less is not stretched: there is hardly a picture in it."""
+"""An image that fills fewer levels is not stretched: there is hardly a picture in it."""
 
 
 def dim_range(image: NDArray[np.uint8], *, also_flat: bool) -> Range:
-    """Return the levels of a dim image, uint8 (H, W, 3), that are to become 0 and 255, all channels alike.
+    """Return the levels of a dim image, uint8 (H, W, 3), that are to become 0 and 255, in all channels alike.
 
-    It is dim if nothing in it is lighter than half: then it is made lighter, as more light would have made it. With
-    `also_flat` it is, too, if from its darkest to its lightest it fills less than half of the range: then it is
-    stretched from both ends. All others stay as they are.
+    An image is dim if nothing in it is as light as half: it is made lighter, as more light would have made it. With
+    `also_flat`, an image is also dim if its darkest and lightest levels are less than half of the range apart: it is
+    stretched from both ends. All other images stay as they are.
     """
     low, high = filled(image)
     if not also_flat:
@@ -41,7 +41,7 @@ def dim_range(image: NDArray[np.uint8], *, also_flat: bool) -> Range:
 
 
 def filled(image: NDArray[np.uint8]) -> Range:
-    """Return the darkest and the lightest level of an image, of all its channels and but for specks."""
+    """Return the darkest and the lightest level of an image over all its channels, except for specks."""
     seen = image[:: max(1, image.shape[0] // SAMPLES), :: max(1, image.shape[1] // SAMPLES)]
     counts = np.bincount(seen.reshape(-1), minlength=256).cumsum()
     specks = SPECKS_SHARE * seen.size
@@ -50,7 +50,7 @@ def filled(image: NDArray[np.uint8]) -> Range:
 
 
 def in_full_range(image: NDArray[np.uint8], levels: Range) -> NDArray[np.uint8]:
-    """Return an image, uint8 (H, W, 3), whose `levels` have become 0 and 255; what lies outside of them is cut off."""
+    """Return an image, uint8 (H, W, 3), with its `levels` brought to 0 and 255; levels outside of them are clipped."""
     if levels == AS_THEY_ARE:
         return image
     low, high = levels

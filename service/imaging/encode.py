@@ -10,17 +10,17 @@ from service.imaging.placement import Image, Mask
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY_8 = (8, 0, 0, 0, 0)
-"""Bits a sample, colour type grey, and the only compression, filter method and interlacing that are usual."""
+"""Bits per sample, colour type grey, and the usual compression method, filter method and interlacing."""
 UP = 2
-"""The row filter that keeps differences from the row above: of masks hardly more than their outlines are left."""
+"""The row filter that keeps differences from the row above: it leaves hardly more than the outlines of a mask."""
 
 
 def encode_png(grey: NDArray[np.uint8]) -> bytes:
     """Return an 8-bit grey PNG of uint8 (H, W), without any metadata chunk. Masks are 0 and 255.
 
-    Written here because Pillow tries five filters on every row: a mask of 512 × 512 takes it 1.6 ms, and this 0.5 ms,
-    at 9.2 kB instead of 9.6; a probability map 3.2 ms against 1.5, at 100 kB instead of 90. Run lengths alone (Z_RLE)
-    were measured against zlib's levels 0 to 9: as small as level 6, and as quick as level 1.
+    Written here because Pillow tries five filters on every row: it takes 1.6 ms for a mask of 512 × 512, this 0.5 ms,
+    at 9.2 kB instead of 9.6; for a probability map 3.2 ms against 1.5, at 100 kB instead of 90. Run lengths alone
+    (Z_RLE) were measured against zlib's levels 0 to 9: as small as level 6, and as quick as level 1.
     """
     height, width = grey.shape
     rows = np.empty((height, 1 + width), np.uint8)
@@ -49,6 +49,6 @@ def overlay(image: Image, mask: Mask, *, colour: tuple[int, int, int] = (0, 220,
 
 
 def _eroded(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the foreground pixels whose four neighbours are foreground too; beyond the border counts as foreground."""
+    """Return the foreground pixels whose four neighbours are foreground; beyond the border, all is foreground."""
     framed = np.pad(inside, 1, constant_values=True)
     return framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]

@@ -1,4 +1,4 @@
-"""Inflating step by step, to see how much there is without holding it."""
+"""Inflate step by step, to find out how much there is without holding it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -7,11 +7,11 @@ if TYPE_CHECKING:
     from zlib import _Decompress
 
 AT_ONCE = 1 << 20
-"""Bytes; each time what is left of the piece is copied, of a PNG whose pixels are one chunk 30 MB."""
+"""Bytes. Each step copies the rest of the piece: 30 MB for a PNG whose pixels are one chunk."""
 
 
 def steps(inflating: "_Decompress", piece: memoryview) -> Iterator[int]:
-    """Yield how many bytes come out of each next part of a piece, AT_ONCE at most.
+    """Yield how many bytes each next part of a piece inflates to, at most AT_ONCE.
 
     Raises:
         zlib.error: the piece is damaged.

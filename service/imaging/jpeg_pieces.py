@@ -1,8 +1,8 @@
-"""Refuse a TIFF of JPEGs of which one breaks off or is too small, and a JPEG of which only zeros are left at the end.
+"""Refuse a TIFF with a JPEG that breaks off or is too small, and a JPEG that ends in zeros.
 
-libtiff hands each strip or tile to libjpeg, which fills up what is missing, grey as a rule, and says so in a warning
-that nobody hears. Each is a JPEG of its own, so one that breaks off is one without an end. Of one that is smaller than
-its strip or tile libtiff leaves the rest black, and warns likewise.
+libtiff hands each strip or tile to libjpeg, which fills up what is missing, usually with grey, and says so in a warning
+that nobody sees. Each strip or tile is a JPEG of its own, so one that breaks off has no end marker. If one is smaller
+than its strip or tile, libtiff leaves the rest black, and warns in the same way.
 """
 
 from itertools import cycle, product
@@ -14,21 +14,21 @@ from service.imaging import tiff
 from service.imaging.tiff_pieces import pieces
 
 _JPEG = 7
-"""Not the old style, 6, whose pieces may be parts of one JPEG."""
+"""Not the old style, 6: its pieces may be parts of one JPEG."""
 
 _END_OF_IMAGE = b"\xff\xd9"
-"""Never within what is compressed: there each 0xFF is followed by a 0, or by the number of a restart."""
+"""Never occurs within compressed data: there, a 0 or the number of a restart follows each 0xFF."""
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""The second bytes of the markers behind which a JPEG tells its size."""
+"""The second bytes of the markers that a JPEG's size follows."""
 
 Size = tuple[int, int]
 
 
 def check_ends(upload: bytes, image: TiffImageFile) -> None:
-    """Raise DamagedImage if the bytes of a strip or tile end before its JPEG does, or those of the tables of all do.
+    """Raise DamagedImage if a strip's or tile's bytes, or those of the tables that all share, lack a JPEG's end marker.
 
-    A JPEG that was cut and closed again with its end marker passes, as it does outside of a TIFF.
+    A JPEG that was cut off and closed with a new end marker passes, as it does outside of a TIFF.
     """
     tags = image.tag_v2
     if tags.get(COMPRESSION) != _JPEG:
@@ -42,9 +42,9 @@ def check_ends(upload: bytes, image: TiffImageFile) -> None:
 
 
 def check_sizes(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
-    """Raise DamagedImage if a JPEG is not as wide or as high as the part of the picture that lies in its strip or tile.
+    """Raise DamagedImage if a JPEG is less wide or high than the part of the picture that lies in its strip or tile.
 
-    One that tells no size is left to libtiff.
+    A JPEG that gives no size is left to libtiff.
     """
     if image.tag_v2.get(COMPRESSION) != _JPEG:
         return
@@ -55,7 +55,7 @@ def check_sizes(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
 
 
 def _piece_sizes(page: tiff.Page, size: Size) -> list[Size]:
-    """Return the (width, height) of each strip or tile of a plane, of a picture of this (width, height), in order."""
+    """Return the (width, height) of each strip or tile, in order, of a plane of a picture of `size` (width, height)."""
     width, height = size
     across, down = page.tile or (width, min(page.strip_rows or height, height))
     corners = product(range(0, height, down), range(0, width, across))
@@ -63,8 +63,8 @@ def _piece_sizes(page: tiff.Page, size: Size) -> list[Size]:
 
 
 def _size(upload: bytes, start: int, end: int) -> Size | None:
-    """Return the (width, height) that a JPEG between `start` and `end` tells, None if it tells none."""
-    at = start + 2  # behind the marker of its start
+    """Return the (width, height) that a JPEG between `start` and `end` gives, None if it gives none."""
+    at = start + 2  # behind its start marker
     while at + 9 <= end and upload[at] == 0xFF:
         marker = upload[at + 1]
         if marker in _START_OF_FRAME:
@@ -74,10 +74,10 @@ def _size(upload: bytes, start: int, end: int) -> Size | None:
 
 
 def check_tail(upload: bytes, first_scan: int) -> None:
-    """Raise DamagedImage if a JPEG ends in zeros instead of its end marker: a copy that broke off leaves those behind.
+    """Raise DamagedImage if a JPEG ends in zeros instead of its end marker, as a copy that broke off leaves it.
 
-    They are pixels to libjpeg, and enough of them fill the picture up, so that it misses nothing. What is cut short and
-    has none it does miss.
+    To libjpeg the zeros are pixels, and enough of them fill the picture, so that it does not notice. It does notice a
+    JPEG that is cut short without zeros.
     """
     if upload.endswith(b"\0") and upload.find(_END_OF_IMAGE, first_scan) < 0:
         raise DamagedImage("the JPEG breaks off: a part of the picture is missing")

@@ -1,6 +1,6 @@
 """Bring every kind of picture to 8-bit RGB, or to grey levels, by the rules in `decode`'s docstring.
 
-Works strip by strip, so that a picture of n pixels costs its own memory, the result, and little more.
+Works strip by strip, so that a picture takes its own memory, that of the result, and little more.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def to_rgb(image: PillowImage.Image) -> Image:
     """Return uint8 (H, W, 3), RGB, of a loaded Pillow image of any mode.
 
     Raises:
-        DamagedImage: a float picture without one finite value.
+        DamagedImage: it is a float picture without a finite value.
     """
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     if is_deep(image):
@@ -43,7 +43,7 @@ def to_rgb(image: PillowImage.Image) -> Image:
 
 
 def _key(image: PillowImage.Image) -> int | None:
-    """Return the level of a deep picture that is transparent; None if no other is there, for then it is opaque."""
+    """Return a deep picture's transparent level; None if it is the only level, for then the picture is opaque."""
     key: int | None = image.info.get("transparency")
     return None if key is None or _extremes(image) == (key, key) else key
 
@@ -51,9 +51,9 @@ def _key(image: PillowImage.Image) -> int | None:
 def foreground(image: PillowImage.Image) -> tuple[NDArray[np.bool_], bool]:
     """Return a mask, bool (H, W), and whether only 0 and at most one other level occur in the picture.
 
-    If two levels occur, the one that is not 0, or else the higher, is foreground; of more, those from half of what
-    becomes 0 to 255. Of colours the luma counts, but only black is 0. Alpha is ignored, unless nothing else varies:
-    then it is the mask. NaN is 0.
+    Of two levels, the one that is not 0, or else the higher, is foreground; of more, those in the upper half of the
+    range that becomes 0 to 255. The level of a colour is its luma, but only black is 0. Alpha is ignored, unless
+    nothing else varies: then it is the mask. NaN is 0.
     """
     low, high = _extremes(image)
     if low == high:
@@ -83,7 +83,7 @@ def _extremes(image: PillowImage.Image) -> tuple[float, float]:
 
 
 def _varying_alpha(image: PillowImage.Image) -> PillowImage.Image | None:
-    """Return the alpha channel if some of the picture is more transparent than other parts of it."""
+    """Return the alpha channel if it varies over the picture."""
     if is_deep(image) or not image.has_transparency_data:
         return None
     alpha = _with_alpha(image).getchannel("A")
@@ -91,7 +91,7 @@ def _varying_alpha(image: PillowImage.Image) -> PillowImage.Image | None:
 
 
 def _grey_levels(strip: PillowImage.Image) -> Levels:
-    """Return the levels (H, W) as they are stored; colours by their luma, all but black at least 1, NaN as 0."""
+    """Return the levels (H, W) as stored; a colour's level is its luma, at least 1 unless it is black; NaN is 0."""
     if strip.mode == "F":
         without_nan: Levels = np.nan_to_num(np.asarray(strip), nan=0.0)
         return without_nan
@@ -125,7 +125,7 @@ class Window:
 
 
 def window_of(image: PillowImage.Image, *, without: int | None = None) -> Window:
-    """Return the window of a deep picture, from its smallest and largest finite level but for one that is no light.
+    """Return the window of a deep picture, by its smallest and largest finite level; level `without` does not count.
 
     Raises:
         DamagedImage: there is no finite level.
@@ -142,10 +142,10 @@ def window_of(image: PillowImage.Image, *, without: int | None = None) -> Window
 
 
 def _window_of_integers(low: float, high: float) -> Window:
-    """Return the window of as many bits as the levels have; the levels' own where they fill less than half of it.
+    """Return the window of as many bits as the levels have, or the levels' own range if it is less than half of that.
 
-    Cameras that count from an offset, or not up to a power of two, leave a picture without contrast otherwise: slices
-    at 20000 + 20 × level lost 0.10 of cell's IoU. What would do in 8 bits is read as it would be there.
+    Otherwise, cameras that count from an offset, or not up to a power of two, would give a picture without contrast:
+    slices at 20000 + 20 × level lost 0.10 of cell's IoU. Levels that fit 8 bits are read as in an 8-bit picture.
     """
     bits = max(8, int(high).bit_length() if high > 0 else 8)
     top = 2 ** (bits + bits % 2) - 1
@@ -161,7 +161,7 @@ def _window_of_floats(low: float, high: float) -> Window:
 
 
 def strips(image: PillowImage.Image) -> Iterator[tuple[slice, PillowImage.Image]]:
-    """Yield the picture in full-width strips, with the rows that each covers."""
+    """Yield the picture in full-width strips, each behind the rows that it covers."""
     height = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, height):
         bottom = min(top + height, image.height)
@@ -169,12 +169,12 @@ def strips(image: PillowImage.Image) -> Iterator[tuple[slice, PillowImage.Image]
 
 
 def _is_nowhere_seen(image: PillowImage.Image) -> bool:
-    """Whether all of the picture is transparent: programs that know no alpha leave such a fourth channel behind."""
+    """Whether all of the picture is transparent: programs that do not know alpha leave such a fourth channel."""
     return not any(_with_alpha(strip).getchannel("A").getbbox() for _, strip in strips(image))
 
 
 def _over_black(image: PillowImage.Image) -> PillowImage.Image:
-    """Return the picture in RGB; what is transparent is composited over black."""
+    """Return the picture in RGB, composited over black."""
     with_alpha = _with_alpha(image)
     black = PillowImage.new("RGB", image.size)
     black.paste(with_alpha, mask=with_alpha.getchannel("A"))
@@ -194,5 +194,5 @@ def _opaque(image: PillowImage.Image) -> PillowImage.Image:
 
 
 def _not_multiplied(image: PillowImage.Image) -> PillowImage.Image:
-    """Return the picture without its alpha multiplied in; Pillow converts one that has it to nothing else."""
+    """Return the picture without its alpha multiplied in: Pillow converts premultiplied modes to nothing else."""
     return image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode]) if image.mode in {"La", "RGBa"} else image

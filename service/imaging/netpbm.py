@@ -1,7 +1,7 @@
 """Read Netpbm pictures: PBM (P1, P4), PGM (P2, P5), PPM (P3, P6) and grey PFM (Pf).
 
-Pillow reads them too, but pixel by pixel in Python, holding the interpreter lock, where the largest value is not 255 or
-65535 (12-bit PGM, say). NumPy takes a hundredth of the time.
+Pillow reads them too, but if the largest value is not 255 or 65535 (12-bit PGM, say), it does so pixel by pixel in
+Python, holding the interpreter lock. NumPy takes a hundredth of the time.
 """
 
 import math
@@ -24,15 +24,15 @@ _GAP = rb"(?:\s|#[^\r\n]*+[\r\n])++"
 _WHOLE_NUMBER = re.compile(_GAP + rb"(\d{1,9}+)(?=[\s#])")
 _REAL_NUMBER = re.compile(_GAP + rb"([-+.0-9eE]{1,30}+)(?=[\s#])")
 _END = re.compile(rb"\s|#[^\r\n]*+[\r\n]")
-"""What ends the header: one byte, or a comment with its line end if one is set right behind the last number."""
+"""What ends the header: one byte, or, if a comment comes right behind the last number, that with its line end."""
 
 _WHITESPACE = b" \t\n\r\v\f"
 _MARKED = bytes.maketrans(b"123456789" + _WHITESPACE, b"0" * 9 + b" " * len(_WHITESPACE))
-"""Makes each number a row of 0, and each gap one of spaces."""
+"""Turns each number into a run of 0, and each gap into a run of spaces."""
 
 _MOST_COMMENTS = 10_000
 _MOST_HEADER_BYTES = 64 * 1024
-"""Before each number: comments and space. Searching them holds the interpreter lock."""
+"""Most bytes of comments and space before each number. Searching them holds the interpreter lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ def size(upload: bytes) -> tuple[int, int]:
 def read(upload: bytes, max_pixels: int) -> PillowImage.Image:
     """Return the first picture in `upload`, which begins with one of KINDS, in mode L, RGB, I;16 or F.
 
-    Levels are scaled from the largest that the header declares to 8 bits, and what is above 0 stays above 0, as masks
-    of 0 and 1 need; but grey pictures that declare full 16 bits, and PFM, keep theirs.
+    Levels are scaled from the largest that the header declares to 8 bits, and those above 0 stay above 0, as masks of 0
+    and 1 need. Grey pictures that declare full 16 bits, and PFM, keep their levels.
 
     Raises:
-        ImageTooLarge: more pixels than `max_pixels`, or a side longer than LONGEST_SIDE.
+        ImageTooLarge: there are more pixels than `max_pixels`, or a side is longer than LONGEST_SIDE.
         DamagedImage: the header makes no sense, or pixels are missing.
     """
     header = _header(upload)
@@ -90,13 +90,13 @@ def _header(upload: bytes) -> _Header:
         largest, at = _number(_REAL_NUMBER if kind == b"Pf" else _WHOLE_NUMBER, upload, at)
     sane = math.isfinite(largest) and largest != 0 if kind == b"Pf" else 1 <= largest <= 65535
     end = _END.match(upload, at, at + _MOST_HEADER_BYTES)
-    if not (width >= 1 and height >= 1 and sane and end):  # NaN, of what is no number, is neither
+    if not (width >= 1 and height >= 1 and sane and end):  # a number that cannot be read is NaN, and fails these tests
         raise DamagedImage("the Netpbm image has a header that makes no sense")
     return _Header(kind, int(width), int(height), largest, end.end())
 
 
 def _number(pattern: re.Pattern[bytes], upload: bytes, at: int) -> tuple[float, int]:
-    """Return the header's next number, and where it ends."""
+    """Return the header's next number, NaN if it cannot be read, and where it ends."""
     match = pattern.match(upload, at, at + _MOST_HEADER_BYTES)
     try:
         return float(match[1]) if match else math.nan, match.end() if match else at
@@ -107,7 +107,7 @@ def _number(pattern: re.Pattern[bytes], upload: bytes, at: int) -> tuple[float, 
 def _raster(upload: bytes, header: _Header, dtype: str) -> NDArray[Any]:
     """Return the binary samples, of `dtype`, in the header's shape.
 
-    One byte ends the header. Where it begins Windows' line end, and there is just one byte too many, it was two.
+    One byte ends the header. If it is the first of a Windows line end, and there is exactly one byte too many, two do.
     """
     count = math.prod(header.shape)
     beyond = len(upload) - header.start - count * np.dtype(dtype).itemsize
@@ -129,7 +129,7 @@ def _plain(upload: bytes, header: _Header, alphabet: bytes) -> bytes:
 
 
 def _bits(upload: bytes, header: _Header) -> NDArray[np.uint8]:
-    """Return uint8 (H, W), 0 or 255, of a PBM, in whose file 1 is black."""
+    """Return a PBM as uint8 (H, W) of 0 and 255; in the file, 1 is black."""
     if header.kind == b"P1":
         digits = _plain(upload, header, b"01").translate(None, _WHITESPACE)
         white = _raster(digits, replace(header, start=0), "u1") == ord("0")
@@ -142,7 +142,7 @@ def _bits(upload: bytes, header: _Header) -> NDArray[np.uint8]:
 def _levels(upload: bytes, header: _Header) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return the samples of a PGM or PPM, scaled to uint8, or as they are if they are grey and 16 bits deep.
 
-    Of colours that are as deep the upper byte is returned, as of other formats, unless nothing would be left.
+    Of colours of 16 bits, the upper byte is returned, as in other formats, unless all of it would be 0.
     """
     largest = int(header.largest)
     if header.kind in {b"P2", b"P3"}:
@@ -162,13 +162,13 @@ def _plain_levels(upload: bytes, header: _Header) -> NDArray[np.int64]:
     """Return the samples of a plain PGM or PPM; those above 65535 become 65535."""
     text = _plain(upload, header, b"0123456789")
     count = math.prod(header.shape)
-    if _numbers_in(text) < count:  # checked first: in the place of those missing NumPy leaves what lay in memory
+    if _numbers_in(text) < count:  # checked first: for missing numbers NumPy leaves what was in memory
         raise DamagedImage("the Netpbm image is cut short: pixels are missing")
     samples = np.fromstring(text, np.int64, count, sep=" ")
     return np.clip(samples, 0, 65535, out=samples).reshape(header.shape)
 
 
 def _numbers_in(text: bytes) -> int:
-    """Return how many numbers a text of digits and whitespace has."""
+    """Return how many numbers a text of digits and whitespace contains."""
     marked = text.translate(_MARKED)
     return marked.count(b" 0") + marked.startswith(b"0")

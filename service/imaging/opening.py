@@ -1,7 +1,7 @@
 """From an upload's bytes to one Pillow image with its pixels loaded: format, size limit, frames, orientation.
 
-The one place that meets hostile bytes. Formats are told apart by their first bytes and handed to that format's reader
-alone. Nothing is decoded before the header's size has passed the limit; Pillow's own, process-wide limit is neither
+This is the one place that meets hostile bytes. The first bytes tell the format, and only that format's reader gets
+them. Nothing is decoded before the header's size has passed the limit; Pillow's own, process-wide limit is neither
 changed nor relied upon.
 """
 
@@ -33,21 +33,21 @@ SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "BMP": (b"BM",),
     "PPM": netpbm.KINDS,
 }
-"""The formats read, by their first bytes. MPO, as phones write it, is a JPEG whose later pictures are left alone."""
+"""The formats read, by their first bytes. MPO, which phones write, is a JPEG; its later pictures are ignored."""
 
 _DAMAGED = "the image is truncated, broken or of a kind that cannot be read"
 
 _BMP_RUN_LENGTHS = {BmpImagePlugin.BmpImageFile.COMPRESSIONS[name] for name in ("RLE8", "RLE4")}
 
 _SCANS = 12
-"""Up to so many scans, as encoders write them, a JPEG takes about as long as a PNG of its size."""
+"""A JPEG of up to this many scans, as encoders write them, takes about as long as a PNG of its size."""
 
 _RUN_LENGTHS_SLOWER, _PLAIN_SLOWER = 8, 5
-"""How many times as long as a PNG of that size these take: run-length coded BMP, and Netpbm as text."""
+"""How many times as long as a PNG of the same size run-length coded BMP, and Netpbm as text, take."""
 
 _PIECE_PIXELS, _PLAIN_PIECE_PIXELS = 200, 500
-"""Each strip or tile of a TIFF takes as long as so many pixels of a PNG at least, however small it is. Those of an
-uncompressed one are read in Python, which holds up other threads too."""
+"""Each strip or tile of a TIFF, however small, takes at least as long as this many pixels of a PNG. Those of an
+uncompressed TIFF are read in Python, which holds up other threads too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Head:
     """A picture whose header has passed the limits: how many `pixels` decoding goes over (see `pixels_to_decode`).
 
     `size` is its (width, height) as it is stored. `open` gives the picture; it may leave the pixels to Pillow's `load`.
-    `orientation` is what a TIFF's own tag says, of which the picture that is opened need not know any more.
+    `orientation` is that of a TIFF's own tag, which the opened picture may have lost.
     """
 
     size: tuple[int, int]
@@ -75,10 +75,11 @@ class _Head:
 
 @contextmanager
 def pillows_errors() -> Iterator[None]:
-    """Turn what Pillow raises in the block into a BadUpload, and let none of its warnings and logs out.
+    """Turn what Pillow raises in the block into a BadUpload, and silence its warnings and logs.
 
-    So is arithmetic that a file's numbers do not allow. Want of memory is no fault of what has passed the limits, and
-    goes its way; so does what else our own code raises, or numpy in it: that is a bug.
+    Errors of arithmetic, which a file's numbers can cause, become a BadUpload too. A lack of memory is not the fault of
+    an upload that has passed the limits, and is raised as it is. So are all other errors of our own code, or of numpy
+    in it: they are bugs.
     """
     try:
         with _quiet_pillow:
@@ -87,7 +88,7 @@ def pillows_errors() -> Iterator[None]:
         raise
     except PillowImage.DecompressionBombError as error:
         raise ImageTooLarge("the image is too large to be decoded") from error
-    except Exception as error:  # on broken files Pillow raises nearly every kind there is
+    except Exception as error:  # on broken files Pillow raises nearly every kind of error
         if not isinstance(error, ArithmeticError) and not any(name.startswith("PIL.") for name, _ in _way_of(error)):
             raise
         raise DamagedImage(_DAMAGED) from error
@@ -95,9 +96,10 @@ def pillows_errors() -> Iterator[None]:
 
 @contextmanager
 def typed_errors() -> Iterator[None]:
-    """Turn whatever is raised in the block into a BadUpload: it reads bytes of which nothing is known yet.
+    """Turn whatever is raised in the block, other than a lack of memory, into a BadUpload: the bytes may be anything.
 
-    What is not Pillow's may be a bug of ours, and is logged: its type and place, for its message may quote the upload.
+    An error that is not Pillow's may be a bug of ours. Its type and place are logged, but not its message, which may
+    quote the upload.
     """
     try:
         with pillows_errors():
@@ -111,7 +113,7 @@ def typed_errors() -> Iterator[None]:
 
 
 def _way_of(error: Exception) -> Iterator[tuple[str, int]]:
-    """Yield the modules, each with its line, that the error passed; that in which it was raised comes last."""
+    """Yield the modules that the error passed, each with its line; the one that raised it comes last."""
     for frame, line in traceback.walk_tb(error.__traceback__):
         yield frame.f_globals.get("__name__", ""), line
 
@@ -120,11 +122,11 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
     """Return the picture in `upload`, or the one that `frame` (from 0) picks.
 
     Raises:
-        UnknownImageFormat: the bytes begin like no format that is read.
-        ImageTooLarge: more pixels than `max_pixels`, a side longer than LONGEST_SIDE, or decoding would take memory out
-            of proportion to that.
-        DamagedImage: truncated, broken, or a variety of the format that cannot be read.
-        FrameNeeded: several frames and `frame` is None, or there is no such frame.
+        UnknownImageFormat: the bytes do not begin like any format that is read.
+        ImageTooLarge: there are more pixels than `max_pixels`, a side is longer than LONGEST_SIDE, or decoding would
+            take work or memory out of proportion to that.
+        DamagedImage: the picture is truncated, broken, or of a variety that cannot be read.
+        FrameNeeded: there are several frames and `frame` is None, or there is no such frame.
     """
     with typed_errors():
         format_ = _format(upload)
@@ -138,17 +140,18 @@ def open_upload(upload: bytes, max_pixels: int, frame: int | None) -> Opened:
 def pixels_to_decode(
     upload: bytes, *, max_pixels: int, frame: int | None = None, tile: tuple[int, int] | None = None
 ) -> int:
-    """Return how many pixels decoding goes over, told without decoding any: the picture's own, as often as it takes.
+    """Return how many pixels decoding goes over, without decoding any: the picture's own, as often as it takes.
 
-    Of one that is cut into tiles of (height, width), those count as well that fill them up: thin pictures need many.
+    If a `tile` of (height, width) is given, the padding that fills up the network's tiles counts too: thin pictures
+    need much of it.
 
-    Those of an animated PNG count for each frame up to the one picked, those of a JPEG, also in a TIFF, for each dozen
-    of scans; of a TIFF those count as well that its tiles have beyond the picture, and each piece for some hundreds.
-    Kinds that are read several times as slowly as a PNG count as often. Takes 10 to 300 µs, for a JPEG 1 to 2 ms a
-    megabyte, for an uncompressed TIFF 2 µs a piece, for a PNG with texts or the like the time to copy it.
+    The pixels of an animated PNG count for each frame up to the one picked, those of a JPEG, also in a TIFF, for each
+    dozen scans. For a TIFF, pixels of tiles beyond the picture count too, and each piece counts as at least some
+    hundreds. Kinds that are read several times as slowly as a PNG count that many times. Takes 10 to 300 µs; for a JPEG
+    1 to 2 ms a megabyte, for an uncompressed TIFF 2 µs a piece, for a PNG with texts or the like the time to copy it.
 
     Raises:
-        BadUpload: as `open_upload`, for what its header alone betrays.
+        BadUpload: as `open_upload`, for what the header alone shows.
     """
     with typed_errors():
         head = _HEADS[_format(upload)](upload, max_pixels, frame)
@@ -156,7 +159,7 @@ def pixels_to_decode(
 
 
 def _filled_up(size: tuple[int, int], tile: tuple[int, int]) -> int:
-    """Return the pixels of a picture that is padded to one tile, at least, in each direction; 0 if one is enough."""
+    """Return the pixels of a picture padded to at least one tile in each direction; 0 if it fits into one tile."""
     width, height = size
     if height <= tile[0] and width <= tile[1]:
         return 0
@@ -164,7 +167,7 @@ def _filled_up(size: tuple[int, int], tile: tuple[int, int]) -> int:
 
 
 def _format(upload: bytes) -> str:
-    is_dicom = upload[128:132] == b"DICM"  # whose first 128 bytes are free, and often make it a TIFF too
+    is_dicom = upload[128:132] == b"DICM"  # its first 128 bytes are free, and often make it a TIFF too
     for format_, signatures in SIGNATURES.items():
         if upload.startswith(signatures) and not is_dicom:
             return format_
@@ -187,7 +190,7 @@ def _png(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     image = PngImagePlugin.PngImageFile(io.BytesIO(upload))
     workload.check_size(image.size, max_pixels)
     picked = _pick(frame, image.n_frames)
-    pixels = image.width * image.height * (picked + 1)  # frames build on each other: all before it are decoded
+    pixels = image.width * image.height * (picked + 1)  # frames build on each other: all before this one are decoded
     if pixels > max_pixels:
         raise ImageTooLarge(f"frame {picked} of the animated PNG needs more pixels decoded than are allowed")
 
@@ -205,7 +208,7 @@ def _png(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
 
 
 def _bring_key_to_eight_bits(image: PillowImage.Image, *, depth: int) -> None:
-    """Give the transparent level or colour, which Pillow keeps as the file has it, the scale of the pixels."""
+    """Scale the transparent level or colour, which Pillow keeps as the file has it, like the pixels."""
     key = image.info.get("transparency")
     if image.mode == "L" and depth < 8 and isinstance(key, int):
         image.info["transparency"] = key * 255 // (2**depth - 1)
@@ -239,7 +242,7 @@ def _opened_jpeg(upload: bytes) -> JpegImagePlugin.JpegImageFile:
 
 
 def _scans_of_jpeg(upload: bytes, first_scan: int) -> int:
-    """Return how often decoding goes over the pixels, or more if that makes no difference."""
+    """Return how often decoding goes over the pixels, or a higher number if that makes no difference."""
     scans = workload.count_jpeg_scans(upload)
     return scans if scans <= _SCANS else workload.count_jpeg_scans_to_end(upload, first_scan)
 
@@ -278,7 +281,7 @@ def _read_tiff(upload: bytes, page: tiff.Page, image: deep_tiff.TiffAsStored) ->
 def _opened_tiff(upload: bytes) -> deep_tiff.TiffAsStored:
     try:
         return deep_tiff.TiffAsStored(io.BytesIO(upload))
-    except SyntaxError as error:  # which is how Pillow says that it knows no such file
+    except SyntaxError as error:  # Pillow's way to say that it does not know such a file
         raise DamagedImage(
             "the TIFF is broken, or its pixels are stored in a way that is not read; save it as grey or RGB of 8 or 16"
             " bits, uncompressed or deflated"
@@ -291,7 +294,7 @@ def _scans_of_tiff(upload: bytes, image: TiffImagePlugin.TiffImageFile) -> int:
         return 1
     tags = image.tag_v2
     offsets = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS) or (0,)
-    most_used = max(Counter(offsets).values())  # for so many pieces of the picture the same scans may be gone over
+    most_used = max(Counter(offsets).values())  # this many pieces of the picture may share the same scans
     return -(-workload.count_jpeg_scans(upload) * most_used // len(offsets))
 
 
@@ -305,7 +308,7 @@ def _bmp(upload: bytes, max_pixels: int, frame: int | None) -> _Head:
     if image.info["compression"] in _BMP_RUN_LENGTHS:
         workload.check_run_length_bmp(upload, pixels)
         _pick(frame, 1)
-        runs = len(upload) // 2  # which may be of no pixels
+        runs = len(upload) // 2  # runs may have no pixels
         return _Head(image.size, max(pixels, runs) * _RUN_LENGTHS_SLOWER, partial(_with_every_run, image))
     _pick(frame, 1)
     return _Head(image.size, pixels, lambda: image)
@@ -343,9 +346,9 @@ _HEADS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "PPM": _netpbm
 
 def _orientation(image: PillowImage.Image) -> int:
     """Return the EXIF orientation, 1 if there is none."""
-    image.info.pop("xmp", None)  # Pillow would turn by it; browsers do not, and masks lie over what they show
+    image.info.pop("xmp", None)  # Pillow would turn by it; browsers, over whose pictures masks lie, do not
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 - a broken EXIF block must not fail a sound image, whatever Pillow makes of it
+    except Exception:  # noqa: BLE001 - a broken EXIF block must not fail a sound image, whatever Pillow raises
         return 1
     return orientation if isinstance(orientation, int) else 1

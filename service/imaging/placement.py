@@ -1,12 +1,12 @@
 """How an image lies on the network's grid, and how the network's answer comes back to the image's own grid.
 
-Training and serving both come through here, so the two can never differ. The order is always
+Training and serving share this code, so they can never differ. The order is always
 
     source  --trim-->  inside  --stretch levels, resize-->  scaled  --pad by reflection-->  canvas  --cut-->  tiles
 
-and back: blend the tiles' maps on the canvas, crop what was padded, resize to the inside, surround it with background.
-Tiles are of policy.grid. `fit` and `stretch` have one, which is the whole canvas; `tile` does not resize; a policy that
-keeps margins does not trim; levels are stretched only if the image is dim.
+and back: blend the tiles' maps on the canvas, crop the padding, resize to the inside, surround it with background.
+Each tile has the size policy.grid. `fit` and `stretch` have one tile, the whole canvas; `tile` does not resize; a
+policy that keeps margins does not trim; levels are stretched only if the image is dim.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ Size = tuple[int, int]
 """(height, width), in pixels."""
 
 LEAST_LEFT = 256
-"""Rows and columns that `thinned` leaves at least, but for those of a smaller image."""
+"""Least rows and columns that `thinned` leaves; a smaller image keeps all of its own."""
 
 Corner = tuple[int, int]
 """(y, x) of a tile's top left pixel on the canvas."""
@@ -41,11 +41,11 @@ Corner = tuple[int, int]
 class Placement:
     """The sizes that an image has on its way to the network; all are (height, width) in pixels.
 
-    `source` is the image's own size, `unframed` the part of it within a frame of one colour, and `inside` the part that
-    is left within all its margins (both are all of it if the policy keeps margins; `inside` is, too, if margins are so
-    narrow that cutting them off would but blur it). `scaled` is that part's size after resizing (the same for `tile`),
-    `canvas` the size after padding. `top` and `left` are where the scaled part begins on the canvas. `levels` become 0
-    and 255: those of a dim picture, however narrow its margins are.
+    `source` is the image's own size, `unframed` the part within a frame of one colour, `inside` the part within all
+    margins. Both parts are the whole image if the policy keeps margins; `inside` also is if the margins are so narrow
+    that cutting them off would only blur the image. `scaled` is the size of `inside` after resizing (unchanged for
+    `tile`), `canvas` the size after padding; `top` and `left` are where the scaled part begins on the canvas. `levels`
+    become 0 and 255; for a dim picture they are found within its margins, however narrow these are.
     """
 
     source: Size
@@ -78,25 +78,25 @@ def place(image: Image, policy: InputPolicy) -> Placement:
 def unframed(image: Image, placement: Placement) -> Image:
     """Return the image as it is judged: in full range, within its frame of one colour, with any dark margins.
 
-    A frame says nothing of the picture.
+    A frame says nothing about the picture.
     """
     return in_full_range(_part(image, placement.unframed), placement.levels)
 
 
 def glimpse(image: Image, placement: Placement) -> Image:
-    """Return some rows and columns of `unframed`: its descriptors are the same, and a large dim image costs no copy."""
+    """Return some rows and columns of `unframed`, with the same descriptors: no copy of a large dim image is made."""
     return in_full_range(thinned(_part(image, placement.unframed)), placement.levels)
 
 
 def thinned(image: Image) -> Image:
-    """Return every nth row and mth column, so that at least 256 of each are left; what has been thinned stays so."""
+    """Return every nth row and mth column, at least 256 of each; thinning the result again changes nothing."""
     return image[:: max(1, image.shape[0] // LEAST_LEFT), :: max(1, image.shape[1] // LEAST_LEFT)]
 
 
 def to_canvas(image: Image, placement: Placement) -> Image:
     """Stretch a dim image's levels, resize (bilinear, antialiased), pad by reflection: uint8 (H, W, 3) to (*canvas, 3).
 
-    An image that has the canvas's size, and is not dim, comes back bit for bit.
+    An image that already has the canvas's size and is not dim is unchanged, bit for bit.
     """
     picture = in_full_range(_part(image, placement.inside), placement.levels)
     return _padded(_resized(picture, placement.scaled, PillowImage.Resampling.BILINEAR), placement)
@@ -110,10 +110,10 @@ def mask_to_canvas(mask: Mask, placement: Placement) -> Mask:
 
 
 def _nearest(pixels: int, wanted: int) -> NDArray[np.int64]:
-    """Return, for each of `wanted` pixels over as many as there are, which is nearest to its centre.
+    """Return, for each of `wanted` pixels spread over `pixels`, which of these is nearest to its centre.
 
-    Of two that are as near, as always where the size is halved, they are in turns the one behind and the one before:
-    Pillow takes the one behind, and a network that learns from such masks sees all things half a pixel off.
+    If two are equally near, as always where the size is halved, the later and the earlier one are taken in turns.
+    Pillow always takes the later one: a network that learns from such masks sees everything half a pixel off.
     """
     number = np.arange(wanted, dtype=np.int64)
     nearest, rest = np.divmod((2 * number + 1) * pixels, 2 * wanted)
@@ -139,7 +139,7 @@ def from_canvas(probability: NDArray[np.uint8], placement: Placement) -> NDArray
 def tiles(placement: Placement, policy: InputPolicy) -> list[Corner]:
     """Return the top left corners, row by row, of the windows of `policy.grid` that together cover the canvas.
 
-    One window, (0, 0), for `fit` and `stretch`. For `tile` the fewest that overlap by at least `policy.overlap` in
+    `fit` and `stretch` have one window, at (0, 0). `tile` has the fewest that overlap by at least `policy.overlap` in
     each direction, evenly spread.
     """
     rows, columns = (
@@ -160,7 +160,7 @@ def blend(
     """Join the tiles' maps, each uint8 (*policy.grid), into one uint8 (*canvas): the mean, weighted by nearness.
 
     A tile's weight falls linearly from its middle to its edges, where it has seen the least context, and is never zero.
-    Where one tile lies alone its values are copied bit for bit. Needs 4 bytes a canvas pixel besides the result.
+    The values of a single tile are copied bit for bit. Needs 4 bytes per canvas pixel besides the result.
     """
     if len(corners) == 1:
         return np.ascontiguousarray(maps[0])
@@ -180,12 +180,12 @@ def prepare(image: Image, policy: InputPolicy) -> tuple[Placement, list[Image]]:
 
 
 def restore(maps: Sequence[NDArray[np.uint8]], placement: Placement, policy: InputPolicy) -> NDArray[np.uint8]:
-    """Return one map on the source's grid, uint8 (H, W), from those of the tiles that `prepare` gave, in its order."""
+    """Return one map on the source's grid, uint8 (H, W), from the maps of the tiles of `prepare`, in its order."""
     return from_canvas(blend(maps, tiles(placement, policy), placement, policy), placement)
 
 
 def _boxes(image: Image, policy: InputPolicy) -> tuple[Box, Box]:
-    """Return what is left of the image within its frame, and within all its margins, that `policy` has cut off."""
+    """Return the parts of the image within its frame and within all its margins, as far as `policy` cuts them off."""
     if policy.margins == "keep":
         return _whole(image), _whole(image)
     top, left, _, _ = frame = inside_frame(image)
@@ -197,7 +197,7 @@ def _boxes(image: Image, policy: InputPolicy) -> tuple[Box, Box]:
 
 
 def _is_worthwhile(box: Box, image: Image, policy: InputPolicy) -> bool:
-    """Whether so much lies outside of `box` that it is cut off; where nothing is resized, nothing is too little."""
+    """Whether enough lies outside `box` to cut it off; if the policy does not resize, any amount is enough."""
     _, _, height, width = box
     return policy.kind == "tile" or min(height / image.shape[0], width / image.shape[1]) <= WORTHWHILE
 
@@ -222,7 +222,7 @@ def _part(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 
 
 def _fitted(size: Size, box: Size) -> Size:
-    """Return the largest size of the same aspect that fits `box`, each side at least 1; exact integer rounding."""
+    """Return the largest size of the same aspect that fits `box`, sides at least 1; integers are rounded exactly."""
     (height, width), (box_height, box_width) = size, box
     if height * box_width <= width * box_height:
         return max(1, (2 * height * box_width + width) // (2 * width)), box_width
@@ -230,7 +230,7 @@ def _fitted(size: Size, box: Size) -> Size:
 
 
 def _resized(pixels: NDArray[np.uint8], size: Size, resampling: PillowImage.Resampling) -> NDArray[np.uint8]:
-    """Resize uint8 (H, W) or (H, W, 3); an array that has `size` already is handed back as it is."""
+    """Resize uint8 (H, W) or (H, W, 3); an array that already has `size` is returned as it is."""
     if pixels.shape[:2] == size:
         return pixels
     resized = PillowImage.fromarray(np.ascontiguousarray(pixels)).resize((size[1], size[0]), resampling)
@@ -238,7 +238,7 @@ def _resized(pixels: NDArray[np.uint8], size: Size, resampling: PillowImage.Resa
 
 
 def _padded(scaled: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
-    """Pad by reflection, with the edge pixels repeated (so that one pixel suffices), as often as it takes."""
+    """Pad by reflection, edge pixels repeated (so that one pixel suffices), as often as it takes to fill the canvas."""
     if placement.scaled == placement.canvas:
         return scaled
     starts = (placement.top, placement.left)
@@ -250,7 +250,7 @@ def _padded(scaled: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Return where the fewest tiles begin that cover `length` with at least `overlap`, evenly spread."""
+    """Return where tiles begin: the fewest, evenly spread, that cover `length` and overlap by at least `overlap`."""
     if length <= tile:
         return [0]
     count = -(-(length - overlap) // (tile - overlap))
@@ -258,7 +258,7 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def _weights(starts: Sequence[int], tile: int, length: int) -> dict[int, NDArray[np.float32]]:
-    """Return each start's weights, float32 (tile,): a triangle, scaled so that all weights at one place sum to one."""
+    """Return each start's weights, float32 (tile,): a triangle, scaled so that the weights at each place sum to one."""
     places = np.arange(tile)
     triangle = np.minimum(places + 1, tile - places).astype(np.float64)
     total = np.zeros(length)

@@ -1,7 +1,7 @@
 """Leave out of a PNG what its picture does not depend on: texts, times, colour profiles and the like.
 
-Pillow reads them all, and refuses a whole picture if one is broken or inflates to more than a megabyte. Here they are
-passed over, unless one is a bomb: whoever made that means harm.
+Pillow reads them all, and refuses the whole picture if one is broken or inflates to more than a megabyte. Here they are
+skipped, except that a bomb is refused: whoever made it means harm.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from service.errors import DamagedImage
 
 _MOST_CHUNKS = 10_000
-"""Beside one for each KiB of the file. Pillow walks them in Python: a few megabytes of empty ones take it minutes."""
+"""And one more for each KiB of the file. Pillow reads chunks in Python: a few megabytes of empty ones take minutes."""
 
 _SIGNATURE_BYTES = 8
 
@@ -23,27 +23,27 @@ _COMPRESSED: dict[bytes, re.Pattern[bytes]] = {
     b"iCCP": re.compile(rb"[^\x00]{1,79}\x00\x00"),
     b"iTXt": re.compile(rb"[^\x00]{1,79}\x00\x01\x00[^\x00]{0,99}\x00[^\x00]{0,999}\x00"),
 }
-"""The chunks that deflate may have shrunk, and what lies in them before what it made: a keyword of at most 79 bytes and
-the method, and in an international text a language and the keyword in it."""
+"""The chunks that may be deflated, and what comes before the deflated data in them: a keyword of at most 79 bytes and
+the method, and, in an international text, a language and the keyword in that language."""
 
 _LARGE_BYTES = 1 << 20
 _BOMB_TIMES = 100
-"""What is large already after inflating so many times is a bomb; texts shrink to a tenth, profiles to a half."""
+"""What is large after inflating this many times is a bomb; texts deflate to a tenth, profiles to a half."""
 
 _MOST_INFLATED = 2
-"""So many of those chunks are looked into, which takes up to 5 ms each; others are passed over all the same."""
+"""How many of those chunks are looked into, at up to 5 ms each; the others are skipped unread."""
 
 _HEADER = b"IHDR"
 _PIXELS = frozenset({b"IDAT", b"fdAT"})
 _ORIENTATION = b"eXIf"
 _MOST_ORIENTATION_BYTES = 1 << 18
-"""As much as in a JPEG: each of a tag's values becomes a Python object."""
+"""As much as in a JPEG, because each value of a tag becomes a Python object."""
 
 _PROFILE = b"iCCP"
 
 
 def essential(upload: bytes) -> bytes:
-    """Return the PNG without the chunks that its picture does not depend on; as it is, if there are none.
+    """Return the PNG without the chunks that its picture does not depend on; if there are none, as it is.
 
     Raises:
         DamagedImage: it has more chunks, or colour profiles, than any encoder writes, or a bomb in one of them.
@@ -61,9 +61,9 @@ def essential(upload: bytes) -> bytes:
 
 
 def check_pixels(upload: bytes) -> None:
-    """Raise DamagedImage if the checksum of a chunk of pixels is wrong, or the header is not one and the first chunk.
+    """Raise DamagedImage if a chunk of pixels has a wrong checksum, or the first chunk is not the one and only header.
 
-    Pillow does not look at those checksums, and of several headers it takes the last one's size.
+    Pillow does not check those checksums, and takes the size from the last of several headers.
     """
     view = memoryview(upload)
     for name, start, end in chunks(upload):
@@ -82,7 +82,7 @@ def _check(compressed: Sequence[tuple[bytes, memoryview]]) -> None:
 
 
 def chunks(upload: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each chunk, and where it begins and ends; the last may end behind the file.
+    """Yield the name of each chunk, and where it begins and ends; the last one may end behind the file.
 
     Raises:
         DamagedImage: there are more than any encoder writes.
@@ -98,7 +98,7 @@ def chunks(upload: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _is_bomb(content: memoryview, before: re.Pattern[bytes]) -> bool:
-    """Whether the content of a chunk inflates to something large that is out of proportion to it."""
+    """Whether a chunk's content inflates to something large and out of proportion to it."""
     if (found := before.match(content)) is None:
         return False
     inflating = zlib.decompressobj()
@@ -111,7 +111,7 @@ def _is_bomb(content: memoryview, before: re.Pattern[bytes]) -> bool:
 
 
 def _is_needless(name: bytes, chunk: memoryview) -> bool:
-    """Whether a decoder may pass a chunk over: a small first letter says so. What has no name of letters is damage."""
+    """Whether a decoder may skip a chunk: a small first letter says so. A name that is not all letters is damage."""
     if name == _ORIENTATION:
         return len(chunk) > _MOST_ORIENTATION_BYTES or zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:])
     return name.isalpha() and name[:1].islower() and name not in _NEEDED

@@ -1,7 +1,7 @@
-"""See that all rows of a PNG are there: where its stream of pixels ends between two, Pillow leaves the others black.
+"""Check that all rows of a PNG are there: if its stream of pixels ends between two rows, Pillow leaves the rest black.
 
-It notices an end within a row only. Such a file is one that was cut and closed again, or whose header tells of more
-rows than there are; every checksum in it may be right.
+Pillow notices only an end within a row. A file that ends between two was cut off and closed again, or its header gives
+more rows than there are; every checksum in it may be right.
 """
 
 import zlib
@@ -18,21 +18,21 @@ _DEPTH_AT, _COLOURS_AT, _INTERLACED_AT = 24, 25, 28
 _SIZE = slice(16, 24)
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""How many a pixel has, by the kind of its colours: grey, RGB, palette, grey and RGB with alpha."""
+"""How many samples a pixel has, by colour type: grey, RGB, palette, grey with alpha, RGB with alpha."""
 
 _WHOLE = ((0, 0, 1, 1),)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""The passes: the first pixel's x and y, and the steps across and down."""
+"""The passes of interlacing: the first pixel's x and y, and the steps across and down."""
 
 _Picture = tuple[bytes, Sequence[memoryview]]
-"""Width and height, four bytes each, and the pieces of the deflated rows."""
+"""Width and height, of four bytes each, and the pieces of the deflated rows."""
 
 
 def check_rows(upload: bytes, image: PngImageFile) -> None:
-    """Raise DamagedImage if rows are missing of the frame that `image` shows, or of one before it.
+    """Raise DamagedImage if rows are missing from the frame that `image` shows, or from one before it.
 
-    `image` is loaded from `upload`. Only where it could be so is it inflated once more, which takes a fifth of what
-    decoding does: if the last row is all 0, the picture is interlaced, or there are frames.
+    `image` is loaded from `upload`. The data are inflated once more, which takes a fifth of the time of decoding, only
+    where rows may be missing: if the last row is all 0, the picture is interlaced, or there are frames.
     """
     if not (image.is_animated or upload[_INTERLACED_AT] or _ends_in_zeros(image)):
         return
@@ -61,7 +61,7 @@ def _pictures(upload: bytes) -> Iterator[_Picture]:
 
 
 def _bytes_of(upload: bytes, width: int, height: int) -> int:
-    """Return how many bytes the rows of a picture have, each with the byte that tells its filter."""
+    """Return how many bytes the rows of a picture have, including one for each row's filter."""
     bits = upload[_DEPTH_AT] * _SAMPLES[upload[_COLOURS_AT]]
     total = 0
     for x, y, across, down in _ADAM7 if upload[_INTERLACED_AT] else _WHOLE:
@@ -72,7 +72,7 @@ def _bytes_of(upload: bytes, width: int, height: int) -> int:
 
 
 def _has(pieces: Sequence[memoryview], wanted: int) -> bool:
-    """Whether so many bytes come out of the pieces."""
+    """Whether the pieces inflate to at least `wanted` bytes."""
     inflating = zlib.decompressobj()
     for piece in pieces:
         for more in steps(inflating, piece):

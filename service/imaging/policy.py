@@ -13,31 +13,31 @@ STRIDE = 32
 
 
 MOST_PIXELS = 2048 * 2048
-"""Of a grid, ten times the largest that ships. AL-Net takes 3 GB of memory for one image of so many on a CPU."""
+"""Most pixels of a grid: ten times the largest that ships. One image of it takes AL-Net 3 GB of memory on a CPU."""
 
 MOST_SIDE = 4096
-"""Of a grid, in pixels: what up-samples a side as a product is a matrix with a row for each."""
+"""Longest side of a grid, in pixels: up-sampling as a product needs a matrix with a row for each pixel of a side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputPolicy:
-    """`fit`, `stretch` or `tile`, and the sizes that it needs (all in pixels).
+    """`fit`, `stretch` or `tile`, with the sizes that it needs (all in pixels).
 
     - `fit`: scale so that the image fits `height` × `width`, keeping its aspect, then pad by reflection to the grid.
     - `stretch`: resize to `height` × `width`, whatever the aspect.
     - `tile`: keep the resolution; cut tiles of `height` × `width` that overlap by at least `overlap` and blend their
       answers. An image smaller than a tile is padded by reflection.
 
-    With `margins` "plain", a frame of one colour around the picture is cut off before and is background in the answer:
-    the picture then has the same size on the grid, however wide the frame is. With "trim", dark margins, as of a fundus
-    camera, are cut off as well.
+    With `margins` "plain", a frame of one colour around the picture is first cut off, and is background in the answer.
+    The picture then has the same size on the grid, however wide the frame is. With "trim", dark margins, such as those
+    of a fundus camera, are cut off as well.
 
-    A dark picture is made lighter, so that it fills the range of levels. With `levels` "stretch", for pictures that
-    are what they are by their contrast alone, a flat one is stretched to all of the range, too.
+    A dark picture is made lighter, so that it fills the range of levels. With `levels` "stretch", for pictures in which
+    only contrast has a meaning, a flat picture is also stretched to the whole range.
 
     Raises:
-        BadConfig: a size is below 1, `overlap` is not smaller than half a tile, a `stretch` or `tile` grid is no
-            multiple of 32, or the grid has more than `MOST_PIXELS`, or a side of more than `MOST_SIDE`.
+        BadConfig: a size is below 1, `overlap` is negative or not smaller than half a tile, a `stretch` or `tile` grid
+            is not a multiple of 32, or the grid has more than `MOST_PIXELS` or a side longer than `MOST_SIDE`.
     """
 
     kind: Literal["fit", "stretch", "tile"]

@@ -1,6 +1,6 @@
-"""A drawn input on which a published network's answer is recorded, and compared when it is loaded.
+"""A drawn input: a published network's answer to it is recorded, and compared whenever the network is loaded.
 
-Integer arithmetic alone decides every pixel, so that the picture is the same, bit for bit, on every machine.
+Every pixel comes from integer arithmetic alone, so that the picture is the same, bit for bit, on every machine.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def _wave(t: Integers, period: int) -> Integers:
 
 
 def _hash(y: Integers, x: Integers, offset: int) -> Integers:
-    """Return noise from -256 to 255 that depends on the place alone."""
+    """Return noise from -256 to 255 that depends only on the place and the channel's offset."""
     mixed = (y * 73856093 ^ x * 19349663 ^ (offset + 1) * 83492791) & 0xFFFFFFFF
     mixed = (mixed ^ (mixed >> 15)) * 73244475 & 0xFFFFFFFF
     return (mixed >> 16) % 512 - 256

@@ -1,6 +1,6 @@
 """Keep Pillow, and libtiff in it, from writing about what they read: their texts quote the upload.
 
-A damaged TIFF of 60 kB has libtiff write megabytes to stderr, past Python and its logging.
+For a damaged TIFF of 60 kB, libtiff writes megabytes to stderr, past Python and its logging.
 """
 
 import ctypes
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class QuietPillow:
-    """Ignores Pillow's warnings while at least one thread is inside; from the first on its logs, and libtiff, are off.
+    """Ignores Pillow's warnings while at least one thread is inside; its logs and libtiff's are off once one has been.
 
-    Filters are the process's, so two threads that each used `warnings.catch_warnings` could restore them in the wrong
-    order, for good. Here the first to enter changes them, and the last to leave puts them back.
+    Warning filters belong to the process: two threads that each used `warnings.catch_warnings` could restore them in
+    the wrong order, for good. Here the first thread to enter changes them, and the last to leave puts them back.
     """
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class QuietPillow:
 
 @functools.cache
 def _silence_logs() -> None:
-    """Turn off Pillow's loggers and libtiff's handlers, which are the process's, for good; reading fails as before.
+    """Turn off Pillow's loggers and libtiff's handlers, for good and for the whole process; reading fails as before.
 
-    libtiff's are looked up in what Pillow itself is linked against, wherever that lies: another copy has its own.
+    libtiff's handlers are looked up in the copy that Pillow is linked with, since another copy has its own.
     """
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:

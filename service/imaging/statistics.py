@@ -1,7 +1,7 @@
 """Is this upload like the training images? Descriptors of colour, texture and layout, and a distance from the usual.
 
-A network answers whatever it is shown. These descriptors tell an image of another kind (a skin photograph sent to the
-retina model), so that the answer can carry a warning. They judge neither quality nor whether the answer is right.
+A network gives an answer for any image. These descriptors detect an image of another kind (a skin photograph sent to
+the retina model), so that the answer can carry a warning. They judge neither quality nor whether the answer is right.
 """
 
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ _FLOORS: dict[str, float] = {
     "contrast": 0.12,
     "dark_fraction": 0.15,
 }
-"""Each feature, and the least spread that is believed of it: other cameras and clinics differ by about that much,
-however alike a handful of training images are."""
+"""Each feature and the least spread that it is given: other cameras and clinics differ by about that much, however
+alike a handful of training images are."""
 
 FEATURES: tuple[str, ...] = tuple(_FLOORS)
 """The features' names, in order.
 
-Over the lit pixels (brightness at least 0.1), so that a dark surround does not count as a colour: the red and blue
-shares of the mean colour, the brightness, and relative to it the log of the colour's spread, the log of the mean step
-between neighbours, and the standard deviation. Over the whole image: the correlation of brightness with the distance
-from the centre, and the fraction that is not lit.
+Some are of the lit pixels only (brightness at least 0.1), so that a dark surround does not count as a colour: the red
+and blue shares of the mean colour, the brightness, and, relative to the brightness, the log of the colour's spread, the
+log of the mean step between neighbours, and the standard deviation. Two are of the whole image: the correlation of
+brightness with the distance from the centre, and the fraction that is not lit.
 """
 
 _SIDE = 64
@@ -98,8 +98,8 @@ class Likeness:
     def fit(cls, matrix: NDArray[np.float64]) -> Self:
         """Learn from the training images' features, float64 (n, len(FEATURES)), n at least 1; ten images suffice.
 
-        The limit is the 99 % quantile of each image's distance from the others, times a margin that is the larger the
-        fewer they are.
+        The limit is the 99 % quantile of each image's distance from the others, times a margin that is larger for fewer
+        images.
         """
         mean, scale = _centre(matrix)
         margin = 1.05 + 1.7 / np.sqrt(len(matrix))
@@ -108,20 +108,20 @@ class Likeness:
 
 
 def _reduced(image: Image) -> _Plane:
-    """Return float64 (3, 64, 64), 0 to 1; large images are thinned out first, which costs the features nothing."""
+    """Return float64 (3, 64, 64), 0 to 1; large images are thinned first, which does not harm the features."""
     few = PillowImage.fromarray(np.ascontiguousarray(thinned(image)))
     small = np.asarray(few.resize((_SIDE, _SIDE), PillowImage.Resampling.BOX))
     return np.ascontiguousarray(small.transpose(2, 0, 1)) / 255.0
 
 
 def _colour_spread(pixels: _Plane) -> float:
-    """Return the root mean square deviation of pixels' (3, n) chroma (colour less brightness) from its mean."""
+    """Return the RMS deviation of the chroma (colour less brightness) of pixels (3, n) from its mean."""
     chroma = pixels - pixels.mean(axis=0)
     return float(np.sqrt(np.square(chroma - chroma.mean(axis=1, keepdims=True)).mean()))
 
 
 def _mean_step(brightness: _Plane, lit: NDArray[np.bool_]) -> float:
-    """Return the mean absolute difference of neighbours that are both lit, down and across averaged."""
+    """Return the mean absolute difference of neighbours that are both lit; down and across are averaged."""
     steps = [np.abs(np.diff(brightness, axis=axis)) for axis in (0, 1)]
     both = [lit[1:] & lit[:-1], lit[:, 1:] & lit[:, :-1]]
     return sum(float(step[pairs].mean()) if pairs.any() else 0.0 for step, pairs in zip(steps, both, strict=True)) / 2
@@ -148,6 +148,6 @@ def _distances(
 
 
 def _distances_from_others(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each row's distance from what the other rows alone would have taught."""
+    """Return each row's distance from the centre of the other rows, in their scale."""
     left_out = (np.delete(matrix, row, axis=0) for row in range(len(matrix)))
     return np.concatenate([_distances(matrix[[row]], *_centre(others)) for row, others in enumerate(left_out)])

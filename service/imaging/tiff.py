@@ -1,7 +1,7 @@
 """Find the pages of a TIFF without decoding any, and whether one would cost more memory or time than its size says.
 
-Pillow counts pages by reading every directory in full and comparing each with all before it, which a few megabytes of
-tiny directories turn into minutes; and it counts thumbnails as pages.
+Pillow counts pages by reading every directory in full and comparing it with all before it. With a few megabytes of tiny
+directories that takes minutes. It also counts thumbnails as pages.
 """
 
 import struct
@@ -19,56 +19,56 @@ _OFFSETS, _BYTE_COUNTS = frozenset({273, 324}), frozenset({279, 325})
 """StripOffsets and TileOffsets; StripByteCounts and TileByteCounts."""
 
 _LISTS = _OFFSETS | _BYTE_COUNTS | {320}
-"""Beside those the colours of a palette: the tags with many numbers that are read."""
+"""These and a palette's colours: the tags that are read and have many numbers."""
 
 _FEW = frozenset(
     {254, *range(256, 260), 262, 266, 274, 277, 278, 282, 283, 284, 296, 322, 323, 338, 339, 529, 530, 532}
 )
-"""The tags with one number, or one or two for each channel, that are read."""
+"""The tags that are read and have one number, or one or two for each channel."""
 
 _BLOBS = frozenset({700, 34675})
-"""XMP and the colour profile, which Pillow looks at as well: bytes, as many as there may be."""
+"""XMP and the colour profile, which Pillow reads as well: any number of bytes."""
 
 _SUBDIRECTORIES = 330
-"""SubIFDs: where pictures lie that are no pages."""
+"""SubIFDs: pictures that are not pages."""
 
 _DEPTHS = frozenset({32997, 32998})
-"""ImageDepth and TileDepth: how many slices there are in one page, and in one tile. libtiff mixes them up."""
+"""ImageDepth and TileDepth: how many slices are in one page, and in one tile. libtiff confuses the two."""
 
 _METAMORPH_PLANES = 33629
-"""UIC2: of a MetaMorph stack (STK), with a value for each of the slices, which lie one behind the other."""
+"""UIC2, in a MetaMorph stack (STK): one value for each slice; the slices lie one behind the other."""
 
 _REDUCED_OR_MASK = 0b101
 """Bits of NewSubfileType: a smaller version of another page, or its transparency mask."""
 
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-"""The types of whole numbers that libtiff takes for each other, as `struct` names them."""
+"""The types of whole numbers, by `struct`'s names; libtiff accepts any of them in place of another."""
 
 _UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}
-"""The types that lists of numbers have, as NumPy names them."""
+"""The types of lists of numbers, by NumPy's names."""
 
 _LONG = 4
 _SHORT_OR_LONG = frozenset({3, _LONG})
 
 _BYTES = frozenset({1, 2, 6, 7})
-"""The types whose values Pillow keeps as bytes; of all others each value becomes a Python object."""
+"""The types whose values Pillow keeps as bytes; each value of any other type becomes a Python object."""
 
 _BYTES_OF = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""How many bytes one value of a type takes; libtiff passes over other types."""
+"""How many bytes one value of each type takes; libtiff ignores other types."""
 
 _MOST_PAGES = 10_000
 _MOST_VALUES = 1 << 18
 _MOST_OF_FEW = 1 << 10
 _MOST_TAGS, _MOST_TAGS_IN_ALL = 1_024, 1 << 18
 _MOST_SHARED_BYTES = 1 << 24
-"""By which strips and tiles may be longer, in all, than the file: programs write what is blank once, for all tiles that
-are. A piece can be of a million bytes that mean nothing, and all the others the same one."""
+"""By how much all strips and tiles together may be longer than the file: programs write a blank tile once, and let all
+blank tiles share it. But a piece can be a million meaningless bytes, and all other pieces the same one."""
 
 _MOST_PLAIN_PIECES = 1 << 14
-"""Strips or tiles of an uncompressed picture, each of which Pillow reads in Python, holding the interpreter lock."""
+"""Most strips or tiles of an uncompressed picture: Pillow reads each in Python, holding the interpreter lock."""
 
 _MOST_TILED = 2
-"""How many times the largest picture's pixels its tiles may have: those at its edges reach beyond it."""
+"""How many times the pixels of the largest picture all its tiles may have: tiles at its edges reach beyond it."""
 
 
 _Tag = tuple[int, int, int, bytes]
@@ -80,14 +80,14 @@ _Tags = list[_Tag]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One full-size picture: where its directory lies, and what that tells.
+    """One full-size picture: where its directory lies, and what the directory says.
 
-    The longest of its tags is of `most_values`, and all take `value_bytes` of the file; `is_sparing` is False if one
-    that is read has more values than it could need, or of another kind. The picture lies in `pieces`: tiles of this
-    (width, height), or strips of `strip_rows`, None if that is not told; the tags `byte_counts` tell how long each is.
-    `is_clear` is False if a size is told twice, or not as one whole number above 0: readers differ in what they make of
-    it, so that the size that is checked need not be the size that is decoded. `is_cut`: readers differ in which of its
-    tags are left, for some were lost.
+    Its longest tag has `most_values` values, and all values take `value_bytes` of the file. `is_sparing` is False if a
+    tag that is read has more values than it could need, or values of another kind. The picture lies in `pieces` pieces:
+    tiles of `tile` (width, height), or strips of `strip_rows` rows, None if that is not said; the tags `byte_counts`
+    say how long each piece is. `is_clear` is False if a size is given twice, or not as one whole number above 0:
+    readers take that differently, so that the size that is checked need not be the size that is decoded. `is_cut`: some
+    tags were lost, and readers differ in which of the others they use.
     """
 
     offset: int
@@ -104,14 +104,14 @@ class Page:
     is_cut: bool
 
     def pixels_to_decode(self, width: int, height: int) -> int:
-        """Return how many pixels there are in what is decoded for a picture of this size: in whole tiles, if any."""
+        """Return how many pixels are decoded for a picture of this size: those of whole tiles, if there are tiles."""
         if self.tile is None:
             return width * height
         across, down = -(-width // self.tile[0]), -(-height // self.tile[1])
         return across * down * self.tile[0] * self.tile[1]
 
     def piece_pixels(self, width: int, height: int) -> int:
-        """Return how many pixels there are in the largest tile or strip of a picture of this size."""
+        """Return how many pixels the largest tile or strip of a picture of this size has."""
         if self.tile is not None:
             return self.tile[0] * self.tile[1]
         return width * min(self.strip_rows or height, height)
@@ -132,8 +132,8 @@ def pages(upload: bytes) -> list[Page]:
     """Return the full-size pages in the file's order; thumbnails count only if there is nothing else.
 
     Raises:
-        DamagedImage: there is no readable directory, or there are more than 10,000, or of more tags than is usual, or
-            there are thumbnails only, beside pictures that are no pages.
+        DamagedImage: there is no readable directory, there are more than 10,000 or one has more tags than any program
+            writes, or there are only thumbnails, beside pictures that are not pages.
     """
     layout = _layout(upload)
     directories = _directories(upload, layout)
@@ -154,12 +154,12 @@ def pages(upload: bytes) -> list[Page]:
 
 
 def alone(upload: bytes, page: Page) -> bytes:
-    """Return the file with `page` made its first, so that a reader need not look at any other.
+    """Return the file with `page` made its first page, so that a reader need not look at any other.
 
     Raises:
-        DamagedImage: it has more values in a tag, or pieces, than any sound picture needs, values that lie over each
-            other or behind the end of the file, sizes that are not clear, or a volume, or the file is a big-endian
-            BigTIFF, which Pillow takes for a classic one.
+        DamagedImage: the page has more values in a tag, or more pieces, than any sound picture needs; or it has values
+            that overlap or lie behind the end of the file, unclear sizes, or a volume; or the file is a big-endian
+            BigTIFF, which Pillow takes for a classic TIFF.
     """
     if upload.startswith(b"MM\0+"):
         raise DamagedImage("big-endian BigTIFF cannot be read; save it as little-endian, or as classic TIFF")
@@ -178,7 +178,7 @@ def alone(upload: bytes, page: Page) -> bytes:
 
 
 def retold(upload: bytes, numbers: Mapping[int, int]) -> bytes:
-    """Return the file with these whole numbers in those tags of its first directory that it has."""
+    """Return the file with these whole numbers, by tag, in its first directory; tags that it lacks are not added."""
     layout = _layout(upload)
     (offset,) = layout.next.unpack_from(upload, layout.first_at)
     (count,) = layout.count.unpack_from(upload, offset)
@@ -207,7 +207,8 @@ def _check_lists(upload: bytes, page: Page, layout: _Layout) -> None:
 def check_tiles(page: Page, size: tuple[int, int], max_pixels: int) -> None:
     """Raise ImageTooLarge if a picture of `size` (width, height) has tiles of more pixels than are allowed.
 
-    One tile may have `max_pixels`, for it is held in memory; all together twice as many, for each is decoded whole.
+    One tile may have `max_pixels`, since it is held in memory; all together may have twice as many, since each is
+    decoded whole.
     """
     if page.tile is None:
         return
@@ -232,7 +233,7 @@ def _layout(upload: bytes) -> _Layout:
 
 
 def _directories(upload: bytes, layout: _Layout) -> Iterator[tuple[int, _Tags]]:
-    """Yield each directory's offset and tags; end at the first that is broken or was seen before."""
+    """Yield each directory's offset and tags, up to the first that is broken or was seen before."""
     seen: set[int] = set()
     budget = min(len(upload), _MOST_TAGS_IN_ALL * layout.entry.size)  # directories of a sound file do not overlap
     try:
@@ -279,10 +280,10 @@ def _page(offset: int, tags: _Tags, layout: _Layout, file_bytes: int) -> Page:
 
 
 def _is_cut(tags: _Tags, layout: _Layout, file_bytes: int) -> bool:
-    """Whether the end of the file was lost, or filled up with zeros, and with it what Pillow has to know.
+    """Whether the end of the file was lost, or replaced by zeros, and with it something that Pillow needs.
 
-    Pillow reads no tag behind the first whose values are missing, even if that is a mere description: signed levels and
-    floats come as unsigned ones then, and what is turned lies. libtiff does not tell, for it goes on.
+    Pillow reads no tag behind the first one whose values are missing, even if that is only a description. Signed levels
+    and floats then come as unsigned ones, and a turned picture is not set upright. libtiff does not warn: it goes on.
     """
     missing = [at for at, entry in enumerate(tags) if _is_missing(entry, layout, file_bytes)]
     needed = [at for at, (tag, *_) in enumerate(tags) if tag in _FEW | _LISTS]
@@ -297,19 +298,19 @@ def _is_missing(entry: _Tag, layout: _Layout, file_bytes: int) -> bool:
 
 
 def _is_of_volume(entry: _Tag, layout: _Layout) -> bool:
-    """Whether a tag tells that there are several slices in the page."""
+    """Whether a tag says that the page holds several slices."""
     tag, _, values, _ = entry
     return (tag in _DEPTHS and _number(entry, layout) != 1) or (tag == _METAMORPH_PLANES and values != 1)
 
 
 def _value_bytes(entry: _Tag, layout: _Layout, file_bytes: int) -> int:
-    """Return how many bytes an entry's values take; 0 if they do not lie in the file, where nobody can read them."""
+    """Return how many bytes an entry's values take; 0 if they do not lie in the file and so cannot be read."""
     _, type_, values, _ = entry
     return 0 if _is_missing(entry, layout, file_bytes) else values * _BYTES_OF.get(type_, 0)
 
 
 def _is_sparing(entry: _Tag) -> bool:
-    """Whether a tag that is read has as many numbers as it may; of bytes and fractions there could be no end."""
+    """Whether a tag that is read has no more numbers than it may; of bytes and fractions there could be any number."""
     tag, type_, values, _ = entry
     if tag in _LISTS:
         return values <= _MOST_VALUES and (type_ in _UNSIGNED or values == 1)
@@ -317,7 +318,7 @@ def _is_sparing(entry: _Tag) -> bool:
 
 
 def _sum(entry: _Tag, layout: _Layout, upload: bytes) -> int:
-    """Return the sum of an entry's numbers, 0 if they are none, or do not lie in the file."""
+    """Return the sum of an entry's numbers; 0 if they are not numbers or do not lie in the file."""
     _, type_, values, inline = entry
     code, size = _UNSIGNED.get(type_), values * _BYTES_OF.get(type_, 0)
     if code is None or not _is_sparing(entry):
@@ -331,18 +332,18 @@ def _sum(entry: _Tag, layout: _Layout, upload: bytes) -> int:
 
 
 def _is_compressed(tags: _Tags, layout: _Layout) -> bool:
-    """Whether Pillow takes the picture for compressed beyond doubt: it ignores some types of numbers."""
+    """Whether Pillow certainly takes the picture for compressed: it ignores numbers of some types."""
     told = [entry for entry in tags if entry[0] == _COMPRESSION]
     return bool(told) and all(entry[1] in _SHORT_OR_LONG and _number(entry, layout) > 1 for entry in told)
 
 
 def _is_plain(tags: _Tags, layout: _Layout) -> bool:
-    """Whether the picture is uncompressed beyond doubt: nobody heeds then how long its pieces are said to be."""
+    """Whether the picture is certainly uncompressed: readers then ignore how long its pieces are said to be."""
     return all(_number(entry, layout) == 1 for entry in tags if entry[0] == _COMPRESSION)
 
 
 def _numbers(wanted: int, tags: _Tags, layout: _Layout) -> list[int]:
-    """Return what each entry of this tag tells; sound directories have one at most."""
+    """Return the number in each entry of this tag; sound directories have at most one."""
     return [_number(entry, layout) for entry in tags if entry[0] == wanted]
 
 
@@ -351,7 +352,7 @@ def _is_lesser(tags: _Tags, layout: _Layout) -> bool:
 
 
 def _number(entry: _Tag, layout: _Layout) -> int:
-    """Return the one whole number that lies inline in an entry, 0 if something else does."""
+    """Return the one whole number that lies inline in an entry; 0 if it holds anything else."""
     _, type_, values, inline = entry
     code = _WHOLE_NUMBERS.get(type_, "")
     if not code or values != 1 or struct.calcsize("=" + code) > len(inline):

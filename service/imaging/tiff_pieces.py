@@ -6,9 +6,9 @@ from PIL.TiffImagePlugin import STRIPBYTECOUNTS, STRIPOFFSETS, TILEBYTECOUNTS, T
 
 
 def pieces(image: TiffImageFile) -> Iterator[tuple[int, int]]:
-    """Yield where in the file each strip or tile begins and ends; of some that are told by halves, none."""
+    """Yield where in the file each strip or tile begins and ends; skip those without an offset or a length."""
     tags = image.tag_v2
     offsets = tags.get(STRIPOFFSETS) or tags.get(TILEOFFSETS) or ()
     lengths = tags.get(STRIPBYTECOUNTS) or tags.get(TILEBYTECOUNTS) or ()
-    for start, length in zip(offsets, lengths, strict=False):  # of too few libtiff makes an error, or guesses the rest
+    for start, length in zip(offsets, lengths, strict=False):  # if one list is short, libtiff fails or guesses the rest
         yield start, start + length

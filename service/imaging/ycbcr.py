@@ -1,7 +1,7 @@
-"""Refuse a TIFF in YCbCr of which Pillow would show, without a word, some pieces black or in wrong colours.
+"""Refuse a TIFF in YCbCr of which Pillow would silently show some pieces black or in wrong colours.
 
-Unless it holds JPEGs, libtiff brings such a compressed picture to RGB itself, and goes on where a strip or tile cannot
-be decompressed. It stops there if it is told that the same bytes are grey: so they are decompressed once more.
+Unless it holds JPEGs, libtiff converts such a compressed picture to RGB itself, and goes on if a strip or tile cannot
+be decompressed. It stops there if the same bytes are declared to be grey, so they are decompressed once more as grey.
 """
 
 import io
@@ -26,10 +26,10 @@ _GREY, _YCBCR = 1, 6
 _JPEGS = frozenset({6, 7})
 
 _UNSAID = (2, 2)
-"""How many pixels, across and down, share their colour in a file that does not say."""
+"""How many pixels, across and down, share their colour if the file does not say."""
 
 _SHARING = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (4, 4))
-"""What libtiff reads."""
+"""The ways of sharing that libtiff reads."""
 
 
 def shares_colours(image: TiffImageFile) -> bool:
@@ -46,16 +46,17 @@ def check_header(page: tiff.Page, image: TiffImageFile) -> None:
     across, down = _sharing(image)
     if page.tile is not None:
         return
-    if (across, down) == (4, 4) and -(-image.width // across) % 2:  # it reads some bytes too few of each strip
+    if (across, down) == (4, 4) and -(-image.width // across) % 2:  # libtiff reads too few bytes of each strip
         raise DamagedImage("the TIFF has a colour for each 4 × 4 pixels, and an odd number of them; save it as RGB")
     if page.strip_rows is not None and page.strip_rows < image.height and page.strip_rows % down:
         raise DamagedImage("the TIFF has strips of rows that share their colours with others; save it as RGB")
 
 
 def check_pieces(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
-    """Raise Pillow's OSError if a strip or tile of `page` cannot be decompressed; it is the first in `upload`.
+    """Raise Pillow's OSError if a strip or tile of `page` cannot be decompressed; the page is the first in `upload`.
 
-    Costs a copy of the upload, and 1 to 3 bytes of memory a pixel, until it is done. `check_header` has passed it.
+    `check_header` must have passed the page. Costs a copy of the upload, and 1 to 3 bytes of memory a pixel, until it
+    is done.
     """
     if _is_brought_to_rgb(image):
         TiffImageFile(io.BytesIO(tiff.retold(upload, _as_grey(page, image)))).load()
@@ -67,14 +68,14 @@ def _is_brought_to_rgb(image: TiffImageFile) -> bool:
 
 
 def _sharing(image: TiffImageFile) -> tuple[int, ...]:
-    """Return how many pixels, across and down, share their colour; whatever it may be that the file says."""
+    """Return how many pixels, across and down, share their colour: what the file says, whatever it is."""
     return tuple[int, ...](image.tag_v2.get(YCBCRSUBSAMPLING, _UNSAID))
 
 
 def _as_grey(page: tiff.Page, image: TiffImageFile) -> dict[int, int]:
     """Return the tags of a grey picture that lies in as many strips or tiles, of as many bytes each.
 
-    Samples in YCbCr lie in blocks: the light of all pixels that share their colour, and their colour.
+    YCbCr samples lie in blocks: the light of all pixels that share their colour, then that colour.
     """
     across, down = _sharing(image)
     samples = across * down + 2

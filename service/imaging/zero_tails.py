@@ -1,7 +1,7 @@
-"""Refuse a TIFF of which a compressed strip or tile ends in zeros, as a copy that broke off leaves them behind.
+"""Refuse a TIFF in which a compressed strip or tile ends in zeros, as a copy that broke off leaves them behind.
 
-To inflate and LZW they are codes as any others, so that the rest of the piece comes as garbage, or black. The checksum
-at the end of what was deflated would tell, or that LZW has no end; but libtiff stops where the piece is full.
+To inflate and LZW the zeros are codes like any others, so that the rest of the piece comes as garbage, or black. The
+checksum at the end of deflated data, or LZW's missing end, would show it; but libtiff stops where the piece is full.
 """
 
 import zlib
@@ -17,16 +17,16 @@ _LZW, _XZ = 5, 34_925
 _DEFLATE = frozenset({8, 32_946})
 
 _ZEROS = bytes(4)
-"""The checksum at the end of what was deflated is next to never 0; LZW's end has some bit set; XZ's are letters."""
+"""No usual end: the checksum behind deflated data is hardly ever 0; LZW's end has a bit set; XZ's are letters."""
 
 _END_OF_LZW, _END_BITS = 0x101, 9
-"""A code of 9 to 12 bits, from a byte's highest bit down; of those below it in the last byte none is set."""
+"""A code of 9 to 12 bits, from a byte's highest bit down; the bits below it in the last byte are not set."""
 
 
 def check(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
-    """Raise DamagedImage if a strip or tile ends in zeros, unless these lie behind the end of what was compressed.
+    """Raise DamagedImage if a strip or tile ends in zeros, unless these lie behind the end of the compressed data.
 
-    Costs next to nothing, but where there are such zeros in a deflated one: those pieces are inflated once more.
+    Costs next to nothing, except that deflated pieces that end in zeros are inflated once more.
     """
     compression = image.tag_v2.get(COMPRESSION)
     if compression not in _DEFLATE | {_LZW, _XZ}:
@@ -38,20 +38,20 @@ def check(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
 
 
 def _ends(piece: memoryview, compression: int, most: int) -> bool:
-    """Whether what was compressed has its end before the zeros."""
+    """Whether the compressed data end before the zeros."""
     if compression == _LZW:
         return _ends_in_lzw(bytes(piece))
     return compression in _DEFLATE and _inflates(piece, most)
 
 
 def _ends_in_lzw(piece: bytes) -> bool:
-    """Whether the last bits that are set are those of LZW's end: one cut of 256 leaves such bits by chance."""
+    """Whether the last set bits are those of LZW's end: by chance, one broken-off copy in 256 has such bits."""
     last = int.from_bytes(piece.rstrip(b"\0")[-3:])
     return last > 0 and (last // (last & -last)) % 2**_END_BITS == _END_OF_LZW
 
 
 def _inflates(piece: memoryview, most: int) -> bool:
-    """Whether a piece inflates to an end, checksum included, within so many bytes and one step."""
+    """Whether a piece inflates to its end, checksum included, within `most` bytes and one step."""
     inflating = zlib.decompressobj()
     try:
         for more in steps(inflating, piece):
