@@ -1,4 +1,4 @@
-"""Networks, each one paper: torch only. Knows no files, no HTTP, no settings."""
+"""Networks, one for each paper. Depends on torch only: no files, no HTTP, no settings."""
 
 from service.network.registry import (
     ARCHITECTURES,

@@ -1,6 +1,6 @@
 """AL-Net: RepVGG encoder, Lite R-ASPP, asymmetric decoder (Du et al., Front. Signal Process. 2:842925, 2022, Fig. 1).
 
-The paper leaves channel numbers and the grid of the low-level fusion out; our reading is in docs/network.md.
+The paper does not give the numbers of channels or the grid of the low-level fusion; our reading is in docs/network.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +25,10 @@ T = TypeVar("T")
 HEAD_CHANNELS = 48
 
 CONTEXTS: dict[str, tuple[Callable[[int, int], nn.Module], int]] = {"lr-aspp": (LRASPP, 64), "aspp": (ASPP, 193)}
-"""Context extractors and the channels with which AL-Net has the parameters of Table 3, re-parameterised."""
+"""Context extractors, and the channels with which AL-Net, re-parameterised, has the parameters of Table 3."""
 
 DECODERS: dict[str, tuple[int, ...]] = {"a": (32, 32), "u": (24, 24, 16, 16)}
-"""Decoders and the channels of their convolutions with which AL-Net has the parameters of Table 4, re-parameterised."""
+"""Decoders, and their convolutions' channels with which AL-Net, re-parameterised, has the parameters of Table 4."""
 
 
 def al_net(
@@ -46,18 +46,18 @@ def al_net(
     """Return AL-Net, or one of the variants of its ablation study (§ 4.4, Tables 2 to 4), as it is trained.
 
     Args:
-        encoder: repvgg-a1, or resnet34 (Table 2), or efficientnet-lite0, -lite1 or -lite2 (not the paper's).
+        encoder: repvgg-a1, resnet34 (Table 2), or efficientnet-lite0, -lite1 or -lite2 (not in the paper).
         context: lr-aspp, or aspp (Table 3).
         decoder: a, the asymmetric one, or u, that of U-Net (Table 4).
-        blocks: RepVGG blocks a stage; None: those of RepVGG-A1.
+        blocks: RepVGG blocks per stage; None: those of RepVGG-A1.
         widths: channels of RepVGG's F1 to F5; None: `WIDTHS`.
         context_channels: channels of the context extractor; None: as in `CONTEXTS`.
         decoder_channels: of the a-decoder's two convolutions, or the u-decoder's four levels; None: as in `DECODERS`.
-        head_channels: channels in which the a-decoder adds low and high-level features.
-        fusion_stride: grid on which the a-decoder fuses F1 to F4: 1 the image's (Eq. 2 read literally), 2 that of F1.
+        head_channels: channels in which the a-decoder adds low-level and high-level features.
+        fusion_stride: grid on which the a-decoder fuses F1 to F4: 1: the image's (Eq. 2 read literally); 2: that of F1.
 
     Raises:
-        ValueError: a value is none of these, or belongs to a part that is not used.
+        ValueError: a value is not one of these, or belongs to a part that is not used.
     """
     features = _encoder(encoder, blocks, widths)
     extractor, usual_channels = _one_of("context", CONTEXTS, context)
@@ -82,10 +82,10 @@ def al_net(
 
 
 class ALNet(nn.Module):
-    """AL-Net as it is trained; `reparameterize` gives the one that is served.
+    """AL-Net as it is trained; `reparameterize` gives the network that is served.
 
     Takes (N, 3, H, W), normalised; gives logits (N, 1, H, W). Any size from 1 × 1. The arguments are those of `al_net`,
-    with the encoder and the context extractor as modules.
+    but the encoder and the context extractor are modules.
     """
 
     def __init__(
@@ -118,17 +118,17 @@ class ALNet(nn.Module):
         """Compute Eqs. 1 to 3: fuse the low-level features, add the context, reduce to one logit a pixel."""
         *fine, coarsest = self.encoder(image)
         fused = fuse(fine, image if self.fusion_stride == 1 else fine[0])
-        # The paper's order is up-sampling first. The 1×1s commute with it, and cost a fraction on the coarse grids.
+        # The paper up-samples first. The 1×1s commute with up-sampling, and cost a fraction on the coarse grids.
         low = upsample(self.out(self.low(self.decoder(fused))), image)
         high = F.conv2d(self.high(self.context(coarsest)), self.out.weight)
         return low + upsample(upsample(high, fine[-1]), image)
 
     @torch.no_grad()
     def reparameterize(self) -> "PlainALNet":
-        """Return the network that computes the same in evaluation mode with one 1×1 on each path; it shares the parts.
+        """Return the network that computes the same in evaluation mode with one 1×1 on each path; it shares all else.
 
-        A 1×1 convolution commutes with bilinear up-sampling (whose weights sum to one at each point), so `low`, `high`
-        and `out` run before it, and multiply into one 1×1 for each of the two paths.
+        A 1×1 convolution commutes with bilinear up-sampling (whose weights sum to one at each point). So `low`, `high`
+        and `out` can run before it, and `out` multiplies with `low` and with `high` into one 1×1 each.
         """
         low, high = self._multiplied()
         return PlainALNet(
@@ -144,8 +144,8 @@ class ALNet(nn.Module):
     def begin_multiplied(self, low: nn.Conv2d, high: nn.Conv2d) -> None:
         """Let `out` after `low`, and after `high`, compute what these 1×1s of the re-parameterised network do.
 
-        Many weights multiply into the same two: `low` and `high` are moved no farther from what they are than that
-        takes, along the one direction that `out` looks at, and `out` but for its bias stays what it is.
+        Many weights multiply into the same two 1×1s. The least change is made: `low` and `high` move only along the one
+        direction that `out` looks at, no farther than needed, and of `out` only the bias changes.
         """
         out = self.out.weight.double().flatten(1)
         towards = out.T / out.square().sum()

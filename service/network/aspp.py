@@ -13,8 +13,8 @@ class ASPP(nn.Module):
     """A 1×1 convolution, a 3×3 convolution dilated by each of `rates`, and the image's mean, side by side; then 1×1.
 
     Takes (N, in_channels, H, W); gives (N, channels, H, W), at least 0. Each branch has `channels` channels, batch norm
-    and ReLU. Only the image's mean has a bias instead of the batch norm: it is one pixel an image, so that a batch of
-    one would have no statistics in training, and a small batch poor ones.
+    and ReLU. Only the branch of the image's mean has a bias instead of the batch norm: the mean is one pixel per image,
+    so that a batch of one would have no statistics in training, and a small batch poor ones.
     """
 
     def __init__(self, in_channels: int, channels: int, rates: Sequence[int] = (6, 12, 18)) -> None:

@@ -1,7 +1,7 @@
 """CE-Net: a ResNet-34 U-shape with dense atrous convolution and multi-kernel pooling between encoder and decoder.
 
 Gu, Cheng, Fu, Zhou, Hao, Zhao, Zhang, Gao and Liu, IEEE Trans. Med. Imaging 38(10), 2019, arXiv:1903.02740, Fig. 1.
-Details that the paper leaves out are those of the authors' published code (Guzaiwang/CE-Net).
+Details that the paper leaves out are as in the authors' published code (Guzaiwang/CE-Net).
 """
 
 from functools import reduce
@@ -15,15 +15,15 @@ from service.network.resnet import resnet_encoder
 from service.network.upsample import upsample
 
 POOLS = (2, 3, 5, 6)
-"""Sizes and strides of RMP's poolings (Fig. 4)."""
+"""Sizes and strides of the poolings in RMP (Fig. 4)."""
 
 
 class CENet(nn.Module):
     """Takes (N, 3, H, W), normalised; gives logits (N, 1, H, W). Any size from 1 × 1.
 
-    Each up-sampling doubles the size and is cut to that of the features it joins, which changes nothing on multiples
-    of 32. In training form it has 29.00 M parameters, with its batch norms folded the 28.99 M of the AL-Net paper's
-    Table 5. Weights start as PyTorch's defaults; the authors' encoder starts from ImageNet's.
+    Each up-sampling doubles the size; the result is cut to the size of the features that it joins, which changes
+    nothing for multiples of 32. In training form it has 29.00 M parameters; with its batch norms folded, the 28.99 M of
+    the AL-Net paper's Table 5. Weights start as PyTorch's defaults; the authors' encoder starts from ImageNet's.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class CENet(nn.Module):
         self.out = nn.Conv2d(32, 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Encode, widen the context, and decode with F4, F3 and F2 added on the way; F1 only gives its size."""
+        """Encode, widen the context, and decode, adding F4, F3 and F2 on the way; F1 only gives its size."""
         stem, *finer, coarsest = self.encoder(image)
         x = self.rmp(self.dac(coarsest))
         for decode, skip in zip(self.decoder, reversed(finer), strict=False):
@@ -80,7 +80,7 @@ class RMP(nn.Module):
     """Residual multi-kernel pooling: the input beside its maxima over four window sizes, one channel each (Fig. 4).
 
     Takes (N, channels, H, W); gives (N, channels + 4, H, W), the pooled channels first. The four share one 1×1
-    convolution, as in the authors' code. A window larger than the features shrinks to them.
+    convolution, as in the authors' code. A window that is larger than the features shrinks to their size.
     """
 
     def __init__(self, channels: int) -> None:
@@ -88,7 +88,7 @@ class RMP(nn.Module):
         self.project = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the pooled channels, brought back bilinearly, and the input."""
+        """Return the pooled channels, brought back to the input's size bilinearly, and the input."""
         pooled = (self.project(F.max_pool2d(x, [min(pool, side) for side in x.shape[2:]])) for pool in POOLS)
         context = [upsample(one, like=x) for one in pooled]
         return torch.cat([*context, x], 1)
@@ -138,5 +138,5 @@ class TransposedNormReLU(nn.Module):
 
 
 def _cut(x: Tensor, like: Tensor) -> Tensor:
-    """Leave out the last row and column where `x` is one larger than `like`."""
+    """Cut off the last row and column where `x` is larger than `like` by one."""
     return x[..., : like.shape[2], : like.shape[3]]

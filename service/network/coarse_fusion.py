@@ -1,12 +1,14 @@
-"""The a-decoder's first convolution where it costs least: what comes from coarse features is computed on their grids.
+"""The a-decoder's first convolution, computed where it costs least: for coarse features, on their own grids.
 
-AL-Net brings F1 to F4 to one grid and convolves all channels there, 3×3 (Eq. 2): half of its multiply-accumulates.
-Bilinear up-sampling and a convolution are both linear, so the share of a coarse feature x is exactly
+AL-Net brings F1 to F4 to one grid and convolves all channels there, 3×3 (Eq. 2). That takes half of the network's
+multiply-accumulates. Bilinear up-sampling and a convolution are both linear, so the share of a coarse feature x is
+exactly
 
     y = Σ over taps (i, j) of D_i · (W_ij x) · A_jᵀ
 
-with W_ij x a 1×1 convolution on the coarse grid, and D_i, A_j the up-sampling of rows and columns, shifted by the tap
-and zero where the convolution's padding is. Three products instead of a convolution on the fine grid.
+where W_ij x is a 1×1 convolution on the coarse grid, and D_i and A_j are the up-sampling of rows and of columns,
+shifted by the tap and zero where the convolution's padding is: three products instead of a convolution on the fine
+grid.
 """
 
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ class CoarseFusion(nn.Module):
     """Computes `conv(fuse(features, like))` for features of fixed `sizes` and a `like` of the size `fine`.
 
     `conv` is a 3×3 convolution of padding 1 with a bias. Which features take the coarse way is decided once, by
-    counting multiply-accumulates; the others are up-sampled as ever, each convolved by itself: that spares a copy.
+    counting multiply-accumulates. The others are up-sampled as usual; each is convolved by itself, which saves a copy.
     """
 
     across: Tensor
@@ -58,7 +60,7 @@ class CoarseFusion(nn.Module):
 class TapColumns(nn.Module):
     """The part of the product that mixes channels and rows: Σ over i of D_i · (W_ij x), for each j, transposed.
 
-    Takes (N, C, h, w); gives (N, out, 3·w, H): for each output channel the three taps j, one above the other.
+    Takes (N, C, h, w); gives (N, out, 3·w, H): for each output channel, the three taps j one above the other.
     """
 
     down: Tensor
@@ -72,14 +74,14 @@ class TapColumns(nn.Module):
         self.outputs = outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the columns, see the class. They lie transposed, so that both products have their constant last."""
+        """Return the columns described above, transposed so that both products have their constant last."""
         beside = torch.cat(self.taps(x.transpose(2, 3)).chunk(3, 1), 3)
         columns = beside @ self.down
         return columns.reshape(x.shape[0], self.outputs, 3 * x.shape[3], self.down.shape[1])
 
 
 def share_of(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """Return the 3×3 convolution with a part of another's `weight`, (out, in, 3, 3): its share of that one's inputs."""
+    """Return the 3×3 convolution for a share of another one's inputs, of which `weight` is (out, in, 3, 3)."""
     outputs, inputs = weight.shape[:2]
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     convolution.weight.data = weight.contiguous()

@@ -1,4 +1,4 @@
-"""Convolutions with a batch norm behind them, and the algebra that folds the norm away."""
+"""Convolutions followed by a batch norm, and the algebra that folds the norm away."""
 
 import math
 
@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TRAINED_SIZE = 0.1
-"""Root mean square of the weights of a channel that a batch norm follows, once AdamW has trained them for long.
+"""Root mean square of the weights of a channel that a batch norm follows, after long training with AdamW.
 
 Steps lengthen such weights and decay shortens them, to a balance near √(learning rate / (2 × decay)) (Kosson, 2024).
 """
 
 
 class ConvNorm(nn.Module):
-    """A convolution of odd `size`, padded so that it keeps the image's size at stride 1, and batch norm.
+    """A convolution of odd `size`, padded to keep the image's size at stride 1, then batch norm.
 
     Takes (N, in_channels, H, W); gives (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
     """
@@ -34,7 +34,7 @@ class ConvNorm(nn.Module):
 
     @torch.no_grad()
     def reparameterize(self) -> nn.Module:
-        """Return the one convolution that computes the same in evaluation mode."""
+        """Return one convolution that computes the same in evaluation mode."""
         return convolution(*fold(self.conv.weight, self.norm), like=self.conv)
 
 
@@ -53,7 +53,7 @@ class ConvNormReLU(ConvNorm):
 def fold(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Fold a batch normalisation into the kernel before it; return (kernel, bias), both float64.
 
-    Float64, so that summing the branches adds no rounding of its own.
+    They are float64 so that summing branches adds no rounding.
 
     Raises:
         ValueError: the norm keeps no running statistics.
@@ -65,16 +65,16 @@ def fold(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def without_values(kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a kernel of that shape and a bias for it, float64, on the meta device, where tensors have no values.
+    """Return a kernel of the same shape and a bias for it, float64, on the meta device, where tensors have no values.
 
-    To compute with such tensors, PyTorch imports its compiler and SymPy: 800 modules, a tenth of a server's start.
+    Nothing is computed: PyTorch would import its compiler and SymPy for it, 800 modules, a tenth of a server's start.
     """
     kernel = torch.empty(kernel.shape, dtype=torch.float64, device="meta")
     return kernel, kernel[:, 0, 0, 0]
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return what a batch normalisation multiplies each channel by in evaluation mode, and then adds; both float64.
+    """Return what a batch norm in evaluation mode multiplies each channel by, and what it then adds; both float64.
 
     Raises:
         ValueError: the norm keeps no running statistics.
@@ -89,9 +89,9 @@ def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 def begin_computing(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d, kernel: Tensor, bias: Tensor) -> None:
     """Let a convolution and its batch norm compute in evaluation mode what one convolution of `kernel` and `bias` does.
 
-    Each channel's weights become as large as those of a network that was trained for long, which the norm undoes. A
-    folded kernel is up to forty times smaller, and Adam, whose steps are as long for small weights as for large ones,
-    would forget within fifty of them what it knew.
+    Each channel's weights become as large as in a network after long training; the norm undoes that. A folded kernel is
+    up to forty times smaller. Adam's steps are as long for small weights as for large ones, and within fifty of them
+    would erase what such a kernel holds.
 
     Raises:
         RuntimeError: `kernel` or `bias` has another shape.
@@ -102,12 +102,12 @@ def begin_computing(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d, 
     times = torch.where(size > 0, TRAINED_SIZE / size, 1)
     channels.mul_(times[:, None, None, None])
     norm.reset_parameters()
-    norm.weight.copy_(math.sqrt(1 + norm.eps) / times)  # of a variance of 1
+    norm.weight.copy_(math.sqrt(1 + norm.eps) / times)  # for a running variance of 1
     norm.bias.copy_(bias)
 
 
 def convolution(kernel: Tensor, bias: Tensor, *, like: nn.Conv2d) -> nn.Conv2d:
-    """Return a plain convolution of the odd `kernel` and `bias`, padded so that stride 1 keeps the image's size.
+    """Return a plain convolution of the odd-sized `kernel` and `bias`, padded so that stride 1 keeps the image's size.
 
     Stride, dilation, groups, dtype and device are those of `like`.
     """

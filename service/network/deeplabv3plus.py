@@ -33,7 +33,7 @@ class DeepLabV3Plus(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Join the context to the detail at 1/4 of the size, decode there, and bring the logits to the image's grid."""
+        """Join context and detail at 1/4 of the size, decode there, and bring the logits to the image's grid."""
         _, fine, _, _, coarsest = self.encoder(image)
         detail = self.detail(fine)
         context = upsample(self.context(coarsest), like=detail)

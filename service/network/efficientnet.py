@@ -1,8 +1,8 @@
 """EfficientNet-Lite as an encoder: EfficientNet (Tan and Le, ICML 2019, arXiv:1905.11946) without squeeze and swish.
 
 The Lite variants (github.com/tensorflow/tpu, models/official/efficientnet/lite) have ReLU6 for swish, no
-squeeze-and-excitation, and a stem and head that are not scaled. Here as a larger network whose ImageNet weights can be
-had, from which AL-Net learns (docs/training.md).
+squeeze-and-excitation, and a stem and head that are not scaled. It is here as a larger network with available ImageNet
+weights, from which AL-Net learns (docs/training.md).
 """
 
 import itertools
@@ -17,14 +17,14 @@ from service.network.convolution import fold
 from service.network.repvgg import Encoder
 
 EPSILON, MOMENTUM = 1e-3, 0.01
-"""Of the batch norms, as in the published code."""
+"""Settings of the batch norms, as in the published code."""
 
 STEM = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """So many blocks (before scaling) of a depthwise kernel size, with the stride of the first, to `channels`."""
+    """`blocks` blocks (before scaling) with a depthwise kernel of `size`, giving `channels`; the first has `stride`."""
 
     blocks: int
     size: int
@@ -42,24 +42,24 @@ STAGES = (
     Stage(4, 5, 2, 6, 192),
     Stage(1, 3, 1, 6, 320),
 )
-"""EfficientNet-B0 (Table 1)."""
+"""The stages of EfficientNet-B0 (Table 1)."""
 
 ENDS = (1, 2, 3, 5, 7)
-"""How many of the stages lie before the end of F1 to F5."""
+"""How many stages lie before the end of each of F1 to F5."""
 
 KINDS: dict[str, tuple[float, float]] = {
     "efficientnet-lite0": (1.0, 1.0),
     "efficientnet-lite1": (1.0, 1.1),
     "efficientnet-lite2": (1.1, 1.2),
 }
-"""By what width and depth are multiplied."""
+"""The factors of width and depth."""
 
 
 class SameConvNorm(nn.Module):
     """A convolution padded as TensorFlow's SAME does, and batch norm.
 
     Takes (N, in_channels, H, W); gives (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). At stride 2 an even size is
-    padded at its end only, which PyTorch's own padding cannot say.
+    padded at its end only, which PyTorch's own padding cannot express.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: int, *, stride: int = 1, groups: int = 1) -> None:
@@ -93,7 +93,7 @@ class SameConv(nn.Conv2d):
 
 
 def same_convolution(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Return ⌈size / stride⌉ pixels a side, what is padded shared between both sides, the end taking the odd one."""
+    """Return ⌈size / stride⌉ pixels a side; both ends share the padding, and an odd pixel goes to the far end."""
     size, stride = conv.kernel_size[0], conv.stride[0]
     if stride == 1:
         return F.conv2d(x, conv.weight, conv.bias, padding=size // 2, groups=conv.groups)
@@ -103,7 +103,7 @@ def same_convolution(x: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 class MBConv(nn.Module):
-    """1×1 to more channels, a depthwise k×k, 1×1 to few; added to its input where that has the same shape.
+    """1×1 to more channels, a depthwise k×k, 1×1 to few; the input is added where it has the same shape.
 
     Takes (N, in_channels, H, W); gives (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉), of either sign.
     """
@@ -163,7 +163,7 @@ def efficientnet_encoder(kind: str) -> Encoder:
 
 
 def _blocks(stage: Stage, in_channels: int, out_channels: int, depth: float) -> list[nn.Module]:
-    """Return the stage's blocks, `depth` times as many, rounded up; the first has its stride and takes its input."""
+    """Return the stage's blocks, `depth` times as many, rounded up; the first has the stride and takes the input."""
     first = MBConv(in_channels, out_channels, size=stage.size, stride=stage.stride, expansion=stage.expansion)
     others = (
         MBConv(out_channels, out_channels, size=stage.size, stride=1, expansion=stage.expansion)
@@ -173,6 +173,6 @@ def _blocks(stage: Stage, in_channels: int, out_channels: int, depth: float) -> 
 
 
 def _rounded(channels: float) -> int:
-    """Return the nearest multiple of 8 that loses no more than a tenth."""
+    """Return the nearest multiple of 8 that is not lower by more than a tenth."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest

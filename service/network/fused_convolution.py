@@ -1,7 +1,7 @@
 """The network as cuDNN runs it best: a convolution, its bias and its ReLU in one kernel instead of three.
 
-PyTorch writes a convolution's output, then reads and writes it once more for the bias and once more for the ReLU. On
-the fine grids these are as long as the convolution itself.
+PyTorch writes a convolution's output, then reads and writes it once more for the bias and again for the ReLU. On the
+fine grids that takes as long as the convolution itself.
 """
 
 import copy
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 class FusedConvReLU(nn.Module):
-    """max(0, conv(x)). Takes and gives what the convolution does; on a CPU, where there is no cuDNN, in two steps."""
+    """max(0, conv(x)). Takes and gives what the convolution does; on a CPU, without cuDNN, in two steps."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute both."""
+        """Compute the convolution and the ReLU."""
         if not x.is_cuda:
             return F.relu(self.conv(x))
         conv = self.conv
@@ -36,7 +36,7 @@ class FusedConvReLU(nn.Module):
 
 
 def fuse_convolutions(network: nn.Module) -> nn.Module:
-    """Return a copy of the re-parameterised `network` in which each convolution with a ReLU behind it is one module."""
+    """Return a copy of the re-parameterised `network` with each convolution and the ReLU behind it in one module."""
     return _fused(copy.deepcopy(network))
 
 

@@ -7,7 +7,7 @@ from service.network.convolution import ConvNormReLU
 
 
 class LRASPP(nn.Module):
-    """A 1×1 convolution (batch norm, ReLU), each channel weighted by a gate that sees the whole image.
+    """A 1×1 convolution (batch norm, ReLU), each channel of which is weighted by a gate that sees the whole image.
 
     Takes (N, in_channels, H, W); gives (N, channels, H, W). The gate: global average pool, 1×1, hard sigmoid.
     """

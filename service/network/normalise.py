@@ -1,4 +1,4 @@
-"""Pixels to network input: the one normalisation, for training and for serving."""
+"""Pixels to network input: one normalisation for training and for serving."""
 
 from collections.abc import Sequence
 
@@ -24,5 +24,5 @@ class Normalise(nn.Module):
         self.dtype = dtype
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the normalised pixels, mean about 0 and spread about 1 on images like the training images."""
+        """Return the normalised pixels: on images like the training images, of mean about 0 and spread about 1."""
         return torch.addcmul(self.shift, pixels.to(torch.float32), self.scale).to(self.dtype)

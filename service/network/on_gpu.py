@@ -1,4 +1,4 @@
-"""AL-Net for a GPU and images of one size: few kernels, all of them products or convolutions that tensor cores do."""
+"""AL-Net for a GPU and images of one size: few kernels, all of them products or convolutions for tensor cores."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from service.network.upsampling_matrices import Size, upsampling
 def on_gpu(network: nn.Module, grid: Size) -> nn.Module:
     """Return a network that computes what the re-parameterised `network` does on images of `grid`, with fewer kernels.
 
-    It shares nothing with `network`. Where no better form is known it is `network` with its convolutions fused.
+    It shares nothing with `network`. If no better form is known, it is `network` with fused convolutions.
     """
     fused = fuse_convolutions(network)
     return ALNetOnGPU(fused, grid) if isinstance(fused, PlainALNet) else fused
@@ -53,7 +53,7 @@ class ALNetOnGPU(nn.Module):
 
 
 class ContextOnGPU(nn.Module):
-    """`LRASPP` with its mean as a product: the reduction takes a GPU three times as long on so small a grid."""
+    """`LRASPP` with its mean as a product: a reduction takes a GPU three times as long on such a small grid."""
 
     def __init__(self, context: LRASPP) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class ContextOnGPU(nn.Module):
 
 
 class _Upsampling(nn.Module):
-    """Up-samples maps of one channel, (N, 1, h, w) to (N, 1, H, W), and adds them to `onto`, if there is any."""
+    """Up-samples maps of one channel, (N, 1, h, w) to (N, 1, H, W), and adds them to `onto` unless it is None."""
 
     rows: Tensor
     columns: Tensor

@@ -1,4 +1,4 @@
-"""Networks for images of one size alone, where knowing the size saves work."""
+"""Networks for images of only one size, where knowing the size saves work."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from service.network.upsampling_matrices import Size, UpsampledSum
 def on_grid(network: nn.Module, grid: Size) -> nn.Module:
     """Return a network that computes what the re-parameterised `network` does on images of `grid`, with less work.
 
-    It shares the parameters, except those that it arranges anew. Where no such network is known it is `network` itself.
+    It shares the parameters, except those that it rearranges. If no such network is known, it is `network` itself.
     """
     return ALNetOnGrid(network, grid) if isinstance(network, PlainALNet) else network
 
@@ -20,7 +20,7 @@ def on_grid(network: nn.Module, grid: Size) -> nn.Module:
 class ALNetOnGrid(nn.Module):
     """`PlainALNet` for images of one size. Takes and gives what `PlainALNet` does.
 
-    Its fusion is a `CoarseFusion`, and what is up-sampled to the image's size is so by `UpsampledSum`.
+    Its fusion is a `CoarseFusion`, and an `UpsampledSum` up-samples to the image's size.
     """
 
     def __init__(self, network: PlainALNet, grid: Size) -> None:
@@ -47,7 +47,7 @@ class ALNetOnGrid(nn.Module):
 
 
 def feature_sizes(grid: Size, stages: int) -> list[Size]:
-    """Return the grids of the first `stages` features: each stage of the encoder halves the grid, rounded up."""
+    """Return the grids of the first `stages` features: each stage of the encoder halves the grid, rounding up."""
     sizes = []
     height, width = grid
     for _ in range(stages):

@@ -3,12 +3,11 @@
 Li, Fan and Cai, BMC Bioinformatics 22:14, 2021, doi:10.1186/s12859-020-03943-2. Pyramidal convolutions are those of
 Duta, Liu, Zhu and Shao, arXiv:2006.11538, § 3; the U-Net is Ronneberger et al.'s, MICCAI 2015, Fig. 1.
 
-Given (by the authors' published code, StevenAZy/PyConvU-Net): kernels, groups, and each kernel's share of the channels;
-the block that stands for a 3×3 (1×1, pyramidal, 1×1, each with batch norm and ReLU, without residual); two blocks a
-level, five levels. Ours: U-Net's own widths, blocks that narrow by 4 as Duta et al.'s do, no further batch norm and
-ReLU behind each block, which the code has, and up-sampling by a 1×1
-convolution and bilinearly where the code has a transposed 2×2. That code's widths (128 to 2048) would give 23 M
-parameters, not the 3.7 M that is published.
+As in the authors' published code (StevenAZy/PyConvU-Net): kernels, groups, and each kernel's share of the channels; the
+block that stands for a 3×3 (1×1, pyramidal, 1×1, each with batch norm and ReLU, without residual); two blocks a level,
+five levels. Our own: U-Net's widths; blocks that narrow by 4, as Duta et al.'s do; no further batch norm and ReLU
+behind each block, as the code has; up-sampling by a 1×1 convolution and bilinearly, where the code has a transposed
+2×2. The code's widths (128 to 2048) would give 23 M parameters, not the published 3.7 M.
 """
 
 import math
@@ -26,10 +25,10 @@ WIDTHS = (64, 128, 256, 512, 1024)
 
 KERNELS = (3, 5, 7, 9)
 GROUPS = (1, 4, 8, 16)
-"""The larger a kernel, the fewer channels each of its filters sees."""
+"""The groups of each kernel: the larger the kernel, the fewer channels each of its filters sees."""
 
 SHARES = (8, 8, 4, 2)
-"""Each level of the pyramid gives this fraction of the channels: 1/8, 1/8, 1/4 and 1/2."""
+"""What the channels are divided by for each level of the pyramid: the levels give 1/8, 1/8, 1/4 and 1/2 of them."""
 
 
 class PyConvUNet(nn.Module):
@@ -52,7 +51,7 @@ class PyConvUNet(nn.Module):
         self.out = nn.Conv2d(widths[0], 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Go down by 2×2 max pooling and up again, each level joined to its equal on the way down."""
+        """Go down by 2×2 max pooling and up again; each level up is joined to the same level down."""
         skips = [self.first(image)]
         for down in self.down:
             skips.append(down(F.max_pool2d(skips[-1], 2, ceil_mode=True)))
@@ -69,8 +68,8 @@ class PyConvUNet(nn.Module):
 class PyConv(nn.Module):
     """Convolutions of several sizes side by side, each with batch norm and ReLU, their outputs concatenated.
 
-    Takes (N, channels, H, W) and gives the same shape. With few channels, a level has as many groups as divide its
-    share of them.
+    Takes (N, channels, H, W) and gives the same shape. With few channels, a level has only as many groups as divide its
+    share of the channels.
 
     Raises:
         ValueError: `channels` is not divisible by 8.

@@ -27,22 +27,22 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 """Every architecture that `build` knows; each takes (N, 3, H, W) and gives logits (N, 1, H, W)."""
 
 LARGEST = 65_536
-"""Of the numbers that architectures are built with: no memory holds a convolution from so many channels to as many."""
+"""Largest number in a configuration: no memory holds a convolution from this many channels to as many."""
 
 LONGEST = 16
-"""Numbers in a row, as many stages or levels: each halves the image, and no image can be halved more often."""
+"""Most numbers in a row, each for a stage or level: each halves the image, and no image can be halved more often."""
 
 KINDS: dict[object, str] = {
     str: "a word",
     int: f"a whole number from 1 to {LARGEST}",
     Sequence[int]: f"whole numbers from 1 to {LARGEST} with commas between them (8,16,32), {LONGEST} at most",
 }
-"""What architectures are built with, in words; beside it None, for their own choice."""
+"""The kinds of values that architectures are built with, in words; None, for their own choice, is another."""
 
 
 @runtime_checkable
 class Reparameterizable(Protocol):
-    """A module that can be replaced by a plainer one which computes the same in evaluation mode."""
+    """A module that can be replaced by a plainer one that computes the same in evaluation mode."""
 
     def reparameterize(self) -> nn.Module:
         """Return the plain module."""
@@ -62,10 +62,10 @@ def build(name: str, /, **config: object) -> nn.Module:
 
 
 def check_values(name: str, /, **config: object) -> None:
-    """Check that there is the architecture `name`, and that it is built with such values. Nothing is built.
+    """Check that the architecture `name` exists and takes these kinds of values. Nothing is built.
 
     Raises:
-        BadConfig: there is none, it has no such name in its signature, or another kind of value for it.
+        BadConfig: it does not exist, has no option of that name, or takes another kind of value for it.
     """
     if name not in ARCHITECTURES:
         raise BadConfig(f"no architecture {name!r}; there are: {', '.join(sorted(ARCHITECTURES))}")
@@ -78,14 +78,14 @@ def check_values(name: str, /, **config: object) -> None:
 def reparameterize(network: nn.Module) -> nn.Module:
     """Return a new, plain network in evaluation mode that computes what `network` does in evaluation mode.
 
-    Every RepVGG block becomes one 3×3 convolution and ReLU (AL-Net paper, § 3.5 and Fig. 4), and whatever else is exact
-    algebra is folded. `network` is left alone.
+    Every RepVGG block becomes one 3×3 convolution and ReLU (AL-Net paper, § 3.5 and Fig. 4), and everything else that
+    can be folded exactly is folded. `network` itself does not change.
     """
     return _plain(copy.deepcopy(network).eval()).eval()
 
 
 def build_reparameterized(name: str, /, **config: object) -> nn.Module:
-    """Return the architecture `name` in the form that is served, whose state dict a published checkpoint holds."""
+    """Return the architecture `name` in the form that is served; a published checkpoint holds its state dict."""
     return reparameterize(build(name, **config))
 
 
@@ -95,7 +95,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def _check_values(architecture: Callable[..., nn.Module], config: Mapping[str, object]) -> None:
-    """Raise ValueError if the architecture's signature has no such name, or names another kind of value for it."""
+    """Raise ValueError if the architecture's signature lacks a name, or names another kind of value for it."""
     takes = inspect.signature(architecture).parameters
     for name, value in config.items():
         if name not in takes:
@@ -117,7 +117,7 @@ def _is_of_kind(value: object, kind: object) -> bool:
 
 
 def _plain(module: nn.Module) -> nn.Module:
-    """Replace `module`'s children, then itself: what is made of plain parts is plain."""
+    """Replace `module`'s children by plain ones, then `module` itself."""
     for name, child in module.named_children():
         setattr(module, name, _plain(child))
     return module.reparameterize() if isinstance(module, Reparameterizable) else module

@@ -9,21 +9,21 @@ from torch import Tensor, nn
 from service.network.convolution import begin_computing, convolution, fold, without_values
 
 A1_BLOCKS = (1, 2, 4, 14, 1)
-"""Blocks a stage of RepVGG-A1 (its Table 2); the AL-Net paper keeps them and reduces the channels."""
+"""Blocks per stage of RepVGG-A1 (RepVGG paper, Table 2); the AL-Net paper keeps them and reduces the channels."""
 
 WIDTHS = (48, 48, 96, 144, 320)
 """The reduced channels of F1 to F5: with them AL-Net has the paper's 3.45 M parameters (Tables 2 to 5)."""
 
 
 MOST_BLOCKS = 256
-"""In all stages of an encoder: nine times those of the largest RepVGG that is published. Each costs time to make."""
+"""Most blocks in all of an encoder: nine times those of the largest published RepVGG. Each takes time to make."""
 
 
 class RepVGGBlock(nn.Module):
     """3×3 + 1×1 + identity, each batch-normalised, summed, then ReLU (RepVGG paper, Fig. 2b; AL-Net paper, Fig. 2).
 
-    Takes (N, in_channels, H, W); gives (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). The identity branch exists where
-    it fits: stride 1 and as many channels out as in.
+    Takes (N, in_channels, H, W); gives (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). The identity branch exists only
+    at stride 1 and with as many channels out as in.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
@@ -37,8 +37,9 @@ class RepVGGBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the block, branch by branch."""
-        # A strided 1×1 is a plain one on every stride-th pixel. Written so, since PyTorch 2.13 corrupts memory on the
-        # CPU in the weight gradient of a strided 1×1 whose channels-last input has fewer than 16 channels.
+        # A strided 1×1 is a plain one on every stride-th pixel. It is written that way because, on the CPU,
+        # PyTorch 2.13 corrupts memory in the weight gradient of a strided 1×1 whose channels-last input has fewer than
+        # 16 channels.
         y: Tensor = self.norm3x3(self.conv3x3(x)) + self.norm1x1(self.conv1x1(x[..., :: self.stride, :: self.stride]))
         if self.identity is not None:
             y = y + self.identity(x)
@@ -66,9 +67,9 @@ class RepVGGBlock(nn.Module):
 
     @torch.no_grad()
     def begin_plain(self, kernel: Tensor, bias: Tensor) -> None:
-        """Let the 3×3 branch alone compute what that convolution does, in evaluation mode; the others begin silent.
+        """Let the 3×3 branch alone compute a convolution of `kernel` and `bias` in evaluation mode; the others give 0.
 
-        This is what `reparameterize` gives, made trainable again.
+        This makes what `reparameterize` gives trainable again.
 
         Raises:
             RuntimeError: `kernel` or `bias` has another shape.
@@ -81,7 +82,7 @@ class RepVGGBlock(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the 3×3 branch alone says anything."""
+        """Whether all branches but the 3×3 give 0."""
         others = [self.norm1x1] if self.identity is None else [self.norm1x1, self.identity]
         return not any(bool(norm.weight.any()) or bool(norm.bias.any()) for norm in others)
 
@@ -111,7 +112,7 @@ def repvgg_encoder(blocks: Sequence[int], widths: Sequence[int]) -> Encoder:
     """Return a RepVGG encoder: `blocks[i]` blocks of `widths[i]` channels in stage i, its first block with stride 2.
 
     Raises:
-        ValueError: there are not as many `blocks` as `widths`, or more than `MOST_BLOCKS` in all.
+        ValueError: `blocks` and `widths` differ in length, or there are more than `MOST_BLOCKS` blocks in all.
     """
     if len(blocks) != len(widths):
         raise ValueError(f"blocks and widths are one of each a stage, not {len(blocks)} and {len(widths)}")
@@ -127,6 +128,6 @@ def repvgg_encoder(blocks: Sequence[int], widths: Sequence[int]) -> Encoder:
 
 
 def _unchanged(like: Tensor) -> Tensor:
-    """Return the 3×3 kernel, of the shape of `like`, that gives each channel as it is."""
+    """Return the 3×3 kernel, of the shape of `like`, that leaves each channel as it is."""
     each = torch.eye(like.shape[0], dtype=like.dtype, device=like.device)
     return F.pad(each[..., None, None], (1, 1, 1, 1))

@@ -8,7 +8,7 @@ from service.network.repvgg import A1_BLOCKS, WIDTHS, repvgg_encoder
 from service.network.unet import UNet
 
 DECODER_CHANNELS = (24, 16, 16, 16)
-"""With them the network has the paper's 3.45 M parameters, re-parameterised (Table 5)."""
+"""With them the re-parameterised network has the paper's 3.45 M parameters (Table 5)."""
 
 
 def repvgg_unet(
@@ -17,10 +17,10 @@ def repvgg_unet(
     widths: Sequence[int] = WIDTHS,
     decoder_channels: Sequence[int] = DECODER_CHANNELS,
 ) -> UNet:
-    """Return the network: F1 to F4 are its skip connections, and F5 goes up as it is.
+    """Return the network: F1 to F4 are its skip connections, and F5 enters the decoder as it is.
 
     Args:
-        blocks: RepVGG blocks a stage.
+        blocks: RepVGG blocks per stage.
         widths: channels of F1 to F5.
         decoder_channels: channels of the decoder's levels, from F4's grid to F1's.
     """

@@ -10,10 +10,10 @@ from service.network.repvgg import Encoder
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around which the input is carried (Fig. 5, left), each batch-normalised, then ReLU.
+    """Two batch-normalised 3×3 convolutions with a shortcut around them (Fig. 5, left), then ReLU.
 
-    Takes (N, in_channels, H, W); gives (N, channels, ⌈H / stride⌉, ⌈W / stride⌉). Where the shape changes, the input is
-    carried by a 1×1 convolution (option B of § 3.3). Re-parameterised, its convolutions hold their batch norms.
+    Takes (N, in_channels, H, W); gives (N, channels, ⌈H / stride⌉, ⌈W / stride⌉). Where the shape changes, the
+    shortcut is a 1×1 convolution (option B of § 3.3). Re-parameterised, the convolutions hold their batch norms.
     """
 
     expansion = 1
@@ -34,8 +34,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1×1 down, 3×3, 1×1 up to four times `channels` (Fig. 5, right); otherwise as `BasicBlock`.
 
-    Takes (N, in_channels, H, W); gives (N, 4 × channels, ⌈H / stride⌉, ⌈W / stride⌉). The stride is the 3×3's, as in
-    the networks in use today, not the first 1×1's, which would never see three pixels of four.
+    Takes (N, in_channels, H, W); gives (N, 4 × channels, ⌈H / stride⌉, ⌈W / stride⌉). The 3×3 has the stride, as
+    in the networks in use today, not the first 1×1, which would never see three pixels of four.
     """
 
     expansion = 4
@@ -60,15 +60,16 @@ KINDS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
 }
-"""Block and blocks a stage (Table 1)."""
+"""The block, and how many of it each stage has (Table 1)."""
 
 
 def resnet_encoder(kind: Literal["resnet34", "resnet101"], *, output_stride: Literal[16, 32] = 32) -> Encoder:
     """Return the network without its classifier, as five stages.
 
-    F1 is the stem (7×7, batch norm, ReLU; before the max pooling), F2 to F5 the four residual stages, at 1/2, 1/4, 1/8,
-    1/16 and 1/32: 64, 64, 128, 256 and 512 channels (resnet34) or 64, 256, 512, 1024 and 2048 (resnet101). With
-    `output_stride` 16 the last stage keeps the size and dilates its 3×3 convolutions by 2 (as DeepLab does).
+    F1 is the stem (7×7, batch norm, ReLU; before the max pooling), F2 to F5 are the four residual stages. They lie at
+    1/2, 1/4, 1/8, 1/16 and 1/32, with 64, 64, 128, 256 and 512 channels (resnet34) or 64, 256, 512, 1024 and 2048
+    (resnet101). With `output_stride` 16 the last stage keeps the size and dilates its 3×3 convolutions by 2 (as DeepLab
+    does).
     """
     block, (two, three, four, five) = KINDS[kind]
     growth = block.expansion

@@ -1,12 +1,13 @@
-"""The a-decoder's first convolution for GPUs: of coarse features, rows and columns are up-sampled one after the other.
+"""The a-decoder's first convolution for GPUs: the rows, then the columns, of coarse features are up-sampled.
 
-What `service.network.coarse_fusion` computes, arranged for tensor cores and for features that lie channels last, so
-that nothing is ever copied into another order. With U the up-sampling of rows, W_j the columns of the 3×3 kernel as
-3×1 convolutions, and A_j the up-sampling of columns shifted by the tap j, the share of a coarse feature x is exactly
+It computes what `service.network.coarse_fusion` does, arranged for tensor cores and for features that lie channels
+last, so that nothing is ever copied into another order. Let U be the up-sampling of rows, W_j the columns of the 3×3
+kernel as 3×1 convolutions, and A_j the up-sampling of columns shifted by the tap j. The share of a coarse feature x is
+exactly
 
     y = Σ over j of (W_j ∗ (U · x)) · A_jᵀ
 
-which is a product, a 3×1 convolution, and a product whose output the next share is added to.
+This is a product, a 3×1 convolution, and a product that is added to the share before it.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ class SeparableFusion(nn.Module):
         """Return (N, out, H, W), channels last, for features of (N, C, h, w), the finest first.
 
         Raises:
-            ValueError: none of the features is as fine as the answer, and `conv` has no bias.
+            ValueError: no feature is as fine as the result, and there are no other features or `conv` has no bias.
         """
         fused: Tensor | None = None
         coarse = features if self.direct is None else features[1:]
@@ -57,7 +58,7 @@ class SeparableFusion(nn.Module):
 class SeparableShare(nn.Module):
     """The share of one coarse feature, of size `coarse`, in the convolution on the grid `fine`.
 
-    Takes (N, C, h, w) and what the share is added to, (N, out, H, W) or None; gives (N, out, H, W), channels last.
+    Takes (N, C, h, w), and (N, out, H, W) or None that the share is added to; gives (N, out, H, W), channels last.
     """
 
     rows: Tensor
@@ -96,7 +97,7 @@ def upsampled_rows(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def _added(conv: nn.Conv2d, x: Tensor, onto: Tensor | None) -> Tensor:
-    """Return max(0, conv(x) + onto); with cuDNN as one kernel."""
+    """Return max(0, conv(x) + onto); with cuDNN, in one kernel."""
     if onto is None:
         return F.relu(conv(x))
     if not x.is_cuda:

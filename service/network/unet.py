@@ -11,9 +11,9 @@ from service.network.upsample import upsample
 
 
 class UNetDecoder(nn.Module):
-    """Level by level: up to the next finer features, beside them, two 3×3 convolutions (batch norm, ReLU).
+    """For each level: up-sample, join the next finer features, apply two 3×3 convolutions (batch norm, ReLU).
 
-    Up-sampling is bilinear and convolutions keep the size, where the paper has up-convolutions and crops.
+    Up-sampling is bilinear and convolutions keep the size; the paper has up-convolutions and crops instead.
 
     Args:
         in_channels: channels of the coarsest features.
@@ -21,7 +21,7 @@ class UNetDecoder(nn.Module):
         channels: channels of each level's convolutions, coarsest first; as many as `skips`.
 
     Raises:
-        ValueError: there are more of them than `skips`, or fewer.
+        ValueError: `channels` and `skips` differ in length.
     """
 
     def __init__(self, in_channels: int, skips: Sequence[int], channels: Sequence[int]) -> None:
@@ -49,8 +49,8 @@ class UNet(nn.Module):
 
     Args:
         encoder: gives F1, F2, …, finest first.
-        context: what the last of them passes through.
-        context_channels: how many channels it has then.
+        context: what the coarsest of them passes through.
+        context_channels: how many channels `context` gives.
         decoder_channels: channels of the decoder's levels, coarsest first.
     """
 

@@ -18,14 +18,14 @@ WIDTHS = (32, 64, 128, 256, 512)
 
 
 class UNetPlusPlus(nn.Module):
-    """Nodes X(i, j), row i at 1/2ⁱ of the size: each sees all nodes before it in its row and the one below.
+    """Nodes X(i, j), row i at 1/2ⁱ of the size: each sees all nodes before it in its row, and the one below.
 
-    Takes (N, 3, H, W), normalised; gives logits (N, 1, H, W). Any size from 1 × 1: poolings round up. One output, that
-    of X(0, 4), without deep supervision, since all networks are trained with one loss. In training form it has the
-    9.16 M parameters of the AL-Net paper's Table 5. Weights start as PyTorch's defaults (the authors': as He's).
+    Takes (N, 3, H, W), normalised; gives logits (N, 1, H, W). Any size from 1 × 1: poolings round up. The only
+    output is that of X(0, 4): no deep supervision, since all networks are trained with one loss. In training form it
+    has the 9.16 M parameters of the AL-Net paper's Table 5. Weights start as PyTorch's defaults (the authors' as He's).
 
     Args:
-        widths: channels of the rows, finest first; as many as there are rows.
+        widths: channels of the rows, finest first; one for each row.
     """
 
     def __init__(self, *, widths: Sequence[int] = WIDTHS) -> None:

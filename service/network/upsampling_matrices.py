@@ -19,14 +19,14 @@ def upsampling(coarse: int, fine: int) -> Tensor:
 def shifted_upsampling(coarse: int, fine: int) -> Tensor:
     """Return [U_0 U_1 U_2], float64 (fine, 3 · coarse): up-sampling, then a shift by −1, 0, 1.
 
-    Row y of U_t holds the weights with which point y + t − 1 of the up-sampled line is made, or zeros outside it.
+    Row y of U_t holds the weights of point y + t − 1 of the up-sampled line, or zeros if that lies outside it.
     """
     padded = F.pad(upsampling(coarse, fine), (0, 0, 1, 1))
     return torch.cat([padded[tap : tap + fine] for tap in range(3)], 1)
 
 
 class UpsampledSum(nn.Module):
-    """The sum of maps of several `sizes`, each up-sampled to `grid`, in `dtype`. Two products do for all of them."""
+    """The sum of maps of several `sizes`, each up-sampled to `grid`, in `dtype`: one product each, then one for all."""
 
     across: Tensor
 
@@ -37,7 +37,7 @@ class UpsampledSum(nn.Module):
         self.columns = nn.ModuleList(_Columns(height, grid[0], dtype) for height, _ in sizes)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return (N, C, H, W) for maps of (N, C, h, w), each of its size."""
+        """Return (N, C, H, W) for maps of (N, C, h, w), one for each of the sizes."""
         columns = [up_sampled(map_) for up_sampled, map_ in zip(self.columns, maps, strict=True)]
         return torch.cat(columns, 2).transpose(2, 3) @ self.across
 
