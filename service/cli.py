@@ -27,6 +27,7 @@ try:
         serve,
         train,
     )
+    from service.commands.help_texts import reflow
     from service.engine.memory import is_out_of_memory
     from service.errors import AlnetError, BadConfig, BadParameter, BadSettings, UnknownModality, printable, reason
 except KeyboardInterrupt:  # in the moment before there is a command
@@ -58,6 +59,7 @@ app.command("reproduce")(reproduce.reproduce)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(benchmark.app, name="benchmark")
+reflow(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -56,6 +56,12 @@ def _commands() -> dict[str, TyperCommand]:
     return found
 
 
+def test_no_paragraph_of_help_is_broken_where_the_source_is() -> None:
+    for name, command in _commands().items():
+        assert command.help, name
+        assert [part for part in command.help.split("\n\n") if "\n" in part] == [], name
+
+
 def test_help_lists_every_command() -> None:
     text = _help()
     for command in COMMANDS:
