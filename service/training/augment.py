@@ -1,7 +1,7 @@
 """From a source image to one training item: views, the network's grid, and random changes of place and light.
 
-Every random choice comes from (seed, epoch, position), never from a global state: that is what lets an interrupted run
-go on with the very numbers of an undisturbed one, whatever the number of loading processes.
+Every random choice comes from (seed, epoch, position), never from a global state. So an interrupted run goes on with
+exactly the numbers of an undisturbed one, whatever the number of loading processes.
 """
 
 import warnings
@@ -90,9 +90,9 @@ def view(image: Image, mask: Mask, number: int) -> tuple[Image, Mask]:
 
 
 def zoomed(placement: Placement, times: float) -> Placement:
-    """Return how the image lies so many times as large: on a canvas that grows with it, or in the middle of the same.
+    """Return the placement of the image at `times` its size: on a canvas that grows with it, or centred on the same.
 
-    It is resized from the source in one go, as by a camera that is nearer or has more pixels.
+    It is resized from the source in one step, as if the camera were nearer or had more pixels.
     """
     (height, width), (rows, columns) = placement.scaled, placement.canvas
     scaled = max(1, round(height * times)), max(1, round(width * times))
@@ -102,7 +102,7 @@ def zoomed(placement: Placement, times: float) -> Placement:
 
 
 def window(image: Image, mask: Mask, size: tuple[int, int], random: np.random.Generator) -> tuple[Image, Mask]:
-    """Return a randomly placed window of `size` (height, width); of a canvas that has just that size, all of it."""
+    """Return a randomly placed window of `size` (height, width), or the whole canvas if it has exactly that size."""
     top = int(random.integers(mask.shape[0] - size[0] + 1))
     left = int(random.integers(mask.shape[1] - size[1] + 1))
     part = slice(top, top + size[0]), slice(left, left + size[1])

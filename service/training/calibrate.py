@@ -30,7 +30,7 @@ PredictorAt = Callable[[float], Predictor]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What is learnt on validation images once the weights are fixed; each field is the card's of that name."""
+    """What is learnt on validation images once the weights are fixed; each field is the card's field of that name."""
 
     temperature: float
     threshold: float
@@ -39,12 +39,12 @@ class Calibration:
 
     @property
     def rule(self) -> MaskRule:
-        """What of a map is mask."""
+        """The rule by which a probability map becomes a mask."""
         return MaskRule(self.threshold, self.least_component)
 
 
 def calibrate(images: PairCache, predictor_at: PredictorAt, policy: InputPolicy, seed: int) -> Calibration:
-    """Learn from `images`, at least one: first the temperature, at that the mask's rule, and for that the estimate.
+    """Learn from `images`, at least one: first the temperature, then the mask rule at it, then the estimate for both.
 
     `seed` draws the pixels that the temperature is fitted on.
     """
@@ -80,7 +80,7 @@ def fit_temperature(logits: NDArray[np.float64], masks: NDArray[np.bool_]) -> fl
 def sample_logits(
     pairs: Iterable[tuple[Image, Mask]], predictor: Predictor, policy: InputPolicy, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return logits and masks, both (n,), of some 20,000 pixels an image, drawn with `seed`, on the network's grid."""
+    """Return logits and masks, both (n,), of some 20,000 pixels per image, drawn with `seed`, on the network's grid."""
     random = np.random.default_rng(seed)
     logits, masks = [], []
     for image, mask in pairs:

@@ -15,19 +15,19 @@ from service.store.card import LONGEST_LABEL, NAME, printable
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 OF_THE_MACHINE = ("workers", "cache_gib")
-"""Fields that change nothing but time and memory: a run that was interrupted may go on with others."""
+"""Fields that change only time and memory: an interrupted run may go on with other values."""
 
 ZERO_IS = {"steps_per_epoch": "all views of all images", "crop_px": "the whole grid"}
-"""What 0 stands for in options whose fields then are None."""
+"""What 0 stands for in options whose field is then None."""
 
 CALLED_OTHERWISE = {"network": "--network-option", "imitates": "--weights"}
-"""Fields whose option has another name than they."""
+"""Fields whose option has a different name."""
 
 NO_NAME = "no name for a modality: up to 40 small letters, digits and hyphens, and no hyphen first, as in lung-ct"
 
 
 class Config(BaseModel):
-    """One run, whole: the same configuration on the same data and machine gives the same numbers, on a CPU."""
+    """All settings of one run: on a CPU, the same configuration gives the same numbers on the same data and machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -120,13 +120,13 @@ class Config(BaseModel):
         return self
 
     def is_same_run(self, other: "Config") -> bool:
-        """Return whether a run of one goes on as one of the other: they differ in what the machine bears, if at all."""
+        """Return whether a run of one can go on as a run of the other: whether they agree in `of_the_run`."""
         return self.of_the_run() == other.of_the_run()
 
     def of_the_run(self) -> dict[str, object]:
         """Return the fields on which a run's numbers depend.
 
-        Where a folder lies is none of them: what is in it has a digest in split.json.
+        The path of the data's folder is not one of them: split.json has a digest of what is in it.
         """
         is_drawn = self.data.startswith("drawn:")
         return self.model_dump(exclude={*OF_THE_MACHINE, *(() if is_drawn else ("data",))})
@@ -149,7 +149,7 @@ MODALITIES: dict[str, dict[str, object]] = {
         "fractions": (0.7, 0.1, 0.2),
     },
 }
-"""What the three modalities have of their own (paper, Table 1 and § 4.1); any other starts from OWN."""
+"""The three modalities' own values (paper, Table 1 and § 4.1); any other modality starts from OWN."""
 
 OWN: dict[str, object] = {
     "label": "foreground",
@@ -215,7 +215,7 @@ BEST: dict[str, dict[str, object]] = {
         "validate_every": 1,
     },
 }
-"""What preset `best` has of its own for a modality."""
+"""What preset `best` changes for a modality."""
 
 
 def spelt(policy: InputPolicy) -> str:
@@ -227,10 +227,10 @@ def spelt(policy: InputPolicy) -> str:
 
 
 def file_identity(path: Path) -> str:
-    """Return a file's name and digest, which say what it is on any machine: "NAME sha256:HEX".
+    """Return a file's name and digest, which identify it on any machine: "NAME sha256:HEX".
 
     Raises:
-        BadConfig: it cannot be read, or is a pipe or a device: what is read here once is read again later.
+        BadConfig: it cannot be read, or is a pipe or a device, since the file is read again later.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise BadConfig(f"{path} is no regular file, and is read more than once; save it as one")
@@ -243,10 +243,10 @@ def file_identity(path: Path) -> str:
 
 
 def files_identity(paths: Sequence[Path]) -> str:
-    """Return what `file_identity` says of each, joined: "NAME sha256:HEX + NAME sha256:HEX".
+    """Return the `file_identity` of each file, joined: "NAME sha256:HEX + NAME sha256:HEX".
 
     Raises:
-        BadConfig: as there.
+        BadConfig: as `file_identity`.
     """
     return " + ".join(map(file_identity, paths))
 
@@ -260,8 +260,8 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
     """Return the configuration: the modality's own values, then the preset's, then `changes`; later ones win.
 
     Raises:
-        BadConfig: there is no such preset, a value is out of its range, views would be shifted out of the grid, coarse
-            epochs would see less than a network can, or a decay is given to a schedule that has none.
+        BadConfig: there is no such preset, a value is out of its range, views would be shifted out of the grid, views
+            in coarse epochs would be too small for a network, or a decay is given for a schedule that has none.
     """
     if preset not in PRESETS:
         raise BadConfig(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -274,7 +274,7 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
         if error.errors()[0]["loc"] == ("modality",):
             raise BadConfig(f"modality: {modality!r} is {NO_NAME}") from error
         raise BadConfig(_first_fault(error)) from error
-    if config.shift_px > (most := min(config.input.grid)):  # here, so that what older runs recorded stays readable
+    if config.shift_px > (most := min(config.input.grid)):  # checked here, so that older runs' records stay readable
         raise BadConfig(f"--shift {config.shift_px}: the grid itself has no more than {most} pixels a side; give fewer")
     _check_coarse(config)
     if changes.get("decay") is not None and config.schedule != "exponential":
@@ -283,9 +283,10 @@ def configure(data: str, modality: str, preset: str, changes: Mapping[str, objec
 
 
 def _check_coarse(config: Config) -> None:
-    """Raise BadConfig if half of the views is less than the five halvings of a network need, as whole views may not be.
+    """Raise BadConfig if views at half the resolution are too small for the five halvings of a network.
 
-    What other depths need is seen once the network is there (`service.training.initial.check_batch`).
+    Whole views are never too small. What networks of another depth need is checked once the network is built
+    (`service.training.initial.check_batch`).
     """
     side = min(*config.input.grid, *([config.crop_px] if config.crop_px else []))
     if config.coarse_epochs and side < 2 * STRIDE:
@@ -296,7 +297,7 @@ def _check_coarse(config: Config) -> None:
 
 
 def _first_fault(error: ValidationError) -> str:
-    """Return the first thing that is wrong with a configuration, by its option."""
+    """Return the first fault of a configuration, named by its option."""
     first = error.errors()[0]
     where, message = first["loc"], first["msg"].removeprefix("Value error, ")
     if not where:
@@ -311,7 +312,7 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def option_of(field: str) -> str:
-    """Return the option of `alnet train`, or `pretrain`, that sets a field: a unit is a part of the field's name."""
+    """Return the option of `alnet train`, or `pretrain`, that sets a field; it lacks the unit in the field's name."""
     if field in CALLED_OTHERWISE:
         return CALLED_OTHERWISE[field]
     return "--" + field.removesuffix("_px").removesuffix("_deg").replace("_", "-")

@@ -31,16 +31,17 @@ class Dataset:
 
     - `name`: "STARE", "ISBI 2012", "ISIC 2018", the folder's name, or "drawn:retina".
     - `is_series`: neighbouring pairs are neighbouring slices of one volume.
-    - `is_numbered`: the names are numbers, as those of slices, whether or not they were taken for a series.
+    - `is_numbered`: the names differ only in their numbers, like those of slices, whether or not they were taken for a
+      series.
     - `digest`: sha256, in hex, over the sorted digests of all image and mask files, unpacked.
     - `pairs_digest`: the same over the pairs: their names, images and masks.
     - `images`: sha256, in hex, of each pair's image as it is stored, by the pair's name.
-    - `files`: sha256, in hex, of each image and mask file, unpacked, by what it is called.
-    - `stamps`: those of the files before they were read, by which a change since then is seen.
-    - `cautions`: what there is to look at, a line each: pictures among the images that were not read, and, once `check`
-      has read all, those that were turned by their EXIF orientation and whose masks were not.
-    - `pixels`, `foreground`: the same of its pixels, and the share of its mask that is foreground, 0 to 1, once `check`
-      has read them.
+    - `files`: sha256, in hex, of each image and mask file, unpacked, by its name (`Source.file`).
+    - `stamps`: the stamps of the files, taken before they were read, which show later changes.
+    - `cautions`: what a person should look at, a line each: pictures among the images that were not read and, once
+      `check` has read everything, images that were turned by their EXIF orientation while their masks were not.
+    - `pixels`, `foreground`: by the pair's name, once `check` has read them: sha256, in hex, of the image's pixels, and
+      the share of the mask that is foreground, 0 to 1.
     """
 
     name: str
@@ -58,15 +59,15 @@ class Dataset:
 
     @property
     def contents(self) -> dict[str, set[str]]:
-        """By the pair's name, the digests that tell its image apart: of the file, and of the pixels if known.
+        """The digests that identify each image, by the pair's name: of the file, and of the pixels if known.
 
-        The same pixels saved in another format share the latter, and runs that recorded files alone the former.
+        The pixels' digest is the same if the image is saved in another format; older runs recorded only the file's.
         """
         return {name: {kind[name] for kind in (self.images, self.pixels) if name in kind} for name in self.images}
 
     @property
     def has_masks(self) -> bool:
-        """Whether there is a mask to any of the images."""
+        """Whether any of the images has a mask."""
         return any(not isinstance(pair.mask, NoMask) for pair in self.pairs)
 
 
@@ -74,14 +75,14 @@ def open_dataset(spec: str | Path, *, series: bool | None = None, needs_masks: b
     """Return the dataset in a folder, or one that the code draws.
 
     `spec` is a folder in one of the layouts of `service/training/layouts.py`, or `drawn:retina`, `drawn:cell` or
-    `drawn:skin`, with the number of images behind it if it is not to be 24 (`drawn:retina:100`). `series` says whether
-    the images are neighbouring slices of one volume; None leaves that to the layout. Unless one `needs_masks`, the
-    folder may hold images alone; the mask of each is background then.
+    `drawn:skin`, followed by the number of images if it is not to be 24 (`drawn:retina:100`). `series` says whether the
+    images are neighbouring slices of one volume; None leaves that to the layout. Without `needs_masks` the folder may
+    hold images alone; the mask of each is then all background.
 
     Raises:
         BadDataset: no such folder or drawing, no known layout, or files that cannot be paired; the message names them.
     """
-    if not str(spec):  # as of a variable of the shell that is not set; as a path it would be the current folder
+    if not str(spec):  # as from an unset shell variable; as a path it would be the current folder
         raise BadDataset("the folder of the data is empty; name one (. is the current one), or drawn:retina and so on")
     if str(spec).startswith("drawn:"):
         dataset = _draw_dataset(str(spec))
@@ -103,7 +104,7 @@ def load(pair: Pair) -> tuple[Image, Mask]:
 
 
 def load_image(pair: Pair) -> Image:
-    """Return the image alone, as `load` does."""
+    """Return the image alone, as `load` returns it."""
     return _decode(pair.image).pixels
 
 
@@ -111,8 +112,8 @@ def check(dataset: Dataset, *, progress: bool) -> Dataset:
     """Read every pair once, with a progress bar on stderr if `progress`; return the dataset with what was read.
 
     Raises:
-        BadDataset: there is no pair, or the first file that cannot be read, differs in size from its partner, or is a
-            mask of more than two values. A mask without any foreground is sound.
+        BadDataset: there is no pair, or a file cannot be read, differs in size from its partner, or is a mask of more
+            than two values; the message names the first one. A mask without any foreground is accepted.
     """
     if not dataset.pairs:
         raise BadDataset(f"{dataset.name} holds no pair of an image and a mask")
@@ -132,7 +133,7 @@ def check(dataset: Dataset, *, progress: bool) -> Dataset:
 
 
 def _of_turned(images: Sequence[Source]) -> str:
-    """Return what there is to say of images whose file asks to be turned, and that of the mask does not."""
+    """Return the caution about images that are turned by their EXIF orientation while their masks are not."""
     which = str(images[0]) if len(images) == 1 else f"{images[0]} and {len(images) - 1} more"
     return (
         f"{which} are turned upright, as their EXIF orientation asks, and their masks, which have none, are not: masks"
@@ -144,7 +145,8 @@ def check_learnable(dataset: Dataset, names: Collection[str]) -> None:
     """Check that the masks of these pairs, which `check` has read, show both foreground and background.
 
     Raises:
-        BadDataset: there is nothing of one of the two; whatever learnt from them would score perfectly on their like.
+        BadDataset: one of the two is missing; whatever learnt from such masks would score perfectly on others like
+            them.
     """
     if missing := missing_kind(dataset, names):
         rule = "a mask is 0 outside and one other value inside; look whether these are the masks that were meant"
@@ -155,7 +157,7 @@ def check_can_judge(dataset: Dataset, names: Collection[str]) -> None:
     """Check that the masks of these validation pairs, which `check` has read, show both foreground and background.
 
     Raises:
-        BadDataset: there is nothing of one of the two; the epoch that finds nothing would be the best of all.
+        BadDataset: one of the two is missing; the best epoch would be one that marks nothing, or everything.
     """
     if missing := missing_kind(dataset, names):
         advice = (
@@ -168,7 +170,7 @@ def check_can_judge(dataset: Dataset, names: Collection[str]) -> None:
 
 
 def missing_kind(dataset: Dataset, names: Collection[str]) -> str | None:
-    """Return what none of these masks, which `check` has read, has: "foreground" or "background"; None if some have."""
+    """Return what all these masks, which `check` has read, lack: "foreground" or "background"; None if neither."""
     shares = [dataset.foreground[name] for name in names]
     return "foreground" if max(shares, default=1) == 0 else "background" if min(shares, default=0) == 1 else None
 
@@ -224,7 +226,7 @@ def _dataset(name: str, pairs: Sequence[Pair], *, is_series: bool) -> Dataset:
 
 
 def _of_page(digest: str, source: Source) -> str:
-    """Return the digest of a source in a file with this one: the same, or one of its own for each page."""
+    """Return a source's digest, given its file's: the same for a whole file, a different one for each page."""
     return digest if source.frame is None else _sha256(f"{digest}, page {source.frame}")
 
 

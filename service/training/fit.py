@@ -79,15 +79,16 @@ def prepare_fitting(
 ) -> Fitting:
     """Join network, optimizer and loader on the fabric's device.
 
-    With several processes `batch_size` is each one's own, and all take the same number of steps: one that took fewer
-    would leave the others waiting for its gradients. So what does not fill a last batch in all of them is left out; of
-    another epoch's shuffle that is something else.
+    With several processes `batch_size` is per process, and all take the same number of steps: one that took fewer would
+    leave the others waiting for its gradients. So views that do not fill a last batch in all of them are left out; each
+    epoch's shuffle leaves out different ones.
 
-    Batch norms are not synchronised: each process normalises by its own batch, as one that trains alone. The running
-    statistics are those of rank 0, which are handed to the others before each step, validated, and kept.
+    Batch norms are not synchronised: each process normalises by its own batch, as a process that trains alone does. The
+    running statistics are those of rank 0: they are handed to the others before each step, and they are what is
+    validated and kept.
 
     Raises:
-        BadConfig: an epoch is to be a whole pass, and has too few views for one batch in each process.
+        BadConfig: an epoch is to be a whole pass, but has too few views for one batch in each process.
     """
     kind = {"adam": Adam, "adamw": AdamW}[config.optimizer]
     optimizer = kind(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -129,17 +130,18 @@ def fit(
     """Train to the last epoch, from where `folder`'s state left off; the best network's weights lie in BEST afterwards.
 
     `validate` scores a predictor on the validation images; `on_epoch` sees the progress after each epoch is saved. If
-    `check` raises, nothing of the epoch that was just run is kept. Of several processes only that of rank 0 checks,
-    validates and writes, while the others wait; it alone returns the whole progress.
+    `check` raises, nothing of the epoch just run is kept. Of several processes only rank 0 checks, validates and
+    writes, while the others wait; it alone returns the whole progress.
 
-    The best weights are written after the state that speaks of them, which holds the same while their epoch is its
-    last: a run killed between the two writes them when it goes on. So no state ever speaks of weights that are gone.
+    The best weights are written after the state that refers to them. As long as the best epoch is the last one
+    finished, the state holds the same weights, so a run killed between the two writes makes up for the second when it
+    resumes. No state ever refers to weights that are lost.
 
     Raises:
         BadConfig: the state in `folder` is of another network, or not the one that rank 0 found; memory does not
-            suffice; a loading process died; or the loss, or what the network answers, is no number any more.
-        BadDataset: an image cannot be read any more.
-        OSError: `folder` cannot be written; what was there before is whole.
+            suffice; a loading process died; or the loss, or what the network answers, is no longer a number.
+        BadDataset: an image can no longer be read.
+        OSError: `folder` cannot be written; what was there before is intact.
     """
     state, trained = folder / STATE, (fitting.network, fitting.optimizer)
     progress = load_state(state, *trained, fitting.average) if state.exists() else Progress()
@@ -184,7 +186,7 @@ def load_best(folder: Path, network: nn.Module) -> nn.Module:
 def set_learning_rate(optimizer: Optimizer, config: Config, epoch: int) -> float:
     """Set and return the epoch's learning rate: ×decay after each epoch (paper, § 4.2), or half a cosine to zero.
 
-    The cosine starts with a short warm-up, and depends on the epoch alone, as a resumed run needs it.
+    The cosine starts with a short warm-up. It depends on the epoch alone, so that a resumed run gets the same rates.
     """
     if config.schedule == "exponential":
         rate = config.learning_rate * config.decay**epoch
@@ -198,7 +200,7 @@ def set_learning_rate(optimizer: Optimizer, config: Config, epoch: int) -> float
 
 
 def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
-    """Take one step a batch; return the mean loss of all processes, a number."""
+    """Take one step per batch; return the mean loss over all processes, which is finite."""
     config, fabric = fitting.config, fitting.fabric
     loss_of, coarse = make_loss(config), epoch < config.coarse_epochs
     torch.manual_seed(_seed(config.seed, epoch, fabric.global_rank))
@@ -214,17 +216,17 @@ def _train_epoch(fitting: Fitting, epoch: int, progress: Progress) -> float:
         if step % 5 == 0 or step == steps:
             best = f"{progress.best_iou:.3f}" if progress.history else "–"
             bar.set_postfix(loss=f"{total.item() / step:.3f}", best_IoU=best, left=_time_left(fitting, progress))
-    loss = float(torch.as_tensor(fabric.all_reduce(total / steps)))  # the mean of their means
+    loss = float(torch.as_tensor(fabric.all_reduce(total / steps)))  # the mean of the processes' means
     if not math.isfinite(loss):
         raise BadConfig(f"the loss is {loss} in epoch {epoch + 1}: {SMALLER_STEPS}")
     return loss
 
 
 def _step(fitting: Fitting, batch: Batch, loss_of: nn.Module, *, halved: bool) -> Tensor:
-    """Take one step; `halved` at half the resolution, where masks are the share of foreground, 0 to 1."""
+    """Take one step; if `halved`, at half the resolution, with masks as shares of foreground, 0 to 1."""
     device, weight = fitting.fabric.device, fitting.config.teaching
     images, masks = (part.to(device, non_blocking=True) for part in batch)
-    taught = None if fitting.teacher is None else fitting.teacher(images)  # it knows the whole resolution only
+    taught = None if fitting.teacher is None else fitting.teacher(images)  # it knows only the full resolution
     if halved:
         images, masks = F.avg_pool2d(images, 2), F.avg_pool2d(masks, 2)
         taught = None if taught is None else F.avg_pool2d(taught, 2)
@@ -246,10 +248,10 @@ def _validated(
 ) -> tuple[float, float] | tuple[None, None]:
     """Return mean IoU and accuracy of the network in the form in which it would be served.
 
-    None in the epochs between validations, and while the network has seen half the resolution only.
+    Both are None in epochs between validations, and while the network has seen only half the resolution.
 
     Raises:
-        BadConfig: the network's answers are no numbers any more; the memory does not suffice.
+        BadConfig: the network's answers are no longer numbers, or memory does not suffice.
     """
     last = epoch + 1 == fitting.config.epochs
     if epoch < fitting.config.coarse_epochs or ((epoch + 1) % fitting.config.validate_every and not last):
@@ -266,23 +268,23 @@ def _validated(
 
 
 def _seed(seed: int, epoch: int, rank: int) -> int:
-    """Return what a network's own randomness (dropout) begins an epoch with: another in each process."""
+    """Return the seed of the network's own randomness (dropout) in an epoch; it differs between processes."""
     return int(np.random.default_rng([seed, epoch, rank]).integers(2**31))
 
 
 def best_predictor(
     network: nn.Module, normalisation: Normalisation, device: torch.device, *, precision: str, temperature: float = 1.0
 ) -> Predictor:
-    """Return what scores this network: re-parameterised, on this device."""
+    """Return the predictor that scores this network, re-parameterised, on this device."""
     dtype = DTYPES[precision]
     return Predictor(reparameterize(network), normalisation, temperature=temperature, device=device, dtype=dtype)
 
 
 def scoring_precision(device: torch.device) -> str:
-    """Return what epochs are compared in: bfloat16 where the device is faster in half precision, else float32.
+    """Return the precision for comparing epochs: bfloat16 where half precision is faster on the device, else float32.
 
-    Never float16, which a GPU serves in: a network half trained may overflow it, and a run must not end by that. What
-    came of the run is measured in float32, which every engine has to answer like.
+    Never float16, in which a GPU serves: a half-trained network may overflow it, and that must not end a run. The run's
+    result is measured in float32, which the answers of every engine have to match.
     """
     if device.type == "cuda":
         return "bfloat16" if gpu_has_bfloat16() else "float32"
@@ -290,7 +292,7 @@ def scoring_precision(device: torch.device) -> str:
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return what a file of the network holds."""
+    """Return the network's tensors as a file holds them."""
     return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
 
 

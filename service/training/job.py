@@ -52,7 +52,7 @@ from service.training.untrained import keep_untrained
 from service.training.watch import Watch
 
 VALIDATION_RULE = MaskRule(threshold=0.5)
-"""By which epochs are compared; the checkpoint's own is chosen once the best one is known."""
+"""The rule by which epochs are compared; the checkpoint's own rule is chosen once the best epoch is known."""
 SAMPLE_IMAGES = 6
 
 
@@ -67,20 +67,21 @@ def run(
     soup: Sequence[Path] = (),
     teacher: Path | None = None,
 ) -> Result | None:
-    """Train as `config` says in the run folder `path`, going on where it was interrupted; publish into `store`.
+    """Train as `config` says in the run folder `path`, resuming where it was interrupted; publish into `store`.
 
-    Without a `store` the checkpoint stays in the run folder, until a store is given. A finished run is not run again:
-    its result is returned.
-    A run that starts anew takes its encoder, or its whole network, from the file `encoder_weights`, if `config` speaks
-    of one, and of those of `soup`, if it speaks of them; the run folder `teacher` is needed to the end. Of several
-    processes only that of rank 0 writes, speaks and publishes; the others return None.
+    Without a `store` the checkpoint stays in the run folder until a later call gives one. A finished run is not run
+    again: its result is returned.
+
+    If `config` asks for it, a new run takes its encoder, or its whole network, from the file `encoder_weights`; with
+    `soup`, from the mean of all these files. The run folder `teacher` is needed until the run ends. Of several
+    processes only rank 0 writes, speaks and publishes; the others return None.
 
     Raises:
-        BadConfig: `path` holds another run, or one that is not at its end yet, or its state does not fit; the network
-            cannot be built as `config` says; memory does not suffice, or a data-loading process died.
+        BadConfig: `path` holds another run, one still in progress, or a state that does not fit; the network cannot be
+            built as `config` says; memory does not suffice, or a data-loading process died.
         BadDataset: a file of the dataset cannot be used; the message names it.
         BadCheckpoint: the checkpoint, loaded back, does not score as the network did; or the store cannot be listed.
-        OSError: the run folder or the store cannot be written. Whatever was written before is whole.
+        OSError: the run folder or the store cannot be written. Whatever was written before is intact.
     """
     folder = RunFolder(path)
     config = folder.settle(config, agreed_precision)
@@ -138,7 +139,7 @@ def _run(
 def _network(
     config: Config, folder: RunFolder, say: Say, *, begun_with: Sequence[Path], teacher: Path | None
 ) -> nn.Module:
-    """Return the network that the run begins with; what cannot be built or taught is refused before the data are read.
+    """Build the network that the run begins with; what cannot be built or taught is refused before the data are read.
 
     Raises:
         BadConfig: it cannot be built, a file of `begun_with` does not fit it, or `teacher` sees another grid.
@@ -156,7 +157,7 @@ def _network(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run, its data read: what remains is to train, to take the best network's measure, and to publish it."""
+    """One run whose data have been read: what remains is to train, to measure the best network and to publish it."""
 
     config: Config
     folder: RunFolder
@@ -173,14 +174,14 @@ class Job:
         *,
         check: Callable[[], None] = lambda: None,
     ) -> Progress:
-        """Run the epochs that are still to run, with a line, fresh curves and TensorBoard's scalars for each.
+        """Run the remaining epochs; after each, report a line, redraw the curves and log scalars for TensorBoard.
 
-        If `check` raises after an epoch, nothing of that one is kept; it is asked before the first, too.
+        `check` is also called before the first epoch. If it raises after an epoch, nothing of that epoch is kept.
         """
         if fabric.is_global_zero:
-            self.parts.validation.fill()  # now rather than when they judge: masks may be mended while a run learns
+            self.parts.validation.fill()  # now, not at the first validation: masks may be mended while a run learns
             self.parts.test.fill()
-            check()  # what is kept from here on is what the data were
+            check()  # no file changed between opening the data and caching them
         if not self.config.epochs:
             return self._keep(network) if fabric.is_global_zero else Progress()
         items = TrainingItems(self.parts.train, len(self.parts.train), self.config)
@@ -197,12 +198,12 @@ class Job:
 
             progress = fit(fitting, self.folder.path, self.usual.normalisation, self._validate, on_epoch, check=check)
             if fabric.is_global_zero:
-                log.record(progress)  # a run killed right after its last state lacks that epoch
+                log.record(progress)  # a run killed right after its last state was saved lacks that epoch
         return progress
 
     def finish(self, progress: Progress) -> tuple[Trained, Predictor]:
         """Take the best epoch's network, calibrate it on validation images, and measure it on test images."""
-        self._record(progress)  # again: a run killed right after its last state lacks that epoch's line
+        self._record(progress)  # again: a run killed right after its last state was saved lacks that epoch's line
         network = load_best(self.folder.path, build_network(self.config))
 
         def predictor_at(temperature: float) -> Predictor:
@@ -234,7 +235,7 @@ class Job:
         return trained, predictor_at(calibration.temperature)
 
     def publish(self, trained: Trained, store: Path | None, progress: Progress) -> Result:
-        """Publish what was trained, and say what came of the run."""
+        """Publish what was trained, say where it lies, and return the run's result."""
         card, weights = describe(trained)
         published = prove_and_publish(card, weights, store, self.folder.path, partial(self._test, trained.rule))
         self.say(f"published {published}" if store else f"checkpoint in {published}")
@@ -293,7 +294,7 @@ class Job:
     def _caution(self, test_iou: float | None, validation_iou: float) -> str | None:
         dataset, split = self.parts.dataset, self.parts.split
         if test_iou is not None and missing_kind(dataset, split.test) != "foreground":
-            # Theirs is at the threshold that was chosen; epochs are validated at 0.5.
+            # The test IoU is at the chosen threshold; epochs are validated at 0.5.
             return caution_of_nothing(dataset, split.test, test_iou, "test")
         return caution_of_nothing(dataset, split.validation, validation_iou, "validation")
 

@@ -1,7 +1,7 @@
 """How training folders are laid out: which file is the mask of which image.
 
-Each layout is one function that returns None if a folder is not laid out so. They look one folder deep and only at
-files whose name ends as an image's does, so README, LICENSE.txt, Thumbs.db and hidden files may lie about.
+Each layout is one function that returns None if a folder is laid out otherwise. It looks one folder deep, and only at
+files with an image's suffix, so README, LICENSE.txt, Thumbs.db and hidden files may lie around.
 """
 
 import re
@@ -23,7 +23,7 @@ from service.training.volumes import TIFF_SUFFIXES, count_pages, pages_as_pairs
 MASK_SUFFIXES = SUFFIXES | {gif_mask.SUFFIX}
 
 MASK_WORDS = ("mask", "segmentation", "seg", "label", "labels", "gt", "groundtruth", "manual")
-"""What may follow an image's name in its mask's, after `_`, `-` or a full stop, in small letters or large."""
+"""Words that may follow an image's name in its mask's name, after `_`, `-` or a full stop, in upper or lower case."""
 
 LAYOUTS = (
     "images/NAME.png with masks/NAME.png (or NAME_mask.png and the like); "
@@ -41,8 +41,8 @@ MASKS_APART = "images into images/ and masks into masks/"
 class Layout:
     """What was found in a folder: the dataset's name and its pairs in natural order.
 
-    `is_numbered`: their names are numbers, as those of slices, whether or not they were taken for a series.
-    `passed_over`: what lies among the images and was not read, though it may have been meant, a line each.
+    `is_numbered`: their names differ only in their numbers, like those of slices, whether or not they were taken for a
+    series. `passed_over`: a line for whatever lies among the images and may have been meant, but was not read.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Layout:
 
 
 def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
-    """Return the pairs in `folder`: those that its `pairs.csv` names, or else by the first layout that fits.
+    """Return the pairs in `folder`: those that its `pairs.csv` names, or else those of the first layout that fits.
 
-    Unless one `needs_masks`, a folder that fits none may hold images alone, itself or in `images/`.
+    Without `needs_masks`, a folder that fits no layout may hold images alone, directly or in `images/`.
 
     Raises:
-        BadDataset: the folder does not exist, is laid out in no way that we know, holds no pair, or has an image
-            without a mask, a mask without an image, two files of one name, a link to nothing, a name that is no
-            UTF-8, or a `pairs.csv` that `read_listed` cannot read; the message names the file.
+        BadDataset: the folder does not exist, has no layout that we know, holds no pair, or has an image without a
+            mask, a mask without an image, two files of one name, a link to nothing, a name that is not UTF-8, or a
+            `pairs.csv` that `read_listed` cannot read; the message names the file.
     """
     if not folder.is_dir():
         raise BadDataset(f"{folder} is no folder; {_instead_of_folder(folder)}")
@@ -81,7 +81,7 @@ def read_layout(folder: Path, *, needs_masks: bool = True) -> Layout:
 
 
 def _listed(folder: Path, *, needs_masks: bool) -> Layout | None:
-    """Pairs that `pairs.csv` names; what it does not name is not meant. Volumes are a series, slices by their names."""
+    """Read the pairs that `pairs.csv` names, and no others; pages of volumes, or images like slices, are a series."""
     listed = read_listed(folder)
     if listed is None:
         return None
@@ -96,7 +96,7 @@ def _listed(folder: Path, *, needs_masks: bool) -> Layout | None:
 
 
 def _passed_over(folder: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
-    """Return a line for each kind of picture beside the images, in folders of their own, that was not read."""
+    """Return a line for each kind of picture beside the images that was not read; `folder` itself is left out."""
     places = sorted({Path(pair.image.file).parent for pair in pairs} - {folder})
     return tuple(line for where in places for line in _unread_pictures(where))
 
@@ -118,7 +118,7 @@ def _unread_pictures(where: Path) -> list[str]:
 
 
 def _instead_of_folder(path: Path) -> str:
-    """Return what to give in the place of what is no folder."""
+    """Return what to give instead of a path that is no folder."""
     if path.name == TABLE and path.is_file():
         return f"give the one that it lies in: {path.absolute().parent}"
     packed = "unpack it if it is an archive, and " if path.is_file() else ""
@@ -126,7 +126,7 @@ def _instead_of_folder(path: Path) -> str:
 
 
 def _instead_of_images(where: Path) -> str:
-    """Return what a folder without images holds in their place, and what to do; nothing if there is nothing."""
+    """Return what a folder without images holds instead, and what to do; empty if there is nothing to say."""
     if lines := _unread_pictures(where):
         return f"; {lines[0]}"
     folders = [path for path in where.iterdir() if path.is_dir() and not path.name.startswith(".")]
@@ -153,7 +153,7 @@ def _stare(folder: Path) -> Layout | None:
 def _isbi2012(folder: Path) -> Layout | None:
     """ISBI 2012 EM challenge: the originals `train-volume.tif` and `train-labels.tif`, 30 pages each.
 
-    Their pages as single files are met by `_images_and_masks`. `test-volume.tif` has no labels and is ignored.
+    Their pages saved as single files are read by `_images_and_masks`. `test-volume.tif` has no labels and is ignored.
     """
     stems = ("train-volume", "train-labels")
     tiffs = (path for path in _image_files(folder) if unpacked(path).suffix.lower() in TIFF_SUFFIXES)
@@ -171,7 +171,7 @@ def _isic2018(folder: Path) -> Layout | None:
     """ISIC 2018 Task 1: dermoscopy, `ISIC_0000000.jpg` with `ISIC_0000000_segmentation.png`.
 
     The originals lie in `ISIC2018_Task1-2_Training_Input/` and `ISIC2018_Task1_Training_GroundTruth/`. In `images/` and
-    `masks/` other years' files look the same: there the name of the folder says which they are.
+    `masks/` the files of other years look the same; there the name of the dataset's folder decides.
     """
     originals = ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth")
     for image_folder, mask_folder in (originals, ("images", "masks")):
@@ -185,11 +185,11 @@ def _isic2018(folder: Path) -> Layout | None:
 
 
 def _images_and_masks(folder: Path) -> Layout | None:
-    """Any folder with `images/` and `masks/`: files of one name, but for suffix and one of `MASK_WORDS`, are a pair.
+    """Any folder with `images/` and `masks/`: files pair up by name, apart from suffix and one of `MASK_WORDS`.
 
-    Images whose names are numbers (three or more, and at least half of those from the first to the last), all of grey
-    pixels and of one size, are taken for the slices of one volume. Thirty of 512 × 512 in a folder that is called so
-    are ISBI 2012.
+    Images are taken for the slices of one volume if their names are numbers (three or more, and at least half of those
+    from the first to the last) and all are grey and of one size. Thirty of 512 × 512 in a folder whose name says so are
+    ISBI 2012.
     """
     image_folder, mask_folder = _subfolder(folder, "images"), _subfolder(folder, "masks")
     if image_folder is None or mask_folder is None:
@@ -207,7 +207,7 @@ def _images_and_masks(folder: Path) -> Layout | None:
 
 
 def _images_alone(folder: Path) -> Layout | None:
-    """Images without masks, in `images/` or side by side. A folder that has `masks/` has lost some, and is refused."""
+    """Images without masks, in `images/` or side by side; a folder with `masks/` has lost its images and is refused."""
     if _subfolder(folder, "masks") is not None:
         return None
     images = _by_case((_stem(path), path) for path in _image_files(_subfolder(folder, "images") or folder))
@@ -245,7 +245,7 @@ def _pair_up(
 
 
 def _missing_mask(case: str, image_of: Mapping[str, Path], mask_of: Mapping[str, Path]) -> str:
-    """Return what to do about an image without a mask: rename the one that seems to be meant, or add one."""
+    """Return what to do about an image without a mask: rename the mask that seems to be meant, or add one."""
     name = _stem(image_of[case])
     for other in sorted(mask_of.keys() - image_of.keys()):
         if other.casefold().startswith(case.casefold()):
@@ -255,7 +255,7 @@ def _missing_mask(case: str, image_of: Mapping[str, Path], mask_of: Mapping[str,
 
 
 def _check_links(folders: Iterable[Path]) -> None:
-    """Raise BadDataset if an image in these folders is a link to nothing: its partner may be one, too."""
+    """Raise BadDataset if an image here is a link to nothing: if its partner is one, too, nothing else shows it."""
     for path in (path for folder in sorted(folders) for path in sorted(folder.iterdir())):
         if _is_link_to_nothing(path) and unpacked(path).suffix.lower() in SUFFIXES:
             raise BadDataset(f"{path} is a link to what is not there: mend it, or remove it and its partner")
@@ -286,14 +286,14 @@ def _by_case(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
 
 
 def _case_of(mask_stem: str, cases: Collection[str]) -> str:
-    """Return the image's stem for a mask's: the same, or without a known word at its end."""
+    """Return the image's stem for a mask's stem: the same, or without a word of `MASK_WORDS` at its end."""
     if mask_stem in cases:
         return mask_stem
     return re.sub(rf"[_.-]({'|'.join(MASK_WORDS)})$", "", mask_stem, flags=re.IGNORECASE)
 
 
 def _is_called(folder: Path, name: str) -> bool:
-    """Return whether the folder's name holds `name`, in small letters or large, whatever stands between them."""
+    """Return whether the folder's name contains `name`, ignoring case and all but letters and digits."""
     return name in re.sub("[^a-z0-9]", "", folder.resolve().name.lower())
 
 
@@ -313,7 +313,7 @@ def _images_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]
 
 
 def _passed_images(folder: Path) -> list[Path]:
-    """Return the images in a folder that is not read: who may not look into it, as into `lost+found`, need not."""
+    """Return the images in a folder that is passed over; none if it may not be looked into, as `lost+found`."""
     try:
         return _images_in(folder)
     except OSError:
@@ -330,7 +330,7 @@ def _prints(name: str) -> bool:
 
 
 def _is_utf_8(name: str) -> bool:
-    """Return whether a file's name, as Python gives it, is text: Latin-1 of an old archive is not."""
+    """Return whether a file's name, as Python gives it, is UTF-8; Latin-1 from an old archive is not."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -347,12 +347,12 @@ def _stem(path: Path) -> str:
 
 
 def _composed(path: Path) -> str:
-    """Return the stem by which an image finds its mask: some systems write é as one character, others as two."""
+    """Return the stem that pairs image and mask, composed: some systems write é as one character, others as two."""
     return unicodedata.normalize("NFC", _stem(path))
 
 
 def _natural_of_page(pair: Pair) -> tuple[tuple[list[str | int], str], int]:
-    """Sort key in which the pages of a volume follow each other, whatever another one is called."""
+    """Sort key that keeps the pages of a volume together, whatever other volumes are called."""
     page = pair.image.frame
     return (_natural(pair.name), -1) if page is None else (_natural(pair.name.rpartition("-")[0]), page)
 

@@ -13,13 +13,13 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
 from service.training.config import Config
 
 SKELETON_STEPS = 5
-"""Erosions to a skeleton: as many pixels as the widest thin structure has to each side of its middle."""
+"""Erosions down to a skeleton: as many as the widest thin structure has pixels on each side of its middle."""
 
 
 def make_loss(config: Config) -> nn.Module:
     """Return the loss of logits and masks, both float32 (N, 1, h, w): Dice + BCE, Dice taken image by image.
 
-    With `config.cl_dice` above 0 that is mixed with clDice (Shit et al., CVPR 2021, Eq. 3).
+    If `config.cl_dice` is above 0, this is mixed with clDice (Shit et al., CVPR 2021, Eq. 3).
     """
     dice_ce: nn.Module = DiceCELoss(sigmoid=True)
     return WithClDice(dice_ce, config.cl_dice, inverted=config.thin == "background") if config.cl_dice else dice_ce

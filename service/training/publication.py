@@ -79,7 +79,7 @@ class Trained:
 
     @property
     def rule(self) -> MaskRule:
-        """What of a map is mask."""
+        """The rule by which a probability map becomes a mask."""
         return MaskRule(self.threshold, self.least_component)
 
 
@@ -118,13 +118,13 @@ def describe(trained: Trained) -> tuple[Card, bytes]:
 
 
 def check_store(store: Path, modality: str, advice: str) -> None:
-    """Check that `store` could be published into, before hours are spent on what is to lie there. Nothing is written.
+    """Check that `store` can be published into, before hours are spent on what is to lie there. Nothing is written.
 
-    The `advice` is what the error says to do.
+    `advice` is what the error message says to do.
 
     Raises:
         BadCheckpoint: it cannot be listed.
-        OSError: it cannot be written, or not be made.
+        OSError: it cannot be written, or cannot be made.
     """
     ModelStore(store).versions(modality)
     for folder in (store, store / modality):
@@ -134,10 +134,10 @@ def check_store(store: Path, modality: str, advice: str) -> None:
 
 
 def check_apart(store: Path, run: Path) -> None:
-    """Check that `store` is not where the run in the folder `run` proves its checkpoint: that is cleared before.
+    """Check that `store` is not where the run in the folder `run` proves its checkpoint: that place is cleared first.
 
     Raises:
-        BadConfig: it is, or lies there.
+        BadConfig: it is, or lies inside it.
     """
     trial = run / CHECKPOINT
     if store.resolve().is_relative_to(trial.resolve()):
@@ -148,9 +148,9 @@ def check_apart(store: Path, run: Path) -> None:
 def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path, score_again: ScoreAgain) -> Path:
     """Publish inside the run, load that back, score it again, and only then publish into `store`.
 
-    What answers is the engine of plain PyTorch, which every machine has, in float32, as the run was measured: of a few
-    test images one whose mask is empty weighs much, and half precision may find a pixel in it. A server that runs
-    another engine compares its answer to the card's probe before it serves.
+    The engine that scores it is plain PyTorch, which every machine has, in float32, as the run was measured. Half
+    precision might find a pixel in an image whose mask is empty, and among few test images one such image weighs much.
+    A server that runs another engine compares its answer to the card's probe before it serves.
 
     Return the published folder: the next version in `store`, or the one that this run published there before it was
     killed; without a `store`, the one inside the run.
@@ -174,10 +174,10 @@ def prove_and_publish(card: Card, weights: bytes, store: Path | None, run: Path,
 
 
 def publish_kept(run: Path, modality: str, store: Path) -> Path:
-    """Publish into `store` what a finished run proved and keeps in its folder; it is loaded back once more.
+    """Publish into `store` the checkpoint that a finished run proved and keeps; it is loaded back once more first.
 
     Raises:
-        BadCheckpoint: the run has lost it, or no engine reproduces its recorded answer any more.
+        BadCheckpoint: the run has lost it, or its recorded answer can no longer be reproduced.
         AlreadyPublished, OSError: as `prove_and_publish`.
     """
     checkpoint = _kept(run, modality)
@@ -186,14 +186,14 @@ def publish_kept(run: Path, modality: str, store: Path) -> Path:
 
 
 def published_before(run: Path, modality: str, store: Path) -> Path | None:
-    """Return where in `store` what a run proved was published already; None if it was not.
+    """Return the folder in `store` where the run's checkpoint has been published already; None if it has not.
 
     Raises:
         BadCheckpoint: the run has lost it, or the store cannot be listed.
     """
     kept = _origin(_kept(run, modality).card)
     for number in ModelStore(store).versions(modality):
-        with contextlib.suppress(BadCheckpoint):  # a broken version is none that this run needs
+        with contextlib.suppress(BadCheckpoint):  # a broken version is of no use to this run
             checkpoint = ModelStore(store).open(modality, str(number))
             if _origin(checkpoint.card) == kept:
                 return checkpoint.folder
@@ -201,9 +201,9 @@ def published_before(run: Path, modality: str, store: Path) -> Path | None:
 
 
 def _origin(card: Card) -> tuple[object, ...]:
-    """Return what tells a run's checkpoint from all others: the same training twice never takes the same time.
+    """Return what distinguishes a run's checkpoint from all others: no two trainings take exactly the same time.
 
-    Runs of no epochs take none: what they begin with they may publish for several grids, or measured on other images.
+    Runs of no epochs take no time; they may publish the same network for several grids, or measured on other images.
     """
     made = card.weights_sha256, card.label, card.training.duration_s
     return *made, card.input, card.data.digest, card.data.parts_digest
@@ -213,7 +213,7 @@ def _publish_next(store: Path, card: Card, weights: bytes) -> Path:
     try:
         return publish_next(store, card, weights)
     except OSError as error:
-        if error.errno in NO_ROOM:  # what to do then is said of every file of the run
+        if error.errno in NO_ROOM:  # `room_on_disk` says what to do then
             raise
         advice = "once that is mended, the same command publishes without training anew"
         raise OSError(error.errno, f"{error.strerror}: {advice}", error.filename) from error
@@ -263,9 +263,9 @@ def _training(trained: Trained) -> Training:
 
 
 def _training_masks(usual: UsualShare) -> TrainingMasks:
-    """Round outwards, so that the share of no training mask is unusual; but to 0 and 1 only what is.
+    """Round outwards, so that no training mask's share is unusual; but only exact 0 and 1 become 0 and 1.
 
-    An empty mask is usual where training masks are empty, not where some are as small as 0.00006 of the picture.
+    Empty masks are usual where training masks are empty, not where some are as small as 0.00006 of the picture.
     """
     least, most = math.floor(usual.least * 1e4) / 1e4, math.ceil(usual.most * 1e4) / 1e4
     return TrainingMasks(least=least or usual.least, most=most if most < 1 else usual.most)

@@ -1,4 +1,4 @@
-"""Which images train, which choose the best epoch, which score: no case and no near-duplicate on two sides."""
+"""Which images train, which choose the best epoch, which score; no case and no near-duplicate is in two parts."""
 
 import hashlib
 import math
@@ -19,7 +19,7 @@ Fold = tuple[int, int]
 """Which fold of how many is the test part: (1, 5) to (5, 5)."""
 
 Shares = Mapping[str, float]
-"""The share of each part that is to have one, by the part's name; they sum to 1."""
+"""The share of each part that is not to be empty, by the part's name; they sum to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +51,19 @@ def split(
 ) -> Split:
     """Divide a dataset into train, validation and test by `fractions` of its images, as closely as its groups allow.
 
-    Images are dealt out in groups: near-duplicates (service/training/duplicates.py) stay together, and so do all
-    images of a case if `case_pattern` is given: a regular expression whose first group finds the case in a pair's
-    name; so do those of a volume that lies beside single pictures. The slices of a series are cut into blocks, with one
-    slice left unused wherever two blocks meet, unless `case_pattern` says which slices belong to one volume. The same
-    seed gives the same split, on every machine.
+    Images are dealt out in groups that stay together: near-duplicates (service/training/duplicates.py), and the pages
+    of a volume that lies beside single pictures. With `case_pattern`, a regular expression whose first group finds the
+    case in a pair's name, all images of a case stay together, too. Without it, the slices of a series are not dealt out
+    but cut into blocks, with one slice left unused wherever two blocks meet. The same seed gives the same split on
+    every machine.
 
-    With `fold` (i, k) the test part is the i-th of k folds instead, which are about as large as each other and hold
+    With `fold` (i, k) the test part is instead the i-th of k folds, which are about equally large and together hold
     each image exactly once; train and validation share the other images in proportion to their `fractions`.
 
     Raises:
         BadConfig: the fractions are negative, do not sum to 1 or leave nothing to train; there is no such fold; or
             `case_pattern` is no regular expression with a group, or finds nothing in a name.
-        BadDataset: there are too few groups for each fold, or each part whose fraction is above 0, to have one; or a
+        BadDataset: there are too few groups to give one to each fold, or to each part whose fraction is above 0; or a
             slice of a series would lie in two parts.
     """
     _check_fractions(fractions)
@@ -100,12 +100,12 @@ def _split_series(dataset: Dataset, fractions: Fractions, seed: int, fold: Fold 
 
 
 def _check_seen_once(dataset: Dataset, blocks: Mapping[str, Sequence[str]]) -> None:
-    """Raise BadDataset if a slice lies in two blocks, as where a table names it twice: with the masks of two people."""
+    """Raise BadDataset if a slice lies in two blocks, as when a table names it twice, with the masks of two people."""
     of_name = {pair.name: pair.image for pair in dataset.pairs}
     first: dict[str, tuple[str, str]] = {}
     for part, name in ((part, name) for part, names in blocks.items() for name in names):
         image = of_name[name]
-        content = image.file if image.frame is None else dataset.images[name]  # files may be alike: empty slices
+        content = image.file if image.frame is None else dataset.images[name]  # files may be equal: empty slices
         other, where = first.setdefault(content, (name, part))
         if where != part:
             same = f"{other} and {name} are the same slice, and would come into {where} and {part}"
@@ -131,13 +131,13 @@ def _cut(names: Sequence[str], shares: Shares, seed: int) -> dict[str, Sequence[
 def _cut_fold(names: Sequence[str], fractions: Fractions, seed: int, fold: Fold) -> dict[str, Sequence[str]]:
     """Take the fold's block for testing, leave out the slice on each side of it, and cut up the others.
 
-    What lies behind the block comes first, then what lies before it: the last slice of a series and the first are no
+    The slices after the block come first, then those before it. The last slice of a series and the first are no
     neighbours, so one part may hold both.
     """
     number, folds = fold
     shares = _training_shares(fractions)
     around = [_outside(names, index, folds) for index in range(1, folds + 1)]
-    least = min(map(len, around))  # of any fold: better refused now than once some are trained
+    least = min(map(len, around))  # over all folds: better refused now than once some are trained
     if folds > len(names) or least < 2 * len(shares) - 1:
         few = f"{len(names)} slices are too few for {folds} folds with something to train between them"
         raise BadDataset(f"{few}. {NO_SLICES}")
@@ -145,12 +145,12 @@ def _cut_fold(names: Sequence[str], fractions: Fractions, seed: int, fold: Fold)
 
 
 def _ends(count: int, number: int, folds: int) -> tuple[int, int]:
-    """Return where of `count` slices a fold's block begins and ends."""
+    """Return where a fold's block begins and ends among `count` slices."""
     return count * (number - 1) // folds, count * number // folds
 
 
 def _outside(names: Sequence[str], number: int, folds: int) -> list[str]:
-    """Return what lies behind a fold's block, then what lies before it, without the slice on each side of it."""
+    """Return the slices after a fold's block, then those before it, without the one on each side of the block."""
     start, stop = _ends(len(names), number, folds)
     return [*names[stop + 1 :], *names[: max(start - 1, 0)]]
 
@@ -170,7 +170,7 @@ def _deal_fold(groups: Sequence[Sequence[str]], fractions: Fractions, seed: int,
     dealt = _deal(groups, {str(index): 1 / folds for index in range(1, folds + 1)}, seed)
     others = [[group for group in groups if group[0] not in test] for test in dealt.values()]
     shares = _training_shares(fractions)
-    if min(map(len, others)) < len(shares):  # of any fold: better now than after others were trained
+    if min(map(len, others)) < len(shares):  # over all folds: better now than after others were trained
         few = f"{_counted(groups)}, too few for {folds} folds"
         raise BadDataset(f"{few}; add images, or give fewer --folds")
     return {"test": dealt[str(number)]} | _deal(others[number - 1], shares, seed)
@@ -193,7 +193,7 @@ def _deal(groups: Sequence[Sequence[str]], shares: Shares, seed: int) -> dict[st
 
 
 def _counted(groups: Sequence[Sequence[str]]) -> str:
-    """Return how many images there are, and how many parts they could be dealt to if some have to stay together."""
+    """Return in words how many images there are, and how many groups they form if some have to stay together."""
     images = sum(map(len, groups))
     count = "there is 1 image" if images == 1 else f"there are {images} images"
     if len(groups) == images:
@@ -202,7 +202,7 @@ def _counted(groups: Sequence[Sequence[str]]) -> str:
 
 
 def _advice(shares: Shares, groups: int) -> str:
-    """Return what to do where there are too few groups for each part, or fold, to have one."""
+    """Return what to do if there are too few groups to give each part, or fold, one."""
     if "train" not in shares:
         return "Add images, or give fewer --folds"
     two_would_do = "test" in shares and groups > 1
@@ -247,7 +247,7 @@ def _same_case(names: Sequence[str], pattern: str) -> list[tuple[str, str]]:
 
 
 def _same_volume(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
-    """Return a link from each page to the first of its file, if there are pictures that are no pages, too."""
+    """Return a link from each page to the first of its file; none if all pictures are pages."""
     if all(pair.image.frame is not None for pair in pairs):
         return []
     first: dict[str, str] = {}
