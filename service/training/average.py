@@ -19,7 +19,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take one optimizer step's weights in."""
+        """Take in the weights after one optimizer step."""
         self.steps += 1
         share = 1 - min(self._decay, (1 + self.steps) / (10 + self.steps))
         for mean, value in zip(_tensors(self.network), _tensors(self._source), strict=True):

@@ -1,4 +1,4 @@
-"""What a run begins with, and who teaches it: it must know no image that judges the run, and is written down."""
+"""What a run begins with, and what teaches it: neither may know an image that judges the run; both are recorded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,11 @@ from service.training.run_folder import RunFolder
 def begin(
     config: Config, folder: RunFolder, parts: Parts, say: Say, *, begun_with: Sequence[Path], teacher: Path | None
 ) -> None:
-    """Check the files `begun_with`, unless the run has begun, and the run `teacher`; write down what the run is.
+    """Check the files `begun_with`, unless the run has begun, and the run `teacher`; then record the run.
 
     Raises:
-        BadConfig: one of them knows images that judge the run, or tells too little of that; or cannot be read.
+        BadConfig: one of them knows images that judge the run, does not tell enough to rule that out, or cannot be
+            read.
     """
     begun_with, split = () if folder.has_begun else begun_with, parts.split
     if teacher is not None:

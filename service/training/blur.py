@@ -32,8 +32,8 @@ def random_blur(largest_px: float) -> RandGaussianSmoothd:
 class _Smooth(RandGaussianSmooth):
     """Blurs as if the image went on beyond its edges.
 
-    MONAI takes what lies beyond for black: an even image comes out at half its light along the edges and at a quarter
-    in the corners, as no camera shows it.
+    MONAI takes what lies beyond for black: a uniform image comes out half as bright along the edges and a quarter as
+    bright in the corners, which no camera does.
     """
 
     def __call__(self, img: NDArray[Any] | Tensor, randomize: bool = True) -> Tensor:

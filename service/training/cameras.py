@@ -1,6 +1,6 @@
 """What other cameras do to the same scene: less contrast, other saturation, noise, JPEG. Random, for training.
 
-What is in MONAI comes from there; saturation and JPEG are not.
+Contrast and noise are MONAI's transforms; it has none for saturation and JPEG.
 """
 
 import io
@@ -20,13 +20,13 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     from monai.transforms.transform import MapTransform, RandomizableTransform
 
 LUMA = (0.299, 0.587, 0.114)
-"""The weights of red, green and blue in what a colour image is in grey (ITU-R BT.601)."""
+"""The weights of red, green and blue when a colour image is turned grey (ITU-R BT.601)."""
 
 CONTRAST = 0.6
 NOISE_LEVELS = 25.0
 LOST_QUALITY = 80
-"""At full strength: how much of the contrast, how much noise (its standard deviation, of 255 levels), and how many of
-JPEG's 100 steps of quality an image may lose."""
+"""At full strength: by what share contrast may change, the largest standard deviation of the noise (of 255 levels), and
+how many of JPEG's 100 steps of quality an image may lose."""
 
 
 def random_cameras(strength: float) -> Sequence[Callable[..., Any]]:
@@ -75,19 +75,19 @@ class RandSaturationd(_RandImageTransform):
 
 
 class RandJpegd(_RandImageTransform):
-    """Compresses as JPEG of a quality within `quality` (1 to 100), and back; what JPEG cannot hold is cut off."""
+    """Compresses as JPEG of a quality within `quality` (1 to 100), and back; values are first clipped to 0 to 255."""
 
     def __init__(self, prob: float, quality: tuple[float, float]) -> None:
         super().__init__(prob, quality)
 
     def changed(self, image: Tensor, drawn: float) -> Tensor:
-        """Return what is left of the image at quality `drawn`."""
+        """Return the image after compression at quality `drawn`."""
         pixels = image.clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         return torch.from_numpy(jpeg(pixels, round(drawn)).astype(np.float32)).permute(2, 0, 1).contiguous()
 
 
 def jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Return what JPEG of a quality of 1 to 100 leaves of uint8 (h, w, 3)."""
+    """Return `pixels`, uint8 (h, w, 3), after JPEG compression at `quality`, 1 to 100."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer).convert("RGB"))

@@ -1,8 +1,8 @@
-"""The same scene as another camera, another clinic or another framing would have shown it. Always the same changes.
+"""The same scene as another camera, clinic or framing would have shown it; the changes are fixed, not random.
 
-They measure what a checkpoint bears (`alnet robustness`); training's own, random ones are in `augment` and `cameras`.
-Each takes and returns an image, uint8 (H, W, 3), and its mask, (H, W) with foreground above 0; a change of framing or
-resolution changes both.
+They measure what a checkpoint tolerates (`alnet robustness`). The random changes of training are in `augment` and
+`cameras`. Each takes and returns an image, uint8 (H, W, 3), and its mask, (H, W) with foreground above 0; a change of
+framing or resolution changes both.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ def as_it_is(image: Image, mask: Mask) -> Pair:
 
 
 def _closer(image: Image, mask: Mask, *, times: float) -> Pair:
-    """Return the middle of the image, in which all is larger: a narrower field of view."""
+    """Return the middle of the image, 1 / `times` of each side: a narrower field of view."""
     (height, width), (rows, columns) = mask.shape, (max(1, round(side / times)) for side in mask.shape)
     top, left = (height - rows) // 2, (width - columns) // 2
     part = slice(top, top + rows), slice(left, left + columns)
@@ -38,7 +38,7 @@ def _closer(image: Image, mask: Mask, *, times: float) -> Pair:
 
 
 def _margins(image: Image, mask: Mask, *, share: float) -> Pair:
-    """Return the image within margins of the colour of its border: it takes up `share` of each side."""
+    """Return the image within margins in the colour of its border; it takes up `share` of each side."""
     pads = [((round(side / share) - side) // 2, (round(side / share) - side + 1) // 2) for side in mask.shape]
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     colour = np.median(border, axis=0).astype(np.uint8)
@@ -50,7 +50,7 @@ def _margins(image: Image, mask: Mask, *, share: float) -> Pair:
 
 
 def _resized(image: Image, mask: Mask, *, times: float) -> Pair:
-    """Return both with so many times as many pixels along each side."""
+    """Return both with `times` as many pixels along each side."""
     size = (max(1, round(mask.shape[1] * times)), max(1, round(mask.shape[0] * times)))
     pixels = np.asarray(PillowImage.fromarray(image).resize(size, PillowImage.Resampling.LANCZOS))
     shares = PillowImage.fromarray(np.where(mask > 0, np.uint8(255), np.uint8(0))).resize(
@@ -60,7 +60,7 @@ def _resized(image: Image, mask: Mask, *, times: float) -> Pair:
 
 
 def _light(image: Image, mask: Mask, *, of: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Pair:
-    """Return the image whose values are `of` what they were; what is below 0 or above 255 is cut off."""
+    """Return the image with `of` applied to its values, rounded and clipped to 0 to 255."""
     return np.clip(np.round(of(image.astype(np.float32))), 0, 255).astype(np.uint8), mask
 
 
@@ -80,7 +80,7 @@ def _grey(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _shaded(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what is half as light at the left and 1.3 times as light at the right."""
+    """Return the values at half their brightness on the left, rising to 1.3 times on the right."""
     return values * np.linspace(0.5, 1.3, values.shape[1], dtype=np.float32)[None, :, None]
 
 
@@ -97,7 +97,7 @@ def _compressed(image: Image, mask: Mask) -> Pair:
 
 
 def _haired(image: Image, mask: Mask, *, count: int) -> Pair:
-    """Return the image under so many dark hairs."""
+    """Return the image under `count` dark hairs."""
     height, width = mask.shape
     covered = hairs(np.random.default_rng(0), max(height, width), count)[:height, :width, None]
     return np.round(image + covered * (HAIR - image)).astype(np.uint8), mask
@@ -125,12 +125,12 @@ CHANGES: Mapping[str, Change] = {
     "blurred by 1.5 px": _blurred,
     "JPEG of quality 30": _compressed,
 }
-"""What is measured, by the name that tables give it."""
+"""The changes that are measured, by their names in tables."""
 
 OWN_CHANGES: Mapping[str, Mapping[str, Change]] = {"skin": {"under 40 hairs": partial(_haired, count=40)}}
-"""What befalls images of one modality alone."""
+"""Changes that occur in images of one modality only."""
 
 
 def changes_of(modality: str) -> Mapping[str, Change]:
-    """Return what is measured of a modality."""
+    """Return the changes that are measured for a modality."""
     return {**CHANGES, **OWN_CHANGES.get(modality, {})}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def code_commit() -> str:
-    """Return the commit of the code that runs, "-dirty" if it was changed since, or "unknown" outside a checkout."""
+    """Return the commit of the running code, with "-dirty" if it was changed since, or "unknown" outside a checkout."""
     try:
         _git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy may lie in another's checkout
         return _git("describe", "--always", "--abbrev=12", "--exclude=*", "--dirty")

@@ -1,13 +1,14 @@
-"""Images so alike that one on each side of a split would be a leak: one lesion photographed, cut or coloured twice.
+"""Images so alike that one on each side of a split would be a leak: one lesion photographed, cropped or coloured twice.
 
-Brightness and colour are no guide: re-processed copies differ in both, and unlike images of one kind agree in both.
+Brightness and colour are no guide: re-processed copies differ in both, and different images of one kind agree in both.
 What copies share is detail. So images are compared by their detail: small, grey, band-passed, with the same contrast
-everywhere. In place, all with all; moved, zoomed, turned and mirrored, each with the few whose spectra are most like
-its own, since the strength of a spectrum does not change when things move.
+everywhere. In place, every image is compared with every other. Moved, zoomed, turned and mirrored, each is compared
+with the few whose spectra are most like its own, since the strength of a spectrum does not change when things move.
 
-The limits were set by looking at ISIC 2018. Among 2,394 images 46 pairs were seen to be one lesion twice; 45 of them
-are found, and as many pairs of small round moles on bare skin, which fall into one group of 27. Turned, true pairs have
-0.90 and more, others 0.83 and less. In STARE, im0235 and im0236 are one eye (0.78; the next pair has 0.59).
+The limits were set by looking at ISIC 2018. Among 2,394 images 46 pairs were seen to be one lesion twice. 45 of them
+are found, along with as many pairs of small round moles on bare skin, which fall into one group of 27. In turned poses,
+true pairs have a correlation of 0.90 and more, others 0.83 and less. In STARE, im0235 and im0236 are one eye (0.78; the
+next pair has 0.59).
 """
 
 import itertools
@@ -29,13 +30,13 @@ LARGEST_SHIFT = 10
 """How far two images of `SIDE` may be moved against each other, in pixels."""
 
 ZOOM_STEP, ZOOM_STEPS, ZOOM_STEPS_TURNED = 1.06, 3, 1
-"""Images are magnified and reduced by so many steps, and by fewer in other poses than upright."""
+"""The factor of one zoom step, and by how many steps images are magnified and reduced: upright, and in other poses."""
 
 NEIGHBOURS = 2
-"""With how many others an image is compared closely, for each zoom and pose."""
+"""How many others each image is compared with closely, for each zoom and pose."""
 
 FREQUENCIES = 8
-"""How many waves along a side a spectrum has that is compared with all others."""
+"""How many of the lowest frequencies along a side are used to compare a spectrum with all others."""
 
 CHUNK = 256
 
@@ -49,7 +50,7 @@ Indices = NDArray[np.intp]
 
 
 def near_duplicates(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
-    """Return the names of each two pairs whose images are found alike. Reads every image once.
+    """Return the names of every two pairs whose images are found alike. Reads every image once.
 
     Raises:
         BadDataset: an image cannot be read.
@@ -66,7 +67,7 @@ def _shrink(image: Image) -> NDArray[np.float32]:
 
 
 def _the_same(small: Stack) -> Iterator[tuple[int, int]]:
-    """Yield each image with the first that is just like it: flat ones have no detail to be known by."""
+    """Yield each image that equals an earlier one, with the first of them: flat images have no detail to compare."""
     first: dict[bytes, int] = {}
     for index, image in enumerate(small):
         if (known := first.setdefault(image.tobytes(), index)) != index:
@@ -106,7 +107,7 @@ UPRIGHT = POSES[0]
 
 
 def _neighbours(spectra: Spectra, posed: Spectra) -> tuple[Indices, Indices]:
-    """Return, as two columns, each image and those whose coarse detail is most like its own, wherever it lies."""
+    """Return two columns: each image, and those whose coarse detail is most like its own, wherever that detail lies."""
     signatures, others = _signatures(spectra), _signatures(posed)
     count = min(NEIGHBOURS, len(others) - 1)
     columns = []
@@ -120,14 +121,14 @@ def _neighbours(spectra: Spectra, posed: Spectra) -> tuple[Indices, Indices]:
 
 
 def _signatures(spectra: Spectra) -> NDArray[np.float32]:
-    """Return one row for each image: how strong its long waves are. Blind to where things lie, so to shifts."""
+    """Return one row for each image: how strong its long waves are, which does not depend on where things lie."""
     strength = np.abs(spectra)
     downwards, upwards = strength[:, :FREQUENCIES, :FREQUENCIES], strength[:, 1 - FREQUENCIES :, :FREQUENCIES]
     return _unit(np.concatenate([downwards, upwards], axis=1)).reshape(len(spectra), -1)
 
 
 def _detail(small: Stack) -> Stack:
-    """Return what is between fine grain and broad shading, at equal contrast everywhere, fading towards the edges."""
+    """Return the detail between fine grain and broad shading, at equal contrast everywhere, fading at the edges."""
     band = _apply(_blur_matrix(1), small) - _apply(_blur_matrix(3), small)
     band /= np.sqrt(_apply(_blur_matrix(4), band * band) + 0.1)
     fade = np.sqrt(np.hanning(SIDE + 2)[1:-1]).astype(np.float32)
@@ -146,7 +147,7 @@ def _spectra(stack: Stack) -> Spectra:
 
 
 def _best_correlation(spectra: Spectra, others: Spectra, one: Indices, other: Indices) -> NDArray[np.float32]:
-    """Return the highest correlation of each two images over all shifts up to `LARGEST_SHIFT`."""
+    """Return the highest correlation of each pair of images over all shifts up to `LARGEST_SHIFT`."""
     reach = np.arange(-LARGEST_SHIFT, LARGEST_SHIFT + 1)
     best = np.empty(len(one), np.float32)
     for start in range(0, len(one), CHUNK):

@@ -44,7 +44,7 @@ def load_efficientnet(encoder: Encoder, tensors: Mapping[str, Tensor], file: str
 
 
 def _names(encoder: Encoder) -> Iterator[tuple[str, str]]:
-    """Yield each tensor's name in the encoder and in the file, where blocks are counted from stage to stage."""
+    """Yield each tensor's name in the encoder and in the file, where blocks are numbered across all stages."""
     number = 0
     for index, stage in enumerate(encoder.stages):
         for place, part in enumerate(stage.children()):

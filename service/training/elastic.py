@@ -30,9 +30,9 @@ def elastic(largest_px: float, **place: Any) -> Rand2DElasticd:
 class _Grid(RandDeformGrid):
     """A grid of all pixels, moved by smooth offsets.
 
-    MONAI enlarges the coordinates of the points themselves, by a cubic convolution (PyTorch's, a = -0.75) of which not
-    even a straight line comes out straight: without any offset it moves pixels by up to 1.5 px of 32. Offsets have no
-    slope that it could bend.
+    MONAI enlarges the coordinates of the points themselves, by a cubic convolution (PyTorch's, a = -0.75) that bends
+    even a straight line: without any offset it moves pixels by up to 1.5 px of 32. Here only the offsets are enlarged,
+    which have no slope that it could bend.
     """
 
     def __init__(self, largest_px: float) -> None:
@@ -45,7 +45,7 @@ class _Grid(RandDeformGrid):
         return self
 
     def randomize(self, grid_size: Sequence[int]) -> None:
-        """Draw nothing yet: the points are drawn by the call."""
+        """Draw nothing yet: `__call__` draws the points."""
 
     def __call__(self, spatial_size: Sequence[int]) -> Tensor:
         """Return the grid's homogeneous coordinates, (3, *spatial_size)."""

@@ -14,10 +14,10 @@ from service.training.repvgg_weights import load_repvgg
 from service.training.tensor_file import read_tensors, tensor_like
 
 OURS = "encoder."
-"""What the names of our own networks' encoders begin with, in `best.safetensors` of a run folder."""
+"""The prefix of the encoder's tensors in our own networks, in `best.safetensors` of a run folder."""
 
 PUBLISHED = f"{OURS}stages.0.0.0.weight"
-"""A tensor of every published network whose encoder is a RepVGG: its blocks are single convolutions."""
+"""A tensor that every published network with a RepVGG encoder has: its blocks are single convolutions."""
 
 
 def load_encoder_weights(network: nn.Module, path: Path) -> str:
@@ -28,10 +28,10 @@ def load_encoder_weights(network: nn.Module, path: Path) -> str:
 
     - a RepVGG as its authors publish it, for a RepVGG encoder: see `load_repvgg`;
     - an EfficientNet-Lite, for such an encoder: see `load_efficientnet`;
-    - or a whole network that a run of ours trained (`best.safetensors` in its folder), with an encoder of the same
-      shapes: what one data set taught, another begins with;
-    - or one that was published (`weights.safetensors` in the store), likewise. Its encoder must be settled before it is
-      trained: see `service.training.plain_encoder`.
+    - a whole network that a run of ours trained (`best.safetensors` in its folder), with an encoder of the same shapes:
+      training on one data set then begins with what another taught;
+    - or such a network in its published form (`weights.safetensors` in the store). Its encoder must be settled before
+      it is trained: see `service.training.plain_encoder`.
 
     Raises:
         BadConfig: the network has no such encoder in training form; or the file is missing, unreadable, holds more than

@@ -36,16 +36,17 @@ def evaluate(
     out: Path | None = None,
     told: Callable[[Sequence[ImageScore]], None] = lambda _scores: None,
 ) -> list[ImageScore]:
-    """Return one score an image; write scores.csv and overlays into `out`, if given.
+    """Return one score per image; write scores.csv and overlays into `out`, if given.
 
-    `told` hears of the scores before anything is written, which may fail.
+    `told` gets the scores before anything is written, since writing may fail.
 
     With `split`, the split.json of a run, only the images of its `part` are scored: "test" unless said otherwise. With
     `flips` each answer is the mean over four flips, which the service does not give.
 
     Raises:
-        BadDataset: the folder cannot be read, or an image of the split is not in it, or another one of that name.
-        BadParameter: `split` is no split file, there is no such part, or a `part` without a `split`.
+        BadDataset: the folder cannot be read, or an image of the split is missing from it, or is another one of that
+            name.
+        BadParameter: `split` is no split file, there is no such part, or a `part` is given without a `split`.
     """
     card = engine.card
     rule = MaskRule.of(card, threshold, all_components=all_components)
@@ -67,8 +68,8 @@ def evaluate(
 def read_pairs(data: str, split: Path | None, part: str | None, cards: Sequence[Card]) -> PairCache:
     """Return the checked pairs of a folder, or of a `part` of it, to score the checkpoints of these `cards` on.
 
-    Without a `split`, or with another than a checkpoint's own, images may be among them that it was trained on: if the
-    data are its own, or are called so, that is said on stderr.
+    Without a `split`, or with one that is not a checkpoint's own, they may include images that it was trained on: if
+    the data are its own, or have the same name, stderr says so.
 
     Raises:
         BadDataset, BadParameter: as `evaluate`.
@@ -89,12 +90,12 @@ def read_pairs(data: str, split: Path | None, part: str | None, cards: Sequence[
 
 
 def _is_split_of(recorded: SplitFile, own: Iterable[Origin]) -> bool:
-    """Return whether all of `own` were split so, for all that is recorded of it."""
+    """Return whether all of `own` were split like that, as far as it is recorded."""
     return all(origin.has_split(recorded.split, recorded.images) for origin in own)
 
 
 def table(scores: Sequence[ImageScore]) -> str:
-    """Return the scores as aligned text, a line an image, with mean ± standard deviation below."""
+    """Return the scores as aligned text, a line per image, with mean and standard deviation below."""
     names = [printable(score.name) for score in scores]
     wide = max(map(len, [COLUMNS[0], *names]))
     lines = [f"{COLUMNS[0]:<{wide}}" + "".join(f"{name:>14}" for name in COLUMNS[1:])]
@@ -123,12 +124,12 @@ def _write_csv(scores: Sequence[ImageScore], path: Path) -> None:
 def chosen(dataset: Dataset, path: Path | None, part: str | None) -> list[Pair]:
     """Return the pairs of a `part` of the split.json at `path` ("test" unless said otherwise); all without a path.
 
-    Other masks of the same images are sound, and so is a folder of some of them. A run from before it recorded what its
-    images hold can only tell whether all the data are the same: if not, that is said on stderr.
+    Other masks of the same images are accepted, and so is a folder that holds only some of them. A run from before
+    images had digests can only tell whether all the data are the same; if they are not, stderr says so.
 
     Raises:
         BadDataset: an image of the split is not in the `dataset`, or another image has its name.
-        BadParameter: `path` is no split file, there is no such part, or a `part` without a path.
+        BadParameter: `path` is no split file, there is no such part, or a `part` is given without a path.
     """
     if path is None:
         if part is not None:

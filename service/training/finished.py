@@ -1,4 +1,4 @@
-"""A run that is finished: what came of it is told, and published where that is still to be done."""
+"""A finished run: its result is reported, and its checkpoint published if that is still to be done."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +30,12 @@ def finished(config: Config, folder: RunFolder, result: Result, store: Path | No
         result = replace(result, checkpoint=checkpoint)
         try:
             folder.write_result(result)
-        except OSError as error:  # the checkpoint is in the store, and is found there again
+        except OSError as error:  # the checkpoint is in the store, and will be found there again
             say(f"{folder.path} cannot be written ({error.strerror}): it does not say where this was published")
     return result
 
 
 def say_caution(result: Result, say: Say) -> None:
-    """Say what a person should know who is to use the checkpoint, if there is anything."""
+    """Say what a user of the checkpoint should know, if there is anything."""
     if result.caution is not None:
         say(f"caution: {result.caution}")

@@ -1,6 +1,6 @@
 """What lies around a picture: a margin of one colour, or the dark outside of a round field of view. For training.
 
-Dermoscopes leave black corners, exports paste pictures onto white or black pages; nothing of it is the foreground.
+Dermoscopes leave black corners, exports paste pictures onto white or black pages; none of that is foreground.
 """
 
 import warnings
@@ -15,17 +15,17 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     from monai.transforms.transform import MapTransform, RandomizableTransform
 
 LEAST_SHARE = 0.5
-"""Of each side, that a picture within margins takes up at least."""
+"""The smallest share of each side that a picture within margins takes up."""
 
 RADII = (0.85, 1.3)
-"""Of a round field of view, in half sides of the picture: 1 touches the sides, √2 leaves no corner dark."""
+"""The radii of round fields of view, in half sides of the picture: 1 touches the sides, √2 leaves no corner dark."""
 
 DARK = 40
-"""The lightest level that the outside of a field of view has."""
+"""The lightest level outside a field of view."""
 
 
 class RandFramed(RandomizableTransform, MapTransform):
-    """Puts an {"image", "mask"} item within a frame, with probability `prob`; half of the frames are round.
+    """Puts an {"image", "mask"} item into a frame, with probability `prob`; half of the frames are round.
 
     The image is float (3, h, w) of 0 to 255, the mask float (1, h, w) of 0 and 1; both keep their sizes.
     """
@@ -60,7 +60,7 @@ class RandFramed(RandomizableTransform, MapTransform):
         return page, marked
 
     def _round(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both as seen through a tube: dark outside of an ellipse somewhere near the middle."""
+        """Return both as seen through a tube: dark outside an ellipse somewhere near the middle."""
         radius = self._drawn(*RADII)
         distances = [
             (torch.linspace(-1, 1, side) - self._drawn(-0.1, 0.1)) / (radius * self._drawn(0.95, 1.05))

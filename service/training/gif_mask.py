@@ -1,4 +1,4 @@
-"""Masks in GIF, as DRIVE has its vessels. Images in GIF are not read: their colours are few."""
+"""Masks in GIF, as DRIVE has them of its vessels. Images in GIF are not read: they have too few colours."""
 
 import io
 

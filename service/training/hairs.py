@@ -1,4 +1,4 @@
-"""Hairs that lie over a picture, as over skin under a dermoscope: what is beneath keeps its mask. For training."""
+"""Hairs that lie over a picture, as over skin under a dermoscope; the mask of what is beneath stays."""
 
 import math
 import warnings
@@ -15,16 +15,16 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     from monai.transforms.transform import MapTransform, RandomizableTransform
 
 MOST = 60
-"""Hairs in one picture; few are as likely as many."""
+"""The most hairs in one picture; few are as likely as many."""
 
 WIDTHS = (0.002, 0.012)
-"""Of a hair, in longer sides of the picture."""
+"""Of a hair: a fraction of the longer side of the picture."""
 
 LENGTHS = (0.15, 1.2)
 """Of a hair, likewise."""
 
 STEPS = 16
-"""Straight pieces that a hair is drawn of."""
+"""How many straight pieces a hair consists of."""
 
 FAIR = 0.2
 """Share of the pictures whose hairs are lighter than most skin."""
@@ -33,8 +33,8 @@ FAIR = 0.2
 class RandHairsd(RandomizableTransform, MapTransform):
     """Draws hairs over the image of an {"image", "mask"} item, with probability `prob`.
 
-    The image is float (3, h, w) of 0 to 255 and keeps its size; the mask stays as it is, since what a hair hides of a
-    lesion belongs to it all the same.
+    The image is float (3, h, w) of 0 to 255 and keeps its size; the mask stays as it is, since the part of a lesion
+    that a hair hides still belongs to it.
     """
 
     def __init__(self, prob: float) -> None:
@@ -42,7 +42,7 @@ class RandHairsd(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        """Return the item, hairs over its image or not."""
+        """Return the item, with or without hairs over its image."""
         item = dict(data)
         self.randomize(None)
         if self._do_transform:

@@ -1,8 +1,8 @@
 """An encoder learns to see as one that knows ImageNet does, from images alone.
 
-Each of its stages is to tell, by a 1×1 convolution, what the other encoder's stage on the same grid says (feature
-distillation: Romero et al., 2015, arXiv:1412.6550). So an encoder whose own ImageNet weights cannot be had begins with
-those of another.
+Each of its stages learns to predict, through a 1×1 convolution, the features of the other encoder's stage on the same
+grid (feature distillation: Romero et al., 2015, arXiv:1412.6550). So an encoder whose own ImageNet weights cannot be
+had can begin with those of another.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,14 @@ from service.training.encoder_weights import OURS, load_encoder_weights
 from service.training.tensor_file import read_tensors
 
 PUBLISHED_MEAN, PUBLISHED_STD = 127 / 255, 128 / 255
-"""How the published EfficientNet-Lites take pixels: (x - 127) / 128."""
+"""How the published EfficientNet-Lites normalise pixels: (x - 127) / 128."""
 
 
 class Model(nn.Module):
     """The encoder that is imitated. Pixels (N, 3, h, w) of 0 to 255 in; its stages' features, finest first, out.
 
-    Each channel of the features has mean 0 and variance 1 over the batch: what matters is where they are high, not how.
+    Each channel of the features has mean 0 and variance 1 over the batch: what matters is where they are high, not how
+    high.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -39,11 +40,11 @@ class Model(nn.Module):
 
     @classmethod
     def of(cls, file: Path) -> Self:
-        """Return the EfficientNet-Lite whose weights are in `file`; which of them it is shows in the weights.
+        """Return the EfficientNet-Lite whose weights are in `file`; which one it is shows in the weights.
 
         Raises:
-            BadConfig: the file is none of `service.network.efficientnet.KINDS`, or of a run of ours, which may know
-                images that nobody checks here; or it cannot be read.
+            BadConfig: the file is none of `service.network.efficientnet.KINDS`; or is of a run of ours, which may know
+                images that are not checked here; or it cannot be read.
         """
         if any(name.startswith(OURS) for name in read_tensors(file)):
             raise BadConfig(f"{file.name} is of a run of ours; give an EfficientNet-Lite as its authors published it")
@@ -66,13 +67,13 @@ class Model(nn.Module):
 
 
 class Imitation(nn.Module):
-    """The encoder that learns, and for each of its stages the 1×1 convolution that tells what the model's says."""
+    """The encoder that learns, and for each of its stages the 1×1 convolution that predicts the model's features."""
 
     def __init__(self, network: nn.Module, widths: Sequence[int]) -> None:
         """Take the encoder of `network`; `widths` are the channels of the model's stages.
 
         Raises:
-            BadConfig: the network has no encoder of as many stages.
+            BadConfig: the network has no encoder with that many stages.
         """
         super().__init__()
         self.encoder = _encoder(network)
@@ -85,7 +86,7 @@ class Imitation(nn.Module):
     def forward(self, images: Tensor, shown: Sequence[Tensor]) -> Tensor:
         """Return the mean squared error of each stage, float32 (stages,); 1 is what knowing nothing gives.
 
-        `images` are normalised, (N, 3, h, w); `shown` is what the model makes of the same.
+        `images` are normalised, (N, 3, h, w); `shown` are the model's features of the same images.
         """
         told = [tell(stage).float() for tell, stage in zip(self.tell, self.encoder(images), strict=True)]
         return torch.stack([F.mse_loss(ours, theirs) for ours, theirs in zip(told, shown, strict=True)])

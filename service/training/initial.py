@@ -21,13 +21,13 @@ from service.training.plain_network import load_network, load_soup
 from service.training.run_folder import RunFolder
 
 SETTLED_BY = 32
-"""Training views, at most, by which the batch norms of a published network begin."""
+"""The most training views that the batch norms of a published network are settled by."""
 
 SETTLED_BY_PIXELS = 2**22
-"""Of all these views together, unless one has more: some 300 MB of an encoder's features."""
+"""The most pixels of all these views together, unless one view has more: some 300 MB of an encoder's features."""
 
 DECODED = 4
-"""How many times as much a decoder's features are: a whole network sees so many times fewer views."""
+"""How many times more memory a decoder's features take: a whole network is shown this many times fewer pixels."""
 
 
 def build_network(config: Config) -> nn.Module:
@@ -43,9 +43,9 @@ def build_network(config: Config) -> nn.Module:
 def settle_beginning(
     network: nn.Module, items: TrainingItems, normalisation: Normalisation, *, whole: bool = False
 ) -> None:
-    """Show what comes from another network some training views, as `settle` asks: all of it, or its encoder.
+    """Call `settle` with some training views on what comes from another network: the `whole` of it, or its encoder.
 
-    An encoder that has its batch norms still, since it was not published, stays as it is.
+    An encoder that still has its batch norms, since it was not published, stays as it is.
 
     Raises:
         AlnetError: an image cannot be read.
@@ -60,14 +60,14 @@ def settle_beginning(
 
 
 def check_batch(network: nn.Module, config: Config) -> None:
-    """Check that the smallest batch of `config` leaves what batch norms and convolutions need. Nothing is run.
+    """Check that the smallest batch of `config` is large enough for batch norms and convolutions. Nothing is run.
 
-    A batch norm needs more than one value a channel; in bfloat16, on a CPU, a convolution that halves needs more than
-    one pixel: see `_refuse_one_pixel`. A copy without weights is shown the batch, so that it does not matter how deep
-    the network is, nor where its layers are.
+    A batch norm needs more than one value per channel. In bfloat16 on a CPU, a convolution that halves needs more than
+    one pixel: see `_refuse_one_pixel`. The batch is shown to a copy of the network without weights, so that neither its
+    depth nor the place of its layers matters.
 
     Raises:
-        BadConfig: the batch is of so few pixels that a coarse stage sees but one.
+        BadConfig: the batch has so few pixels that a coarse stage sees only one.
     """
     in_bfloat16 = config.precision == "bfloat16" and not torch.cuda.is_available()
     if config.batch_size > 1 and not in_bfloat16:
@@ -85,7 +85,7 @@ def check_batch(network: nn.Module, config: Config) -> None:
     except _OnePixel as error:
         advice = f"--precision float32, {larger}"
         raise BadConfig(f"images of {too_small} for this network in bfloat16: {advice}") from error
-    except ValueError as error:  # what a batch norm raises; nothing else sees sizes here
+    except ValueError as error:  # what a batch norm raises; nothing else checks sizes here
         raise BadConfig(f"batches of one image of {too_small} to normalise by: --batch-size 2, {larger}") from error
 
 
@@ -94,9 +94,9 @@ class _OnePixel(Exception):
 
 
 def _refuse_one_pixel(network: nn.Module) -> None:
-    """Have each convolution that halves, and sees neighbours, raise _OnePixel if it is shown an image of one pixel.
+    """Make each convolution that halves and sees neighbours raise _OnePixel if it is shown an image of one pixel.
 
-    There oneDNN leaves what memory held in the gradient of its weights in bfloat16, on CPUs (PyTorch 2.13).
+    In that case oneDNN, in bfloat16 on CPUs, leaves uninitialised memory in the gradient of the weights (PyTorch 2.13).
     """
 
     def look(_convolution: nn.Module, features: tuple[Tensor, ...]) -> None:
@@ -115,10 +115,10 @@ def architecture_config(config: Config) -> dict[str, int | str | list[int]]:
 
 
 def check_built_alike(file: Path, config: Config) -> None:
-    """Check the card beside `file`, or the run that left it: options may differ that no tensor's shape tells of.
+    """Check options by the card beside `file`, or the run that left it: not all of them show in the tensors' shapes.
 
     Raises:
-        BadConfig: that network is another one than the configuration's; or as for `card_beside`; or the run's own
+        BadConfig: that network differs from the configuration's; or as for `card_beside`; or the run's own
             configuration cannot be read.
     """
     if (known := _known_build(file)) is None:
@@ -142,7 +142,7 @@ def _known_build(file: Path) -> tuple[str, dict[str, int | str | list[int]]] | N
 
 
 def begin_with(network: nn.Module, files: Sequence[Path], *, whole: bool = False) -> str:
-    """Give the network's encoder the weights of the file, or the `whole` network those of all; return a line about it.
+    """Give the network's encoder the file's weights, or the `whole` network those of all files; return a log line.
 
     Raises:
         BadConfig: there is no file, or one does not fit; see `load_encoder_weights`, `load_network`, `load_soup`.

@@ -19,11 +19,12 @@ HIGHEST: Weights = np.array([4.0, 4.0, 4.0])
 """The bounds of the card's fields."""
 
 PULL = 1.0
-"""How strongly the weights are drawn to PLAIN, against the sum of the images' errors: much with four images, little
-with two hundred. With 0.3 or 10 instead, those learnt on four fundus or skin images erred more on others."""
+"""How strongly the weights are pulled towards PLAIN, against the sum of the images' errors: much with four images,
+little with two hundred. With 0.3 or 10 instead, weights learnt on four fundus or skin images erred more on other
+images."""
 
 SMALL = 0.01
-"""Below it an absolute error is rounded off to a square, so that the search does not stop at a kink."""
+"""Absolute errors below this are smoothed into squares, so that the search does not stop at a kink."""
 
 FIRST_STEP, LAST_STEP = 0.5, 0.001
 STEPS: Weights = np.array([step for step in itertools.product((-1.0, 0.0, 1.0), repeat=3) if any(step)])
@@ -32,7 +33,8 @@ STEPS: Weights = np.array([step for step in itertools.product((-1.0, 0.0, 1.0), 
 def fit_estimate(images: Sequence[ImageLevels], threshold: float) -> IouEstimate:
     """Return the estimate with the least absolute error on `images`, at least one, whose masks begin at `threshold`.
 
-    Found by pattern search, which needs no derivative, keeps the bounds, and gives the same answer on every machine.
+    It is found by pattern search, which needs no derivative, keeps within the bounds, and gives the same answer on
+    every machine.
     """
     plain = np.array([plain_iou(image.pixels, threshold) for image in images])
     decided = np.array([decidedness(image.pixels) for image in images])

@@ -1,8 +1,8 @@
 """What another run has learnt from must not judge this one: a test image is one that nothing has been fitted to.
 
-Images are told apart by their pixels, so that one saved in another format is known again; one that was scaled or
-compressed anew is not. Runs from before pixels were recorded know the files of their images, or their names alone;
-there the same file, or the same name within a modality, counts as the same image.
+Images are compared by their pixels, so one saved in another format is recognised; one that was scaled or compressed
+anew is not. Runs from before pixels were recorded know only the files of their images, or only their names. For these
+the same file, or the same name within a modality, counts as the same image.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,21 +20,21 @@ from service.training.tensor_file import read_tensors
 
 SEEN_PARTS = ("train", "validation")
 NAMED = "name:"
-"""Stands before an image's name where no digest of it is known."""
+"""Precedes an image's name where no digest of the image is known."""
 
 Contents = Mapping[str, Collection[str]]
 """The digests of images by name: `Dataset.contents`."""
 
 
 def check_unseen(run: Path, config: Config, split: Split, images: Contents, who: str) -> None:
-    """Return if what the run in the folder `run` left may begin or teach one of `config` on `split`.
+    """Check that what the run in the folder `run` left may begin or teach a run of `config` on `split`.
 
-    `images` are those of the new run; `who` says what it is that was left. What that run began with, or was taught by,
+    `images` are the new run's; `who` says in messages what was left. What the old run began with, or was taught by,
     counts as its own.
 
     Raises:
-        BadConfig: images that test the new run have taught the other one, or chosen its best epoch; or images that
-            validate it have taught the other one; or its split cannot be read.
+        BadConfig: images that test the new run taught the old one, or chose its best epoch; or images that validate the
+            new run taught the old one; or the old run's split cannot be read.
     """
     seen = seen_by(run, config.modality)
     for known, unseen, what in (
@@ -57,9 +57,9 @@ def check_encoder_unseen(file: Path, config: Config, split: Split, images: Conte
 
 
 def caution_of_unknown(file: Path, *, whole: bool = False) -> str | None:
-    """Return what there is to say of a `file` from a run of ours that no longer shows what has taught it; else None.
+    """Return a caution if `file` is from a run of ours, but nothing beside it shows any more what taught it; else None.
 
-    What others trained on ImageNet has no names of ours; a `whole` network is always one of ours.
+    Weights that others trained on ImageNet have no names of ours; a `whole` network is always one of ours.
 
     Raises:
         BadConfig: the file, or a card beside it, cannot be read.
@@ -75,7 +75,7 @@ def caution_of_unknown(file: Path, *, whole: bool = False) -> str | None:
 
 
 def origins_of(files: Sequence[Path], *, teacher: Path | None) -> tuple[Origin, ...]:
-    """Return the published checkpoints from which the `files` and the run `teacher` came, as far as is recorded.
+    """Return the published checkpoints that the `files` and the run `teacher` came from, as far as recorded.
 
     Raises:
         BadConfig: a run folder's files are missing or damaged; or the card beside a file cannot be read, or is not of
@@ -88,10 +88,10 @@ def origins_of(files: Sequence[Path], *, teacher: Path | None) -> tuple[Origin, 
 
 
 def check_origins(origins: Iterable[Origin], config: Config, split: Split, dataset: Dataset) -> None:
-    """Return if a run of `config` on `split` of these data may begin with what came from published checkpoints.
+    """Check that a run of `config` on `split` of these data may begin with what came from published checkpoints.
 
-    A card does not name its images: of the same data only the same split is known to keep them apart, and whether other
-    data share images with them is for the reader to see.
+    A card does not name its images. On the same data only the same split is known to keep them apart; whether other
+    data share images with these is left to the reader.
 
     Raises:
         BadConfig: one was trained on these very data, divided in another way.
@@ -107,7 +107,7 @@ def check_origins(origins: Iterable[Origin], config: Config, split: Split, datas
 
 
 def caution_of_origins(origins: Iterable[Origin], dataset: Dataset) -> str | None:
-    """Return what there is to say of published checkpoints that other data have taught: data that grew are others."""
+    """Return a caution if a published checkpoint was taught by other data (data that grew are other); else None."""
     names = sorted({origin.data.name for origin in origins if origin.data.digest != dataset.digest})
     if not names:
         return None
@@ -118,12 +118,12 @@ def caution_of_origins(origins: Iterable[Origin], dataset: Dataset) -> str | Non
 
 
 def inherited(modality: str, files: Sequence[Path], *, teacher: Path | None) -> Seen:
-    """Return what a run of this modality takes over: what the `files` and the run `teacher` have seen."""
+    """Return what a run of this modality inherits: what the `files` and the run `teacher` have seen."""
     return joined(seen_by(run, modality) for run in (*map(run_of, files), teacher) if run is not None)
 
 
 def run_of(file: Path) -> Path | None:
-    """Return the run folder in which a file lies, if it is in one, or in the checkpoint there."""
+    """Return the run folder that a file lies in, directly or within its checkpoint; None if it lies in none."""
     places = (file, file.resolve())  # the file, or the folder, may be a link
     folders = [folder for place in places for folder in (place.parent, *_run_of_checkpoint(place))]
     return next((folder for folder in folders if (folder / SPLIT).exists()), None)
@@ -135,7 +135,7 @@ def _run_of_checkpoint(file: Path) -> list[Path]:
 
 
 def seen_by(run: Path, modality: str) -> Seen:
-    """Return what has taught the outcome of a run, or chosen it, for one of `modality` to be compared with.
+    """Return the images that taught a run's outcome, or chose it, to compare with those of a run of `modality`.
 
     Raises:
         BadConfig: its files are missing or damaged.
@@ -151,7 +151,7 @@ def seen_by(run: Path, modality: str) -> Seen:
 
 
 def _keys(recorded: SplitFile, names: Iterable[str]) -> tuple[str, ...]:
-    """Return all digests that are recorded of each of these images; of one without any, its name."""
+    """Return all digests that are recorded of each of these images; for one without any, its name."""
     kinds = (recorded.images, recorded.pixels)
     return tuple(key for name in names for key in [kind[name] for kind in kinds if name in kind] or [NAMED + name])
 

@@ -1,4 +1,4 @@
-"""Pairs that a table names, so that images and masks can lie and be called as they are."""
+"""Pairs that a table names, so that images and masks can keep their places and names."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ IMAGE, MASK, NAME = "image", "mask", "name"
 
 
 LONGEST_NAME_BYTES = 255
-"""Of a file, on all usual systems."""
+"""The longest file name on all usual systems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class _Row:
 
 
 def read_listed(folder: Path) -> tuple[Pair, ...] | None:
-    """Return the pairs that `pairs.csv` in `folder` names, in its order, None if there is no such file.
+    """Return the pairs that `pairs.csv` in `folder` names, in its order; None if there is no such file.
 
-    Its first line names the columns: `image` and `mask`, files from `folder` on, and `name`, which may be left out.
-    They are parted by commas, semicolons or tabs. A row without a mask has `NoMask`. TIFFs of several pages give a pair
-    for each page.
+    Its first line names the columns: `image` and `mask`, paths relative to `folder`, and `name`, which may be left out.
+    They are separated by commas, semicolons or tabs. A row without a mask has `NoMask`. TIFFs of several pages give a
+    pair for each page.
 
     Raises:
-        BadDataset: the table cannot be read, lacks a column, names a file that is not there, or has no row or two of
-            one name; the message names the line.
+        BadDataset: the table cannot be read, lacks a column, names a file that is not there, has no row, or has two
+            pairs of one name; the message names the line.
     """
     table = folder / TABLE
     if table.is_symlink() and not table.exists():
@@ -84,7 +84,7 @@ def _rows(table: Path) -> Iterator[_Row]:
 
 
 def _delimiter(text: str) -> str:
-    """Return what parts the columns: one of them is called `image` then, whatever signs another's name holds."""
+    """Return the column separator: the one that makes a column `image`, whatever signs are in other names."""
     heading = next(iter(text.splitlines()), "").lower()
 
     def names_image(delimiter: str) -> bool:
@@ -94,7 +94,7 @@ def _delimiter(text: str) -> str:
 
 
 def _check_columns(table: Path, columns: Sequence[str]) -> None:
-    """Raise BadDataset without a column `image`, or with two of a name, of which the last would be read in silence."""
+    """Raise BadDataset if no column is `image`, or two share a name, of which only the last would be read, silently."""
     if IMAGE not in columns:
         rule = f"its first line is to name the columns, {IMAGE},{MASK} (docs/training.md)"
         raise BadDataset(f"{table} has no column {IMAGE}: {rule}; call it otherwise if it is no table of pairs")
@@ -135,7 +135,7 @@ def _file(folder: Path, where: str, cell: str) -> Path | None:
 
 
 def _checked(where: str, name: str) -> str:
-    """Return a name that can be a file's, as pictures of a run are called by it."""
+    """Return the name if a file can have it: pictures of a run are called by it."""
     try:
         printable(name)
     except ValueError as error:

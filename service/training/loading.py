@@ -15,11 +15,11 @@ Batch = tuple[Tensor, Tensor]
 Batches = DataLoader[Batch]
 
 SHARED_MEMORY = ("shared memory", "/torch_", "Bus error")
-"""What is in PyTorch's message when a batch could not be handed over in shared memory."""
+"""Words of PyTorch's messages when a batch could not be handed over in shared memory."""
 
 
 def make_batches(items: Dataset[Batch], order: EpochOrder, config: Config, device: torch.device) -> Batches:
-    """Return a loader of (images, masks) in that order, with `config.workers` processes that stay over epochs."""
+    """Return a loader of (images, masks) in this `order`, with `config.workers` processes that persist over epochs."""
     return DataLoader(
         items,
         config.batch_size,
@@ -34,8 +34,8 @@ def loaded(batches: Batches) -> Iterator[Batch]:
     """Yield an epoch's batches.
 
     Raises:
-        AlnetError: an item could not be made; the same error, whichever process it was raised in.
-        BadConfig: a loading process died, or memory, shared memory among it, does not suffice.
+        AlnetError: an item could not be made; the error is the same, whichever process raised it.
+        BadConfig: a loading process died, or memory (shared memory included) does not suffice.
     """
     try:
         yield from batches

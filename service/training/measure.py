@@ -1,4 +1,4 @@
-"""The measure of a calibrated network: its test images, looked at once everything is chosen."""
+"""How good a calibrated network is on its test images, which are looked at only once everything is chosen."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ from service.training.scores import (
 def measure(
     parts: Parts, predictor_at: PredictorAt, calibration: Calibration, usual: Usual, policy: InputPolicy
 ) -> tuple[Scores, list[ImageScore]]:
-    """Return what the card says of the test images, at least one, and the score of each of them."""
+    """Return the card's scores over the test images, at least one, and the score of each image."""
     before, after = (
         count_levels(shown(parts.test, "testing"), predictor_at(temperature).predict, policy)
         for temperature in (1.0, calibration.temperature)
@@ -64,7 +64,7 @@ def _calibration_error(before: Sequence[ImageLevels], after: Sequence[ImageLevel
 def _flagged(
     parts: Parts, counted: Sequence[ImageLevels], threshold: float, usual: Usual, policy: InputPolicy
 ) -> tuple[float, float]:
-    """Return the shares of the test images, and of their masks, that are called unlike those of the training."""
+    """Return the shares of the test images, and of their masks, that are flagged as unlike those of the training."""
     images, masks, lowest = [], [], lowest_level(threshold)
     for levels, (_, (image, _)) in zip(counted, parts.test.named(), strict=True):
         placement = place(image, policy)

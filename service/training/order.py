@@ -1,4 +1,4 @@
-"""In which order images are seen: the same for a run that was interrupted as for one that was not."""
+"""The order in which images are seen: the same whether or not a run was interrupted."""
 
 from collections.abc import Iterator
 
@@ -12,9 +12,9 @@ Key = tuple[int, int, int]
 class EpochOrder(Sampler[Key]):
     """Shuffled passes over `views` items, cut into epochs of `length` items; call `start(epoch)` before each epoch.
 
-    Passes follow each other across epochs, so that with short epochs every item is still seen as often as any other.
-    If `anew`, each epoch begins a pass of its own, so that in one no longer than a pass no item is seen twice.
-    With several processes each takes every `world`-th position, so that no two of them see the same item of a pass.
+    Passes continue across epochs, so that even with short epochs every item is seen as often as any other. If `anew`,
+    each epoch begins a new pass, so that an epoch no longer than a pass shows no item twice. With several processes
+    each takes every `world`-th position, so that no two of them see the same item of a pass.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class EpochOrder(Sampler[Key]):
         yield from ((self._epoch, position, self._item(first + position)) for position in positions)
 
     def _item(self, number: int) -> int:
-        """Return the item that is `number`-th of all that the run sees."""
+        """Return the `number`-th of all items that the run sees."""
         shuffle, place = divmod(number, self._views)
         if shuffle != self._shuffle:
             self._shuffle = shuffle

@@ -15,7 +15,7 @@ from service.training.split import PARTS, Split
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The data of a published checkpoint and how they were divided; `fractions` None: its card does not tell them."""
+    """The data of a published checkpoint and how they were divided; `fractions` is None if its card does not tell."""
 
     data: Data
     fractions: tuple[float, ...] | None
@@ -28,19 +28,20 @@ class Origin:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Return what `to_json` gave. Raises ValueError, KeyError, TypeError if it did not."""
+        """Return what `to_json` wrote. Raises ValueError, KeyError, TypeError if `content` is something else."""
         fractions = content["fractions"]
         return cls(Data.model_validate(content["data"]), None if fractions is None else tuple(fractions))
 
     def to_json(self) -> dict[str, object]:
-        """Return it for a file."""
+        """Return what `from_json` takes, for a file."""
         return {"data": self.data.model_dump(), "fractions": self.fractions}
 
     def has_split(self, split: Split, images: Mapping[str, str], fractions: tuple[float, ...] | None = None) -> bool:
-        """Return whether its data, of which `images` are the files' digests by name, were divided as by `split`.
+        """Return whether its data were divided as by `split`; `images` are the digests of the data's images by name.
 
-        Cards of before there was a digest of the parts tell words and sizes alone, and perhaps the `fractions` that
-        were asked for (None: not known of `split`). Files that were renamed are dealt anew, which these do not show.
+        Cards from before there was a digest of the parts tell only the wording and sizes of their split, and perhaps
+        the `fractions` that were asked for (None: not known of `split`). Renamed files are dealt out anew, which such
+        cards do not show.
         """
         if self.data.parts_digest is not None:
             return self.data.parts_digest == parts_digest(split, images)
@@ -50,7 +51,7 @@ class Origin:
 
 
 def parts_digest(split: Split, images: Mapping[str, str]) -> str:
-    """Return the sha256 over which image files train, validate and test, whatever their names."""
+    """Return a sha256 of which image files train, validate and test, whatever their names."""
     parts = [sorted(images.get(name, name) for name in getattr(split, part)) for part in PARTS]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
