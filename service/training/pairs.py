@@ -16,7 +16,7 @@ MAX_PIXELS = 100_000_000
 
 
 def unpacked(path: Path) -> Path:
-    """Return the path without the `.gz` at its end, if it has one: its suffix is the format's then."""
+    """Return the path without a `.gz` at its end, so that its suffix is the format's."""
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
@@ -89,7 +89,7 @@ class MemorySource:
 
 @dataclass(frozen=True, slots=True)
 class NoMask:
-    """Stands in the place of the mask of an image that has none, for who learns from images alone."""
+    """Stands in for the mask of an image that has none, for training on images alone."""
 
     image: Source
     frame: None = None
@@ -99,11 +99,11 @@ class NoMask:
 
     @property
     def file(self) -> str:
-        """What it is called, unlike any file."""
+        """A name that no file has."""
         return f"no mask of {self.image}"
 
     def read(self) -> bytes:
-        """Return nothing: whoever decodes masks has to know of those that are none."""
+        """Return no bytes: whoever decodes masks has to treat this one separately."""
         return b""
 
 

@@ -43,8 +43,9 @@ class Parts:
 def read_parts(config: Config, folder: RunFolder, say: Say, *, leads: bool = True, needs_masks: bool = True) -> Parts:
     """Open and check the dataset; split it, or take the split that the run began with.
 
-    Of several processes only the one that `leads` checks every file, and knows the images' pixels. Images without
-    masks, which are taken unless one `needs_masks`, are all to learn from: they can judge nothing.
+    Of several processes only the one that `leads` checks every file, and knows the images' pixels. Without
+    `needs_masks`, a dataset without masks is accepted; all its images are then for training, since they can judge
+    nothing.
 
     Raises:
         BadDataset: a file cannot be used, or the masks of the training or validation images are all empty or all full.
@@ -78,7 +79,7 @@ def _caution(dataset: Dataset, test: Sequence[str], say: Say) -> None:
 
 
 def _guess(dataset: Dataset, config: Config) -> str:
-    """Return for what the images were taken where it was not said and may be wrong."""
+    """Return in words what numbered images were taken for, where nobody said and the guess may be wrong."""
     if config.series is not None or config.case_pattern is not None or not (dataset.is_series or dataset.is_numbered):
         return ""
     if dataset.is_series:
@@ -109,7 +110,7 @@ class Usual:
 
 
 def study(pairs: PairCache, policy: InputPolicy, *, quiet: bool = False) -> Usual:
-    """Return what training images look like, of their pictures without frames, and how much of these masks cover."""
+    """Return what training pictures look like, without their frames, and how much of them the masks cover."""
     sums, squares, pixels, rows, shares = np.zeros(3), np.zeros(3), 0, [], []
     for _, (image, mask) in shown(pairs, "studying", quiet=quiet):
         placement = place(image, policy)
@@ -124,7 +125,7 @@ def study(pairs: PairCache, policy: InputPolicy, *, quiet: bool = False) -> Usua
 
 
 def shown(pairs: PairCache, title: str, *, quiet: bool = False) -> Iterator[tuple[str, tuple[Image, Mask]]]:
-    """Yield the named pairs behind a progress bar, unless `quiet` or without a terminal to show it."""
+    """Yield the named pairs, with a progress bar unless `quiet` is set or there is no terminal to show it."""
     hidden = True if quiet else None
     yield from tqdm(pairs.named(), title, len(pairs), leave=False, unit="image", disable=hidden)
 

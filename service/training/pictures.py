@@ -23,7 +23,7 @@ TALLEST_PX = 512
 
 
 def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
-    """Draw loss, validation IoU and learning rate over the epochs into a PNG: a dot each, so that one alone shows."""
+    """Draw loss, validation IoU and learning rate over the epochs into a PNG, with dots so that one alone shows."""
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     loss, iou, rate = figure.subplots(1, 3)
     epochs = [record.epoch + 1 for record in history]
@@ -59,7 +59,7 @@ def draw_samples(
     folder: Path,
     rule: MaskRule,
 ) -> None:
-    """Write one PNG an image: image, reference, found mask, and errors (green right, red missed, yellow too much)."""
+    """Write one PNG per image: image, reference, found mask, and errors (green right, red missed, yellow too much)."""
     make_alike(folder)
     for name, (image, reference) in named:
         mask = rule.mask(probability_of(image, predict, policy))
@@ -73,12 +73,12 @@ def draw_samples(
         if picture.height > TALLEST_PX:
             picture = picture.resize((max(1, round(picture.width * TALLEST_PX / picture.height)), TALLEST_PX))
         path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)  # it may be of another user, who cannot be written into
+        path.unlink(missing_ok=True)  # it may be another user's, which cannot be overwritten
         picture.save(path)
 
 
 def errors(image: Image, mask: NDArray[np.bool_], reference: Mask) -> Image:
-    """Return a grey copy of `image` (H, W, 3) with right foreground green, missed foreground red, too much yellow."""
+    """Return a grey copy of `image` (H, W, 3) with right foreground green, missed foreground red, excess yellow."""
     shown = np.repeat((image.mean(axis=2, keepdims=True) * 0.6).astype(np.uint8), 3, axis=2)
     known = reference > 0
     for pixels, colour in ((mask & known, RIGHT), (~mask & known, MISSED), (mask & ~known, WRONG)):

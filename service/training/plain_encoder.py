@@ -1,7 +1,8 @@
-"""What is published, trainable again: its blocks are single convolutions, without batch norms.
+"""Makes what is published trainable again: its blocks are single convolutions, without batch norms.
 
-A batch norm that trains normalises by the batch, so one that is merely set to change nothing would change all. Each is
-given the statistics that its inputs have on training images, and a scale and shift that undo it there.
+In training a batch norm normalises by the batch, so one that is merely set to the identity would change everything.
+Each is instead given the statistics that its inputs have on training images, and a scale and shift that undo the
+normalisation there.
 """
 
 import torch
@@ -22,11 +23,11 @@ def plain_encoder(network: nn.Module) -> Encoder | None:
 
 @torch.no_grad()
 def settle(network: nn.Module, images: Tensor) -> None:
-    """Let every batch norm expect what these images show it, so that training begins with what is computed without.
+    """Give every batch norm the statistics of these images, so that training begins with what is computed without.
 
-    `network` is a whole one or an encoder; `images` are normalised, float32 (N, 3, h, w). In evaluation mode it
-    computes what it did; in training mode the same, on batches that are like them (data-dependent initialisation:
-    Krähenbühl et al., 2016).
+    `network` is a whole one or an encoder; `images` are normalised, float32 (N, 3, h, w). In evaluation mode the
+    network computes what it did before; in training mode it computes the same on batches that are like these images
+    (data-dependent initialisation: Krähenbühl et al., 2016).
     """
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(_expect) for norm in norms]
@@ -38,7 +39,7 @@ def settle(network: nn.Module, images: Tensor) -> None:
 
 
 def _expect(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-    """Give a batch norm the statistics of its inputs; what it makes of them stays the same."""
+    """Give a batch norm the statistics of its inputs; its outputs for them stay the same."""
     assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101 -- registered for nothing else
     scale, shift = scale_and_shift(norm)
     variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)

@@ -1,6 +1,6 @@
 """A whole network that begins with what another has learnt: one that was published, or one that a run keeps.
 
-What is published has single convolutions, without batch norms: see `service.training.plain_encoder`.
+A published network has single convolutions, without batch norms: see `service.training.plain_encoder`.
 """
 
 import copy
@@ -27,7 +27,7 @@ def load_network(network: nn.Module, path: Path) -> str:
     """Give the whole `network` the weights of `path`; return one line for the log.
 
     The file is `weights.safetensors` of a published checkpoint, or `best.safetensors` of a run, of the same
-    architecture, built with the same options. To be trained, the network must be settled.
+    architecture, built with the same options. The network must be settled before it is trained.
 
     Raises:
         BadConfig: the file is missing, unreadable, holds more than tensors, or does not fit. The network is unchanged.
@@ -48,10 +48,10 @@ def load_network(network: nn.Module, path: Path) -> str:
 def load_soup(network: nn.Module, paths: Sequence[Path]) -> str:
     """Give the whole `network` the mean of the weights in `paths`, one at least; return one line for the log.
 
-    That is a model soup (Wortsman et al., ICML 2022), of networks that were trained on from one another, or from the
-    same. What is averaged is what would be published: the branches of a block, which that adds up, may share the work
-    otherwise in each. A file is as in `load_network`; one that comes twice counts twice. To be trained, the network
-    must be settled.
+    This is a model soup (Wortsman et al., ICML 2022) of networks that were trained further from one another, or from
+    the same one. The forms that would be published are averaged, in which the branches of a block are added up: they
+    may divide the work differently in each network. A file is as in `load_network`; one that is given twice counts
+    twice. The network must be settled before it is trained.
 
     Raises:
         BadConfig: as `load_network`. The network is unchanged.
@@ -63,7 +63,7 @@ def load_soup(network: nn.Module, paths: Sequence[Path]) -> str:
 
 
 def _plain_weights(network: nn.Module, path: Path) -> dict[str, Tensor]:
-    """Return in float64, re-parameterised, what a network like this one is with the weights of `path`."""
+    """Return, in float64, the re-parameterised weights of a network like this one with the weights of `path`."""
     one = copy.deepcopy(network)
     load_network(one, path)
     return {name: tensor.double() for name, tensor in reparameterize(one).state_dict().items()}
@@ -74,9 +74,9 @@ def _parts_of(tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def load_plain(part: nn.Module, tensors: Mapping[str, Tensor], file: str, *, prefix: str = "") -> None:
-    """Let a network, or a `part` of one, compute in evaluation mode what that of a published network does.
+    """Make a network, or a `part` of one, compute in evaluation mode what that of a published network does.
 
-    The names of its tensors begin with `prefix`. To be trained, it must be settled.
+    The published tensors' names begin with `prefix`. The part must be settled before it is trained.
 
     Raises:
         BadConfig: they do not fit. The part is unchanged.
@@ -97,7 +97,7 @@ def _all_of(part: nn.Module, tensors: Mapping[str, Tensor], file: str, *, prefix
 
 @torch.no_grad()
 def _begin(module: nn.Module, plain: nn.Module) -> None:
-    """Let `module` compute in evaluation mode what `plain` does, which such a module was re-parameterised into."""
+    """Make `module` compute in evaluation mode what `plain`, the re-parameterised form of such a module, does."""
     if isinstance(module, RepVGGBlock):
         module.begin_plain(*_kernel_and_bias(plain))
         return
@@ -115,6 +115,6 @@ def _begin(module: nn.Module, plain: nn.Module) -> None:
 
 
 def _kernel_and_bias(plain: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return those of a convolution, or of one with a ReLU behind it."""
+    """Return the kernel and bias of a convolution, or of one with a ReLU behind it."""
     kernel, bias = plain.state_dict().values()
     return kernel, bias

@@ -39,7 +39,7 @@ from service.training.state import BEST, STATE, EpochRecord, Progress, load_stat
 from service.training.watch import Watch
 
 LARGEST_GRADIENT = 5.0
-"""The norm to which gradients are cut: an encoder that knows nothing yet gets steep ones."""
+"""The norm to which gradients are clipped: an encoder that knows nothing yet has steep ones."""
 
 RECIPE: dict[str, object] = {
     "epochs": 20,
@@ -54,7 +54,7 @@ RECIPE: dict[str, object] = {
     "camera": 0.3,
     "workers": 1,
 }
-"""What pre-training has of its own, over preset `quick`."""
+"""What pre-training changes in preset `quick`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +74,19 @@ class _Lessons:
 
 @room_on_disk()
 def pretrain(config: Config, path: Path, weights: Path, say: Say, *, encoder_weights: Path | None = None) -> Path:
-    """Let the encoder of `config` imitate the one in `weights` on the train part of its data; return the file it is in.
+    """Let the encoder of `config` imitate the one in `weights` on its data's train part; return the encoder's file.
 
-    Of data without masks all are its train part.
+    If the data have no masks, all images are the train part.
 
-    That is BEST in the run folder `path`, for `--encoder-weights`. A run that was interrupted goes on from its last
-    epoch; one that begins may take its encoder from `encoder_weights`. Validation and test images are not looked at.
+    The file is BEST in the run folder `path`, for `--encoder-weights`. An interrupted run goes on from its last epoch;
+    a new one may take its encoder from `encoder_weights`. Validation and test images are not looked at.
 
     Raises:
-        BadConfig: `path` holds another run, or one that is not at its end yet; `weights` are no encoder that can be
-            imitated; the network has none that could; `encoder_weights` do not fit, or know images that are to validate
-            or test; the loss is no number.
+        BadConfig: `path` holds another run, or one still in progress; `weights` are no encoder that can be imitated;
+            the network has no encoder that could imitate one; `encoder_weights` do not fit, or know images that are to
+            validate or test; the loss is no number.
         BadDataset: a file of the dataset cannot be used; the message names it.
-        OSError: the run folder cannot be written. Whatever was written before is whole.
+        OSError: the run folder cannot be written. Whatever was written before is intact.
     """
     folder = RunFolder(path)
     config = folder.settle(config, agreed_precision)
@@ -113,7 +113,7 @@ def _pretrain(
     begin(config, folder, parts, say, begun_with=begun_with, teacher=None)
     watch = Watch(folder, parts.dataset, parts.caches)
     normalisation = study(parts.train, config.input).normalisation
-    watch.check()  # what is kept from here on is what the data were
+    watch.check()  # no file changed between opening the data and caching them
     items = TrainingItems(parts.train, len(parts.train), config)
     if not folder.has_begun:
         settle_beginning(network, items, normalisation)
@@ -137,12 +137,12 @@ def _prepare(
 
 
 def _learn(lessons: _Lessons, folder: RunFolder, say: Say, watch: Watch) -> None:
-    """Run the epochs that are still to run; say and write down how each went, and keep the encoder after each."""
+    """Run the remaining epochs; after each, say and write down how it went, and keep the encoder."""
     config, state = lessons.config, folder.path / STATE
     trained = lessons.imitation, lessons.optimizer
     progress = load_state(state, *trained) if state.exists() else Progress()
     if progress.history:
-        folder.write_epochs(progress)  # again: a run killed right after its last state lacks that epoch's line
+        folder.write_epochs(progress)  # again: a run killed right after saving its state lacks that epoch's line
     if progress.history and not (folder.path / BEST).exists():  # someone has moved it
         write_atomically(folder.path / BEST, save(_encoder_tensors(lessons.imitation)))
     for epoch in range(progress.next_epoch, config.epochs):
@@ -161,10 +161,10 @@ def _learn(lessons: _Lessons, folder: RunFolder, say: Say, watch: Watch) -> None
 
 
 def _epoch(lessons: _Lessons, epoch: int) -> list[float]:
-    """Take one step a batch; return each stage's mean error.
+    """Take one step per batch; return each stage's mean error.
 
     Raises:
-        BadConfig: one is no number.
+        BadConfig: an error is no number.
     """
     config, fabric = lessons.config, lessons.fabric
     lessons.order.start(epoch)

@@ -26,7 +26,7 @@ Precision = Literal["float32", "bfloat16"]
 LONGEST_WAIT = timedelta(days=1)
 """How long the others wait for the process of rank 0, which alone validates and writes.
 
-Only processes that hang come to this limit: when one ends in an error, torchrun ends the others.
+Only processes that hang reach this limit: when one ends in an error, torchrun ends the others.
 """
 
 
@@ -36,7 +36,7 @@ def make_fabric(config: Config) -> Fabric:
     A process that torchrun did not start trains alone, on one device, whatever else the machine has.
 
     Raises:
-        BadConfig: torchrun started more processes on this node than it has GPUs, or not as many on every node.
+        BadConfig: torchrun started more processes on this node than it has GPUs, or not the same number on every node.
     """
     cuda = torch.cuda.is_available()
     here, nodes = here_and_nodes()
@@ -58,19 +58,19 @@ def make_fabric(config: Config) -> Fabric:
 
 
 def fastest_precision() -> Precision:
-    """Return in what this machine trains faster, bfloat16 or float32; a CPU has to time them, once a process."""
+    """Return in which precision this machine trains faster, bfloat16 or float32; a CPU times both, once a process."""
     if torch.cuda.is_available():
         return "bfloat16" if gpu_has_bfloat16() else "float32"
     return "bfloat16" if precisions(torch.device("cpu"), "auto")[0] == "bfloat16" else "float32"
 
 
 def agreed_precision(find: Callable[[], Precision] = fastest_precision) -> Precision:
-    """Return what rank 0 finds faster, for all processes of the run: on CPUs two that time it need not find the same.
+    """Return the precision that rank 0 finds faster, for all processes: on CPUs, two that time it may disagree.
 
-    It joins the processes, before there is Fabric, which takes them as it finds them then.
+    It joins the processes before Fabric exists, which then takes them as it finds them.
 
     Raises:
-        BadConfig: torchrun did not start as many processes on every node.
+        BadConfig: torchrun did not start the same number of processes on every node.
     """
     here, nodes = here_and_nodes()
     if here * nodes == 1 or torch.cuda.is_available():
@@ -93,7 +93,7 @@ def check_shared(fabric: Fabric, epochs_done: int) -> None:
     """Check that all processes go on from the same epoch: one that does not see the run folder starts with the first.
 
     Raises:
-        BadConfig: this process found another state than that of rank 0.
+        BadConfig: this process found another state than rank 0 did.
     """
     of_rank_0 = fabric.broadcast(epochs_done)
     if epochs_done != of_rank_0:
@@ -104,10 +104,10 @@ def check_shared(fabric: Fabric, epochs_done: int) -> None:
 
 
 def check_agreed(fabric: Fabric, config: Config) -> None:
-    """Check that all processes are of one run: each node is given its command, and may find its arithmetic, by itself.
+    """Check that all processes are of one run: each node is given its own command, and may choose its own precision.
 
     Raises:
-        BadConfig: this process was asked for another run than that of rank 0, or has another arithmetic.
+        BadConfig: this process was asked for another run than rank 0 was, or has another precision.
     """
     of_rank_0 = Config.model_validate_json(fabric.broadcast(config.model_dump_json()))
     if config.precision != of_rank_0.precision:
@@ -121,10 +121,10 @@ def check_agreed(fabric: Fabric, config: Config) -> None:
 
 
 def check_same_data(fabric: Fabric, pairs_digest: str) -> None:
-    """Check that all processes read the same data: of others each would make a split of its own.
+    """Check that all processes read the same data: from different data each would make a split of its own.
 
     Raises:
-        BadConfig: this process reads other data than that of rank 0.
+        BadConfig: this process reads other data than rank 0 does.
     """
     if pairs_digest != fabric.broadcast(pairs_digest):
         raise BadConfig(

@@ -40,7 +40,7 @@ from service.training.split_file import SplitFile
 
 SEED = 0
 NOT_QUANTISED = re.compile(r"\bencoder\.stages\.[01]\..*\.weight$")
-"""Layers whose weights stay as they are: what the first two stages lose, none makes good (docs/benchmark-notes.md)."""
+"""Layers whose weights are left alone: later stages cannot restore what the first two lose (docs/benchmark-notes.md)."""
 
 TOOLS = ("nncf", "openvino")
 
@@ -71,12 +71,12 @@ def quantise(
     compared on its test images.
 
     Raises:
-        QuantisationLoss: the mean IoU falls by more than `largest_loss`, or the answer to the probe is another than the
-            recorded one, so that no server would take the form; nothing is published.
+        QuantisationLoss: the mean IoU falls by more than `largest_loss`, or the answer to the probe differs from the
+            recorded one, so that no server would accept the form; nothing is published.
         BadParameter: `split` is not how the checkpoint's own data were divided; or as
             `service.training.evaluate.evaluate`.
         BadDataset: as there.
-        OSError: the store cannot be written; but for a full disk, that is found before the calibration.
+        OSError: the store cannot be written; except for a full disk, this is found before the calibration.
     """
     card = checkpoint.card
     check_store(store, card.modality, "check its owner and permissions; nothing was calibrated")
@@ -107,11 +107,11 @@ def quantise(
 def _check_own(card: Card, dataset: Dataset, path: Path) -> None:
     """Check that the split.json at `path` says how the card's own data were divided.
 
-    Cards from before they held a digest of the parts cannot tell for sure: of other data than the card's that is said
-    on stderr, of its own by `read_pairs`.
+    Cards from before they held a digest of the parts cannot tell for sure. For data other than the card's, stderr says
+    so here; for the card's own, `read_pairs` says so.
 
     Raises:
-        BadParameter: it does not: images that the checkpoint has learnt from would judge it.
+        BadParameter: it does not: images that the checkpoint has learnt from could judge it.
     """
     own = f"how the data of {card.modality} {card.version}, {card.data.name}, were divided"
     advice = f"give the split.json of its run, or write it anew: {_divided_anew(card)}"
@@ -129,7 +129,7 @@ def _check_own(card: Card, dataset: Dataset, path: Path) -> None:
 
 
 def _divided_anew(card: Card) -> str:
-    """Return the shortest command whose run folder holds the split.json of the card's run, by what the card tells."""
+    """Return the shortest command that writes the split.json of the card's run anew, by what the card tells."""
     asked = card.training.config
     words = ["alnet", "train", "--data", "FOLDER", "--modality", card.modality, "--seed", str(card.training.seed)]
     for option in ("fractions", "case_pattern", "folds", "fold"):
@@ -177,7 +177,7 @@ def quantised_model(card: Card, network: nn.Module, tiles: Sequence[NDArray[np.u
 
     from service.engine.openvino_graph import convolutions_of, fold_constants, to_openvino  # noqa: PLC0415
 
-    nncf.set_log_level(logging.WARNING)  # it would tell on stdout of each layer that is left as it is
+    nncf.set_log_level(logging.WARNING)  # otherwise it lists on stdout each layer that is left as it is
     exact = to_openvino(card, network)
     left = convolutions_of(exact, NOT_QUANTISED)
     fold_constants(exact)
@@ -197,7 +197,7 @@ def quantised_model(card: Card, network: nn.Module, tiles: Sequence[NDArray[np.u
 
 @contextmanager
 def _progress_on_stderr() -> Iterator[None]:
-    """Let what NNCF draws on stdout, which is for results, go to stderr if that is a terminal, else nowhere."""
+    """Send what NNCF draws on stdout, which is for results, to stderr if that is a terminal, else nowhere."""
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         redirect_stdout(sys.stderr if sys.stderr.isatty() else nowhere),

@@ -4,17 +4,17 @@ The AL-Net paper starts from RepVGG-A1 trained on ImageNet and decreases its cha
 each stage keeps the channels that matter most to what follows them. All blocks of a stage keep the same ones, since
 identity branches carry channels from block to block.
 
-Importance is measured without images, by the batch norms' own record of the training images. Each branch of a block
-leaves its batch norm with mean β and variance γ². So what enters a channel's ReLU has mean Σβ and about variance Σγ²
-(taking the branches as uncorrelated), from which follows the variance behind the ReLU (taking the sum as normal). Times
-the squared norm of the weights with which the next block takes the channel in, it is the variance that the channel
-passes on. Its share in the whole is averaged over the blocks of the stage. The mean does not count: a constant is taken
-up by the batch norms that follow. Behind the last block is the classifier, which is not ours; there the variance alone
-counts.
+Importance is measured without images, from what the batch norms recorded of the training images. The output of each
+branch's batch norm has mean β and variance γ². So the input of a channel's ReLU has mean Σβ and a variance of about Σγ²
+(taking the branches as uncorrelated). The variance behind the ReLU follows from these (taking the sum as normal).
+Multiplied by the squared norm of the weights with which the next block takes in the channel, it is the variance that
+the channel passes on. The channel's share of the total is averaged over the blocks of the stage. The mean does not
+count: the batch norms that follow absorb a constant. Behind the last block is the classifier, which is not ours; there
+the variance alone counts.
 
 RepVGG was trained on pixels normalised with ImageNet's mean and standard deviation; our networks see pixels normalised
 with the training images' own. Both give the first convolution inputs of mean about 0 and spread about 1, to which it is
-fitted, so the weights are left as they are; ImageNet's own values would shift, say, a red fundus image away from that.
+fitted, so the weights are left as they are. ImageNet's own values would shift, say, a red fundus image away from that.
 """
 
 import itertools
@@ -31,7 +31,7 @@ from service.training.tensor_file import checked_tensor, listed, tensor_like
 KIND = "RepVGG training checkpoint"
 
 COUNTER = "num_batches_tracked"
-"""What batch norms of PyTorch before 0.4.1, and some who publish weights, leave out."""
+"""A counter that batch norms of PyTorch before 0.4.1, and some who publish weights, leave out."""
 
 BRANCHES = {
     "conv3x3": "rbr_dense.conv",
@@ -46,12 +46,12 @@ BRANCHES = {
 def load_repvgg(encoder: Encoder, tensors: Mapping[str, Tensor], file: str) -> str:
     """Give `encoder`, whose blocks are all RepVGG's, the weights in `tensors`; return what was kept, as a clause.
 
-    Keys are `stage0.rbr_dense.conv.weight` and so on; others than those of stages are ignored. Where the network has as
+    Keys are `stage0.rbr_dense.conv.weight` and so on; keys of anything but stages are ignored. Where the network has as
     many channels as the file, the encoder then computes exactly what the RepVGG computes; where it has fewer, the most
     important are kept, in their order.
 
     Raises:
-        BadConfig: it is no RepVGG of the same blocks and at least as many channels. The encoder is unchanged.
+        BadConfig: it is no RepVGG with the same blocks and at least as many channels. The encoder is unchanged.
     """
     full = _full_encoder(tensors, [len(stage) for stage in _blocks(encoder)], file)
     for stage, (wanted, there) in enumerate(zip(encoder.widths, full.widths, strict=True)):
@@ -98,7 +98,7 @@ def _official_name(name: str) -> str:
 
 
 def _importance(encoder: Encoder) -> list[Tensor]:
-    """Return each channel's share in the variance that its stage passes on, float64, summing to 1 in each stage."""
+    """Return each channel's share of the variance that its stage passes on, float64, summing to 1 in each stage."""
     stages = _blocks(encoder)
     row = [block for stage in stages for block in stage]
     taken = [block.kernel_and_bias()[0].square().sum((0, 2, 3)) for block in row[1:]]
@@ -110,7 +110,7 @@ def _importance(encoder: Encoder) -> list[Tensor]:
 
 @torch.no_grad()
 def _variance(block: RepVGGBlock) -> Tensor:
-    """Return the variance of each channel behind the ReLU, had what enters it a normal distribution."""
+    """Return the variance of each channel behind the ReLU, taking the ReLU's input as normally distributed."""
     norms = [norm for norm in (block.norm3x3, block.norm1x1, block.identity) if norm is not None]
     mean = torch.stack([norm.bias.double() for norm in norms]).sum(0)
     spread = torch.stack([norm.weight.double().square() for norm in norms]).sum(0).sqrt().clamp(min=1e-12)

@@ -1,4 +1,4 @@
-"""Memory and disk that do not suffice: each library says so in its own way, and a person is told what to do."""
+"""Too little memory or disk: each library says so in its own way; here a person is told what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from service.training.config import Config
 
 @contextmanager
 def memory_for_a_step(config: Config, device: torch.device) -> Iterator[None]:
-    """Tell what training needs less memory with.
+    """Say how training gets by with less memory, if there is too little.
 
     Raises:
-        BadConfig: the memory does not suffice; else whatever is raised inside.
+        BadConfig: the memory does not suffice; other errors raised inside pass through.
     """
     size, crop = config.batch_size, config.crop_px or "the whole grid"
     advice = "start anew with a smaller --batch-size or --crop, in another folder with --run"
@@ -26,10 +26,10 @@ def memory_for_a_step(config: Config, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def memory_for_validation(config: Config, device: torch.device) -> Iterator[None]:
-    """Tell what validation and the test, on whole images, need less memory with.
+    """Say how validation and the test, on whole images, get by with less memory, if there is too little.
 
     Raises:
-        BadConfig: the memory does not suffice; else whatever is raised inside.
+        BadConfig: the memory does not suffice; other errors raised inside pass through.
     """
     height, width = config.input.grid
     advice = (
@@ -45,7 +45,7 @@ def room_on_disk() -> Iterator[None]:
     """Say what to do about a full disk.
 
     Raises:
-        OSError: the same, with that advice; else whatever is raised inside.
+        OSError: the same error, with that advice; other errors raised inside pass through.
     """
     try:
         yield

@@ -17,13 +17,13 @@ from service.training.evaluate import read_pairs
 from service.training.scores import mean_and_std, score
 
 Robustness = Mapping[str, Sequence[float]]
-"""The mean IoU over the images under each change, one figure an engine; the first change is none at all."""
+"""The mean IoU over the images under each change, one figure per engine; the first "change" is none at all."""
 
 
 def measure(data: str, engines: Sequence[Engine], *, split: Path | None = None, part: str | None = None) -> Robustness:
     """Return each engine's mean IoU on the images under each change; `split` and `part` are those of `evaluate`.
 
-    The engines, one at least, are of one modality, whose changes these are.
+    The engines, at least one, are of one modality; the changes are those of that modality.
 
     Raises:
         BadDataset, BadParameter: as `service.training.evaluate.evaluate`.
@@ -52,7 +52,7 @@ def _changed(pairs: PairCache, change: Change, count: Callable[[], object]) -> I
 
 
 def robustness_table(found: Robustness, columns: Sequence[str]) -> str:
-    """Return it as Markdown: a line a change, a column a checkpoint, and the mean over all changes below."""
+    """Return the figures as Markdown: a line per change, a column per checkpoint, the mean over all changes below."""
     unchanged = next(iter(found))
     lines = [f"| change | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     lines += [_row(name, values) for name, values in found.items()]
@@ -66,7 +66,7 @@ def _row(name: str, values: Sequence[float]) -> str:
 
 
 def write_robustness(found: Robustness, columns: Sequence[str], folder: Path) -> None:
-    """Write robustness.md, robustness.json and robustness.png into the folder, which is made if it is not there."""
+    """Write robustness.md, robustness.json and robustness.png into the folder, which is created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {name: dict(zip(columns, values, strict=True)) for name, values in found.items()}
     with naming(folder):

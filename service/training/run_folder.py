@@ -27,7 +27,7 @@ CHECKPOINT = "checkpoint"
 CURVES, EXPECTED, SAMPLES, TENSORBOARD = "curves.png", "expected_iou.png", "samples", "tensorboard"
 
 KNOWN_BY = {CONFIG: ("modality", "preset"), SPLIT: ("train", "how")}
-"""What the files hold that a run writes before all others: those of another program may have their names."""
+"""Fields of the files that a run writes before all others: another program's files may have the same names."""
 
 WRITTEN_LATER = (EPOCHS, CHECKPOINT, BEST, CURVES, EXPECTED, SAMPLES, TENSORBOARD)
 
@@ -36,8 +36,8 @@ WRITTEN_LATER = (EPOCHS, CHECKPOINT, BEST, CURVES, EXPECTED, SAMPLES, TENSORBOAR
 class Result:
     """What a finished run gave: its test scores (None without test images) and where its checkpoint lies.
 
-    The last four have defaults for the results of runs that were finished before there was such a field. `caution` is
-    what a person should know who is to use the checkpoint, if there is anything.
+    The last four have defaults, for results of runs that finished before these fields existed. `caution` is what a user
+    of the checkpoint should know, if there is anything.
     """
 
     best_epoch: int
@@ -75,27 +75,27 @@ class RunFolder:
 
     @property
     def has_begun(self) -> bool:
-        """Whether an epoch has been finished here, though its state may be gone once the run is at its end."""
+        """Whether an epoch has been finished here; once the whole run is finished, its state may be gone."""
         return any((self.path / name).exists() for name in (STATE, RESULT))
 
     def check(self, config: Config) -> None:
-        """Check that no epoch of another run has been finished here, nor anything lies here that is no run's.
+        """Check that the folder holds no finished epoch of another run, and no files of anything but a run.
 
         Nothing is written.
 
         Raises:
             BadConfig: the folder holds a run of another configuration; the message names the first difference. Or it
-                has lost the file that would tell, or the split of a run that is not at its end. Or it holds what a run
-                would write over, and no run has written.
+                has lost the file that would tell, or the split of an unfinished run. Or it holds what a run would
+                overwrite but no run has written.
         """
         if not self.has_begun:
             self._check_nothing_of_others()
             return
         self._check_not_lost(CONFIG)
-        if not (self.path / RESULT).exists():  # what is trained and scored needs no split any more
+        if not (self.path / RESULT).exists():  # a finished run no longer needs its split
             self._check_not_lost(SPLIT)
         before = self.recorded_config()
-        if config.precision == "auto":  # that is what the run began with, whatever it was
+        if config.precision == "auto":  # "auto" stands for what the run began with
             config = config.model_copy(update={"precision": before.precision})
         if not config.is_same_run(before):
             raise BadConfig(
@@ -103,7 +103,7 @@ class RunFolder:
             )
 
     def _check_nothing_of_others(self) -> None:
-        """Raise BadConfig where a run would write over what is not its own: a project's config.json or checkpoint/."""
+        """Raise BadConfig if a run would overwrite what is not its own, as a project's config.json or checkpoint/."""
         first = [name for name in KNOWN_BY if (self.path / name).exists()]
         others = [name for name in first if not _holds(self.path / name, KNOWN_BY[name])]
         if not first:
@@ -122,12 +122,12 @@ class RunFolder:
             )
 
     def check_writable(self) -> None:
-        """Check that the folder, which is there, can be written, before hours are spent on what is to lie in it.
+        """Check that the folder, which exists, can be written, before hours are spent on what is to lie in it.
 
-        So must be those in it: another user may have begun the run.
+        The same goes for the folders in it: another user may have begun the run.
 
         Raises:
-            OSError: one cannot.
+            OSError: one of them cannot be written.
         """
         inside = (self.path / name for name in (CHECKPOINT, SAMPLES, TENSORBOARD))
         for folder in (self.path, *(path for path in inside if path.exists())):
@@ -139,7 +139,7 @@ class RunFolder:
         """Check that the pictures of a run that is to begin will not lie among the images of its `data`.
 
         Raises:
-            BadConfig: they would, and no table names which are meant: once interrupted, the run could not go on.
+            BadConfig: they would, and no table says which images are meant: once interrupted, the run could not go on.
         """
         if self.has_begun or (Path(data) / TABLE).is_file():
             return
@@ -150,10 +150,10 @@ class RunFolder:
             )
 
     def settle(self, config: Config, fastest: Callable[[], str]) -> Config:
-        """Return the configuration with its arithmetic settled: what the run began with, or else the `fastest`.
+        """Return the configuration with its precision settled: the one that the run began with, or else the `fastest`.
 
-        So a run goes on in it on any machine, and its card names it. Runs from before it was settled left it to each
-        machine, and still do.
+        So a run goes on in the same precision on any machine, and its card names it. Runs from before it was settled
+        left it to each machine, and still do.
         """
         if config.precision != "auto":
             return config
@@ -195,7 +195,7 @@ class RunFolder:
         self.recorded_split().check_is_of(dataset, self.path / SPLIT, self._option)
 
     def data_changed(self, file: str) -> BadConfig:
-        """Return the error of a `file` of the data that is no longer what it was when the run split them."""
+        """Return the error for a `file` of the data that is no longer what it was when the run split the data."""
         return changed(f"the data ({file})", self.path / SPLIT, self._option)
 
     def recorded_split(self) -> SplitFile:
@@ -214,7 +214,7 @@ class RunFolder:
 
     @property
     def commit(self) -> str:
-        """The commit of the code that the run began with; of the code that runs if it is to begin."""
+        """The commit of the code that the run began with, or that of the running code if the run has not begun."""
         if not self.has_begun:
             return code_commit()
         return self.recorded_split().code_commit
@@ -222,9 +222,9 @@ class RunFolder:
     def begin(
         self, config: Config, split: Split, dataset: Dataset, inherited: Seen, begun_with: tuple[Origin, ...] = ()
     ) -> None:
-        """Write configuration and split down, over those of a run that never finished an epoch.
+        """Write down configuration and split, over those of a run that never finished an epoch.
 
-        A run that goes on keeps what it had recorded of what it `inherited` and was `begun_with`.
+        A run that goes on keeps what it has recorded as `inherited` and `begun_with`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if self.has_begun:
@@ -235,7 +235,7 @@ class RunFolder:
         write_atomically(self.path / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
 
     def write_epochs(self, progress: Progress) -> None:
-        """Write epochs.csv, one line an epoch, counted from 1."""
+        """Write epochs.csv, one line per epoch, counted from 1."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(field.name for field in fields(EpochRecord))
@@ -243,14 +243,14 @@ class RunFolder:
         write_atomically(self.path / EPOCHS, text.getvalue().encode())
 
     def write_result(self, result: Result) -> None:
-        """Write result.json: with it the run is finished."""
+        """Write result.json, which marks the run as finished."""
         write_atomically(self.path / RESULT, json.dumps(asdict(result), indent=2).encode() + b"\n")
 
     def result(self) -> Result | None:
         """Return the result of a finished run, else None.
 
         Raises:
-            BadConfig: what is recorded is none.
+            BadConfig: what is recorded is no result.
         """
         path = self.path / RESULT
         if not path.exists():
@@ -282,7 +282,7 @@ def _difference(before: Config, now: Config) -> str:
 
 
 def _given(config: Config, field: str) -> str:
-    """Return the value of a field as its option was given it."""
+    """Return the value of a field as it was given to its option."""
     value = spelt(config.input) if field == "input" else config.model_dump()[field]
     if value is None or value == {}:
         return "0" if field in ZERO_IS else "not given"

@@ -1,4 +1,4 @@
-"""One folder, one run: two that write there at once would go on with each other's split, weights and scores."""
+"""One folder, one run: two that wrote there at once would go on with each other's split, weights and scores."""
 
 import contextlib
 import errno
@@ -19,8 +19,8 @@ Lock = Callable[[BinaryIO], None]
 def lock_file(file: BinaryIO) -> None:
     """Lock the file for this process alone, or raise OSError.
 
-    Unlike flock's, this lock is not inherited: loading processes live on for seconds when their run is killed, and the
-    same command is to go on at once.
+    Unlike flock's, this lock is not inherited by child processes. When a run is killed, its loading processes live on
+    for seconds, but the same command must be able to go on at once.
     """
     if sys.platform == "win32":
         raise OSError(errno.ENOSYS, "no locks on this system")
@@ -31,19 +31,20 @@ def lock_file(file: BinaryIO) -> None:
 
 @contextlib.contextmanager
 def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", lock: Lock = lock_file) -> Iterator[None]:
-    """Hold `folder`, which is made if it is not there, against every other process that asks for it.
+    """Hold `folder`, which is created if missing, against every other process that asks for it.
 
-    It is free again when the process ends, however it ends. A folder in which nothing came to lie is removed again,
-    with those above it that were made for it. One that cannot be written is not held, since no run can write there;
-    where the file system knows no locks, `say` is told that nothing keeps others out.
+    It is free again when the process ends, however it ends. A folder that is still empty then is removed again, with
+    those above it that were created for it. A folder that cannot be written is not held, since no run can write there.
+    Where the file system has no locks, `say` is told that nothing keeps others out.
 
     Raises:
-        BadConfig: another run holds it, it is no folder, or its path is no UTF-8; another can be given by `option`.
-        OSError: it cannot be made, or holds a lock file of somebody else's.
+        BadConfig: another run holds it, it is no folder, or its path is not UTF-8; the message names `option` to give
+            another.
+        OSError: it cannot be created, or holds a lock file that another user has closed to this one.
     """
     made = [path for path in folder.parents if not path.exists()]
     _make(folder, option)
-    if not os.access(folder, os.W_OK) and folder.exists():  # what another run removed in between is made anew
+    if not os.access(folder, os.W_OK) and folder.exists():  # one that another run removed in between is made anew
         yield
         return
     file = _locked(folder, say, option, lock)
@@ -55,11 +56,11 @@ def held(folder: Path, say: Callable[[str], None], *, option: str = "--run", loc
                 (folder / LOCK).unlink()
                 for path in (folder, *made):
                     path.rmdir()
-        file.close()  # only now: whoever has opened the file that is gone sees that when it has the lock
+        file.close()  # only now: whoever has opened the removed file sees that it is gone once it gets the lock
 
 
 def _make(folder: Path, option: str) -> None:
-    if not _is_utf8(folder):  # safetensors opens no other files: the run would end once all is trained
+    if not _is_utf8(folder):  # safetensors opens no other paths: the run would fail once all is trained
         raise BadConfig(f"{str(folder)!a} is no UTF-8; rename it, or pick another folder with {option}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,19 +82,19 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open the lock file so that every user can, whose turn it may be next: the folder's mode says who may write.
+    """Open the lock file so that every user can open it next: who may write is up to the folder's mode.
 
-    Its folder is made anew as often as its last holder removes it in between.
+    The folder is created anew as often as its last holder removes it in between.
     """
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("ab")
         except FileNotFoundError:
-            if path.is_symlink():  # to where nothing can be made
+            if path.is_symlink():  # to where nothing can be created
                 raise
             continue
-        with contextlib.suppress(OSError):  # it is somebody else's, who has done so
+        with contextlib.suppress(OSError):  # it is another user's, who has done so
             path.chmod(0o666)
         return file
 

@@ -25,17 +25,17 @@ Predict = Callable[[Sequence[NDArray[np.uint8]]], list[NDArray[np.uint8]]]
 """What an engine does: tiles of uint8 (h, w, 3) to probabilities of uint8 (h, w)."""
 
 Named = Iterable[tuple[str, tuple[Image, Mask]]]
-"""Images with their masks, which are (H, W) with foreground above 0, by name."""
+"""Images with their masks, by name; masks are (H, W) with foreground above 0."""
 
 TILES_AT_ONCE = 4
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
-"""The axes of a tile, each way of mirroring it."""
+"""For each way of mirroring a tile, the axes to flip."""
 BINS = 15
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """One image's agreement with its reference, and the IoU that was to be expected without one."""
+    """One image's agreement with its reference, and the IoU that is expected without one."""
 
     name: str
     agreement: Agreement
@@ -46,7 +46,7 @@ class ImageScore:
 class ImageLevels:
     """How many of an image's pixels have each level, and how many of those are foreground in its reference.
 
-    With it the image's scores are known at every threshold.
+    These counts give the image's scores at every threshold.
     """
 
     name: str
@@ -74,7 +74,7 @@ def probability_of(image: Image, predict: Predict, policy: InputPolicy) -> Proba
 def count_levels(
     named: Named, predict: Predict, policy: InputPolicy, rule: MaskRule | None = None
 ) -> list[ImageLevels]:
-    """Return the levels of each image, in order, on its own grid; 0 wherever a `rule` leaves a component out."""
+    """Return the levels of each image, in order, on its own grid; pixels that a `rule` leaves out have level 0."""
     counted = []
     for name, (image, reference) in named:
         probability = probability_of(image, predict, policy)
@@ -85,7 +85,7 @@ def count_levels(
 
 
 def averaged_over_flips(predict: Predict) -> Predict:
-    """Return what averages `predict` over a tile and its three flips, at four times the cost."""
+    """Return a predictor that averages `predict` over a tile and its three flips, at four times the cost."""
 
     def averaged(tiles: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         total = np.zeros((), np.uint16)
@@ -100,12 +100,12 @@ def averaged_over_flips(predict: Predict) -> Predict:
 def score(
     named: Named, predict: Predict, policy: InputPolicy, rule: MaskRule, estimate: IouEstimate | None = None
 ) -> list[ImageScore]:
-    """Return one score an image, in order; `estimate` is a card's `expected_iou`."""
+    """Return one score per image, in order; `estimate` is a card's `expected_iou`."""
     return scores_of(count_levels(named, predict, policy, rule), rule.threshold, estimate)
 
 
 def scores_of(images: Iterable[ImageLevels], threshold: float, estimate: IouEstimate | None = None) -> list[ImageScore]:
-    """Return what `score` does, of images that are counted already."""
+    """Return what `score` does, for images that are counted already."""
     return [
         ImageScore(image.name, image.agreement(threshold), expected_iou(image.pixels, threshold, estimate))
         for image in images
@@ -120,7 +120,7 @@ def expected_iou_error(scores: Iterable[ImageScore]) -> float:
 def calibration_error(images: Sequence[ImageLevels], bins: int = BINS) -> float:
     """Return the expected calibration error of all images' pixels together; see `service.store.card.CalibrationError`.
 
-    Of 15 bins each holds 17 levels, the last 18.
+    Each of 15 bins holds 17 levels, the last one 18.
     """
     pixels = np.sum([image.pixels for image in images], axis=0)
     foreground = np.sum([image.foreground for image in images], axis=0)

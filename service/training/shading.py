@@ -1,4 +1,4 @@
-"""Random smooth shading: MONAI's, without the axis that it leaves out."""
+"""Random smooth shading: MONAI's, with the axis that it leaves out."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ with warnings.catch_warnings():  # MONAI's own imports use what its dependencies
     from monai.transforms.intensity.dictionary import RandBiasFieldd
 
 DEGREE = 2
-"""Of the Legendre polynomial in a shading's exponent: it has six coefficients."""
+"""The degree of the Legendre polynomial in a shading's exponent, which has six coefficients."""
 
 
 def random_shading(largest: float) -> RandBiasFieldd:
@@ -24,10 +24,10 @@ def random_shading(largest: float) -> RandBiasFieldd:
 
 
 class _Field(RandBiasField):
-    """A polynomial of rows and columns alike: of degree 2, of 1, x, x², y, xy and y².
+    """A polynomial that treats rows and columns alike: of degree 2, it consists of 1, x, x², y, xy and y².
 
-    Of images MONAI takes 1, y, xy, y², xy² and x²y² instead, x across and y down: the lower triangle of the
-    coefficients' square, not what is above its other diagonal. No view was lighter on its left than on its right.
+    For images MONAI takes 1, y, xy, y², xy² and x²y² instead, x across and y down: the lower triangle of the square of
+    coefficients, not what lies above its other diagonal. With that, no view was lighter on its left than on its right.
     """
 
     def _generate_random_field(

@@ -1,4 +1,4 @@
-"""Which images are the slices of one volume: by their names, their size and their greys."""
+"""Whether images are the slices of one volume: judged by their names, their size and their greys."""
 
 import io
 import re
@@ -21,13 +21,13 @@ def size_of_slices(pairs: tuple[Pair, ...]) -> tuple[int, int] | None:
     sizes: set[tuple[int, int] | None] = set()
     for pair in pairs:
         sizes.add(_size_of_grey(Path(pair.image.file)))
-        if None in sizes or len(sizes) > 1:  # known by the first images, as a rule: thousands need not be opened
+        if None in sizes or len(sizes) > 1:  # the first images tell, as a rule: thousands need not be opened
             return None
     return sizes.pop()
 
 
 def numbers_of(pairs: tuple[Pair, ...]) -> list[int] | None:
-    """Return the sorted numbers of three images or more, if that is all in which their names differ, else None."""
+    """Return the sorted numbers in three or more images' names that differ in nothing else; None for other names."""
     names = [re.fullmatch("(.*?)([0-9]+)", pair.name, re.DOTALL) for pair in pairs]
     found = [name.groups() for name in names if name]
     numbers = sorted({int(number) for _, number in found})
@@ -36,7 +36,7 @@ def numbers_of(pairs: tuple[Pair, ...]) -> list[int] | None:
 
 
 def _size_of_grey(path: Path) -> tuple[int, int] | None:
-    """Return (width, height) of an image that is grey, be it stored as colour; None of any other."""
+    """Return (width, height) of an image that is grey, even if stored as colour; None for any other."""
     content = FileSource(path).read()
     try:
         with typed_errors(), PillowImage.open(io.BytesIO(content)) as picture:

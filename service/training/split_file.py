@@ -19,11 +19,11 @@ Seen = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitFile:
-    """What split.json holds. What has a default is not there in runs from before there was such a field.
+    """What split.json holds. Fields with a default are missing in the files of runs from before they existed.
 
     - `data_digest`, `pairs_digest`, `images`, `pixels`: those of `service.training.dataset.Dataset`.
     - `inherited`: what the run's encoder and its teacher had seen before it began.
-    - `begun_with`: the published checkpoints among what they came from, which name no images.
+    - `begun_with`: the published checkpoints among what these came from; their cards name no images.
     """
 
     split: Split
@@ -39,7 +39,7 @@ class SplitFile:
     def of(
         cls, split: Split, dataset: Dataset, inherited: Seen, code_commit: str, begun_with: tuple[Origin, ...] = ()
     ) -> Self:
-        """Return what is to be written of a run that begins."""
+        """Return what is to be written for a run that begins."""
         return cls(
             split=split,
             data_digest=dataset.digest,
@@ -56,7 +56,7 @@ class SplitFile:
         """Return what the file holds.
 
         Raises:
-            OSError: it cannot be read, or is a pipe: whoever judges by it reads it more than once.
+            OSError: it cannot be read, or is a pipe, which could not be read more than once.
             ValueError, KeyError, TypeError, AttributeError: it is damaged.
         """
         content = json.loads(read_regular(path, MAX_FILE_BYTES))
@@ -86,12 +86,12 @@ class SplitFile:
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
     def check_is_of(self, dataset: Dataset, path: Path, option: str) -> None:
-        """Check that the `dataset` is the one of which the file at `path` tells: its files, their names and pairs.
+        """Check that the `dataset` is the one that the file at `path` describes: its files, their names and pairs.
 
-        Another run folder is given by `option`.
+        The message names `option` as the way to give another run folder.
 
         Raises:
-            BadConfig: it is not. Of a run from before there was a `pairs_digest`, names and contents alone can tell.
+            BadConfig: it is not. For a run from before there was a `pairs_digest`, only names and contents can tell.
         """
         names = {pair.name for pair in dataset.pairs}
         known = {*self.split.train, *self.split.validation, *self.split.test, *self.split.unused}
@@ -105,6 +105,6 @@ class SplitFile:
 
 
 def changed(what: str, path: Path, option: str) -> BadConfig:
-    """Return the error of `what` is no longer as it was when the file at `path` was written."""
+    """Return the error that `what` is no longer as it was when the file at `path` was written."""
     advice = f"bring back what was there, and the run goes on, or start anew in another folder with {option}"
     return BadConfig(f"{what} changed since {path} was written; {advice}")

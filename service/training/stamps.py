@@ -1,4 +1,4 @@
-"""What a file system says of files without reading them: enough to see that one has changed, as a rule."""
+"""What a file system says of files without reading them: as a rule enough to see that one has changed."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ Stamp = tuple[int, int]
 
 
 def stamps_of(files: Iterable[str]) -> Mapping[str, Stamp]:
-    """Return the stamps of those files that are there."""
+    """Return the stamps of those `files` that exist."""
     found: dict[str, Stamp] = {}
     for file in files:
         try:

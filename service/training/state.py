@@ -21,10 +21,10 @@ from service.store.durable import give_mode
 from service.training.average import WeightAverage
 
 STATE = "state.safetensors"
-"""The state's name in a run folder: where it lies, an epoch has been finished."""
+"""The state's file in a run folder: where there is one, an epoch has been finished."""
 
 BEST = "best.safetensors"
-"""The network's, as it was in the best epoch so far."""
+"""The network's file in a run folder: its weights of the best epoch so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class EpochRecord:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run has come: what the next epoch needs to know beside the tensors."""
+    """How far a run has come: what the next epoch needs to know besides the tensors."""
 
     history: list[EpochRecord] = field(default_factory=list)
     best_epoch: int = -1
@@ -54,13 +54,13 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Time spent in epochs, over all the times that the run was started."""
+        """Time spent in epochs, over all starts of the run."""
         return sum(record.seconds for record in self.history)
 
     def seconds_left(self, epochs: int, coarse_epochs: int = 0) -> float:
-        """Return the time that the rest of `epochs` will take, if it goes on as in those done (at least one).
+        """Return the time that the rest of `epochs` will take at the pace of those done (at least one).
 
-        The first `coarse_epochs` see a quarter of the pixels of one that is not.
+        Each of the first `coarse_epochs` sees a quarter of the pixels that a later epoch sees.
         """
 
         def work(count: int) -> float:
@@ -89,7 +89,7 @@ def save_state(
 
 
 def load_state(path: Path, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None = None) -> Progress:
-    """Bring network, optimizer and average to the state in `path`; return the progress.
+    """Restore network, optimizer and average from the state in `path`; return the progress.
 
     Raises:
         BadConfig: the file is no state of this network and optimizer.
@@ -111,10 +111,10 @@ def load_state(path: Path, network: nn.Module, optimizer: Optimizer, average: We
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`: a reader, and a run killed at any moment, sees the old file or the new one.
+    """Replace `path` by `content`: a reader, and a run killed at any moment, finds the old file or the new one.
 
-    A run folder has one writer, so the draft has one name: however often a run is killed, it leaves one at most. It may
-    be another user's, who cannot be written into, and is removed.
+    A run folder has one writer, so the draft always has the same name: however often a run is killed, it leaves at most
+    one. That may be another user's file, which cannot be overwritten, so it is removed.
 
     Raises:
         OSError: the disk is full or cannot be written; `path` is as it was.
@@ -129,14 +129,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         draft.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            draft.unlink()  # on a full disk what it takes is needed
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not say of which file
+            draft.unlink()  # on a full disk its space is needed
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not name its file
 
 
 def make_alike(folder: Path) -> None:
-    """Make a folder if it is not there, with the mode of the one that it lies in: whoever may write there, may here.
+    """Create a folder if missing, with the mode of its parent: whoever may write there may write here.
 
-    Not so where that has a sticky bit, as `/tmp`: there each user's files are that user's.
+    Not if the parent has a sticky bit, as `/tmp` has: there each user's files are that user's alone.
 
     Raises:
         OSError: it cannot be made.
@@ -166,5 +166,5 @@ def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
 
 
 def _laid_out(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
-    """Give a moment its parameter's memory layout, as an undisturbed run has it: another may round otherwise."""
+    """Give Adam's moment its parameter's memory layout, as in an undisturbed run: another may round differently."""
     return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor

@@ -1,7 +1,7 @@
-"""Distillation: a network that was trained before teaches another (Hinton et al., 2015, arXiv:1503.02531).
+"""Distillation: a network that was trained earlier teaches another (Hinton et al., 2015, arXiv:1503.02531).
 
-Beside the masks, which say yes or no, the student is shown what a larger or better prepared network makes of the very
-same view: where an outline is doubtful, and how much.
+Besides the masks, which say yes or no, the student is shown what a larger or better prepared network makes of the very
+same view: where an outline is doubtful, and how doubtful.
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ class Teacher(nn.Module):
     def of(cls, run: Path, config: Config, device: torch.device, precision: str) -> Self:
         """Return the network that the finished run in the folder `run` left, for a run of `config`.
 
-        Which images it knows is for `service.training.leak` to look at.
+        `service.training.leak` checks which images it knows.
 
         Raises:
             BadConfig: as `fitting_checkpoint`.
@@ -66,7 +66,7 @@ def fitting_checkpoint(run: Path, config: Config) -> Checkpoint:
 
 
 def teacher_identity(run: Path, modality: str) -> str:
-    """Return what says on any machine which teacher it is: "RUN sha256:HEX", of its weights.
+    """Return what identifies the teacher on any machine: "RUN sha256:HEX", the digest of its weights.
 
     Raises:
         BadConfig: `run` is no finished run of this modality.

@@ -12,10 +12,10 @@ from torch import Tensor
 from service.errors import BadConfig
 
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
-"""What weights may be; of floats in 8 bits torch cannot even tell all of which are finite."""
+"""The types that weights may have; for some 8-bit floats torch cannot even tell which are finite."""
 
 COUNTS = FLOATS | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
-"""What a counter may be, which has no dimension."""
+"""The types that a counter, which has no dimension, may have."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -27,7 +27,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-        with warnings.catch_warnings():  # torch speaks of its own past where a file is old, or is TorchScript
+        with warnings.catch_warnings():  # torch warns if a file is old, or is TorchScript
             warnings.simplefilter("ignore")
             content: object = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
     except OSError as error:
@@ -46,11 +46,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def checked_tensor(tensors: Mapping[str, Tensor], name: str, file: str, *, kind: str, dimensions: int) -> Tensor:
-    """Return the tensor `name`, finite and of so many dimensions; `kind` says what the `file` should be.
+    """Return the tensor `name`, finite and of `dimensions` dimensions; `kind` says what the `file` should be.
 
     Raises:
-        BadConfig: it is missing, or neither; it is sparse, nested, quantised or of another type than `FLOATS`, or
-            `COUNTS` if it has no dimension, or has no data; it is a variance, and negative.
+        BadConfig: it is missing, not finite or of other dimensions; it is sparse, nested or quantised, has no data, or
+            is of a type that is not in `FLOATS` (in `COUNTS`, if it is to have no dimension); or it is a variance, and
+            negative.
     """
     if name not in tensors:
         raise BadConfig(f"{file} is no {kind}: it lacks {name}")

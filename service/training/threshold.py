@@ -19,10 +19,10 @@ STANDARD_ERRORS = 2.0
 def choose_threshold(images: Sequence[ImageLevels]) -> float:
     """Return the threshold, about 0.25 to 0.75, for `images`, at least one.
 
-    It is the candidate nearest to 0.5 whose mean IoU is not clearly below that of the best: by at most two standard
+    It is the candidate nearest to 0.5 whose mean IoU is not clearly below that of the best one: at most two standard
     errors of the difference, image by image. A few images, or a flat optimum, therefore leave it at 0.5; a bias of the
-    network that most images share moves it. (Of the ten images of STARE that do not train, the best of any four did
-    worse on the other six than 0.5 did, by up to 0.04 IoU; chosen so, by 0.006 at most.)
+    network that most images share moves it. (On the ten images of STARE that do not train, the threshold that is best
+    on any four did worse on the other six than 0.5 did, by up to 0.04 IoU; one chosen like this, by 0.006 at most.)
     """
     ious = np.array([[image.agreement(threshold_from(level)).iou for level in CANDIDATES] for image in images])
     best = int(ious.mean(axis=0).argmax())

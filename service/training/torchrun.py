@@ -1,4 +1,4 @@
-"""What torchrun tells each process that it starts. No torch: whoever asks need not import it."""
+"""What torchrun tells each process that it starts. Needs no torch, so callers need not import it."""
 
 import os
 
@@ -16,10 +16,10 @@ def leads() -> bool:
 
 
 def here_and_nodes() -> tuple[int, int]:
-    """Return the number of processes on this node, and that of nodes.
+    """Return the number of processes on this node, and the number of nodes.
 
     Raises:
-        BadConfig: torchrun did not start as many processes on every node.
+        BadConfig: torchrun did not start the same number of processes on every node.
     """
     if not by_torchrun():
         return 1, 1

@@ -16,10 +16,10 @@ from service.training.state import BEST, Progress, write_atomically
 def keep_untrained(
     network: nn.Module, folder: Path, normalisation: Normalisation, device: torch.device, validate: Validate
 ) -> Progress:
-    """Write the network's weights as BEST of the run in `folder`; return how well it does, and that no epoch gave it.
+    """Write the network's weights as BEST of the run in `folder`; return a progress of no epochs, with its IoU.
 
     Raises:
-        BadConfig: what it answers is no number.
+        BadConfig: the network's answers are no numbers.
         OSError: `folder` cannot be written.
     """
     try:

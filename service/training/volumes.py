@@ -11,10 +11,10 @@ TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 
 
 def pages_as_pairs(stem: str, image: Path, n: int, mask: Path | None) -> list[Pair]:
-    """Return a pair for each of the `n` pages of `image`, named `stem`-00 and so on; without a `mask` with `NoMask`.
+    """Return a pair for each of the `n` pages of `image`, named `stem`-00 and so on, with `NoMask` if `mask` is None.
 
     Raises:
-        BadDataset: the mask cannot be read, or has not as many pages; the message names both.
+        BadDataset: the mask cannot be read, or has a different number of pages; the message names both.
     """
     if mask is not None and (n_masks := count_pages(mask)) != n:
         raise BadDataset(f"{image} has {n} pages, but {mask.name} has {n_masks}; both must be TIFFs of as many")
@@ -31,7 +31,7 @@ def pages_as_pairs(stem: str, image: Path, n: int, mask: Path | None) -> list[Pa
 
 
 def count_pages(path: Path) -> int:
-    """Return how many pages a TIFF has; thumbnails do not count. What is none, whatever its name says, has one.
+    """Return how many pages a TIFF has, thumbnails aside; a file that is no TIFF, whatever its name says, has one.
 
     Raises:
         BadDataset: it cannot be read; the message names it.

@@ -1,4 +1,4 @@
-"""Data that change while a run learns from them: they would be none that its split and its card tell of."""
+"""Data that change while a run learns from them: they would no longer be what its split and its card describe."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from service.training.stamps import stamps_of
 class Watch:
     """The files of a `dataset` as they were when it was opened. `folder` is that of a run on it.
 
-    What the `caches`, through which alone the run reads, have read and keep may change from the next look on: the run
-    knows it as it was.
+    The run reads only through the `caches`. Files whose content these keep may change after the next check: the run
+    knows them as they were.
     """
 
     def __init__(self, folder: RunFolder, dataset: Dataset, caches: Sequence[PairCache]) -> None:
@@ -23,15 +23,15 @@ class Watch:
         self._doubtful = set(self._stamps)
 
     def check(self) -> None:
-        """Check each file that has another stamp than when it was last looked at: it must hold what it did.
+        """Check each file whose stamp has changed since it was last looked at: it must still hold what it did.
 
-        Looked at are the files that are still to be read, and, once more, those that were when last looked at: what is
-        kept of them may be what they are now. One that is gone, or cannot be reached, is none that has changed: who
-        needs it says so.
+        The files looked at are those still to be read and, once more, those that were still to be read last time: what
+        is kept of them may have been read since. A file that is gone, or cannot be reached, does not count as changed:
+        whoever needs it says so.
 
         Raises:
-            BadConfig: one holds something else now; the run goes on once it is back.
-            BadDataset: it cannot be read any more.
+            BadConfig: a file holds something else now; the run goes on once the old content is back.
+            BadDataset: a changed file can no longer be read.
         """
         pairs = [pair for cache in self._caches for pair in cache.still_to_read]
         to_read = self._stamps.keys() & {source.file for pair in pairs for source in (pair.image, pair.mask)}

@@ -17,7 +17,7 @@ Point = tuple[float, float]
 """(x, y), in sides of the image from its top left corner."""
 
 FINENESS = 3
-"""Lines are drawn on a grid so many times finer, then averaged: that is the anti-aliasing."""
+"""Lines are drawn on a grid this many times finer, then averaged: that is the anti-aliasing."""
 
 
 class Canvas:
@@ -77,7 +77,7 @@ def hill(x: Plane, y: Plane, top: Point, radius: float) -> Plane:
 
 
 def clouds(rng: np.random.Generator, size: int, cells: int) -> Plane:
-    """Return smooth noise of about unit variance, `cells` of its hills and hollows along a side."""
+    """Return smooth noise of about unit variance, with `cells` hills and hollows along a side."""
     knots = PillowImage.fromarray(rng.normal(0, 1, (cells, cells)).astype(np.float32))
     return np.asarray(knots.resize((size, size), PillowImage.Resampling.BICUBIC))
 
