@@ -14,7 +14,7 @@ EXAMPLES = 3
 
 
 def write(report: AccuracyReport, experiment: Experiment) -> None:
-    """Write tables, scores and learning curves into the experiment's folder, over those that are there.
+    """Write tables, scores and learning curves into the experiment's folder, replacing those that are there.
 
     scores.json holds each network's mean IoU by its key, as `alnet benchmark networks --scores` reads it.
     """

@@ -38,7 +38,7 @@ class FinishedRun(_Frozen):
 
 
 class NetworkScore(_Frozen):
-    """One network's runs: one, or one for each fold. `failure` says why there are not all of them."""
+    """One network's runs: one, or one for each fold. `failure` says why some are missing."""
 
     network: str
     runs: tuple[FinishedRun, ...]
@@ -46,22 +46,22 @@ class NetworkScore(_Frozen):
 
     @property
     def iou(self) -> Spread:
-        """Over the test images of all runs."""
+        """IoU over the test images of all runs."""
         return pooled((run.images, run.iou) for run in self.runs)
 
     @property
     def accuracy(self) -> Spread:
-        """Over the test images of all runs."""
+        """Pixel accuracy over the test images of all runs."""
         return pooled((run.images, run.accuracy) for run in self.runs)
 
     @property
     def parameters(self) -> int:
-        """Of the network as it is served."""
+        """Parameters of the network as it is served."""
         return self.runs[0].parameters
 
     @property
     def minutes(self) -> float:
-        """In the epochs of all runs, validation included."""
+        """Minutes spent in the epochs of all runs, validation included."""
         return sum(run.seconds for run in self.runs) / 60
 
 
@@ -114,7 +114,7 @@ def read_finished(path: Path) -> FinishedRun | None:
 
 
 def _check_kept(path: Path) -> None:
-    """Check what is drawn of a finished run beside its checkpoint, while its own network alone has to fail by it.
+    """Check what is drawn of a finished run, besides its checkpoint, while a fault fails only this run's network.
 
     Raises:
         BadConfig: its split or the file of its epochs is lost or damaged.

@@ -11,7 +11,7 @@ COLUMNS = ("network", "Acc", "paper's Acc", "IoU", "paper's IoU", "parameters, M
 FOLD_COLUMNS = ("network", "fold", "train, validation, test images", "Acc", "IoU", "best epoch", "minutes")
 NOTHING = "–"
 DATA_SETS = {"retina": "STARE", "cell": "ISBI 2012", "skin": "ISIC 2018"}
-"""What the paper's figures are of (Table 1), by the names that `service.training.dataset` gives them."""
+"""The data sets of the paper's figures (Table 1), by the names that `service.training.dataset` gives them."""
 COUNTED = (
     "Parameters are those of the networks as they are served, with their batch norms folded. Most networks without "
     "RepVGG the paper counts as they are trained, which is up to 0.06 M more (docs/network.md)."
@@ -23,7 +23,7 @@ def accuracy_tables(report: AccuracyReport) -> str:
     """Return the whole report: command, data, recipe, budget and machine, then a table for each of the paper's.
 
     Acc and IoU are mean ± population standard deviation over test images. A network that failed has a line that says
-    why. With folds a last table gives each fold.
+    why. With folds, a last table has a line for each fold.
     """
     sections = [_head(report), *_sections(report)]
     if report.folds is not None:
@@ -79,7 +79,7 @@ def _caution(data: str, modality: str) -> str:
 
 
 def _sections(report: AccuracyReport) -> Iterator[str]:
-    """Yield a table for each of the paper's that has one of the networks, in the paper's order of rows."""
+    """Yield a table for each of the paper's tables that has one of the networks, with rows in the paper's order."""
     scores = {score.network: score for score in report.networks}
     shown: set[str] = set()
     for table in ACCURACY_TABLES:
@@ -114,7 +114,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _escaped(sentence: str) -> str:
-    """Return what stands for the sentence in a cell: a bar or the end of a line would end it."""
+    """Return the sentence as text for a cell, which a bar or the end of a line would end."""
     return " ".join(sentence.split()).replace("|", r"\|")
 
 

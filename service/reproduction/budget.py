@@ -1,4 +1,4 @@
-"""What a network gets to see in training, beside what the paper gave it: an accuracy means little without."""
+"""What a network sees in training, compared to what it saw in the paper; an accuracy means little without this."""
 
 from service.reproduction.paper import INPUT_SIZES
 from service.training.augment import VIEWS
@@ -11,7 +11,7 @@ PAPER_EPOCHS, PAPER_PLACES = 150, 5
 def describe_budget(recipe: Config, images: int) -> str:
     """Return the budget of `recipe` with `images` training images in words, and its share of the paper's pixels.
 
-    The paper's is that of the recipe's modality, with as many training images.
+    The paper's budget is taken for the recipe's modality and the same number of training images.
     """
     height, width = INPUT_SIZES[recipe.modality]
     paper_views = PAPER_EPOCHS * images * VIEWS * PAPER_PLACES
@@ -25,7 +25,7 @@ def describe_budget(recipe: Config, images: int) -> str:
 
 
 def training_pixels(recipe: Config, images: int) -> float:
-    """Return how many pixels a network sees in training; in coarse epochs a quarter of those that a view has."""
+    """Return how many pixels a network sees in training; in coarse epochs a quarter of each view's pixels."""
     height, width = _view(recipe)
     return (recipe.epochs - 0.75 * recipe.coarse_epochs) * _steps(recipe, images) * recipe.batch_size * height * width
 

@@ -30,8 +30,8 @@ class PlannedRun:
 class Experiment:
     """Networks to compare, by one recipe.
 
-    `recipe` is the configuration of every run but for its network and its fold. With `folds` every network is trained
-    so many times, and every image is a test image once. Each run has a folder of its own below `folder`.
+    `recipe` is the configuration of every run, apart from its network and its fold. With `folds` every network is
+    trained this many times, and every image is a test image once. Each run has a folder of its own below `folder`.
     """
 
     networks: tuple[Compared, ...]
@@ -40,7 +40,7 @@ class Experiment:
     folder: Path
 
     def runs(self, compared: Compared) -> list[PlannedRun]:
-        """Return the trainings of one network: one, or one a fold."""
+        """Return the trainings of one network: one, or one per fold."""
         network: dict[str, object] = {"architecture": compared.architecture, "network": dict(compared.config)}
         path = self.folder / compared.key
         if self.folds is None:
@@ -55,7 +55,7 @@ class Experiment:
 
         Raises:
             BadConfig: one does; the message says which, and what differs.
-            BadDataset: there are such folders, and the data cannot be read to compare with.
+            BadDataset: runs have begun, but the data cannot be read to compare with theirs.
         """
         planned = [planned for compared in self.networks for planned in self.runs(compared)]
         folders = [RunFolder(one.path, option="--out") for one in planned]
@@ -104,7 +104,7 @@ def _train(experiment: Experiment, compared: Compared, say: Say) -> NetworkScore
             finished += [run] if run else []
     except BadDataset:
         raise
-    except (AlnetError, RuntimeError, ValueError, MemoryError) as error:  # PyTorch says what does not fit by both
+    except (AlnetError, RuntimeError, ValueError, MemoryError) as error:  # PyTorch raises either for what does not fit
         failure = " ".join(str(error).split()) or type(error).__name__
         say(f"{compared.key}: {failure}")
         gc.collect()  # what did not fit must be gone before the next network is built

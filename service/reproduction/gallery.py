@@ -31,7 +31,7 @@ PANEL_INCHES = 2.6
 DPI = 150
 SIDE_PX = 512
 TALLEST = 4.0
-"""Of a panel, over its width: a strip of a picture makes no figure as high as itself."""
+"""The largest ratio of a panel's height to its width, so that a tall strip does not make an equally tall figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Example:
 
 
 def choose_examples(dataset: Dataset, runs: Sequence[Path], count: int) -> list[Example]:
-    """Return `count` test images, as far as there are so many, taking turns among the run folders of one network."""
+    """Return `count` test images, or as many as there are, taking turns among the run folders of one network."""
     tested = [_tested(run) for run in runs]
     turns = ((run, name) for names in zip_longest(*tested) for run, name in enumerate(names) if name is not None)
     pairs = {pair.name: pair for pair in dataset.pairs}
@@ -55,7 +55,7 @@ def choose_examples(dataset: Dataset, runs: Sequence[Path], count: int) -> list[
 def draw_gallery(examples: Sequence[Example], runs: Mapping[str, Sequence[Path]], path: Path) -> None:
     """Draw a row for each example into a PNG: image, reference, then the mask of each network, with its IoU.
 
-    `runs` are each network's run folders, as many as the runs that the examples are numbered by.
+    `runs` are each network's run folders, of which an example's `run` is the index.
     """
     rows, columns = len(examples), 2 + len(runs)
     tallest = min(TALLEST, max(example.image.shape[0] / example.image.shape[1] for example in examples))
@@ -78,7 +78,7 @@ def draw_gallery(examples: Sequence[Example], runs: Mapping[str, Sequence[Path]]
 
 
 def _masks(examples: Sequence[Example], folders: Sequence[Path]) -> Iterator[NDArray[np.bool_]]:
-    """Yield the mask, (H, W), of each example, by the checkpoint of the run that it was a test image of."""
+    """Yield the mask, (H, W), of each example, by the checkpoint of the run that had it as a test image."""
     engines: dict[int, Engine] = {}
     for example in examples:
         if example.run not in engines:

@@ -17,7 +17,7 @@ from service.training.run_folder import EPOCHS
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Points (epoch, value) of one run, epochs counted from 1; validated are only some of them."""
+    """Points (epoch, value) of one run, epochs counted from 1; only some epochs are validated."""
 
     loss: Sequence[tuple[int, float]]
     validation_iou: Sequence[tuple[int, float]]
@@ -46,7 +46,7 @@ def read_curves(run: Path) -> Curves:
 
 
 def draw_learning_curves(runs: Mapping[str, Sequence[Path]], path: Path) -> None:
-    """Draw the curves of each network's run folders into a PNG: one line a run, one colour a network."""
+    """Draw the curves of each network's run folders into a PNG: one line per run, one colour per network."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     loss, iou = figure.subplots(1, 2)
     for network, folders in runs.items():

@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 def macs_an_image(network: nn.Module, size: tuple[int, int]) -> int:
     """Return the multiply-accumulates of `network`, in evaluation mode, for one RGB image of `size` (height, width).
 
-    Counted are convolutions and matrix products, padding included, as PyTorch's FlopCounterMode sees them (two
-    operations each); not counted are batch norms, activations, pooling and interpolation. Nothing is computed: a copy
-    of the network runs on the meta device, which knows shapes alone. `network` is left as it is.
+    Convolutions and matrix products are counted, padding included, as PyTorch's FlopCounterMode sees them (two
+    operations each). Batch norms, activations, pooling and interpolation are not counted. Nothing is computed: a copy
+    of the network runs on the meta device, which knows only shapes. `network` is left as it is.
     """
     shapes = copy.deepcopy(network).eval().to("meta", torch.float32)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:

@@ -28,8 +28,8 @@ def interleaved(
     """Return the seconds of `repeat` calls of each run, after `warm_up` calls of each that are not counted.
 
     Every round calls each run once, in order: what slows the machine for a while slows all of them. A run must return
-    only when its work is done. One that runs out of memory is called no more, and is missing in the result. `on_run` is
-    called after each call, outside the time taken.
+    only when its work is done. A run that runs out of memory is not called again, and is missing from the result.
+    `on_run` is called after each call, outside the time taken.
     """
     times: dict[Key, list[float]] = {key: [] for key in runs}
     for turn in range(warm_up + repeat):
@@ -52,7 +52,7 @@ def interleaved(
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
     """Return the most bytes that `run` holds at a time beyond what is held already; None if memory runs out.
 
-    All that goes through PyTorch's allocator counts: feature maps, and what convolutions need to work in. On CUDA the
+    All that goes through PyTorch's allocator counts: feature maps, and the workspace of convolutions. On CUDA the
     allocator keeps the figure itself; on the CPU it is the running sum of what the profiler records of one call.
     """
     try:

@@ -19,7 +19,7 @@ from service.reproduction.paper import Compared
 from service.store.card import Normalisation
 
 NORMALISATION = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-"""Of no consequence for speed, but part of what a server does to every image."""
+"""The values do not matter for speed, but normalising is part of what a server does to every image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Contender:
 
     @property
     def weights_bytes(self) -> int:
-        """What the network holds between two images."""
+        """The bytes that the network holds between two images."""
         held = [*self.predictor.parameters(), *self.predictor.buffers()]
         return sum(tensor.nbytes for tensor in held)
 
@@ -48,7 +48,7 @@ def benchmark(
     warm_up: int,
     repeat: int,
 ) -> Iterator[Report]:
-    """Measure the networks in each place, image size (height, width) and batch size; yield after each what is known.
+    """Measure the networks in each place, image size (height, width) and batch size; after each, yield the report.
 
     `precision` is that of `service.engine.torch_engine.precisions`; "auto" is what the server tries first in a place.
     AL-Net is measured in both its forms, all others as they are served.
@@ -121,7 +121,7 @@ def _measurement(
 
 
 def _forward(predictor: Predictor, pixels: Tensor) -> Callable[[], None]:
-    """Return a call that ends when the logits of `pixels`, uint8 (N, h, w, 3) on the device, are there."""
+    """Return a function that returns once the logits of `pixels`, uint8 (N, h, w, 3) on the device, are computed."""
 
     def run() -> None:
         with torch.inference_mode():

@@ -10,7 +10,7 @@ from service.store.durable import naming
 
 
 def write(report: Report, folder: Path, scores: Mapping[str, float] | None) -> None:
-    """Write the three files into `folder`, over those that are there; `scores` are the plot's IoU by network."""
+    """Write the three files into `folder`, replacing those that are there; `scores` are the plot's IoU by network."""
     with naming(folder):
         (folder / "networks.md").write_text(networks_table(report), encoding="utf-8")
         (folder / "networks.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")

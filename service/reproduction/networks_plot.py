@@ -1,4 +1,4 @@
-"""Accuracy over speed, one point a network (the AL-Net paper's Fig. 8)."""
+"""Accuracy over speed, one point per network (the AL-Net paper's Fig. 8)."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ class Panel:
 def draw_speed_accuracy(report: Report, path: Path, scores: Mapping[str, float] | None = None) -> None:
     """Draw IoU over the time of the first batch size into a PNG: a panel for each device, image size and IoU source.
 
-    `scores` are the networks' IoU by key; without them the IoU are those that the paper prints, and the titles say so.
+    `scores` are the networks' IoU by key; without them, the IoU that the paper prints are used, and the titles say so.
     """
     panels = list(speed_accuracy(report, scores))
     rows, columns = math.ceil(len(panels) / COLUMNS), min(len(panels), COLUMNS)
@@ -51,10 +51,10 @@ def draw_speed_accuracy(report: Report, path: Path, scores: Mapping[str, float] 
 
 
 def speed_accuracy(report: Report, scores: Mapping[str, float] | None) -> Iterator[Panel]:
-    """Yield the panels: with `scores` one for each device and image size, else one for each of its data sets.
+    """Yield a panel for each device and image size; without `scores`, one for each data set of that size.
 
-    A size that is no data set's (Table 1) is shown with the paper's IoU on the cell data. A network without an IoU or
-    without a time is not shown.
+    A size that no data set has (Table 1) is then shown with the paper's IoU on the cell data. A network without an IoU
+    or without a time is not shown.
     """
     for measured in report.places():
         setting = measured[0].setting

@@ -1,4 +1,4 @@
-"""What a benchmark of networks measures: the record that networks.json holds, and tables and plots are made of."""
+"""What a benchmark of networks measures: the record in networks.json, from which tables and plots are made."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -13,7 +13,7 @@ from service.reproduction.paper import PAPER_NETWORKS
 TITLES = {compared.key: compared.title for compared in PAPER_NETWORKS}
 
 Form = Literal["training", "served"]
-"""How a network is: as it is trained, or as it is served, re-parameterised."""
+"""The form of a network: as it is trained, or as it is served, re-parameterised."""
 
 
 class _Frozen(BaseModel):

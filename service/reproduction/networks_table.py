@@ -13,8 +13,8 @@ OUT_OF_MEMORY = "out of memory"
 def networks_table(report: Report) -> str:
     """Return what was measured as Markdown: first where and how, then a table for each device and image size.
 
-    × is a time over that of AL-Net as it is served, on the same batch; it is left out where AL-Net was not measured.
-    Where the paper gives times for that size, they stand in the last two columns.
+    × is a network's time divided by that of AL-Net as it is served, on the same batch; it is left out where AL-Net was
+    not measured. Where the paper gives times for that size, they are in the last two columns.
     """
     head = (
         f"{report.machine.describe()}. Median of {report.repeat} forward passes after {report.warm_up} to warm up, the "
@@ -36,7 +36,7 @@ def _section(measured: Sequence[Measurement]) -> str:
 
 
 def _row(by_batch: Sequence[Measurement], al_net_ms: Mapping[int, float | None], *, with_paper: bool) -> list[str]:
-    """Return the cells of one network: what holds for it, then time, ratio and memory of each batch size."""
+    """Return the cells of one network: name, parameters and GMAC, then time, ratio and memory of each batch size."""
     first = by_batch[0]
     cells = [first.title, f"{first.parameters / 1e6:.2f}", f"{first.macs / 1e9:.2f}"]
     for one in by_batch:

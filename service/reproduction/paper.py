@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A network of the paper: its key here, its title in tables, and what `service.network.build` makes it of."""
+    """A network of the paper: its key here, its title in tables, and what `service.network.build` builds it from."""
 
     key: str
     title: str

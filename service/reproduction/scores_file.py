@@ -12,7 +12,7 @@ IOU_BY_KEY = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=1, allow_inf_
 
 
 def read_scores(path: Path) -> dict[str, float]:
-    """Return each network's IoU, 0 to 1, by its key in `PAPER_NETWORKS`; not every network need be there.
+    """Return each network's IoU, 0 to 1, by its key in `PAPER_NETWORKS`; networks may be missing.
 
     Raises:
         BadParameter: the file is missing or no such JSON, or names a network that the paper does not compare.
