@@ -40,7 +40,7 @@ from service.training.split_file import SplitFile
 
 SEED = 0
 NOT_QUANTISED = re.compile(r"\bencoder\.stages\.[01]\..*\.weight$")
-"""Layers whose weights are left alone: later stages cannot restore what the first two lose (docs/benchmark-notes.md)."""
+"""Layers whose weights stay: later stages cannot restore what the first two lose (docs/benchmark-notes.md)."""
 
 TOOLS = ("nncf", "openvino")
 
