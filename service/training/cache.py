@@ -20,7 +20,7 @@ class PairCache:
         """Return image, uint8 (H, W, 3), and mask, uint8 (H, W) of 0 and 1. Neither may be written to.
 
         Raises:
-            BadDataset: a file cannot be read any more.
+            BadDataset: a file can no longer be read.
         """
         return self._read(index)
 
@@ -28,7 +28,7 @@ class PairCache:
         """Decode the first pairs that fit, as later calls would.
 
         Raises:
-            BadDataset: a file cannot be read any more.
+            BadDataset: a file can no longer be read.
         """
         for index in range(len(self)):
             self._read(index)
