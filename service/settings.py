@@ -33,7 +33,7 @@ class Settings(BaseModel):
         "auto", description="What runs the networks; auto: the fastest that is installed and answers like float32."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where the networks run; auto: CUDA if there is."
+        "auto", description="Where the networks run; auto: on a CUDA GPU if there is one."
     )
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto", description="Arithmetic of the networks; auto: the fastest that answers like float32."
@@ -60,26 +60,26 @@ class Settings(BaseModel):
     request_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest time from arrival to answer, s.")
     upload_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest time for a request body to arrive, s.")
     drain_timeout_s: float = Field(
-        25.0, ge=0, le=3600, description="Longest time to answer what is queued on SIGTERM, s."
+        25.0, ge=0, le=3600, description="Longest time to answer what is queued after SIGTERM, s."
     )
     lame_duck_s: float = Field(
-        0.0, ge=0, le=3600, description="Least time on SIGTERM for which /readyz says 503 before nothing listens, s."
+        0.0, ge=0, le=3600, description="Least time after SIGTERM to go on listening, with /readyz at 503, s."
     )
-    api_keys: str = Field("", description="File of API keys, made by `alnet keys new`; without one, none is asked for.")
+    api_keys: str = Field("", description="File of API keys, made by `alnet keys new`; without one, no key is needed.")
     metrics_access: Literal["open", "key"] = Field(
         "open", description="Whether /metrics needs a key too, once there are API keys."
     )
     rate_limit: int = Field(
-        0, ge=0, le=100_000, description="Requests a minute of each key (without keys: client address); 0: no limit."
+        0, ge=0, le=100_000, description="Requests a minute for each key (without keys: client address); 0: no limit."
     )
     rate_burst: int = Field(
-        0, ge=0, le=100_000, description="Requests that may come at once; 0: as many as a minute's."
+        0, ge=0, le=100_000, description="Requests that may come at once; 0: as many as in a minute."
     )
     cors_origins: str = Field(
         "",
         description="Comma-separated origins whose pages may call from a browser, or *; empty: only the service's own.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @property
     def max_pixels(self) -> int:

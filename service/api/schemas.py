@@ -34,7 +34,7 @@ class Model(Document):
     architecture: str
     checkpoint_sha256: str = Field(description="sha256 of the checkpoint's weights")
     parameters: int
-    threshold: Fraction = Field(description="probability from which a pixel of this mask is foreground")
+    threshold: Fraction = Field(description="a pixel of this mask is foreground from this probability on")
     intended_use: str
 
 
@@ -61,9 +61,9 @@ class Mask(Picture):
     area_px: int
     area_fraction: Fraction
     components_left_out: int = Field(
-        description="parts of the foreground that are not in this mask, each much smaller than its largest"
+        description="parts of the foreground that were left out of this mask, each much smaller than its largest part"
     )
-    left_out_px: int = Field(description="their pixels; all_components=true keeps them")
+    left_out_px: int = Field(description="how many pixels these have; all_components=true keeps them in the mask")
 
 
 class ValidatedIou(Document):
@@ -81,7 +81,7 @@ class Iou(Document):
 
     measured: Fraction | None = Field(description="against the caller's reference; null without one")
     accuracy: Fraction | None = Field(description="share of pixels that agree with the reference; null without one")
-    expected: Fraction = Field(description="an estimate for this image, from the calibrated probabilities alone")
+    expected: Fraction = Field(description="estimate for this very image, from the calibrated probabilities alone")
     expected_error: float | None = Field(description="mean absolute error of that estimate on the test images")
     validated: ValidatedIou | None = Field(description="null if no image was held out")
 
@@ -126,10 +126,10 @@ class InputGrid(Document):
     width: int
     overlap: int
     margins: Literal["keep", "plain", "trim"] = Field(
-        description="what is cut off first: nothing; a frame of one colour; such a frame and dark margins"
+        description="what is cut off first. keep: nothing; plain: a frame of one colour; trim: that and dark margins"
     )
     levels: Literal["lighten", "stretch"] = Field(
-        description="what is brought to the full range of levels: dark pictures; dark and flat ones"
+        description="what is brought to the full range of levels. lighten: dark pictures; stretch: dark and flat ones"
     )
 
 
@@ -153,7 +153,7 @@ class ModelScores(Document):
 class RefusedVersion(Document):
     """The version that the store asks for, and why it is not served."""
 
-    version: str | None = Field(description="null if no one can tell which version the store asks for")
+    version: str | None = Field(description="null if it cannot be told which version the store asks for")
     reason: str
 
 
@@ -162,16 +162,14 @@ class ModelSummary(Document):
 
     modality: str
     status: Literal["loading", "ready", "failed"]
-    reason: str | None = Field(None, description="why it failed, or takes so long to load, else null")
-    version: str | None = Field(None, description="that serves; null before one is known")
-    pinned: bool = Field(
-        False, description="whether a pin in the store chose this version, which need not be the newest"
-    )
+    reason: str | None = Field(None, description="why it failed, or why it takes so long to load; else null")
+    version: str | None = Field(None, description="the version that serves; null until one is known")
+    pinned: bool = Field(False, description="whether a pin in the store chose this version; it need not be the newest")
     refused: RefusedVersion | None = Field(
-        None, description="the version that the store asks for, if it cannot be served; another one may serve on"
+        None, description="the version that the store asks for, if it cannot be served; another may go on serving"
     )
     engine: str | None = Field(
-        None, description="what runs it: device, arithmetic and, if it is not plain PyTorch, by what"
+        None, description="what runs it: device, arithmetic and, unless it is plain PyTorch, the library"
     )
     architecture: str | None = None
     label: str | None = None

@@ -43,17 +43,18 @@ Threshold = Annotated[
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="Probability from which a pixel is foreground; default: the checkpoint's.",
+        description="Probability from which a pixel is foreground; by default the checkpoint's.",
     ),
 ]
 WithProbability = Annotated[
     bool, Query(description="Add the probability map to a JSON answer. A PNG answer is the mask.")
 ]
 Frame = Annotated[
-    int | None, Query(ge=0, le=2**31 - 1, description="Which frame of the image, from 0; needed if it has several.")
+    int | None,
+    Query(ge=0, le=2**31 - 1, description="Which frame of the image to read, from 0; needed if it has several."),
 ]
 AllComponents = Annotated[
-    bool, Query(description="Leave no small component out of the mask, even if the checkpoint's rule is to.")
+    bool, Query(description="Keep small components in the mask, even if the checkpoint leaves them out.")
 ]
 TimeoutMs = Annotated[
     float | None,
@@ -61,7 +62,7 @@ TimeoutMs = Annotated[
         alias=TIMEOUT_HEADER,
         gt=0,
         allow_inf_nan=False,
-        description="Milliseconds from the arrival of the request's headers after which an answer is of no use.",
+        description="Your deadline, in milliseconds from the arrival of the request's headers; past it you get 504.",
     ),
 ]
 
