@@ -47,7 +47,7 @@ def test_it_says_how_each_epoch_went_and_what_to_do_next(weights: Path, tmp_path
 def test_its_help_names_its_own_run_folder() -> None:
     (option,) = (parameter for parameter in COMMAND.params if parameter.name == "run")
     assert isinstance(option, TyperOption)
-    assert "runs/MODALITY-encoder by default" in str(option.help)
+    assert "Default: runs/MODALITY-encoder, " in str(option.help)
 
 
 def test_data_of_ones_own_needs_the_name_of_a_modality(weights: Path, tmp_path: Path) -> None:
