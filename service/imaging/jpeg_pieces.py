@@ -22,6 +22,9 @@ _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """The second bytes of the markers that a JPEG's size follows."""
 
+_MOST_MARKERS = 64
+"""As far as this a JPEG's size is looked for; encoders write a tenth of that before it. An upload can hold millions."""
+
 Size = tuple[int, int]
 
 
@@ -44,7 +47,7 @@ def check_ends(upload: bytes, image: TiffImageFile) -> None:
 def check_sizes(upload: bytes, page: tiff.Page, image: TiffImageFile) -> None:
     """Raise DamagedImage if a JPEG is less wide or high than the part of the picture that lies in its strip or tile.
 
-    A JPEG that gives no size is left to libtiff.
+    A JPEG whose size is not found is left to libtiff.
     """
     if image.tag_v2.get(COMPRESSION) != _JPEG:
         return
@@ -63,9 +66,11 @@ def _piece_sizes(page: tiff.Page, size: Size) -> list[Size]:
 
 
 def _size(upload: bytes, start: int, end: int) -> Size | None:
-    """Return the (width, height) that a JPEG between `start` and `end` gives, None if it gives none."""
+    """Return the (width, height) that a JPEG between `start` and `end` gives, None if it is not found."""
     at = start + 2  # behind its start marker
-    while at + 9 <= end and upload[at] == 0xFF:
+    for _ in range(_MOST_MARKERS):
+        if at + 9 > end or upload[at] != 0xFF:
+            return None
         marker = upload[at + 1]
         if marker in _START_OF_FRAME:
             return int.from_bytes(upload[at + 7 : at + 9]), int.from_bytes(upload[at + 5 : at + 7])

@@ -20,17 +20,24 @@ TILED = pytest.mark.parametrize("is_tiled", [False, True], ids=["strips", "tiles
 
 
 def jpegs(
-    *, is_tiled: bool = False, cut: float = 0, piece: int = 0, shares: bool = False, less: tuple[int, int] = (0, 0)
+    *,
+    is_tiled: bool = False,
+    cut: float = 0,
+    piece: int = 0,
+    shares: bool = False,
+    less: tuple[int, int] = (0, 0),
+    before: bytes = b"",
 ) -> bytes:
     """Return a grey TIFF of JPEGs, of one of which that part is `cut` off its end; or the first of which `shares`.
 
-    That one has so many rows and columns `less`.
+    That one has so many rows and columns `less`, and `before` behind the marker of its start.
     """
     side = SIDE if is_tiled else WIDTH
     corners = [(y, x) for y in range(0, HEIGHT, SIDE) for x in range(0, WIDTH, side)]
     pieces = [encoded(Image.fromarray(PICTURE[y : y + SIDE, x : x + side]), "JPEG") for y, x in corners]
     y, x = corners[piece]
     pieces[piece] = encoded(Image.fromarray(PICTURE[y : y + SIDE - less[0], x : x + side - less[1]]), "JPEG")
+    pieces[piece] = pieces[piece][:2] + before + pieces[piece][2:]
     pieces[piece] = pieces[piece][: round(len(pieces[piece]) * (1 - cut))]
     lengths = [len(each) for each in pieces]
     offsets = [8 + sum(lengths[:number]) for number in range(len(lengths))]
@@ -68,6 +75,12 @@ def test_a_jpeg_smaller_than_its_part_of_the_picture_is_refused(
 ) -> None:
     with pytest.raises(DamagedImage, match="smaller than its part"):
         decode(jpegs(is_tiled=is_tiled, piece=piece, less=(rows, columns)), max_pixels=LIMIT)
+
+
+def test_a_size_behind_thousands_of_markers_is_not_looked_for() -> None:
+    """Each costs Python's time, and an upload has room for millions of them."""
+    upload = jpegs(less=(8, 0), before=b"\xff" * 10_000)
+    assert decode(upload, max_pixels=LIMIT).pixels.shape == (HEIGHT, WIDTH, 3)
 
 
 def test_the_last_strip_has_no_more_rows_than_are_left(tmp_path: Path) -> None:
