@@ -9,7 +9,6 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from service.commands.interruption import INTERRUPTED
-from service.commands.torchrun import has_lost_another, let_the_leader_speak
 
 try:
     import typer
@@ -76,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except (AlnetError, OSError) as error:
-        let_the_leader_speak()
+        _let_the_leader_speak()
         print(f"alnet: {printable(' '.join(_with_store(error).split()))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
     except ModuleNotFoundError as error:  # the serving image cannot train, and the training image cannot serve
@@ -104,11 +103,17 @@ def _with_store(error: AlnetError | OSError) -> str:
 
 def _told_of(error: MemoryError | RuntimeError) -> str | None:
     """Return what to say if memory or another process of the job is gone; None for other errors, which are faults."""
-    if has_lost_another(error):
-        return "another process of this job has ended; look for what it said"
     if is_out_of_memory(error):
         return f"{reason(error)}; close what else uses that memory, or use another device"
-    return None
+    from service.training.torchrun import has_lost_another  # a server must not load training's code, but has failed now
+
+    return "another process of this job has ended; look for what it said" if has_lost_another(error) else None
+
+
+def _let_the_leader_speak() -> None:
+    from service.training.torchrun import let_the_leader_speak
+
+    let_the_leader_speak()
 
 
 def _open_what_is_closed() -> None:
