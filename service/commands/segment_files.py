@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.errors import BadParameter
-from service.imaging.file_names import SUFFIXES, UNREAD_SUFFIXES
+from service.imaging.file_names import SUFFIXES, unread_pictures
 from service.store.durable import replace as replace_file
 
 if TYPE_CHECKING:
@@ -43,13 +43,10 @@ def passed_over(inputs: Sequence[Path], out: Path | None) -> list[str]:
 
 
 def _other_formats(inputs: Sequence[Path]) -> list[str]:
-    folders = {path.resolve() for path in inputs if path.is_dir()}
-    files = [path for folder in folders for path in folder.iterdir() if not path.name.startswith(".")]
-    counts = Counter(path.suffix.lower() for path in files if path.is_file())
-    return [
-        f"{suffix} files ({counts[suffix]}) are passed over; save them as PNG"
-        for suffix in sorted(counts.keys() & UNREAD_SUFFIXES)
-    ]
+    counts = Counter[str]()
+    for folder in {path.resolve() for path in inputs if path.is_dir()}:
+        counts.update(unread_pictures(folder))
+    return [f"{suffix} files ({counts[suffix]}) are passed over; save them as PNG" for suffix in sorted(counts)]
 
 
 def _deeper_folders(inputs: Sequence[Path], out: Path | None) -> list[str]:

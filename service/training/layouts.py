@@ -6,17 +6,16 @@ files with an image's suffix, so README, LICENSE.txt, Thumbs.db and hidden files
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.errors import BadDataset
-from service.imaging.file_names import SUFFIXES, UNREAD_SUFFIXES
+from service.imaging.file_names import SUFFIXES, unpacked, unread_pictures
 from service.store.card import printable
 from service.training import gif_mask
 from service.training.listed import TABLE, read_listed
-from service.training.pairs import FileSource, NoMask, Pair, unpacked
+from service.training.pairs import FileSource, NoMask, Pair
 from service.training.slices import numbers_of, size_of_slices
 from service.training.volumes import TIFF_SUFFIXES, count_pages, pages_as_pairs
 
@@ -104,15 +103,14 @@ def _passed_over(folder: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
 def _unread_pictures(where: Path) -> list[str]:
     """Return a line for each subfolder with images, and for each kind of picture that is not read."""
     inside = {path: _passed_images(path) for path in sorted(where.iterdir()) if not path.name.startswith(".")}
-    files = Counter(unpacked(path).suffix.lower() for path in where.iterdir() if path.name[0] != ".")
     lines = [
         f"{path} holds images ({len(images)}) that are passed over: only {where} itself is read"
         for path, images in inside.items()
         if images
     ]
     lines += (
-        f"{where} holds {suffix} files ({files[suffix]}) that are passed over: save them as PNG"
-        for suffix in sorted(files.keys() & UNREAD_SUFFIXES)
+        f"{where} holds {suffix} files ({count}) that are passed over: save them as PNG"
+        for suffix, count in unread_pictures(where).items()
     )
     return lines
 

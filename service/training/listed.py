@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import BadDataset
+from service.imaging.file_names import unpacked
 from service.store.card import printable
-from service.training.pairs import FileSource, NoMask, Pair, unpacked
+from service.training.pairs import FileSource, NoMask, Pair
 from service.training.volumes import TIFF_SUFFIXES, count_pages, pages_as_pairs
 
 TABLE = "pairs.csv"

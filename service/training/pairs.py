@@ -15,11 +15,6 @@ MAX_PIXELS = 100_000_000
 """Most pixels of one training image."""
 
 
-def unpacked(path: Path) -> Path:
-    """Return the path without a `.gz` at its end, so that its suffix is the format's."""
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
-
-
 class Source(Protocol):
     """One image in a file, or one page of it. `str(source)` says which, for messages."""
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-from service.benchmark.uploads import Body, draw_uploads, read_uploads
+from service.benchmark.uploads import MEDIA_TYPES, Body, draw_uploads, read_uploads
 from service.errors import BadParameter
+from service.imaging.file_names import SUFFIXES
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BadParameter, match=r"no images; they end in .*\.png"):
         read_uploads(tmp_path)
+
+
+def test_every_file_that_is_read_has_a_media_type() -> None:
+    assert MEDIA_TYPES.keys() >= SUFFIXES
